@@ -1,0 +1,37 @@
+# Set-up happens once and again only when pyproject.toml or constraints.txt change.
+VENV   := .venv
+PYTHON ?= python3
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: help setup demo test test-slow check clean
+
+help:
+	@echo "make demo       set up, train NPG, TRPO and PPO on two tasks, write demo/report/report.md"
+	@echo "make test       set up, run the tests"
+	@echo "make test-slow  the learning checks (about half an hour on 2 cores)"
+	@echo "make check      ruff and mypy"
+	@echo "make clean      remove the virtual environment and caches"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[suite,test]"
+	touch $@
+
+test: $(READY)
+	$(PY) -m pytest -n $(JOBS) -m "not slow"
+
+test-slow: $(READY)
+	$(PY) -m pytest -n $(JOBS) -m slow --timeout 5400
+
+check: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,1 @@
+"""Natural-gradient and trust-region reinforcement learning for Stable-Baselines3."""
