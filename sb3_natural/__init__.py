@@ -1,1 +1,7 @@
 """Natural-gradient and trust-region reinforcement learning for Stable-Baselines3."""
+
+from sb3_natural.npg import NPG
+
+__version__ = "0.1.0"
+
+__all__ = ["NPG", "__version__"]

@@ -1,0 +1,1 @@
+"""The pieces that natural-gradient algorithms share: curvature, solvers, step lengths, critics."""

@@ -1,0 +1,100 @@
+"""Fitting the value function V to the returns of a rollout, without moving the policy.
+
+Both critics get the parameters that V depends on and the policy does not: what the two share (a
+features extractor, say) belongs to the policy, whose step the trust region has measured.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_natural.common.fisher import CurvatureOperator, assign_flat, flatten
+from sb3_natural.common.solvers import NoStepError, conjugate_gradient
+
+__all__ = ["AdamCritic", "Critic", "GaussNewtonCritic"]
+
+
+class Critic(ABC):
+    """Fits V to the returns in a rollout buffer."""
+
+    @abstractmethod
+    def fit(
+        self, policy: ActorCriticPolicy, params: Sequence[nn.Parameter], buffer: RolloutBuffer
+    ) -> float:
+        """Move ``params`` and return the mean squared error.
+
+        :param params: the critic's own parameters; no other is touched
+        :raises NoStepError: no finite step could be computed; the parameters are as before
+        """
+
+
+class AdamCritic(Critic):
+    """Minibatch regression with the policy's optimiser (Adam by default), as TRPO does it.
+
+    :param n_epochs: passes over the rollout
+    :param batch_size: minibatch size
+    """
+
+    def __init__(self, n_epochs: int, batch_size: int) -> None:
+        self.n_epochs = n_epochs
+        self.batch_size = batch_size
+
+    def fit(
+        self, policy: ActorCriticPolicy, params: Sequence[nn.Parameter], buffer: RolloutBuffer
+    ) -> float:
+        """See :meth:`Critic.fit`; the error is the mean over the minibatches, as they came by."""
+        losses = []
+        # Parameters without a gradient are left alone by the optimiser: only ours move.
+        policy.optimizer.zero_grad(set_to_none=True)
+        for _ in range(self.n_epochs):
+            for batch in buffer.get(self.batch_size):
+                loss = F.mse_loss(policy.predict_values(batch.observations).flatten(), batch.returns)
+                grads = torch.autograd.grad(loss, list(params))
+                for param, grad in zip(params, grads, strict=True):
+                    param.grad = grad
+                policy.optimizer.step()
+                losses.append(loss.detach())
+        policy.optimizer.zero_grad(set_to_none=True)
+        return torch.stack(losses).mean().item()
+
+
+class GaussNewtonCritic(Critic):
+    """Natural-gradient steps on the squared error: the critic's counterpart of NPG.
+
+    Each step solves ``(J^T J / N + damping I) x = J^T (returns - V) / N`` by conjugate gradient and
+    adds x. J^T J / N is the Fisher information of a Gaussian with mean V and unit variance.
+
+    :param n_steps: Gauss-Newton steps per rollout
+    :param cg_max_steps: conjugate gradient iterations per step
+    :param damping: Levenberg-Marquardt damping, in units of squared values per squared parameter
+    """
+
+    def __init__(self, n_steps: int, cg_max_steps: int, damping: float) -> None:
+        self.n_steps = n_steps
+        self.cg_max_steps = cg_max_steps
+        self.damping = damping
+
+    def fit(
+        self, policy: ActorCriticPolicy, params: Sequence[nn.Parameter], buffer: RolloutBuffer
+    ) -> float:
+        """See :meth:`Critic.fit`; the error is that after the last step, over the whole rollout."""
+        batch = next(buffer.get(batch_size=None))
+        before = flatten(param.detach() for param in params)
+        for _ in range(self.n_steps):
+            values = policy.predict_values(batch.observations)
+            errors = (batch.returns[:, None] - values).detach()
+            curvature = CurvatureOperator(values, params, lambda u: u, self.damping)
+            gradient = curvature.vjp(errors / len(errors))
+            step = conjugate_gradient(curvature, gradient, self.cg_max_steps).direction
+            assign_flat(params, flatten(param.detach() for param in params) + step)
+        with torch.no_grad():
+            loss = F.mse_loss(policy.predict_values(batch.observations).flatten(), batch.returns)
+        if not torch.isfinite(loss):
+            assign_flat(params, before)
+            raise NoStepError("the critic's Gauss-Newton step is not finite; use more critic_damping")
+        return loss.item()

@@ -1,0 +1,184 @@
+"""What the Fisher information needs to know of an action distribution.
+
+Every distribution that SB3 builds is described by the *statistics* phi(s) that the network puts
+out for a state s, and by the distribution's own Fisher information M(phi). The three families
+below cover them all: Gaussians (with or without gSDE, squashed or not), blocks of categoricals,
+and Bernoullis.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from stable_baselines3.common.distributions import (
+    BernoulliDistribution,
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    Distribution,
+    MultiCategoricalDistribution,
+    StateDependentNoiseDistribution,
+)
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, Independent, Normal, kl_divergence
+
+__all__ = ["ActionFamily", "BernoulliFamily", "CategoricalFamily", "GaussianFamily", "family_of"]
+
+
+class ActionFamily(ABC):
+    """Statistics, Fisher information and KL divergence of one kind of action distribution.
+
+    Shapes: N samples, K statistics.
+    """
+
+    @abstractmethod
+    def statistics(self, distribution: Distribution) -> Tensor:
+        """phi, shape (N, K), still attached to the graph of the network that produced it."""
+
+    @abstractmethod
+    def metric(self, phi: Tensor, u: Tensor) -> Tensor:
+        """M(phi) u for every sample; phi, u and the result have shape (N, K)."""
+
+    @abstractmethod
+    def factor(self, phi: Tensor) -> Tensor:
+        """L with M(phi) = L L^T for every sample, shape (N, K, K)."""
+
+    @abstractmethod
+    def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        """KL(p || q) for every sample, in nats, shape (N,)."""
+
+    @abstractmethod
+    def spread(self, phi: Tensor) -> dict[str, float]:
+        """How random the actions are: mean ``std`` for Gaussians, mean ``entropy`` (nats) else."""
+
+
+class GaussianFamily(ActionFamily):
+    """Diagonal Gaussian; phi = (mean, log_std), M = diag(1 / sigma^2, 2).
+
+    gSDE is the same family: its sigma(s) depends on the state through the exploration matrix, and
+    autograd differentiates log sigma(s) like any other output. Squashing by tanh changes neither M
+    nor the KL divergence, because tanh is a bijection that does not depend on the parameters.
+    """
+
+    def statistics(self, distribution: Distribution) -> Tensor:
+        normal: Normal = distribution.distribution
+        return torch.cat([normal.mean, normal.stddev.log()], dim=1)
+
+    def metric(self, phi: Tensor, u: Tensor) -> Tensor:
+        log_std = phi.chunk(2, dim=1)[1]
+        mean_part, log_std_part = u.chunk(2, dim=1)
+        return torch.cat([mean_part * torch.exp(-2 * log_std), 2 * log_std_part], dim=1)
+
+    def factor(self, phi: Tensor) -> Tensor:
+        log_std = phi.chunk(2, dim=1)[1]
+        return torch.diag_embed(
+            torch.cat([torch.exp(-log_std), torch.full_like(log_std, 2**0.5)], dim=1)
+        )
+
+    def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        return kl_divergence(self._normal(phi_p), self._normal(phi_q))
+
+    def spread(self, phi: Tensor) -> dict[str, float]:
+        return {"std": phi.chunk(2, dim=1)[1].exp().mean().item()}
+
+    @staticmethod
+    def _normal(phi: Tensor) -> Independent:
+        mean, log_std = phi.chunk(2, dim=1)
+        return Independent(Normal(mean, log_std.exp()), 1)
+
+
+class CategoricalFamily(ActionFamily):
+    """Independent categoricals side by side; phi = their logits, M = diag(p) - p p^T per block.
+
+    A single block is SB3's ``CategoricalDistribution``, several its
+    ``MultiCategoricalDistribution``.
+
+    :param sizes: number of categories of each block; K is their sum
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = [int(size) for size in sizes]
+
+    def statistics(self, distribution: Distribution) -> Tensor:
+        blocks = distribution.distribution
+        if isinstance(blocks, Categorical):
+            blocks = [blocks]
+        # torch normalises the logits; a shift per block is a direction that M does not see.
+        return torch.cat([block.logits for block in blocks], dim=1)
+
+    def metric(self, phi: Tensor, u: Tensor) -> Tensor:
+        products = []
+        for logits, block in zip(self._blocks(phi), self._blocks(u), strict=True):
+            p = logits.softmax(dim=1)
+            products.append(p * (block - (p * block).sum(dim=1, keepdim=True)))
+        return torch.cat(products, dim=1)
+
+    def factor(self, phi: Tensor) -> Tensor:
+        factor = phi.new_zeros(len(phi), phi.shape[1], phi.shape[1])
+        start = 0
+        for logits in self._blocks(phi):
+            p, stop = logits.softmax(dim=1), start + logits.shape[1]
+            # Column k is sqrt(p_k) (e_k - p): the score of category k, weighted by its chance.
+            block = torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None, :]
+            factor[:, start:stop, start:stop] = block
+            start = stop
+        return factor
+
+    def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        per_block = [
+            kl_divergence(Categorical(logits=p), Categorical(logits=q))
+            for p, q in zip(self._blocks(phi_p), self._blocks(phi_q), strict=True)
+        ]
+        return torch.stack(per_block, dim=1).sum(dim=1)
+
+    def spread(self, phi: Tensor) -> dict[str, float]:
+        entropies = [Categorical(logits=logits).entropy() for logits in self._blocks(phi)]
+        return {"entropy": torch.stack(entropies, dim=1).sum(dim=1).mean().item()}
+
+    def _blocks(self, phi: Tensor) -> tuple[Tensor, ...]:
+        return phi.split(self.sizes, dim=1)
+
+
+class BernoulliFamily(ActionFamily):
+    """Independent coin flips; phi = their logits, M = diag(p (1 - p))."""
+
+    def statistics(self, distribution: Distribution) -> Tensor:
+        return distribution.distribution.logits
+
+    def metric(self, phi: Tensor, u: Tensor) -> Tensor:
+        p = phi.sigmoid()
+        return p * (1 - p) * u
+
+    def factor(self, phi: Tensor) -> Tensor:
+        p = phi.sigmoid()
+        return torch.diag_embed((p * (1 - p)).sqrt())
+
+    def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        return kl_divergence(
+            Independent(Bernoulli(logits=phi_p), 1), Independent(Bernoulli(logits=phi_q), 1)
+        )
+
+    def spread(self, phi: Tensor) -> dict[str, float]:
+        return {"entropy": Bernoulli(logits=phi).entropy().sum(dim=1).mean().item()}
+
+
+def family_of(distribution: object) -> ActionFamily:
+    """The family that an SB3 distribution belongs to.
+
+    :raises TypeError: the distribution is none of SB3's, nor derived from one of them; the message
+        lists what is supported
+    """
+    if isinstance(distribution, (DiagGaussianDistribution, StateDependentNoiseDistribution)):
+        return GaussianFamily()
+    if isinstance(distribution, CategoricalDistribution):
+        return CategoricalFamily([distribution.action_dim])
+    if isinstance(distribution, MultiCategoricalDistribution):
+        return CategoricalFamily(distribution.action_dims)
+    if isinstance(distribution, BernoulliDistribution):
+        return BernoulliFamily()
+    raise TypeError(
+        f"The policy's get_distribution() returns a {type(distribution).__name__}, whose Fisher "
+        "information is not known. Supported are SB3's DiagGaussianDistribution, "
+        "SquashedDiagGaussianDistribution, StateDependentNoiseDistribution (gSDE), "
+        "CategoricalDistribution, MultiCategoricalDistribution, BernoulliDistribution, and classes "
+        "derived from them."
+    )

@@ -1,0 +1,389 @@
+"""The Fisher information of a policy as a linear operator.
+
+With J(s) the Jacobian of the action distribution's statistics phi(s) with respect to the policy's
+parameters and M the distribution's own Fisher information,
+
+    F = mean_s J(s)^T M(phi(s)) J(s),
+
+which equals the Hessian of the mean KL divergence at zero displacement (Kakade 2001; Martens 2020,
+section 5) but needs only first derivatives of the network: F v is one Jacobian-vector product, one
+multiplication by M, one vector-Jacobian product. F itself is never formed unless asked for.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor, nn
+
+from sb3_natural.common.families import ActionFamily, family_of
+
+__all__ = [
+    "CurvatureOperator",
+    "FisherOperator",
+    "assign_flat",
+    "batch_length",
+    "flatten",
+    "parameters_behind",
+]
+
+# Rows of a batched backward pass at a time: bounds the memory of dense() and of per-sample
+# gradients without costing speed.
+_CHUNK = 64
+
+
+def flatten(tensors: Iterable[Tensor]) -> Tensor:
+    """The tensors' elements as one vector, in order."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def assign_flat(params: Sequence[nn.Parameter], vector: Tensor) -> None:
+    """Copy a flat vector into the parameters, in order and in place."""
+    with torch.no_grad():
+        for param, part in zip(params, _split(vector, params), strict=True):
+            param.copy_(part)
+
+
+def parameters_behind(output: Tensor, module: nn.Module) -> list[nn.Parameter]:
+    """The module's trainable parameters that ``output`` depends on, in the module's order.
+
+    Found by walking the graph, so no parameter needs a particular name.
+
+    :raises ValueError: ``output`` depends on none of them
+    """
+    params = [param for param in module.parameters() if param.requires_grad]
+    if output.requires_grad and params:
+        grads = torch.autograd.grad(output.sum(), params, allow_unused=True, retain_graph=True)
+        params = [param for param, grad in zip(params, grads, strict=True) if grad is not None]
+        if params:
+            return params
+    raise ValueError(
+        f"No trainable parameter of {type(module).__name__} influences the output of shape "
+        f"{tuple(output.shape)}: is it detached, or are all parameters frozen?"
+    )
+
+
+def batch_length(observations: PyTorchObs) -> int:
+    """Number of samples in a batch of observations (a tensor, or a dict of tensors)."""
+    if isinstance(observations, dict):
+        return len(next(iter(observations.values())))
+    return len(observations)
+
+
+class CurvatureOperator:
+    """``mean_s J(s)^T M(s) J(s) + damping I`` for the outputs of a network, as ``operator @ v``.
+
+    With M the Fisher information of the outputs' distribution this is the Fisher information (see
+    :class:`FisherOperator`); with M = I it is the Gauss-Newton matrix of half the mean squared
+    error, which the critic uses.
+
+    :param outputs: shape (N, K), attached to the graph of the network
+    :param params: the P parameters to differentiate by; ``outputs`` must depend on each of them
+    :param metric: maps u of shape (N, K) to M u of the same shape
+    :param damping: non-negative multiple of the identity that is added
+    :raises ValueError: negative or non-finite damping
+    """
+
+    def __init__(
+        self,
+        outputs: Tensor,
+        params: Sequence[nn.Parameter],
+        metric: Callable[[Tensor], Tensor],
+        damping: float = 0.0,
+    ) -> None:
+        if not (damping >= 0.0 and damping < float("inf")):
+            raise ValueError(f"damping must be finite and not negative, got {damping}")
+        self.params = list(params)
+        self.damping = damping
+        self._outputs = outputs
+        self._metric = metric
+        # J^T u is linear in u. Differentiating it once more with respect to u gives J v, for any
+        # network that has a backward pass and at the price of one (Townsend 2017).
+        self._cotangent = torch.zeros_like(outputs, requires_grad=True)
+        self._pullback = torch.autograd.grad(
+            outputs, self.params, self._cotangent, create_graph=True
+        )
+
+    @property
+    def n_samples(self) -> int:
+        """N."""
+        return self._outputs.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, P)."""
+        n_params = sum(param.numel() for param in self.params)
+        return n_params, n_params
+
+    def jvp(self, vector: Tensor) -> Tensor:
+        """J v: how the outputs move when the parameters move by v. (P,) -> (N, K)."""
+        (product,) = torch.autograd.grad(
+            self._pullback, self._cotangent, self._parts(vector), retain_graph=True
+        )
+        return product
+
+    def vjp(self, cotangent: Tensor) -> Tensor:
+        """J^T u summed over samples. (N, K) -> (P,)."""
+        return flatten(
+            torch.autograd.grad(self._outputs, self.params, cotangent, retain_graph=True)
+        )
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        """(F + damping I) v, shape (P,).
+
+        :raises ValueError: v is not a vector of P elements
+        """
+        product = self.vjp(self._metric(self.jvp(vector)) / self.n_samples)
+        return product + self.damping * vector if self.damping else product
+
+    def quadratic_form(self, vector: Tensor) -> float:
+        """v^T F v *without* the damping, a sum of squares that costs half a product.
+
+        Half of it is the quadratic model's KL divergence for a step v.
+        """
+        pushed = self.jvp(vector)
+        return ((pushed * self._metric(pushed)).double().sum() / self.n_samples).item()
+
+    def dense(self) -> Tensor:
+        """The matrix itself, damping included, shape (P, P). For small P: it takes P products."""
+        n_params = self.shape[0]
+        identity = torch.eye(n_params, dtype=self._outputs.dtype, device=self._outputs.device)
+        # Rows equal columns: the matrix is symmetric.
+        return torch.stack([self @ basis_vector for basis_vector in identity])
+
+    def _parts(self, vector: Tensor) -> tuple[Tensor, ...]:
+        if vector.shape != self.shape[:1]:
+            raise ValueError(
+                f"a vector of shape ({self.shape[0]},) is needed, one element for each parameter; "
+                f"got shape {tuple(vector.shape)}"
+            )
+        return tuple(_split(vector.to(self._outputs.dtype), self.params))
+
+
+class FisherOperator(CurvatureOperator):
+    """The Fisher information of an SB3 policy over a batch of states, as ``fisher @ v``.
+
+    Works for every policy with SB3's ``get_distribution(observations)`` whose action distribution
+    is one of SB3's: MLP, CNN or Dict observations, shared or separate feature extractors, gSDE. The
+    parameters are those that the action distribution depends on, found through autograd.
+
+    >>> import torch
+    >>> from stable_baselines3 import PPO
+    >>> policy = PPO("MlpPolicy", "CartPole-v1", device="cpu").policy
+    >>> fisher = FisherOperator(policy, torch.randn(32, 4), damping=0.1)
+    >>> (fisher @ torch.ones(fisher.shape[0])).shape
+    torch.Size([4610])
+
+    :param policy: its parameters and train/eval mode are left as they are
+    :param observations: N states, as the rollout buffer gives them
+    :param actions: N actions taken in these states; only :meth:`scores` needs them
+    :param damping: non-negative multiple of the identity that is added
+    :param n_samples: use this many states, drawn at random from the batch with torch's generator,
+        instead of all N
+    :raises TypeError: the action distribution is not supported
+    :raises ValueError: damping or n_samples out of range
+    """
+
+    def __init__(
+        self,
+        policy: ActorCriticPolicy,
+        observations: PyTorchObs,
+        actions: Tensor | None = None,
+        damping: float = 0.0,
+        n_samples: int | None = None,
+    ) -> None:
+        if n_samples is not None and n_samples < batch_length(observations):
+            if n_samples < 1:
+                raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+            chosen = torch.randperm(batch_length(observations))[:n_samples]
+            observations = _take(observations, chosen)
+            actions = None if actions is None else actions[chosen]
+        self.policy = policy
+        self.observations = observations
+        self.actions = actions
+        distribution = self._distribution(observations)
+        self.family: ActionFamily = family_of(distribution)
+        statistics = self.family.statistics(distribution)
+        self.statistics = statistics.detach()
+        super().__init__(
+            statistics,
+            parameters_behind(statistics, policy),
+            lambda u: self.family.metric(self.statistics, u),
+            damping,
+        )
+
+    def scores(self) -> Tensor:
+        """grad_theta log pi(a_i | s_i) for every sample of the batch, shape (N, P).
+
+        :raises ValueError: the operator was built without actions
+        """
+        if self.actions is None:
+            raise ValueError("scores need the actions: FisherOperator(policy, observations, actions)")
+        rows = self._per_sample_vjp(
+            lambda observation, action: self._distribution(observation).log_prob(action)[:, None],
+            (self.observations, self.actions),
+            self.statistics.new_ones(self.n_samples, 1, 1),
+            self.params,
+        )
+        return torch.cat(list(rows)).squeeze(1)
+
+    def diagonal(self) -> Tensor:
+        """The diagonal, damping included, exact, shape (P,).
+
+        With M = L L^T the diagonal is the mean square of the rows of L^T J. For a Linear layer a
+        sample's gradient is the outer product of its output gradient and its input, so the squares
+        are a matrix product of squares and one backward pass per statistic is enough. Other
+        parameters (log_std, convolutions) go through per-sample gradients.
+        """
+        with _LinearTape(self.policy, self.params) as tape:
+            statistics = self._statistics(self.observations)
+        squares = {param: torch.zeros_like(param) for param in self.params}
+        factor = self.family.factor(self.statistics)
+        layers = tape.layers()
+        for column in factor.unbind(dim=2) if layers else ():
+            grads = torch.autograd.grad(
+                statistics, [layer.output for layer in layers], column, retain_graph=True
+            )
+            for layer, grad in zip(layers, grads, strict=True):
+                layer.add_squares(squares, grad)
+        covered = {param for layer in layers for param in layer.parameters()}
+        rest = [param for param in self.params if param not in covered]
+        if rest:
+            total = sum(
+                rows.square().sum(dim=(0, 1))
+                for rows in self._per_sample_vjp(
+                    self._statistics, (self.observations,), factor.transpose(1, 2), rest
+                )
+            )
+            for param, part in zip(rest, _split(total, rest), strict=True):
+                squares[param] += part
+        return flatten(squares[param] for param in self.params) / self.n_samples + self.damping
+
+    def _distribution(self, observations: PyTorchObs) -> Distribution:
+        return self.policy.get_distribution(observations)
+
+    def _statistics(self, observations: PyTorchObs) -> Tensor:
+        return self.family.statistics(self._distribution(observations))
+
+    def _per_sample_vjp(
+        self,
+        function: Callable[..., Tensor],
+        inputs: tuple[Any, ...],
+        cotangents: Tensor,
+        params: Sequence[nn.Parameter],
+    ) -> Iterator[Tensor]:
+        """J(s)^T u for every sample s and each of its m cotangents, without summing over samples.
+
+        :param function: maps a batch of each input to outputs of shape (batch, K), via the policy
+        :param inputs: observations (and actions) of N samples
+        :param cotangents: shape (N, m, K)
+        :return: chunks of shape (n, m, P), whose n add up to N
+        """
+        module = _AsModule(self.policy, function)
+        wanted = {id(param) for param in params}
+        named = {k: p.detach() for k, p in module.named_parameters() if id(p) in wanted}
+
+        def pull_back(sample: tuple[Any, ...], sample_cotangents: Tensor) -> Tensor:
+            batch_of_one = tuple(_map(part, lambda tensor: tensor.unsqueeze(0)) for part in sample)
+
+            def outputs(values: dict[str, Tensor]) -> Tensor:
+                return torch.func.functional_call(module, values, batch_of_one).squeeze(0)
+
+            _, vjp = torch.func.vjp(outputs, named)
+            (grads,) = torch.func.vmap(vjp)(sample_cotangents)
+            return torch.cat([grads[name].flatten(1) for name in named], dim=1)
+
+        for start in range(0, self.n_samples, _CHUNK):
+            rows = torch.arange(start, min(start + _CHUNK, self.n_samples))
+            chunk = tuple(_take(part, rows) for part in inputs)
+            yield torch.func.vmap(pull_back)(chunk, cotangents[rows])
+        # SB3's policies keep their last distribution: let that be one of ordinary tensors again,
+        # since those of a finished vmap can be neither read nor copied.
+        self._distribution(_take(self.observations, torch.arange(1)))
+
+
+class _AsModule(nn.Module):
+    """A function of a policy as a module's forward pass, which is what functional_call wants."""
+
+    def __init__(self, policy: ActorCriticPolicy, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.policy = policy
+        self.function = function
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.function(*inputs)
+
+
+class _LinearCall:
+    """Input and output of one Linear layer in one forward pass."""
+
+    def __init__(self, layer: nn.Linear, inputs: Tensor, output: Tensor) -> None:
+        self.layer = layer
+        self.inputs = inputs
+        self.output = output
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.layer.parameters())
+
+    def add_squares(self, squares: dict[nn.Parameter, Tensor], grad: Tensor) -> None:
+        """Add the sum over samples of the squared gradients; ``grad`` is that of the output."""
+        squared = grad.square()
+        squares[self.layer.weight] += squared.T @ self.inputs.detach().square()
+        if self.layer.bias is not None:
+            squares[self.layer.bias] += squared.sum(dim=0)
+
+
+class _LinearTape:
+    """Records the Linear layers that a forward pass inside its ``with`` block uses.
+
+    A layer counts only where the outer-product rule holds: it is called once, on a batch of
+    vectors, all its parameters are wanted, and no other layer shares them.
+    """
+
+    def __init__(self, module: nn.Module, params: Sequence[nn.Parameter]) -> None:
+        self._wanted = set(params)
+        self._modules = [layer for layer in module.modules() if type(layer) is nn.Linear]
+        self._calls: list[_LinearCall] = []
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> "_LinearTape":
+        self._handles = [layer.register_forward_hook(self._record) for layer in self._modules]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(layer, nn.Linear)
+        self._calls.append(_LinearCall(layer, inputs[0], output))
+
+    def layers(self) -> list[_LinearCall]:
+        uses: dict[nn.Parameter, int] = {}
+        for call in self._calls:
+            for param in call.parameters():
+                uses[param] = uses.get(param, 0) + 1
+        return [
+            call
+            for call in self._calls
+            if call.inputs.ndim == 2
+            and all(p in self._wanted and uses[p] == 1 for p in call.parameters())
+        ]
+
+
+def _split(vector: Tensor, params: Sequence[nn.Parameter]) -> Iterator[Tensor]:
+    parts = vector.split([param.numel() for param in params])
+    return (part.view_as(param) for part, param in zip(parts, params, strict=True))
+
+
+def _map(observations: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(observations, dict):
+        return {key: function(tensor) for key, tensor in observations.items()}
+    return function(observations)
+
+
+def _take(observations: PyTorchObs, rows: Tensor) -> PyTorchObs:
+    return _map(observations, lambda tensor: tensor[rows.to(tensor.device)])

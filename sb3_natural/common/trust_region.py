@@ -1,0 +1,65 @@
+"""How long a step along the natural gradient x may be.
+
+Three rules: a fixed multiple of x (Kakade 2001), which needs no function here; the multiple at
+which the quadratic model of the KL divergence equals delta; and that multiple shrunk until the
+measured KL divergence and the surrogate agree, which is TRPO (Schulman et al. 2015).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sb3_natural.common.solvers import NoStepError
+
+__all__ = ["LineSearchResult", "backtracking_line_search", "kl_normalised_length"]
+
+
+def kl_normalised_length(quadratic_form: float, target_kl: float) -> float:
+    """beta = sqrt(2 delta / (x^T F x)), so that 1/2 (beta x)^T F (beta x) = delta.
+
+    :param quadratic_form: x^T F x
+    :param target_kl: delta, in nats
+    :raises NoStepError: x^T F x is not a positive finite number
+    """
+    if not (quadratic_form > 0 and math.isfinite(quadratic_form)):
+        raise NoStepError(
+            f"the quadratic model of the KL divergence along the direction is {quadratic_form}: "
+            "the direction does not change the policy, or is not finite"
+        )
+    return math.sqrt(2 * target_kl / quadratic_form)
+
+
+class LineSearchResult(NamedTuple):
+    """An accepted step."""
+
+    length: float
+    objective: float
+    kl: float
+
+
+def backtracking_line_search(
+    evaluate: Callable[[float], tuple[float, float]],
+    length: float,
+    objective: float,
+    target_kl: float,
+    shrinking_factor: float,
+    max_steps: int,
+) -> LineSearchResult | None:
+    """The longest of ``length * shrinking_factor^k`` whose step is an improvement within delta.
+
+    Source: Schulman et al. 2015, appendix C.
+
+    :param evaluate: maps a length to (surrogate objective, measured KL) of the policy there
+    :param length: the first length to try
+    :param objective: the surrogate at length 0, to be exceeded
+    :param target_kl: delta, in nats
+    :param max_steps: how many lengths to try
+    :return: None if none of them will do. The policy is left where ``evaluate`` was last called.
+    """
+    for _ in range(max_steps):
+        new_objective, kl = evaluate(length)
+        # A comparison with NaN is false: a non-finite step is never accepted.
+        if new_objective > objective and kl <= target_kl:
+            return LineSearchResult(length, new_objective, kl)
+        length *= shrinking_factor
+    return None

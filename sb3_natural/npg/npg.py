@@ -1,0 +1,480 @@
+"""Natural policy gradient (Kakade 2001) for Stable-Baselines3."""
+
+import copy
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.type_aliases import (
+    GymEnv,
+    MaybeCallback,
+    RolloutBufferSamples,
+    Schedule,
+)
+from stable_baselines3.common.utils import FloatSchedule, explained_variance
+from torch import Tensor
+
+from sb3_natural.common.critic import AdamCritic, Critic, GaussNewtonCritic
+from sb3_natural.common.families import family_of
+from sb3_natural.common.fisher import FisherOperator, assign_flat, flatten, parameters_behind
+from sb3_natural.common.rollouts import CheckedRollouts
+from sb3_natural.common.solvers import SOLVERS, ConjugateGradient, FisherSolver, NoStepError
+from sb3_natural.common.trust_region import backtracking_line_search, kl_normalised_length
+from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+
+SelfNPG = TypeVar("SelfNPG", bound="NPG")
+
+DEFAULT_TARGET_KL = 0.05
+# A gradient below this is rounding error; the KL-normalised step would blow it up to full length.
+VANISHING = 1e-12
+
+
+class PolicyStep(NamedTuple):
+    """What one policy update did."""
+
+    objective: float = 0.0
+    kl: float = 0.0
+    kl_predicted: float = 0.0
+    length: float = 0.0
+    iterations: int | None = None
+    residual: float | None = None
+
+
+class NPG(CheckedRollouts):
+    """Natural policy gradient, with TRPO as a special case.
+
+    Each update takes one rollout and moves the policy's parameters theta along the natural gradient
+
+        x = (F + cg_damping I)^-1 g,    g = grad_theta mean(rho A),
+
+    where F is the Fisher information of the policy over the rollout's states, rho the ratio of new
+    to old action probabilities, and A the GAE advantages. The length of the step is
+
+    - *KL-normalised* (default): ``theta += sqrt(2 target_kl / x^T F x) x``, so that the quadratic
+      model of the KL divergence between the old and the new policy equals ``target_kl``;
+    - *fixed* (``step_size``): ``theta += step_size x``, as in Kakade 2001;
+    - *with line search* (``line_search=True``): the KL-normalised step, shrunk until the surrogate
+      improves and the measured KL divergence is within ``target_kl``: this is TRPO.
+
+    Papers: Kakade 2001 (A natural policy gradient), Rajeswaran et al. 2017 (the KL-normalised
+    step), Schulman et al. 2015 (TRPO, GAE).
+
+    The policy update and the critic both run with the policy in evaluation mode (dropout off, batch
+    norm frozen): the distribution whose KL divergence is bounded is the one that acted.
+
+    :param policy: the policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class)
+    :param env: the environment to learn from (if registered in Gymnasium, can be str)
+    :param learning_rate: learning rate of the critic's Adam, a float or a schedule; the policy
+        and ``critic="gauss_newton"`` do not use it
+    :param n_steps: steps to run in each environment per update
+        (the batch has n_steps * n_envs samples)
+    :param batch_size: minibatch size of the critic's Adam
+    :param gamma: discount factor
+    :param gae_lambda: trade-off of bias against variance in generalised advantage estimation
+    :param target_kl: delta, the KL divergence of an update in nats, a float or a schedule;
+        0.05 if neither this nor ``step_size`` is given
+    :param step_size: fixed multiple of the natural gradient, a float or a schedule; excludes
+        ``target_kl``
+    :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
+        or a :class:`~sb3_natural.common.solvers.FisherSolver`
+    :param cg_max_steps: conjugate gradient iterations at most (``fisher_solver="cg"``)
+    :param cg_tol: relative residual at which conjugate gradient stops
+    :param cg_damping: multiple of the identity added to F, for every solver
+    :param line_search: shrink the step as TRPO does; needs ``target_kl``
+    :param line_search_shrinking_factor: factor between two tries of the line search
+    :param line_search_max_iter: tries of the line search before the update is skipped
+    :param critic: "gauss_newton" (natural-gradient steps on the whole rollout) or "adam"
+        (minibatch regression)
+    :param n_critic_updates: critic updates per rollout: epochs of Adam (10 by default), or
+        Gauss-Newton steps (2 by default)
+    :param critic_damping: damping of the Gauss-Newton critic
+    :param sub_sampling_factor: use one in this many states, drawn at random, for the Fisher
+        information; the gradient uses all of them
+    :param normalize_advantage: whether to normalise the advantages over the rollout
+    :param use_sde: whether to use generalised state-dependent exploration (gSDE)
+    :param sde_sample_freq: sample a new gSDE noise matrix every n steps (-1: once per rollout)
+    :param rollout_buffer_class: rollout buffer class to use; chosen automatically if None
+    :param rollout_buffer_kwargs: keyword arguments of the rollout buffer
+    :param stats_window_size: number of episodes that the logged episode statistics average over
+    :param tensorboard_log: the log location for TensorBoard (if None, no logging)
+    :param policy_kwargs: additional arguments to be passed to the policy on creation
+    :param verbose: 0 no output, 1 info messages, 2 debug messages
+    :param device: device (cpu, cuda, ...) on which the code should be run
+    :param seed: seed for the pseudo random generators
+    :param _init_setup_model: whether or not to build the network at the creation of the instance
+    :raises ValueError: an argument is out of range, or two exclude each other
+    :raises TypeError: the policy's action distribution is not supported
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 1e-3,
+        n_steps: int = 2048,
+        batch_size: int = 128,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        target_kl: float | Schedule | None = None,
+        step_size: float | Schedule | None = None,
+        fisher_solver: str | FisherSolver = "cg",
+        cg_max_steps: int = 10,
+        cg_tol: float = 1e-5,
+        cg_damping: float = 0.1,
+        line_search: bool = False,
+        line_search_shrinking_factor: float = 0.8,
+        line_search_max_iter: int = 10,
+        critic: str = "gauss_newton",
+        n_critic_updates: int | None = None,
+        critic_damping: float = 0.01,
+        sub_sampling_factor: int = 1,
+        normalize_advantage: bool = True,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        rollout_buffer_class: type[RolloutBuffer] | None = None,
+        rollout_buffer_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        device: torch.device | str = "auto",
+        seed: int | None = None,
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            ent_coef=0.0,  # part of SB3's base class; NPG has no entropy bonus,
+            vf_coef=0.0,  # fits its critic separately,
+            max_grad_norm=0.0,  # and bounds its steps by the KL divergence
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
+            rollout_buffer_class=rollout_buffer_class,
+            rollout_buffer_kwargs=rollout_buffer_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            device=device,
+            seed=seed,
+            _init_setup_model=False,
+            supported_action_spaces=(
+                spaces.Box,
+                spaces.Discrete,
+                spaces.MultiDiscrete,
+                spaces.MultiBinary,
+            ),
+        )
+        if target_kl is None and step_size is None:
+            target_kl = DEFAULT_TARGET_KL
+        self.batch_size = batch_size
+        self.target_kl = target_kl
+        self.step_size = step_size
+        self.fisher_solver = fisher_solver
+        self.cg_max_steps = cg_max_steps
+        self.cg_tol = cg_tol
+        self.cg_damping = cg_damping
+        self.line_search = line_search
+        self.line_search_shrinking_factor = line_search_shrinking_factor
+        self.line_search_max_iter = line_search_max_iter
+        self.critic = critic
+        self.n_critic_updates = n_critic_updates
+        self.critic_damping = critic_damping
+        self.sub_sampling_factor = sub_sampling_factor
+        self.normalize_advantage = normalize_advantage
+        self._skipped_updates = 0
+        self._warned: set[str] = set()
+        self._check_arguments()
+        if _init_setup_model:
+            self._setup_model()
+
+    def _check_arguments(self) -> None:
+        if self.target_kl is not None and self.step_size is not None:
+            raise ValueError(
+                f"target_kl={self.target_kl} and step_size={self.step_size} exclude each other: "
+                "give target_kl for a KL-normalised step, or step_size for a fixed one"
+            )
+        if self.line_search and self.target_kl is None:
+            raise ValueError(
+                "line_search=True shrinks the step until the KL divergence is within target_kl: "
+                "give target_kl instead of step_size"
+            )
+        for name in ("target_kl", "step_size"):
+            value = getattr(self, name)
+            if not (value is None or callable(value) or 0 < value < math.inf):
+                raise ValueError(f"{name} must be positive and finite, or a schedule, got {value}")
+        for name in ("n_steps", "batch_size", "cg_max_steps", "sub_sampling_factor"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.n_critic_updates is not None and self.n_critic_updates < 1:
+            raise ValueError(f"n_critic_updates must be at least 1, got {self.n_critic_updates}")
+        for name in ("cg_tol", "cg_damping", "critic_damping"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name} must be finite and not negative, got {getattr(self, name)}"
+                )
+        if not 0 < self.line_search_shrinking_factor < 1:
+            raise ValueError(
+                "line_search_shrinking_factor must be between 0 and 1, "
+                f"got {self.line_search_shrinking_factor}"
+            )
+        if self.line_search_max_iter < 1:
+            raise ValueError(
+                f"line_search_max_iter must be at least 1, got {self.line_search_max_iter}"
+            )
+        if not isinstance(self.fisher_solver, FisherSolver) and self.fisher_solver not in SOLVERS:
+            raise ValueError(
+                f"fisher_solver must be one of {', '.join(SOLVERS)} or a FisherSolver, "
+                f"got {self.fisher_solver!r}"
+            )
+        if self.fisher_solver == "empirical" and self.cg_damping == 0:
+            raise ValueError("fisher_solver='empirical' needs cg_damping > 0, got 0")
+        if self.critic not in ("adam", "gauss_newton"):
+            raise ValueError(f"critic must be 'adam' or 'gauss_newton', got {self.critic!r}")
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        if self.target_kl is not None:
+            self.target_kl = FloatSchedule(self.target_kl)
+        if self.step_size is not None:
+            self.step_size = FloatSchedule(self.step_size)
+        if self.fisher_solver == "cg":
+            self._solver: FisherSolver = ConjugateGradient(self.cg_max_steps, self.cg_tol)
+        elif isinstance(self.fisher_solver, str):
+            self._solver = SOLVERS[self.fisher_solver]()
+        else:
+            self._solver = self.fisher_solver
+        if self.critic == "adam":
+            self._critic: Critic = AdamCritic(self.n_critic_updates or 10, self.batch_size)
+        else:
+            self._critic = GaussNewtonCritic(
+                self.n_critic_updates or 2, self.cg_max_steps, self.critic_damping
+            )
+        self._sort_parameters()
+
+    def _sort_parameters(self) -> None:
+        """Find out which parameters the critic may move: those that the policy does not use."""
+        space = copy.deepcopy(self.observation_space)  # sampling must not advance the user's space
+        space.seed(0)
+        observation, _ = self.policy.obs_to_tensor(space.sample())
+        self.policy.set_training_mode(False)
+        distribution = self.policy.get_distribution(observation)
+        self._family = family_of(distribution)
+        policy_params = parameters_behind(self._family.statistics(distribution), self.policy)
+        value_params = parameters_behind(self.policy.predict_values(observation), self.policy)
+        of_policy = set(policy_params)
+        self._critic_params = [param for param in value_params if param not in of_policy]
+        if not self._critic_params:
+            raise ValueError(
+                f"every parameter behind {type(self.policy).__name__}'s values also moves its "
+                "policy, so the critic has none of its own to fit"
+            )
+
+    def train(self) -> None:
+        """Update the policy, then the critic, from the rollout buffer."""
+        self.policy.set_training_mode(False)
+        self._update_learning_rate(self.policy.optimizer)
+        batch = next(self.rollout_buffer.get(batch_size=None))
+
+        step = self._or_skip(lambda: self._policy_step(batch), "policy", PolicyStep())
+        value_loss = self._or_skip(
+            lambda: self._critic.fit(self.policy, self._critic_params, self.rollout_buffer),
+            "critic",
+            math.nan,
+        )
+
+        self._n_updates += 1
+        self._record(step, value_loss, batch)
+
+    def _policy_step(self, batch: RolloutBufferSamples) -> PolicyStep:
+        """One natural-gradient step.
+
+        :raises NoStepError: no sound step exists; the parameters are as before
+        """
+        advantages = self._usable_advantages(batch.advantages)
+        fisher = FisherOperator(
+            self.policy,
+            batch.observations,
+            self._actions(batch),
+            damping=self.cg_damping,
+            n_samples=math.ceil(len(advantages) / self.sub_sampling_factor),
+        )
+        objective, old_statistics = self._surrogate(batch, advantages)
+        gradient = flatten(torch.autograd.grad(objective, fisher.params))
+        if not torch.isfinite(gradient).all():
+            raise NoStepError("the policy gradient is not finite")
+        if gradient.norm() < VANISHING:
+            raise NoStepError(f"the policy gradient vanishes (norm {gradient.norm().item():.3g})")
+
+        solution = self._solver.solve(fisher, gradient)
+        direction = solution.direction
+        if not torch.isfinite(direction).all():
+            raise NoStepError("the natural gradient is not finite")
+
+        theta = flatten(param.detach() for param in fisher.params)
+        quadratic_form = fisher.quadratic_form(direction)
+
+        def move(length: float) -> tuple[float, float]:
+            assign_flat(fisher.params, theta + length * direction)
+            with torch.no_grad():
+                new_objective, statistics = self._surrogate(batch, advantages)
+                kl = self._family.kl(old_statistics.detach(), statistics).mean()
+            return new_objective.item(), kl.item()
+
+        try:
+            length, new_objective, kl = self._take_step(move, objective.item(), quadratic_form)
+        except NoStepError:
+            assign_flat(fisher.params, theta)
+            raise
+        return PolicyStep(
+            objective=new_objective,
+            kl=kl,
+            kl_predicted=0.5 * length**2 * quadratic_form,
+            length=length,
+            iterations=solution.iterations,
+            residual=solution.residual,
+        )
+
+    def _take_step(
+        self,
+        move: Callable[[float], tuple[float, float]],
+        objective: float,
+        quadratic_form: float,
+    ) -> tuple[float, float, float]:
+        """Choose a length, go there, and return (length, new objective, measured KL)."""
+        if self.step_size is not None:
+            length = self._scheduled("step_size")
+        else:
+            target_kl = self._scheduled("target_kl")
+            length = kl_normalised_length(quadratic_form, target_kl)
+            # A schedule that has come down to zero asks for no step, not for a search.
+            if self.line_search and target_kl > 0:
+                found = backtracking_line_search(
+                    move,
+                    length,
+                    objective,
+                    target_kl,
+                    self.line_search_shrinking_factor,
+                    self.line_search_max_iter,
+                )
+                if found is None:
+                    raise NoStepError("the line search found no improvement within target_kl")
+                return found
+        new_objective, kl = move(length)
+        if not (math.isfinite(new_objective) and math.isfinite(kl)):
+            raise NoStepError("the step would make the policy non-finite")
+        return length, new_objective, kl
+
+    def _surrogate(self, batch: RolloutBufferSamples, advantages: Tensor) -> tuple[Tensor, Tensor]:
+        """mean(rho A) and the statistics phi, shape (N, K), of the policy as it is now."""
+        distribution = self.policy.get_distribution(batch.observations)
+        ratio = torch.exp(distribution.log_prob(self._actions(batch)) - batch.old_log_prob)
+        return (ratio * advantages).mean(), self._family.statistics(distribution)
+
+    def _usable_advantages(self, advantages: Tensor) -> Tensor:
+        """The advantages, normalised if asked for.
+
+        :raises NoStepError: they prefer no action to another
+        """
+        if len(advantages) < 2:
+            raise NoStepError("a batch of one sample prefers no action to another")
+        spread = advantages.std()
+        # Up to rounding, equal advantages have no spread; normalising would amplify the rounding.
+        if not spread > 1e-6 * advantages.abs().max():
+            raise NoStepError("all advantages are equal")
+        return (advantages - advantages.mean()) / (spread + 1e-8) if self.normalize_advantage else (
+            advantages
+        )
+
+    def _actions(self, batch: RolloutBufferSamples) -> Tensor:
+        """The actions as the distribution's ``log_prob`` wants them."""
+        if isinstance(self.action_space, spaces.Discrete):
+            return batch.actions.long().flatten()
+        return batch.actions
+
+    def _scheduled(self, name: str) -> float:
+        value = getattr(self, name)(self._current_progress_remaining)
+        if not 0 <= value < math.inf:
+            raise ValueError(
+                f"the schedule of {name} gave {value} with "
+                f"{self._current_progress_remaining:.3f} of the training remaining; "
+                "it must be finite and not negative"
+            )
+        return value
+
+    _Result = TypeVar("_Result")
+
+    def _or_skip(self, update: Callable[[], _Result], what: str, skipped: _Result) -> _Result:
+        """Run an update; if no sound step exists, count it, warn once per reason, and go on."""
+        try:
+            return update()
+        except NoStepError as error:
+            self._skipped_updates += 1
+            reason = f"{what} update skipped: {error}"
+            # Numbers differ from update to update; the reason is what comes before them.
+            if (kind := reason.split("(")[0]) not in self._warned:
+                self._warned.add(kind)
+                warnings.warn(f"{reason}. Further ones are counted in train/skipped_updates.")
+            return skipped
+
+    def _record(self, step: PolicyStep, value_loss: float, batch: RolloutBufferSamples) -> None:
+        with torch.no_grad():
+            distribution = self.policy.get_distribution(batch.observations)
+            spread = self._family.spread(self._family.statistics(distribution))
+        log = self.logger.record
+        log("train/policy_objective", step.objective)
+        log("train/kl", step.kl)
+        log("train/kl_predicted", step.kl_predicted)
+        log("train/step_length", step.length)
+        if step.iterations is not None:
+            log("train/cg_iterations", step.iterations)
+            log("train/cg_residual", step.residual)
+        log("train/value_loss", value_loss)
+        log(
+            "train/explained_variance",
+            explained_variance(
+                self.rollout_buffer.values.flatten(), self.rollout_buffer.returns.flatten()
+            ),
+        )
+        for name, value in spread.items():
+            log(f"train/{name}", value)
+        log("train/skipped_updates", self._skipped_updates)
+        log("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def learn(
+        self: SelfNPG,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "NPG",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfNPG:
+        """Train for ``total_timesteps`` environment steps; see SB3's ``BaseAlgorithm.learn``."""
+        return super().learn(
+            total_timesteps=total_timesteps,
+            callback=callback,
+            log_interval=log_interval,
+            tb_log_name=tb_log_name,
+            reset_num_timesteps=reset_num_timesteps,
+            progress_bar=progress_bar,
+        )
+
+    def _excluded_save_params(self) -> list[str]:
+        # Rebuilt from the policy and the arguments; the parameters live in the policy.
+        return [*super()._excluded_save_params(), "_critic_params", "_family", "_critic"]
