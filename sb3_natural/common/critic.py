@@ -53,7 +53,9 @@ class AdamCritic(Critic):
         policy.optimizer.zero_grad(set_to_none=True)
         for _ in range(self.n_epochs):
             for batch in buffer.get(self.batch_size):
-                loss = F.mse_loss(policy.predict_values(batch.observations).flatten(), batch.returns)
+                loss = F.mse_loss(
+                    policy.predict_values(batch.observations).flatten(), batch.returns
+                )
                 grads = torch.autograd.grad(loss, list(params))
                 for param, grad in zip(params, grads, strict=True):
                     param.grad = grad
@@ -96,5 +98,7 @@ class GaussNewtonCritic(Critic):
             loss = F.mse_loss(policy.predict_values(batch.observations).flatten(), batch.returns)
         if not torch.isfinite(loss):
             assign_flat(params, before)
-            raise NoStepError("the critic's Gauss-Newton step is not finite; use more critic_damping")
+            raise NoStepError(
+                "the critic's Gauss-Newton step is not finite; use more critic_damping"
+            )
         return loss.item()

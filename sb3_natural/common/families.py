@@ -8,6 +8,7 @@ and Bernoullis.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from stable_baselines3.common.distributions import (
@@ -60,7 +61,7 @@ class GaussianFamily(ActionFamily):
     """
 
     def statistics(self, distribution: Distribution) -> Tensor:
-        normal: Normal = distribution.distribution
+        normal = cast(Normal, distribution.distribution)
         return torch.cat([normal.mean, normal.stddev.log()], dim=1)
 
     def metric(self, phi: Tensor, u: Tensor) -> Tensor:
@@ -99,9 +100,8 @@ class CategoricalFamily(ActionFamily):
         self.sizes = [int(size) for size in sizes]
 
     def statistics(self, distribution: Distribution) -> Tensor:
-        blocks = distribution.distribution
-        if isinstance(blocks, Categorical):
-            blocks = [blocks]
+        held = distribution.distribution
+        blocks = cast(list[Categorical], held if isinstance(held, list) else [held])
         # torch normalises the logits; a shift per block is a direction that M does not see.
         return torch.cat([block.logits for block in blocks], dim=1)
 
@@ -142,7 +142,7 @@ class BernoulliFamily(ActionFamily):
     """Independent coin flips; phi = their logits, M = diag(p (1 - p))."""
 
     def statistics(self, distribution: Distribution) -> Tensor:
-        return distribution.distribution.logits
+        return cast(Bernoulli, distribution.distribution).logits
 
     def metric(self, phi: Tensor, u: Tensor) -> Tensor:
         p = phi.sigmoid()

@@ -199,7 +199,6 @@ class NPG(CheckedRollouts):
         self.normalize_advantage = normalize_advantage
         self._skipped_updates = 0
         self._warned: set[str] = set()
-        self._check_arguments()
         if _init_setup_model:
             self._setup_model()
 
@@ -248,6 +247,7 @@ class NPG(CheckedRollouts):
             raise ValueError(f"critic must be 'adam' or 'gauss_newton', got {self.critic!r}")
 
     def _setup_model(self) -> None:
+        self._check_arguments()  # here, since load() may bring new ones
         super()._setup_model()
         if self.target_kl is not None:
             self.target_kl = FloatSchedule(self.target_kl)
@@ -397,8 +397,10 @@ class NPG(CheckedRollouts):
         # Up to rounding, equal advantages have no spread; normalising would amplify the rounding.
         if not spread > 1e-6 * advantages.abs().max():
             raise NoStepError("all advantages are equal")
-        return (advantages - advantages.mean()) / (spread + 1e-8) if self.normalize_advantage else (
-            advantages
+        return (
+            (advantages - advantages.mean()) / (spread + 1e-8)
+            if self.normalize_advantage
+            else (advantages)
         )
 
     def _actions(self, batch: RolloutBufferSamples) -> Tensor:
@@ -429,7 +431,9 @@ class NPG(CheckedRollouts):
             # Numbers differ from update to update; the reason is what comes before them.
             if (kind := reason.split("(")[0]) not in self._warned:
                 self._warned.add(kind)
-                warnings.warn(f"{reason}. Further ones are counted in train/skipped_updates.")
+                warnings.warn(
+                    f"{reason}. Further ones are counted in train/skipped_updates.", stacklevel=2
+                )
             return skipped
 
     def _record(self, step: PolicyStep, value_loss: float, batch: RolloutBufferSamples) -> None:
@@ -476,5 +480,7 @@ class NPG(CheckedRollouts):
         )
 
     def _excluded_save_params(self) -> list[str]:
-        # Rebuilt from the policy and the arguments; the parameters live in the policy.
-        return [*super()._excluded_save_params(), "_critic_params", "_family", "_critic"]
+        # Rebuilt from the policy and the arguments. A solver that keeps state between updates is
+        # itself an argument, fisher_solver, and is saved as such.
+        rebuilt = ["_critic", "_critic_params", "_family", "_solver"]
+        return [*super()._excluded_save_params(), *rebuilt]
