@@ -55,9 +55,13 @@ class ActionFamily(ABC):
 class GaussianFamily(ActionFamily):
     """Diagonal Gaussian; phi = (mean, log_std), M = diag(1 / sigma^2, 2).
 
-    gSDE is the same family: its sigma(s) depends on the state through the exploration matrix, and
-    autograd differentiates log sigma(s) like any other output. Squashing by tanh changes neither M
-    nor the KL divergence, because tanh is a bijection that does not depend on the parameters.
+    gSDE is the same family: autograd differentiates log sigma(s) through the exploration matrix
+    like any other output. By SB3's default it stops there, before the features that sigma(s) is
+    computed from, so for gSDE the quadratic model misses the part of the KL divergence that comes
+    through them: ``train/kl`` and ``train/kl_predicted`` differ by more than elsewhere.
+
+    Squashing by tanh changes neither M nor the KL divergence, because tanh is a bijection that does
+    not depend on the parameters.
     """
 
     def statistics(self, distribution: Distribution) -> Tensor:

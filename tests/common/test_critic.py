@@ -1,0 +1,121 @@
+"""The critics against least squares, and that they leave the policy alone."""
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+
+from sb3_natural.common.critic import AdamCritic, GaussNewtonCritic
+from sb3_natural.common.fisher import CurvatureOperator, flatten
+from sb3_natural.common.solvers import NoStepError
+from tests.helpers import make_observations, make_policy
+
+
+def filled_buffer(policy, n=64, scale=1.0):
+    """A rollout buffer whose returns are a smooth function of the observations."""
+    buffer = RolloutBuffer(n, policy.observation_space, policy.action_space, device="cpu", n_envs=1)
+    observations = make_observations(policy, n).numpy()
+    zero = torch.zeros(1)
+    for observation in observations:
+        buffer.add(observation[None], np.zeros((1, 2)), np.zeros(1), np.zeros(1), zero, zero)
+    buffer.returns = scale * np.sin(observations.sum(axis=1, keepdims=True)).astype(np.float32)
+    return buffer
+
+
+def critic_params(policy):
+    return [*policy.mlp_extractor.value_net.parameters(), *policy.value_net.parameters()]
+
+
+def test_gauss_newton_solves_a_linear_critic_in_one_step():
+    policy = make_policy("gaussian", net_arch=())
+    buffer = filled_buffer(policy)
+    params = list(policy.value_net.parameters())
+    loss = GaussNewtonCritic(n_steps=1, cg_max_steps=50, damping=0.0).fit(policy, params, buffer)
+    states = np.c_[buffer.observations.reshape(64, 4), np.ones(64)].astype(float)
+    returns = buffer.returns.flatten().astype(float)
+    weights, *_ = np.linalg.lstsq(states, returns, rcond=None)
+    np.testing.assert_allclose(
+        torch.cat([policy.value_net.weight.flatten(), policy.value_net.bias]).detach(),
+        weights,
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    assert loss == pytest.approx(np.mean((states @ weights - returns) ** 2), rel=1e-4)
+
+
+def test_gauss_newton_step_equals_dense_levenberg_marquardt():
+    policy = make_policy("gaussian")
+    buffer = filled_buffer(policy)
+    params = critic_params(policy)
+    batch = next(buffer.get())
+    jacobian = torch.stack(
+        [
+            flatten(torch.autograd.grad(policy.predict_values(observation[None]).sum(), params))
+            for observation in batch.observations
+        ]
+    )
+    errors = batch.returns - policy.predict_values(batch.observations).flatten()
+    matrix = jacobian.T @ jacobian / 64 + 0.01 * torch.eye(jacobian.shape[1]).double()
+    step = torch.linalg.solve(matrix, jacobian.T @ errors.detach() / 64)
+    before = flatten(p.detach() for p in params)
+    GaussNewtonCritic(n_steps=1, cg_max_steps=200, damping=0.01).fit(policy, params, buffer)
+    after = flatten(p.detach() for p in params)
+    torch.testing.assert_close(after - before, step, rtol=1e-2, atol=1e-4)
+
+
+def test_gauss_newton_matrix_is_the_fisher_of_a_unit_variance_gaussian():
+    """J^T J / N is the Hessian of half the mean squared error where the errors are zero."""
+    policy = make_policy("gaussian")
+    observations = make_observations(policy, 10)
+    params = critic_params(policy)
+    values = policy.predict_values(observations)
+    operator = CurvatureOperator(values, params, lambda u: u)
+    half_mse = 0.5 * (policy.predict_values(observations) - values.detach()).square().mean()
+    grad = flatten(torch.autograd.grad(half_mse, params, create_graph=True))
+    v = torch.randn_like(grad)
+    hessian_product = flatten(torch.autograd.grad(grad @ v, params))
+    torch.testing.assert_close(operator @ v, hessian_product, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "critic",
+    [AdamCritic(n_epochs=20, batch_size=16), GaussNewtonCritic(2, 10, damping=0.01)],
+    ids=["adam", "gauss_newton"],
+)
+def test_critic_learns_and_moves_nothing_but_its_own(critic):
+    policy = make_policy("gaussian")
+    policy.optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
+    buffer = filled_buffer(policy)
+    params = critic_params(policy)
+    own = {id(p) for p in params}
+    others = [p for p in policy.parameters() if id(p) not in own]
+    before = [p.detach().clone() for p in others]
+    observations = make_observations(policy, 64)
+    returns = torch.as_tensor(buffer.returns.flatten()).double()
+
+    def error():
+        with torch.no_grad():
+            return (policy.predict_values(observations).flatten() - returns).square().mean().item()
+
+    start = error()
+    critic.fit(policy, params, buffer)
+    assert error() < start / 2
+    assert all(torch.equal(p, old) for p, old in zip(others, before, strict=True))
+
+
+def test_a_gauss_newton_step_that_overflows_is_taken_back():
+    policy = PPO("MlpPolicy", "Pendulum-v1", device="cpu", seed=0).policy
+    n = 8
+    buffer = RolloutBuffer(n, policy.observation_space, policy.action_space, device="cpu")
+    for _ in range(n):
+        zero = torch.zeros(1)
+        buffer.add(
+            np.ones((1, 3), np.float32), np.zeros((1, 1)), np.zeros(1), np.zeros(1), zero, zero
+        )
+    buffer.returns = np.full((n, 1), 3e38, np.float32)
+    params = critic_params(policy)
+    before = flatten(p.detach() for p in params).clone()
+    with pytest.raises(NoStepError):
+        GaussNewtonCritic(1, 10, damping=0.0).fit(policy, params, buffer)
+    assert torch.equal(flatten(p.detach() for p in params), before)

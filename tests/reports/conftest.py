@@ -1,0 +1,145 @@
+"""Run folders made by hand, in the form the suite writes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+EVALUATION = {"points": 20, "episodes": 10, "seed": 1_000_000}
+
+
+@dataclass
+class RunFolders:
+    """Writes run folders under ``root``."""
+
+    root: Path
+
+    def add(
+        self,
+        algo: str,
+        env_id: str = "CartPole-v1",
+        seed: int = 0,
+        returns: Sequence[float] = (20.0, 100.0),
+        n_timesteps: int = 50_000,
+        hyperparams: Mapping[str, Any] | None = None,
+        evaluation: Mapping[str, Any] | None = None,
+        suite: str = "classic",
+        **run_json: Any,
+    ) -> Path:
+        """One finished run whose evaluations, evenly spread from step 0, gave ``returns``."""
+        spec = _spec(suite, algo, env_id, seed, n_timesteps, hyperparams, evaluation)
+        folder = self._folder(spec)
+        folder.mkdir(parents=True)
+        timesteps = np.linspace(0, n_timesteps, len(returns)).astype(int)
+        record = {
+            "format": 1,
+            "spec": spec,
+            "config": _config(spec),
+            "command": "python -m benchmarks run classic --algos npg,ppo,trpo --seeds 3",
+            "commit": "0123456789abcdef0123456789abcdef01234567",
+            "dirty": False,
+            "versions": {"python": "3.11.9", "torch": "2.13.0", "stable_baselines3": "2.9.2"},
+            "machine": {"system": "Linux", "processor": "x86_64", "cores": 2, "memory_gib": 8.0},
+            "started": "2026-01-01T00:00:00+00:00",
+            "wall_seconds": 61.0,
+            "evaluation_seconds": 11.0,
+            "timesteps": n_timesteps,
+            **run_json,
+        }
+        (folder / "run.json").write_text(json.dumps(record))
+        pd.DataFrame(
+            {
+                "timesteps": timesteps,
+                "wall_seconds": timesteps / 1_000,
+                "return_mean": returns,
+                "return_std": 1.0,
+                "length_mean": 100.0,
+                "episodes": 10,
+            }
+        ).to_csv(folder / "evaluations.csv", index=False)
+        (folder / "progress.csv").write_text("time/total_timesteps\n0\n")
+        (folder / "model.zip").write_bytes(b"")
+        return folder
+
+    def add_failure(
+        self, algo: str, env_id: str = "CartPole-v1", seed: int = 0, error: str = "ValueError: no"
+    ) -> Path:
+        """The record of one failed run."""
+        spec = _spec("classic", algo, env_id, seed, 50_000, None, None)
+        folder = self._folder(spec)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        record = {
+            "format": 1,
+            "spec": spec,
+            "config": _config(spec),
+            "command": "python -m benchmarks run classic",
+            "started": "2026-01-01T00:00:00+00:00",
+            "error": error,
+            "traceback": f"Traceback (most recent call last):\n{error}",
+        }
+        path = folder.with_name(folder.name + ".failed.json")
+        path.write_text(json.dumps(record))
+        return path
+
+    def _folder(self, spec: Mapping[str, Any]) -> Path:
+        name = f"seed-{spec['seed']}-{_config(spec)}"
+        env_folder = spec["env_id"].replace("/", "__")
+        return self.root / spec["suite"] / spec["algo"] / env_folder / name
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> RunFolders:
+    root = tmp_path / "runs"
+    root.mkdir()
+    return RunFolders(root)
+
+
+@pytest.fixture
+def study(folders: RunFolders) -> RunFolders:
+    """Three algorithms, two environments, three seeds, with curves like real ones."""
+    rng = np.random.default_rng(0)
+    progress = np.linspace(0, 1, 21)
+    for env_id, top, n_timesteps in [
+        ("CartPole-v1", 500.0, 50_000),
+        ("HalfCheetah-v5", 4_800.0, 400_000),
+    ]:
+        for algo, speed in [("npg", 6.0), ("ppo", 2.5), ("trpo", 4.5)]:
+            for seed in range(3):
+                pace = speed * rng.uniform(0.7, 1.3)
+                curve = top * (1 - np.exp(-pace * progress)) + 0.06 * top * rng.normal(size=21)
+                folders.add(algo, env_id, seed, np.minimum(curve, top), n_timesteps)
+    return folders
+
+
+def _spec(
+    suite: str,
+    algo: str,
+    env_id: str,
+    seed: int,
+    n_timesteps: int,
+    hyperparams: Mapping[str, Any] | None,
+    evaluation: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    return {
+        "suite": suite,
+        "algo": algo,
+        "env_id": env_id,
+        "seed": seed,
+        "n_timesteps": n_timesteps,
+        "hyperparams": dict(hyperparams or {"n_steps": 2048, "gamma": 0.99}),
+        "evaluation": dict(evaluation or EVALUATION),
+    }
+
+
+def _config(spec: Mapping[str, Any]) -> str:
+    """Eight hex digits of what is the same for all seeds."""
+    settings = {key: spec[key] for key in spec if key not in ("seed", "suite")}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
