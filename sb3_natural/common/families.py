@@ -80,15 +80,10 @@ class GaussianFamily(ActionFamily):
         )
 
     def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
-        return kl_divergence(self._normal(phi_p), self._normal(phi_q))
+        return kl_divergence(_gaussian(phi_p), _gaussian(phi_q))
 
     def spread(self, phi: Tensor) -> dict[str, float]:
         return {"std": phi.chunk(2, dim=1)[1].exp().mean().item()}
-
-    @staticmethod
-    def _normal(phi: Tensor) -> Independent:
-        mean, log_std = phi.chunk(2, dim=1)
-        return Independent(Normal(mean, log_std.exp()), 1)
 
 
 class CategoricalFamily(ActionFamily):
@@ -129,13 +124,13 @@ class CategoricalFamily(ActionFamily):
 
     def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
         per_block = [
-            kl_divergence(Categorical(logits=p), Categorical(logits=q))
+            kl_divergence(_categorical(p), _categorical(q))
             for p, q in zip(self._blocks(phi_p), self._blocks(phi_q), strict=True)
         ]
         return torch.stack(per_block, dim=1).sum(dim=1)
 
     def spread(self, phi: Tensor) -> dict[str, float]:
-        entropies = [Categorical(logits=logits).entropy() for logits in self._blocks(phi)]
+        entropies = [_categorical(logits).entropy() for logits in self._blocks(phi)]
         return {"entropy": torch.stack(entropies, dim=1).sum(dim=1).mean().item()}
 
     def _blocks(self, phi: Tensor) -> tuple[Tensor, ...]:
@@ -157,12 +152,10 @@ class BernoulliFamily(ActionFamily):
         return torch.diag_embed((p * (1 - p)).sqrt())
 
     def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
-        return kl_divergence(
-            Independent(Bernoulli(logits=phi_p), 1), Independent(Bernoulli(logits=phi_q), 1)
-        )
+        return kl_divergence(_bernoullis(phi_p), _bernoullis(phi_q))
 
     def spread(self, phi: Tensor) -> dict[str, float]:
-        return {"entropy": Bernoulli(logits=phi).entropy().sum(dim=1).mean().item()}
+        return {"entropy": _bernoullis(phi).entropy().mean().item()}
 
 
 def family_of(distribution: object) -> ActionFamily:
@@ -186,3 +179,20 @@ def family_of(distribution: object) -> ActionFamily:
         "CategoricalDistribution, MultiCategoricalDistribution, BernoulliDistribution, and classes "
         "derived from them."
     )
+
+
+# Without torch's validation: where a step has made the statistics invalid the divergence is NaN,
+# which the caller can see, instead of an exception in the middle of the step.
+
+
+def _gaussian(phi: Tensor) -> Independent:
+    mean, log_std = phi.chunk(2, dim=1)
+    return Independent(Normal(mean, log_std.exp(), validate_args=False), 1, validate_args=False)
+
+
+def _categorical(logits: Tensor) -> Categorical:
+    return Categorical(logits=logits, validate_args=False)
+
+
+def _bernoullis(logits: Tensor) -> Independent:
+    return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)

@@ -331,14 +331,18 @@ class NPG(CheckedRollouts):
 
         def move(length: float) -> tuple[float, float]:
             assign_flat(fisher.params, theta + length * direction)
-            with torch.no_grad():
-                new_objective, statistics = self._surrogate(batch, advantages)
-                kl = self._family.kl(old_statistics.detach(), statistics).mean()
+            try:
+                with torch.no_grad():
+                    new_objective, statistics = self._surrogate(batch, advantages)
+            except ValueError:
+                # torch's distributions refuse a NaN or a sigma of zero: the step is far too long.
+                return math.nan, math.nan
+            kl = self._family.kl(old_statistics.detach(), statistics).mean()
             return new_objective.item(), kl.item()
 
         try:
             length, new_objective, kl = self._take_step(move, objective.item(), quadratic_form)
-        except NoStepError:
+        except Exception:  # whatever went wrong, the policy is never left half-way
             assign_flat(fisher.params, theta)
             raise
         return PolicyStep(

@@ -1,0 +1,415 @@
+"""One NPG update: its direction, its length, and when it declines."""
+
+import copy
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from sb3_contrib import TRPO
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch import nn
+from torch.nn.utils import parametrize
+
+from sb3_natural import NPG
+from sb3_natural.common.fisher import FisherOperator, assign_flat, flatten
+from sb3_natural.common.solvers import SOLVERS, FisherSolver, Solution, conjugate_gradient
+from sb3_natural.common.trust_region import kl_normalised_length
+from tests.helpers import DEVICES, SpacesEnv, make_observations, make_policy
+
+
+def collected(model, n_steps=None):
+    """A model with a logger and a full rollout buffer, ready for ``train``."""
+    _, callback = model._setup_learn(n_steps or model.n_steps)
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, n_steps or model.n_steps)
+    return model
+
+
+def actor(model):
+    """The policy's parameters as a vector."""
+    batch = next(model.rollout_buffer.get())
+    return flatten(p.detach() for p in FisherOperator(model.policy, batch.observations).params)
+
+
+def policy_weights(model):
+    return flatten(p.detach() for p in model.policy.parameters())
+
+
+def logged(model):
+    return dict(model.logger.name_to_value)
+
+
+class LinearMap(nn.Module):
+    """w = w' B: another way to parameterise the same weights."""
+
+    def __init__(self, basis):
+        super().__init__()
+        self.register_buffer("basis", basis)
+
+    def forward(self, weight):
+        return weight @ self.basis
+
+    def right_inverse(self, weight):
+        return weight @ torch.linalg.inv(self.basis)
+
+
+def natural_step(policy, batch, taken, advantages, solver, delta=1e-3):
+    """Move the policy by one KL-normalised step; return the statistics it then has."""
+    fisher = FisherOperator(policy, batch, taken, damping=1e-10)
+    gradient = fisher.scores().T @ advantages / len(advantages)
+    x = SOLVERS[solver]().solve(fisher, gradient).direction
+    theta = flatten(p.detach() for p in fisher.params)
+    length = kl_normalised_length(fisher.quadratic_form(x), delta)
+    assign_flat(fisher.params, theta + length * x)
+    with torch.no_grad():
+        return fisher.family.statistics(policy.get_distribution(batch))
+
+
+@pytest.mark.parametrize("actions", ["gaussian", "categorical", "bernoulli"])
+def test_npg_step_is_invariant_to_reparameterisation(actions):
+    torch.manual_seed(0)
+    advantages = torch.randn(300, dtype=torch.float64)
+    results = {}
+    for solver in ("dense", "identity"):
+        outcomes = []
+        for reparameterise in (False, True):
+            policy = make_policy(actions)
+            batch = make_observations(policy, 300)
+            torch.manual_seed(1)
+            with torch.no_grad():
+                taken = policy.get_distribution(batch).sample()
+            if reparameterise:
+                for layer in [*policy.mlp_extractor.policy_net, policy.action_net]:
+                    if isinstance(layer, nn.Linear):
+                        size = layer.in_features
+                        basis = torch.randn(size, size, dtype=torch.float64) + 3 * torch.eye(size)
+                        parametrize.register_parametrization(layer, "weight", LinearMap(basis))
+            outcomes.append(natural_step(policy, batch, taken, advantages, solver))
+        results[solver] = (outcomes[0] - outcomes[1]).abs().max() / outcomes[0].abs().max()
+    assert results["dense"] < 1e-4
+    assert results["identity"] > 1e-3, "the vanilla gradient should depend on the parameters"
+
+
+@pytest.mark.parametrize("line_search", [False, True])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_direction_equals_that_of_trpo_on_the_same_batch(env_id, line_search):
+    shared = dict(n_steps=512, target_kl=0.01, cg_max_steps=15, cg_damping=0.1, device="cpu")
+    trpo = collected(TRPO("MlpPolicy", env_id, seed=0, **shared))
+    npg = collected(NPG("MlpPolicy", env_id, seed=0, line_search=line_search, cg_tol=0.0, **shared))
+    npg.rollout_buffer = copy.deepcopy(trpo.rollout_buffer)
+    before = actor(npg)
+    assert torch.equal(before, actor(trpo))
+    trpo.train()
+    npg.train()
+    assert logged(trpo)["train/is_line_search_success"] == 1
+    ours, theirs = actor(npg) - before, actor(trpo) - before
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.999
+
+
+def test_kl_normalised_step_predicts_target_kl_and_measures_nearly_that():
+    model = collected(NPG("MlpPolicy", "Pendulum-v1", n_steps=512, target_kl=0.01, seed=0))
+    model.train()
+    log = logged(model)
+    assert log["train/kl_predicted"] == pytest.approx(0.01)
+    assert log["train/kl"] == pytest.approx(0.01, rel=0.2)
+
+
+def test_fixed_step_adds_step_size_times_the_natural_gradient():
+    long = collected(NPG("MlpPolicy", "Pendulum-v1", n_steps=256, step_size=0.02, seed=0))
+    short = collected(NPG("MlpPolicy", "Pendulum-v1", n_steps=256, step_size=0.01, seed=0))
+    before = actor(long)
+    long.train()
+    short.train()
+    torch.testing.assert_close(
+        actor(long) - before, 2 * (actor(short) - before), rtol=1e-3, atol=1e-6
+    )
+    assert logged(long)["train/step_length"] == 0.02
+
+
+def test_line_search_keeps_the_measured_kl_within_target():
+    for seed in range(3):
+        model = NPG(
+            "MlpPolicy", "Pendulum-v1", n_steps=256, target_kl=0.2, line_search=True, seed=seed
+        )
+        collected(model).train()
+        log = logged(model)
+        assert log["train/skipped_updates"] == 0
+        assert 0 < log["train/kl"] <= 0.2
+        assert log["train/policy_objective"] > 0
+
+
+def test_schedules_reach_the_step():
+    schedule = {1.0: 0.02, 0.5: 0.01, 0.0: 0.0}.__getitem__
+    for argument, key in [("target_kl", "train/kl_predicted"), ("step_size", "train/step_length")]:
+        model = collected(
+            NPG("MlpPolicy", "Pendulum-v1", n_steps=64, seed=0, **{argument: schedule})
+        )
+        for progress in (1.0, 0.5, 0.0):
+            model._current_progress_remaining = progress
+            model.train()
+            assert logged(model)[key] == pytest.approx(schedule(progress))
+
+
+def test_schedule_out_of_range_is_refused():
+    model = collected(NPG("MlpPolicy", "Pendulum-v1", n_steps=64, target_kl=lambda p: -p))
+    with pytest.raises(ValueError, match=r"schedule of target_kl gave -1"):
+        model.train()
+
+
+@pytest.mark.parametrize("critic", ["adam", "gauss_newton"])
+def test_critic_does_not_move_a_shared_features_extractor(critic):
+    env = SpacesEnv(spaces.Box(0, 255, (1, 36, 36), np.uint8), spaces.Discrete(2))
+    model = collected(NPG("CnnPolicy", env, n_steps=32, critic=critic, seed=0))
+    model.rollout_buffer.advantages[:] = 1.0  # the policy's own update is skipped
+    before = [p.detach().clone() for p in model.policy.features_extractor.parameters()]
+    values = model.policy.value_net.weight.detach().clone()
+    with pytest.warns(UserWarning, match="all advantages are equal"):
+        model.train()
+    after = model.policy.features_extractor.parameters()
+    assert all(torch.equal(p, old) for p, old in zip(after, before, strict=True))
+    assert not torch.equal(model.policy.value_net.weight, values)
+
+
+def test_subsampled_fisher_uses_the_whole_gradient():
+    model = collected(
+        NPG("MlpPolicy", "Pendulum-v1", n_steps=512, sub_sampling_factor=4, cg_tol=0.0, seed=0)
+    )
+    full = collected(NPG("MlpPolicy", "Pendulum-v1", n_steps=512, cg_tol=0.0, seed=0))
+    before = actor(model)
+    model.train()
+    full.train()
+    cosine = torch.cosine_similarity(actor(model) - before, actor(full) - before, dim=0)
+    assert 0.8 < cosine < 0.99999
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_improves_the_surrogate(solver):
+    model = NPG(
+        "MlpPolicy",
+        "Pendulum-v1",
+        n_steps=128,
+        fisher_solver=solver,
+        target_kl=0.01,
+        policy_kwargs=dict(net_arch=[8]),
+        seed=0,
+    )
+    collected(model).train()
+    assert logged(model)["train/policy_objective"] > 0
+    assert ("train/cg_iterations" in logged(model)) == (solver == "cg")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_update_runs_on_every_device(device):
+    model = NPG("MlpPolicy", "Pendulum-v1", n_steps=64, device=device, seed=0).learn(128)
+    assert torch.isfinite(policy_weights(model)).all()
+
+
+class Spoilt(FisherSolver):
+    """A system that is not positive definite."""
+
+    def solve(self, fisher, gradient):
+        return conjugate_gradient(-torch.eye(len(gradient)), gradient)
+
+
+class NotANumber(FisherSolver):
+    def solve(self, fisher, gradient):
+        return Solution(gradient * math.nan)
+
+
+class FarTooLong(FisherSolver):
+    def solve(self, fisher, gradient):
+        return Solution(gradient * 1e30)
+
+
+DEGENERATE = {
+    "all advantages are equal": lambda m: m.rollout_buffer.advantages.fill(0.1),
+    "policy gradient is not finite": lambda m: m.rollout_buffer.log_probs.fill(-np.inf),
+    "policy gradient vanishes": lambda m: m.rollout_buffer.log_probs.fill(1e4),
+    "non-positive curvature": lambda m: setattr(m, "_solver", Spoilt()),
+    "natural gradient is not finite": lambda m: setattr(m, "_solver", NotANumber()),
+}
+
+
+@pytest.mark.parametrize("reason", DEGENERATE)
+def test_degenerate_batches_skip_the_policy_step_and_say_why_once(reason):
+    model = collected(NPG("MlpPolicy", "Pendulum-v1", n_steps=64, seed=0))
+    DEGENERATE[reason](model)
+    before = actor(model)
+    with pytest.warns(UserWarning, match=reason):
+        model.train()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # only the first one warns
+        model.train()
+    assert torch.equal(actor(model), before)
+    log = logged(model)
+    assert log["train/skipped_updates"] == 2
+    assert log["train/kl"] == log["train/step_length"] == 0
+    assert math.isfinite(log["train/value_loss"])
+
+
+def test_one_sample_is_skipped():
+    model = NPG("MlpPolicy", "Pendulum-v1", n_steps=1, seed=0)
+    with pytest.warns(UserWarning, match="one sample"):
+        model.learn(3)
+    assert logged(model)["train/skipped_updates"] == 3
+    assert torch.isfinite(policy_weights(model)).all()
+
+
+def test_a_step_that_overflows_is_taken_back():
+    model = NPG(
+        "MlpPolicy", "Pendulum-v1", n_steps=64, step_size=1e8, fisher_solver=FarTooLong(), seed=0
+    )
+    collected(model)
+    before = actor(model)
+    with pytest.warns(UserWarning, match="non-finite"):
+        model.train()
+    assert torch.equal(actor(model), before)
+
+
+def test_failed_line_search_restores_the_policy():
+    model = NPG(
+        "MlpPolicy",
+        "Pendulum-v1",
+        n_steps=64,
+        target_kl=10.0,
+        line_search=True,
+        line_search_max_iter=1,
+        seed=0,
+    )
+    collected(model)
+    before = actor(model)
+    with pytest.warns(UserWarning, match="line search found no improvement"):
+        model.train()
+    assert torch.equal(actor(model), before)
+
+
+class OddlyNamed(nn.Module):
+    """An extractor in the manner of SB3's docs, with names that mislead a search by name."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.latent_dim_pi = self.latent_dim_vf = 8
+        self.value_for_the_actor = nn.Sequential(nn.Linear(features, 8), nn.Tanh())
+        self.policy_of_the_critic = nn.Sequential(nn.Linear(features, 8), nn.Tanh())
+
+    def forward(self, features):
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features):
+        return self.value_for_the_actor(features)
+
+    def forward_critic(self, features):
+        return self.policy_of_the_critic(features)
+
+
+class OddlyNamedPolicy(ActorCriticPolicy):
+    def _build_mlp_extractor(self):
+        self.mlp_extractor = OddlyNamed(self.features_dim)
+
+
+def test_policies_need_no_naming_convention():
+    model = collected(NPG(OddlyNamedPolicy, "Pendulum-v1", n_steps=64, seed=0))
+    extractor = model.policy.mlp_extractor
+    critic = set(model._critic_params)
+    assert critic == {
+        *extractor.policy_of_the_critic.parameters(),
+        *model.policy.value_net.parameters(),
+    }
+    before = [p.detach().clone() for p in extractor.parameters()]
+    model.train()
+    for param, old in zip(extractor.parameters(), before, strict=True):
+        assert not torch.equal(param, old)
+
+
+class BetaDistribution(Distribution):
+    """Not one of SB3's."""
+
+    def proba_distribution_net(self):
+        raise AssertionError("not used")
+
+    def proba_distribution(self, params):
+        self.distribution = torch.distributions.Beta(params.exp(), params.exp())
+        return self
+
+    log_prob = entropy = sample = mode = actions_from_params = log_prob_from_params = None
+
+
+BetaDistribution.__abstractmethods__ = frozenset()
+
+
+class BetaPolicy(ActorCriticPolicy):
+    def get_distribution(self, obs):
+        return BetaDistribution().proba_distribution(super().get_distribution(obs).mode())
+
+
+class NoCriticOfItsOwn(ActorCriticPolicy):
+    def predict_values(self, obs):
+        return super().get_distribution(obs).distribution.mean[:, :1]
+
+
+def test_unsupported_policies_are_refused_at_the_start():
+    with pytest.raises(TypeError, match=r"BetaDistribution.*Supported are .*Categorical"):
+        NPG(BetaPolicy, "Pendulum-v1")
+    with pytest.raises(ValueError, match="none of its own to fit"):
+        NPG(NoCriticOfItsOwn, "Pendulum-v1")
+
+
+class DropoutExtractor(FlattenExtractor):
+    """Features with noise in training mode."""
+
+    def forward(self, observations):
+        return nn.functional.dropout(super().forward(observations), 0.5, self.training)
+
+
+def test_update_measures_the_policy_that_acted():
+    """Dropout is off: before any step the ratio of probabilities is one and the KL is zero."""
+    model = NPG(
+        "MlpPolicy",
+        "Pendulum-v1",
+        n_steps=64,
+        step_size=1e-12,
+        policy_kwargs=dict(features_extractor_class=DropoutExtractor),
+        seed=0,
+    )
+    collected(model).train()
+    assert logged(model)["train/kl"] == pytest.approx(0.0, abs=1e-6)
+    assert logged(model)["train/policy_objective"] == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(target_kl=0.1, step_size=0.1), "target_kl=0.1 and step_size=0.1 exclude each other"),
+        (dict(step_size=0.1, line_search=True), "line_search=True .* give target_kl"),
+        (dict(target_kl=-1.0), "target_kl must be positive .*, got -1"),
+        (dict(step_size=0.0), "step_size must be positive .*, got 0"),
+        (dict(fisher_solver="kfc"), "fisher_solver must be one of cg, .*got 'kfc'"),
+        (dict(critic="sgd"), "critic must be 'adam' or 'gauss_newton', got 'sgd'"),
+        (dict(cg_damping=-0.1), "cg_damping must be finite and not negative, got -0.1"),
+        (dict(cg_max_steps=0), "cg_max_steps must be at least 1, got 0"),
+        (dict(n_steps=0), "n_steps must be at least 1, got 0"),
+        (dict(batch_size=0), "batch_size must be at least 1, got 0"),
+        (dict(sub_sampling_factor=0), "sub_sampling_factor must be at least 1, got 0"),
+        (dict(n_critic_updates=0), "n_critic_updates must be at least 1, got 0"),
+        (dict(line_search_shrinking_factor=1.0), "line_search_shrinking_factor .*got 1.0"),
+        (dict(line_search_max_iter=0), "line_search_max_iter must be at least 1, got 0"),
+        (dict(fisher_solver="empirical", cg_damping=0), "needs cg_damping > 0, got 0"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        NPG("MlpPolicy", "Pendulum-v1", **arguments)
+
+
+def test_default_is_kl_normalised_and_a_silent_logger_suffices():
+    model = NPG("MlpPolicy", "Pendulum-v1", n_steps=64)
+    assert model.target_kl(1.0) == 0.05
+    assert model.step_size is None
+    collected(model).set_logger(configure(None, []))
+    model.train()
+    assert model._n_updates == 1
