@@ -1,13 +1,14 @@
 """Natural policy gradient (Kakade 2001) for Stable-Baselines3."""
 
-import copy
 import math
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.vector.utils import create_empty_array
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import (
@@ -269,9 +270,9 @@ class NPG(CheckedRollouts):
 
     def _sort_parameters(self) -> None:
         """Find out which parameters the critic may move: those that the policy does not use."""
-        space = copy.deepcopy(self.observation_space)  # sampling must not advance the user's space
-        space.seed(0)
-        observation, _ = self.policy.obs_to_tensor(space.sample())
+        # Zeros rather than a sample: the bounds of some spaces are so wide that samples overflow.
+        zeros = create_empty_array(self.observation_space, n=1, fn=np.zeros)
+        observation, _ = self.policy.obs_to_tensor(zeros)
         self.policy.set_training_mode(False)
         distribution = self.policy.get_distribution(observation)
         self._family = family_of(distribution)

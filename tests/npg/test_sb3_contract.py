@@ -315,6 +315,12 @@ def test_non_finite_first_observation_is_found():
         NPG("MlpPolicy", env, n_steps=16).learn(16)
 
 
+def test_observation_spaces_as_wide_as_floats_go_are_accepted():
+    limit = np.finfo(np.float32).max
+    env = SpacesEnv(spaces.Box(-limit, limit, (3,)), spaces.Box(-1, 1, (2,)))
+    assert NPG("MlpPolicy", env, n_steps=16)._critic_params
+
+
 def test_constructor_arguments_are_those_of_ppo_where_both_have_them():
     import inspect
 
