@@ -271,7 +271,7 @@ class NPG(CheckedRollouts):
     def _sort_parameters(self) -> None:
         """Find out which parameters the critic may move: those that the policy does not use."""
         # Zeros rather than a sample: the bounds of some spaces are so wide that samples overflow.
-        zeros = create_empty_array(self.observation_space, n=1, fn=np.zeros)
+        zeros: Any = create_empty_array(self.observation_space, n=1, fn=np.zeros)
         observation, _ = self.policy.obs_to_tensor(zeros)
         self.policy.set_training_mode(False)
         distribution = self.policy.get_distribution(observation)
