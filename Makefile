@@ -22,6 +22,13 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[suite,test]"
 	touch $@
 
+DEMO := $(PY) -m benchmarks run demo --algos npg,trpo,ppo --seeds 3 --jobs $(JOBS) --out demo/runs
+
+demo: $(READY)
+	$(DEMO)
+	$(PY) -m reports build demo/runs --out demo/report --title "NPG, TRPO and PPO: the demo"
+	@echo "Look at demo/report/report.md and demo/report/learning_curves.png"
+
 test: $(READY)
 	$(PY) -m pytest -n $(JOBS) -m "not slow"
 

@@ -1,0 +1,195 @@
+"""Engines: where the runs of a sweep are executed. For now, processes on this machine."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import torch
+
+from benchmarks.run import Progress, now, run
+from benchmarks.specs import RunSpec
+
+_SPAWN = multiprocessing.get_context("spawn")
+_GRACE = 10.0  # seconds that a process may take to end
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """A run has come further."""
+
+    spec: RunSpec
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run has finished, or failed if ``failure`` is set.
+
+    ``warnings`` are the Python warnings of a finished run, each once.
+    """
+
+    spec: RunSpec
+    started: str
+    failure: "Failure | None" = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed: as text, since exceptions need not survive the way between processes."""
+
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class _Success:
+    warnings: tuple[str, ...]
+
+
+def run_locally(
+    specs: Sequence[RunSpec], out: Path, jobs: int, command: str
+) -> Generator[Advanced | Ended, None, None]:
+    """Execute runs on this machine, each in a fresh process, at most ``jobs`` at once.
+
+    A process that dies is the failure of its run alone. Closing the iterator ends the processes;
+    should this process die, they end by themselves.
+    """
+    waiting = deque(specs)
+    running: dict[Connection, _Worker] = {}
+    with tempfile.TemporaryDirectory() as outputs:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    with _interrupts_held_back():
+                        worker = _Worker(waiting.popleft(), out, command, Path(outputs))
+                        running[worker.connection] = worker
+                for connection in wait(list(running)):
+                    assert isinstance(connection, Connection)
+                    event = running[connection].receive()
+                    if isinstance(event, Ended):
+                        del running[connection]
+                    yield event
+        finally:
+            for worker in running.values():
+                worker.process.terminate()
+            for worker in running.values():
+                worker.stop()
+
+
+class _Worker:
+    """A process that executes one run, seen from the parent."""
+
+    def __init__(self, spec: RunSpec, out: Path, command: str, outputs: Path) -> None:
+        self.spec = spec
+        self.started = now()
+        descriptor, name = tempfile.mkstemp(dir=outputs)
+        os.close(descriptor)
+        self._output = Path(name)
+        self.connection, remote = _SPAWN.Pipe(duplex=False)
+        self.process: SpawnProcess = _SPAWN.Process(
+            target=_work, args=(spec, out.absolute(), command, remote, self._output)
+        )
+        self.process.start()
+        # The worker's end must be open in the worker alone, or its death would go unnoticed.
+        remote.close()
+
+    def receive(self) -> Advanced | Ended:
+        try:
+            message = self.connection.recv()
+        except (EOFError, OSError):
+            return self._ended(None)
+        if isinstance(message, Progress):
+            return Advanced(self.spec, message)
+        return self._ended(message)
+
+    def _ended(self, message: "_Success | Failure | None") -> Ended:
+        self.stop()
+        output = self._output.read_text(errors="replace").strip()
+        self._output.unlink()
+        if isinstance(message, _Success):
+            return Ended(self.spec, self.started, warnings=message.warnings)
+        # A process that died has told nothing, but the library that killed it may have.
+        failure = message or Failure(_cause_of_death(self.process.exitcode), output)
+        return Ended(self.spec, self.started, failure)
+
+    def stop(self) -> None:
+        self.process.join(_GRACE)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
+
+
+def _cause_of_death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"WorkerDied: the process was killed by {signal.Signals(-exitcode).name}"
+    return f"WorkerDied: the process ended with exit code {exitcode}"
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """For starting processes that Ctrl-C does not reach: the parent ends them in good order.
+
+    A process inherits the signals that are blocked. In the parent the interrupt is only delayed,
+    until the process is known and can be ended.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(spec: RunSpec, out: Path, command: str, connection: Connection, output: Path) -> None:
+    """Execute one run: what a worker process does."""
+    _end_with_parent()
+    _redirect_output(output)
+    torch.set_num_threads(1)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            # MuJoCo says this of Gymnasium's own models; nobody here can act on it.
+            warnings.filterwarnings("ignore", "(?s).*compiler attribute", UserWarning)
+            run(spec, out, command, report=connection.send)
+    except BaseException as error:
+        line = "".join(traceback.format_exception_only(error)).strip()
+        connection.send(Failure(line, traceback.format_exc()))
+    else:
+        said = dict.fromkeys(f"{each.category.__name__}: {each.message}" for each in caught)
+        connection.send(_Success(tuple(said)))
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent ends, however that ends."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _redirect_output(path: Path) -> None:
+    """Send stdout and stderr, those of C libraries too, to a file: the parent's screen is taken."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)

@@ -1,0 +1,111 @@
+"""Evaluation at fixed step counts, without disturbing the training."""
+
+import csv
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
+
+from benchmarks.specs import Evaluation
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One evaluation; ``wall_seconds`` is the training time so far, without evaluations."""
+
+    timesteps: int
+    wall_seconds: float
+    return_mean: float
+    return_std: float
+    length_mean: float
+    episodes: int
+
+
+class ScheduledEvaluation(BaseCallback):
+    """Evaluates the policy at step 0, T/points, 2 T/points, ..., T.
+
+    Each evaluation happens at the first environment step at or after its point, so the policy is
+    the one that is acting then: that of the last update before. It takes nothing from the random
+    generators that the training uses (the actions are deterministic, the environments have
+    generators of their own), so the training is the same with and without it.
+
+    :param eval_env: one environment for each episode, wrapped as the training environment is;
+        its normalisation statistics are overwritten by those of the training, and not updated
+    :param n_timesteps: T
+    """
+
+    def __init__(self, eval_env: VecEnv, n_timesteps: int, protocol: Evaluation) -> None:
+        super().__init__()
+        self.eval_env = eval_env
+        self.protocol = protocol
+        self.rows: list[EvaluationRow] = []
+        self.seconds = 0.0
+        self._points = [
+            round(n_timesteps * i / protocol.points) for i in range(protocol.points + 1)
+        ]
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds since the training began, without the evaluations."""
+        return time.perf_counter() - self._began - self.seconds
+
+    def _on_training_start(self) -> None:
+        self._began = time.perf_counter()
+        self._evaluate_what_is_due()
+
+    def _on_step(self) -> bool:
+        self._evaluate_what_is_due()
+        return True
+
+    def _evaluate_what_is_due(self) -> None:
+        # More than one can be due: a step of the vectorised environment is n_envs steps.
+        while len(self.rows) < len(self._points) and (
+            self.num_timesteps >= self._points[len(self.rows)]
+        ):
+            self._evaluate(self._points[len(self.rows)])
+
+    def _evaluate(self, point: int) -> None:
+        training_seconds = self.training_seconds
+        began = time.perf_counter()
+        sync_envs_normalization(self.training_env, self.eval_env)
+        # Before every evaluation: the episodes of all evaluations start from the same states.
+        self.eval_env.seed(self.protocol.seed)
+        returns, lengths = evaluate_policy(
+            self.model,
+            self.eval_env,
+            n_eval_episodes=self.protocol.episodes,
+            deterministic=True,
+            return_episode_rewards=True,
+        )
+        assert isinstance(lengths, list)
+        self.seconds += time.perf_counter() - began
+        self.rows.append(
+            EvaluationRow(
+                timesteps=point,
+                wall_seconds=round(training_seconds, 3),
+                return_mean=float(np.mean(returns)),
+                return_std=float(np.std(returns)),
+                length_mean=float(np.mean(lengths)),
+                episodes=len(lengths),
+            )
+        )
+
+
+def freeze(eval_env: VecEnv) -> VecEnv:
+    """Keep an evaluation environment from updating its statistics and from scaling rewards."""
+    if isinstance(eval_env, VecNormalize):
+        eval_env.training = False
+        eval_env.norm_reward = False
+    return eval_env
+
+
+def write_rows(rows: list[EvaluationRow], path: Path) -> None:
+    """Write evaluations as a CSV file."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(EvaluationRow)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)

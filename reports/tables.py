@@ -1,0 +1,105 @@
+"""Tables that read well in Markdown source as well as rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text. ``align`` has one letter a column: ``l`` or ``r``.
+
+    :raises ValueError: a row, or ``align``, whose length is not that of ``headers``
+    """
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    align: str
+
+    def __post_init__(self) -> None:
+        widths = {len(self.headers), len(self.align), *(len(row) for row in self.rows)}
+        if len(widths) > 1 or set(self.align) - {"l", "r"}:
+            raise ValueError(
+                f"headers, align (of 'l' and 'r') and every row must have one length, got "
+                f"{len(self.headers)} headers, align={self.align!r} and rows of "
+                f"{sorted({len(row) for row in self.rows})} cells"
+            )
+
+    def markdown(self) -> str:
+        """The table with its columns padded to one width, numbers to the right."""
+        lines = [[_escaped(cell) for cell in line] for line in (self.headers, *self.rows)]
+        widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.headers))]
+        rule = [
+            "-" * (width - 1) + ":" if side == "r" else "-" * width
+            for width, side in zip(widths, self.align, strict=True)
+        ]
+        header, *rows = [self._padded(line, widths) for line in lines]
+        return "\n".join(_line(cells) for cells in (header, rule, *rows))
+
+    def _padded(self, line: Sequence[str], widths: Sequence[int]) -> list[str]:
+        return [
+            cell.rjust(width) if side == "r" else cell.ljust(width)
+            for cell, width, side in zip(line, widths, self.align, strict=True)
+        ]
+
+
+def estimate_cells(
+    mean: np.ndarray, low: np.ndarray, high: np.ndarray, bold: np.ndarray
+) -> list[str]:
+    """A column of ``mean [low, high]``, its numbers and brackets one below the other.
+
+    All arrays have the shape ``(n_rows,)``; where ``low`` is NaN the cell says ``(1 seed)``, and
+    where ``bold`` is true the mean is bold.
+    """
+    digits = decimals(np.concatenate([mean, low, high]))
+    means = _column([f"{value:,.{digits}f}" for value in mean])
+    lows = _column(["" if np.isnan(value) else f"{value:,.{digits}f}" for value in low])
+    highs = _column(["" if np.isnan(value) else f"{value:,.{digits}f}" for value in high])
+    mark = "  " if bold.any() else ""
+    cells = []
+    for i in range(len(mean)):
+        value = means[i].strip()
+        shown = f"**{value}**" if bold[i] else f"{mark}{value}{mark}"
+        interval = "(1 seed)" if np.isnan(low[i]) else f"[{lows[i]}, {highs[i]}]"
+        cells.append((shown.rjust(len(means[i]) + 2 * len(mark)), interval))
+    width = max(len(interval) for _, interval in cells)
+    return [f"{shown} {interval.ljust(width)}" for shown, interval in cells]
+
+
+def decimals(values: np.ndarray) -> int:
+    """How many decimals show three or four significant digits of the largest value."""
+    finite = np.abs(values[np.isfinite(values)])
+    largest = float(finite.max()) if finite.size else 0.0
+    if largest >= 1_000:
+        return 0
+    if largest >= 10:
+        return 1
+    return 2 if largest >= 1 else 3
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if round(seconds) < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _column(texts: Sequence[str]) -> list[str]:
+    width = max(len(text) for text in texts)
+    return [text.rjust(width) for text in texts]
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", r"\|").replace("\n", " ")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

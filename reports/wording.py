@@ -1,0 +1,225 @@
+"""What the runs say, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import figures, runs, scores
+
+# What nominal 95% intervals of the mean really cover, by the number of seeds: the share of 95%
+# percentile bootstrap intervals that contain the mean, over normal samples. Measured by
+# tests/reports/test_coverage.py, which fails when a figure here is no longer what it measures.
+MEASURED_COVERAGE = {3: 0.75, 5: 0.84, 10: 0.90}
+
+
+def introduction(data: runs.RunData) -> list[str]:
+    """Which algorithms, environments, seeds and steps, and how they were evaluated."""
+    table = data.runs
+    seeds = table.groupby(["env_id", "label"])["seed"].nunique()
+    sentences = [
+        f"{_algorithms_text(table)} on {_environments_text(table)}: {runs.runs_text(len(table))}, "
+        f"{figures.seeds_text(seeds)} per algorithm and environment."
+    ]
+    sentences.append(_evaluation_sentence(table))
+    incomplete = []
+    if len(data.failures):
+        incomplete.append(f"{runs.runs_text(len(data.failures))} failed")
+    if missing_results(data):
+        incomplete.append("not every algorithm has the same seeds and environments")
+    if incomplete:
+        sentences.append(
+            f"**Incomplete:** {listing(incomplete)}; see [What is missing](#what-is-missing)."
+        )
+    return sentences
+
+
+def verdict(table: pd.DataFrame) -> list[str]:
+    """What one environment's table says of the final returns, and no more than that.
+
+    :param table: rows of :func:`reports.scores.score_table`, all of one environment
+    """
+    if len(table) == 1:
+        return []
+    single = sorted(table.loc[table["seeds"] == 1, "label"])
+    compared = table[table["seeds"] > 1]
+    sentences = []
+    if single:
+        has = "has" if len(single) == 1 else "have"
+        sentences.append(
+            f"{listing(single)} {has} 1 seed, hence no interval and no part in the comparison."
+        )
+    if len(compared) < 2:
+        sentences.append("Nothing is compared: that takes two algorithms with two seeds each.")
+    else:
+        sentences.append(("Among the others, " if single else "") + _comparison(compared))
+    return sentences
+
+
+def missing_results(data: runs.RunData) -> list[str]:
+    """What some algorithm lacks and another has: seeds on an environment, or an environment."""
+    where: dict[tuple[str, str], list[str]] = {}
+    for env_id in sorted(data.runs["env_id"].unique()):
+        for label, seeds in _missing_seeds(data, env_id).items():
+            where.setdefault((label, seeds), []).append(env_id)
+    lines = [
+        f"{label} on {listing(env_ids)}: no result for {seeds}"
+        for (label, seeds), env_ids in where.items()
+    ]
+    every = set(data.runs["env_id"])
+    for algo, group in data.runs.groupby("algo", sort=True):
+        tried = data.failures.loc[data.failures["algo"] == algo, "env_id"]
+        absent = sorted(every - set(group["env_id"]) - set(tried))
+        if absent:
+            lines.append(f"{algo} on {listing(absent)}: no run")
+    return lines
+
+
+def notes(data: runs.RunData, table: pd.DataFrame) -> list[str]:
+    """How the numbers are to be read."""
+    lines = [
+        "**Final return**: the mean over the last tenth of a run's evaluations, then the mean "
+        f"over seeds. {_window_sentence(data.evaluations)}",
+        "**Best evaluation**: the highest evaluation of each run, then the mean over seeds. A "
+        "maximum of noisy values lies above what that policy returns on average.",
+        "**Bold**: the highest mean and each whose interval overlaps with it, that is, all that "
+        "cannot be told apart from the best. Means without an interval are never bold.",
+        "**Wall time** is training and evaluations, **steps/s** environment steps per second of "
+        "training alone. Both depend on what else the machine was doing.",
+    ]
+    if (table["seeds"] > 1).any():
+        lines.insert(
+            2,
+            "**Intervals** in brackets are rliable's 95% percentile bootstrap intervals of the "
+            f"mean over seeds ({scores.REPETITIONS:,} resamples, fixed seed). "
+            + coverage_sentence(),
+        )
+    return lines
+
+
+def coverage_sentence() -> str:
+    """What a nominal 95% is worth with few seeds, as measured."""
+    shares = listing([f"{share:.0%} with {n} seeds" for n, share in MEASURED_COVERAGE.items()])
+    return (
+        "With few seeds they are too narrow: over normally distributed returns they contain the "
+        f"true mean in {shares}, not in 95% of cases."
+    )
+
+
+def commit_lines(table: pd.DataFrame) -> str:
+    """The commits the runs were made from, and whether what ran was the commit itself."""
+    pairs = zip(table["commit"].tolist(), table["dirty"].tolist(), strict=True)
+    return tally_text(_commit_text(commit, dirty) for commit, dirty in pairs)
+
+
+def versions_text(versions: Mapping[str, str | None]) -> str:
+    """``python 3.11.9, gymnasium 1.2.0, …``: Python first, what is absent left out."""
+    names = sorted(versions, key=lambda name: (name != "python", name))
+    return ", ".join(f"{name} {versions[name]}" for name in names if versions[name])
+
+
+def machine_text(machine: Mapping[str, Any]) -> str:
+    """``Linux, x86_64, 2 cores, 8 GiB memory``."""
+    parts = [str(machine[name]) for name in ("system", "processor") if machine.get(name)]
+    if machine.get("cores"):
+        parts.append(f"{machine['cores']} cores")
+    if machine.get("memory_gib"):
+        parts.append(f"{machine['memory_gib']:g} GiB memory")
+    return ", ".join(parts)
+
+
+def tally_text(texts: Iterable[str]) -> str:
+    """The one text, or each with how many runs it is true of."""
+    counts = pd.Series(list(texts)).value_counts().sort_index()
+    if len(counts) == 1:
+        return str(counts.index[0])
+    return "; ".join(f"{text}: {runs.runs_text(n)}" for text, n in counts.items())
+
+
+def listing(items: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _missing_seeds(data: runs.RunData, env_id: str) -> dict[str, str]:
+    """Label to the seeds it lacks on ``env_id`` and another label has, or that failed."""
+    finished = data.runs[data.runs["env_id"] == env_id]
+    failed = data.failures[data.failures["env_id"] == env_id]
+    every = set(finished["seed"]) | set(failed["seed"])
+    missing = {}
+    for label in sorted(set(finished["label"]) | set(failed["label"])):
+        absent = sorted(every - set(finished.loc[finished["label"] == label, "seed"]))
+        tried = set(failed.loc[failed["label"] == label, "seed"])
+        texts = [f"{seed} (failed)" if seed in tried else str(seed) for seed in absent]
+        if texts:
+            missing[label] = f"seed{'s' if len(texts) > 1 else ''} {', '.join(texts)}"
+    return missing
+
+
+def _comparison(table: pd.DataFrame) -> str:
+    mean, low, high = (
+        table[f"final_{part}"].to_numpy(dtype=np.float64) for part in ("mean", "low", "high")
+    )
+    best = str(table["label"].iloc[int(np.argmax(mean))])
+    level = sorted(set(table.loc[scores.not_told_apart(mean, low, high), "label"]) - {best})
+    if not level:
+        return f"{best} has the highest final return: its interval lies above every other one."
+    overlap = (
+        f"{best} has the highest mean, but its interval overlaps with {_that_of(level)}: no winner."
+    )
+    below = sorted(set(table["label"]) - {best, *level})
+    return overlap + (f" It lies above {_that_of(below)}." if below else "")
+
+
+def _that_of(labels: Sequence[str]) -> str:
+    return f"{'that' if len(labels) == 1 else 'those'} of {listing(labels)}"
+
+
+def _commit_text(commit: object, dirty: object) -> str:
+    """Both are missing (None or NaN) where the run was not made in a clone."""
+    if not isinstance(commit, str):
+        return "unknown"
+    state = {True: " with uncommitted changes", False: " (clean)"}
+    return f"`{commit}`" + (state[dirty] if isinstance(dirty, bool) else "")
+
+
+def _algorithms_text(table: pd.DataFrame) -> str:
+    counts = table.groupby("algo", sort=True)["label"].nunique()
+    return listing(
+        [f"{algo} ({n} configurations)" if n > 1 else str(algo) for algo, n in counts.items()]
+    )
+
+
+def _environments_text(table: pd.DataFrame) -> str:
+    """Every environment with its steps; where they are many, how many and between which steps."""
+    budgets = table.groupby("env_id", sort=True)["n_timesteps"].first()
+    if len(budgets) <= 4:
+        return listing([f"{env_id} ({steps:,} steps)" for env_id, steps in budgets.items()])
+    fewest, most = budgets.min(), budgets.max()
+    steps = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    return f"{len(budgets)} environments ({steps} steps)"
+
+
+def _evaluation_sentence(table: pd.DataFrame) -> str:
+    where: dict[tuple[int, int], list[str]] = {}
+    for env_id, group in table.groupby("env_id", sort=True):
+        protocol = group["evaluation"].iloc[0]
+        where.setdefault((protocol["points"], protocol["episodes"]), []).append(str(env_id))
+    texts = [
+        f"{points} times during training, {episodes} episodes each"
+        + (f" ({', '.join(env_ids)})" if len(where) > 1 else "")
+        for (points, episodes), env_ids in where.items()
+    ]
+    return f"Every policy was evaluated before training and {' or '.join(texts)}."
+
+
+def _window_sentence(evaluations: pd.DataFrame) -> str:
+    sizes = evaluations.groupby(["env_id", "label", "seed"]).size()
+    windows = sorted({(scores.final_window(n), n) for n in sizes})
+    texts = [f"{window if window > 1 else ''} of {n}".strip() for window, n in windows]
+    return f"Here that is the last {listing(texts)} evaluations."

@@ -1,0 +1,152 @@
+"""``python -m benchmarks``, as a user runs it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.__main__ import app
+from benchmarks.results import load_evaluations, load_runs
+
+REPOSITORY = Path(__file__).parents[2]
+COMPLETE = {"run.json", "evaluations.csv", "progress.csv", "model.zip"}
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *map(str, arguments)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "this takes too long"
+        time.sleep(0.002)
+
+
+def finished(out: Path) -> list[Path]:
+    return [path for path in out.rglob("seed-*") if path.is_dir()]
+
+
+def test_a_killed_sweep_counts_no_partial_run_and_goes_on(tiny_suite: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    command = ["run", tiny_suite, "--algos", "ppo,trpo", "--seeds", "2", "--jobs", "2"]
+    moments: list[Callable[[], bool]] = [
+        lambda: any(out.rglob(".tmp-*")),  # a run has begun
+        lambda: any(out.rglob(".tmp-*/model.zip")),  # its last files are being written
+        lambda: len(finished(out)) > 0,  # the first has just got its name
+    ]
+    changed: dict[Path, float] = {}
+    for moment in moments:
+        process = start(*command, "--out", out)
+        wait_until(moment)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.communicate()
+
+        psutil.wait_procs(workers, timeout=30)
+        assert not any(worker.is_running() for worker in workers)
+        for folder in finished(out):
+            assert {path.name for path in folder.iterdir()} == COMPLETE
+            assert changed.setdefault(folder, folder.stat().st_mtime) == folder.stat().st_mtime
+        assert len(load_evaluations(out)) == 3 * len(finished(out))
+
+    process = start(*command, "--out", out)
+    output, errors = process.communicate()
+
+    assert process.returncode == 0, errors
+    assert len(load_runs(out)) == 4
+    assert changed
+    assert all(folder.stat().st_mtime == time for folder, time in changed.items())
+    assert f"{len(changed)} of 4 runs are already there" in output
+    assert not any(out.rglob(".tmp-*"))
+
+
+def test_ctrl_c_ends_the_workers_and_leaves_nothing_behind(
+    tiny_suite: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs"
+    process = start("run", tiny_suite, "--algos", "ppo", "--steps", "9999999", "--out", out)
+    wait_until(lambda: any(out.rglob(".tmp-*")))
+    workers = psutil.Process(process.pid).children(recursive=True)
+
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+    assert not any(worker.is_running() for worker in workers)
+    assert not [path for path in out.rglob("*") if path.is_file() or "seed-" in path.name]
+
+
+def test_a_failed_run_shows_in_the_summary_and_the_exit_status(
+    tiny_suite: Path, tmp_path: Path
+) -> None:
+    tiny_suite.write_text(
+        "{evaluation: {points: 1, episodes: 1}, environments: {CartPole-v1: {n_timesteps: 128},"
+        " 'tests.benchmarks.envs:Raising-v0': {n_timesteps: 512}}}\n"
+    )
+    process = start(
+        "run", tiny_suite, "--algos", "ppo", "--set", "n_steps=64", "--out", tmp_path / "runs"
+    )
+    output, _ = process.communicate()
+
+    assert process.returncode == 1
+    assert "failed: ppo tests.benchmarks.envs:Raising-v0 seed 0: ValueError: the pole is gone" in (
+        output
+    )
+    (row,) = load_runs(tmp_path / "runs").to_dict("records")
+    assert row["env_id"] == "CartPole-v1"
+    assert row["hyperparams"]["n_steps"] == 64
+    assert row["command"].startswith("python -m benchmarks run ")
+    assert "│ CartPole-v1 │ ppo" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nosuch"], "suite 'nosuch' is not one of classic, demo, mujoco, mujoco-quick, smoke"),
+        (["smoke", "--algos", "ppo,a3c"], "--algos: 'a3c' is not one of npg, trpo, ppo"),
+        (["smoke", "--algos", "ppo,ppo"], "--algos: 'ppo' is given 2 times"),
+        (["smoke", "--envs", "Ant-v5"], "--envs: 'Ant-v5' is not one of CartPole-v1, Pendulum-v1"),
+        (["smoke", "--envs", "Pendulum-v1,Pendulum-v1"], "--envs: 'Pendulum-v1' is given 2 times"),
+        (["smoke", "--set", "gama=0.9"], "--set: gama: 0.9 is for a hyperparameter that npg"),
+        (["no/such.yaml"], "no/such.yaml: No such file"),
+        (["smoke", "--seeds", "0"], "--seeds"),
+        (["smoke", "--steps", "-5"], "--steps"),
+        (["smoke", "--jobs", "0"], "--jobs"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_runs(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    out = tmp_path / "runs"
+
+    result = CliRunner().invoke(app, ["run", *arguments, "--out", str(out)])
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not out.exists()
+
+
+def test_list_shows_suites_and_where_hyperparameters_come_from() -> None:
+    result = CliRunner().invoke(app, ["list"])
+
+    assert result.exit_code == 0
+    rows = [[cell.strip() for cell in line.split("│")] for line in result.output.splitlines()]
+    assert ["", "mujoco", "Hopper-v5", "1,000,000", "own", "own", "own", ""] in rows

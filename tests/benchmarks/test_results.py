@@ -1,0 +1,166 @@
+"""Run folders as tables."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks.engines import Failure
+from benchmarks.results import (
+    EVALUATION_COLUMNS,
+    FAILURE_COLUMNS,
+    RUN_COLUMNS,
+    BrokenRunError,
+    final_return,
+    load_evaluations,
+    load_failures,
+    load_runs,
+)
+from benchmarks.run import run
+from benchmarks.sweep import record_failure
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from benchmarks.specs import Evaluation, RunSpec
+
+    out = tmp_path_factory.mktemp("runs")
+    for algo, seed in [("trpo", 1), ("ppo", 10), ("ppo", 9)]:
+        spec = RunSpec("tiny", algo, "CartPole-v1", seed, 64, {"n_steps": 64}, Evaluation(1, 1, 0))
+        run(spec, out, "the command")
+    return out
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def test_runs_are_a_sorted_table(finished: Path) -> None:
+    runs = load_runs(finished)
+
+    assert list(runs.columns) == RUN_COLUMNS
+    assert list(zip(runs["algo"], runs["seed"], strict=True)) == [
+        ("ppo", 9),
+        ("ppo", 10),
+        ("trpo", 1),
+    ]
+    first = runs.iloc[0]
+    assert first["hyperparams"] == {"n_steps": 64}
+    assert first["evaluation"] == {"points": 1, "episodes": 1, "seed": 0}
+    assert first["path"] == finished / f"tiny/ppo/CartPole-v1/seed-9-{first['config']}"
+    assert first["command"] == "the command"
+
+
+def test_evaluations_are_a_sorted_table(finished: Path) -> None:
+    evaluations = load_evaluations(finished)
+
+    assert list(evaluations.columns) == EVALUATION_COLUMNS
+    assert list(evaluations["timesteps"]) == [0, 64] * 3
+    assert list(evaluations["seed"]) == [9, 9, 10, 10, 1, 1]
+
+
+def test_any_folder_above_or_among_the_runs_can_be_loaded(finished: Path) -> None:
+    assert len(load_runs(finished / "tiny" / "ppo")) == 2
+
+
+def test_no_runs_are_empty_tables(tmp_path: Path) -> None:
+    assert list(load_runs(tmp_path).columns) == RUN_COLUMNS
+    assert list(load_evaluations(tmp_path).columns) == EVALUATION_COLUMNS
+    assert list(load_failures(tmp_path).columns) == FAILURE_COLUMNS
+
+
+def test_temporary_folders_are_no_runs(out: Path) -> None:
+    folder = load_runs(out)["path"][0]
+    shutil.copytree(folder, folder.with_name(f".tmp-{folder.name}-1"))
+
+    assert len(load_runs(out)) == 3
+
+
+def test_failures_are_a_table_without_those_that_were_mended(make_spec, out: Path) -> None:
+    failure = Failure("ValueError: no", "Traceback ...")
+    spec = make_spec()
+    record_failure(spec, out, "the command", "2026-01-01T00:00:00+00:00", failure)
+    mended = load_runs(out)["path"][0]
+    shutil.copy(spec.failure_file(out), mended.with_name(f"{mended.name}.failed.json"))
+
+    failures = load_failures(out)
+
+    assert list(failures.columns) == FAILURE_COLUMNS
+    assert failures.to_dict("records") == [
+        {
+            "suite": "tiny",
+            "algo": "ppo",
+            "env_id": "CartPole-v1",
+            "seed": 0,
+            "config": spec.config,
+            "error": "ValueError: no",
+            "traceback": "Traceback ...",
+        }
+    ]
+    assert len(load_runs(out)) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        ("{", "Expecting"),
+        ("[]", "must hold an object"),
+        ('{"format": 2}', "has the format 2; this version reads 1"),
+        ('{"format": 1, "spec": 3}', "spec: must be an object, got 3"),
+        ('{"format": 1, "spec": {}}', "has no suite, algo, env_id"),
+    ],
+)
+def test_a_broken_record_is_named(out: Path, content: str | None, message: str) -> None:
+    path = load_runs(out)["path"][1] / "run.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+
+    for load in (load_runs, load_evaluations):
+        with pytest.raises(BrokenRunError, match=message) as error:
+            load(out)
+        assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        ("", "No columns"),
+        ("timesteps\n0\n", "must have the columns timesteps, wall_seconds"),
+        ("timesteps,wall_seconds,return_mean,return_std,length_mean,episodes\n", "no evaluation"),
+        (
+            "timesteps,wall_seconds,return_mean,return_std,length_mean,episodes\n0,0,high,0,1,1\n",
+            "not a number",
+        ),
+    ],
+)
+def test_broken_evaluations_are_named(out: Path, content: str | None, message: str) -> None:
+    path = load_runs(out)["path"][1] / "evaluations.csv"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(BrokenRunError, match=message) as error:
+        load_evaluations(out)
+    assert str(path) in str(error.value)
+    assert len(load_runs(out)) == 3
+
+
+@pytest.mark.parametrize(
+    ("n_evaluations", "n_final"), [(1, 1), (9, 1), (19, 1), (20, 2), (21, 2), (41, 4)]
+)
+def test_the_final_return_is_the_mean_of_the_last_tenth(n_evaluations: int, n_final: int) -> None:
+    returns = pd.Series(range(n_evaluations))
+
+    assert final_return(returns) == returns.tolist()[-n_final:][0] + (n_final - 1) / 2
+
+
+def test_the_record_is_json_that_others_can_read(out: Path) -> None:
+    for path in load_runs(out)["path"]:
+        json.loads((path / "run.json").read_text(), parse_constant=pytest.fail)

@@ -1,0 +1,163 @@
+"""What a run and a suite are."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.specs import (
+    Evaluation,
+    RunSpec,
+    SpecError,
+    load_suite,
+    parse_overrides,
+    plan,
+)
+
+
+def test_the_config_depends_on_everything_but_seed_and_suite(make_spec) -> None:
+    spec = make_spec()
+
+    assert replace(spec, seed=9, suite="other").config == spec.config
+    different = [
+        replace(spec, algo="trpo"),
+        replace(spec, env_id="Acrobot-v1"),
+        replace(spec, n_timesteps=257),
+        replace(spec, hyperparams={**spec.hyperparams, "gamma": 0.9}),
+        replace(spec, evaluation=Evaluation(2, 3, 78)),
+    ]
+    assert len({spec.config, *(each.config for each in different)}) == 6
+    assert len(spec.config) == 8
+
+
+def test_a_spec_survives_the_way_through_json(make_spec) -> None:
+    spec = make_spec()
+
+    assert RunSpec.from_dict(spec.to_dict()) == spec
+
+
+def test_the_folder_of_a_name_with_a_slash_is_one_level(make_spec) -> None:
+    spec = make_spec(env_id="ALE/Pong-v5")
+
+    assert spec.folder(Path("runs")) == Path(f"runs/tiny/ppo/ALE__Pong-v5/seed-0-{spec.config}")
+
+
+def test_a_sweep_goes_seed_by_seed() -> None:
+    suite = load_suite("smoke")
+
+    specs = plan(suite, ["trpo", "ppo"], ["Pendulum-v1", "CartPole-v1"], [3, 4])
+
+    assert [(spec.seed, spec.env_id, spec.algo) for spec in specs] == [
+        (seed, env_id, algo)
+        for seed in (3, 4)
+        for env_id in ("Pendulum-v1", "CartPole-v1")
+        for algo in ("trpo", "ppo")
+    ]
+
+
+def test_steps_come_from_the_option_then_the_suite_then_the_hyperparameters(
+    entries, tmp_path: Path
+) -> None:
+    entries("ppo", "default: {n_timesteps: 1e5}\n")
+    path = tmp_path / "mine.yaml"
+    path.write_text("environments: {CartPole-v1: {n_timesteps: 500}, Acrobot-v1: }\n")
+    suite = load_suite(str(path))
+
+    def steps(env_id: str, option: int | None) -> int:
+        (spec,) = plan(suite, ["ppo"], [env_id], [0], option)
+        assert "n_timesteps" not in spec.hyperparams
+        return spec.n_timesteps
+
+    assert steps("CartPole-v1", 300) == 300
+    assert steps("CartPole-v1", None) == 500
+    assert steps("Acrobot-v1", None) == 100_000
+
+
+def test_overrides_change_every_algorithm_and_the_config() -> None:
+    suite = load_suite("smoke")
+    plain = plan(suite, ["npg", "trpo"], ["CartPole-v1"], [0])
+
+    overridden = plan(
+        suite,
+        ["npg", "trpo"],
+        ["CartPole-v1"],
+        [0],
+        overrides=parse_overrides(["target_kl=1e-2", "policy_kwargs=dict(net_arch=[8])"]),
+    )
+
+    assert [spec.hyperparams["target_kl"] for spec in overridden] == [0.01, 0.01]
+    assert overridden[0].hyperparams["policy_kwargs"] == "dict(net_arch=[8])"
+    assert all(a.config != b.config for a, b in zip(plain, overridden, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("gamma", "--set: must be key=value"),
+        ("n_timesteps=3", "--set: n_timesteps: use --steps"),
+        ("clip_range=0.1", "--set: clip_range: 0.1 .* npg does not have"),
+        ("gamma=high", "--set: gamma: must be a number, got 'high'"),
+    ],
+)
+def test_overrides_that_do_not_fit_are_refused(setting: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        plan(
+            load_suite("smoke"),
+            ["npg"],
+            ["CartPole-v1"],
+            [0],
+            overrides=parse_overrides([setting]),
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("environments: {Hoper-v5: }", "environments: Hoper-v5: 'Hoper-v5' is not an environment"),
+        ("environments: {'no.such:E-v0': }", "'no.such:E-v0' is not an environment .*No module"),
+        ("environments: [CartPole-v1]", r"environments: must be a mapping .* \['CartPole-v1'\]"),
+        ("environments: {}", "environments: must be a mapping"),
+        ("envs: {CartPole-v1: }", "envs: .* allowed are environments, evaluation, n_timesteps"),
+        (
+            "environments: {CartPole-v1: {steps: 5}}",
+            "CartPole-v1: steps: 5 is for an unknown key; allowed are n_timesteps",
+        ),
+        (
+            "environments: {CartPole-v1: {n_timesteps: 0}}",
+            "CartPole-v1: n_timesteps: must be a positive integer, got 0",
+        ),
+        (
+            "environments: {CartPole-v1: , CartPole-v1: }",
+            "'CartPole-v1' is given twice",
+        ),
+        (
+            "{evaluation: {points: many}, environments: {CartPole-v1: }}",
+            "evaluation: points: must be a positive integer, got 'many'",
+        ),
+        (
+            "{evaluation: {episode: 5}, environments: {CartPole-v1: }}",
+            "evaluation: episode: 5 .* allowed are points, episodes, seed",
+        ),
+        (
+            "{evaluation: {seed: -1}, environments: {CartPole-v1: }}",
+            "evaluation: seed: must be an integer of at least 0, got -1",
+        ),
+    ],
+)
+def test_a_suite_that_is_wrong_is_refused_with_file_key_and_value(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text + "\n")
+
+    with pytest.raises(SpecError, match=f"(?s){message}") as refusal:
+        load_suite(str(path))
+    assert str(refusal.value).startswith(f"{path}: ")
+
+
+def test_more_evaluations_than_steps_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("{evaluation: {points: 9}, environments: {CartPole-v1: {n_timesteps: 8}}}\n")
+
+    with pytest.raises(SpecError, match=r"points: must be at most the 8 steps .*, got 9"):
+        plan(load_suite(str(path)), ["ppo"], ["CartPole-v1"], [0])

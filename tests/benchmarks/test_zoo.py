@@ -1,0 +1,153 @@
+"""RL Zoo's hyperparameter format."""
+
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.utils import LinearSchedule
+
+from benchmarks.specs import ALGORITHMS, SpecError, hyperparams_for, load_suite, suite_names
+from benchmarks.yamls import parse
+from benchmarks.zoo import model_arguments, parse_python
+
+
+@pytest.mark.parametrize("suite", suite_names())
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_every_environment_of_every_suite_has_usable_hyperparameters(suite: str, algo: str) -> None:
+    for env in load_suite(suite).envs:
+        hyperparams_for(algo, env.env_id)
+
+
+def test_policy_kwargs_are_read_as_the_zoo_writes_them() -> None:
+    text = """dict(
+        log_std_init=-2,
+        ortho_init=False,
+        activation_fn=nn.ReLU,
+        optimizer_class=th.optim.RMSprop,
+        net_arch=dict(pi=[256, 256], vf=[256, 256])
+    )"""
+
+    assert parse_python(text, "here") == {
+        "log_std_init": -2,
+        "ortho_init": False,
+        "activation_fn": torch.nn.ReLU,
+        "optimizer_class": torch.optim.RMSprop,
+        "net_arch": {"pi": [256, 256], "vf": [256, 256]},
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')",
+        "dict(a=print)",
+        "dict(a=nn.functional.relu)",
+        "dict(a=nn.Module.__subclasses__())",
+        "dict(**{'a': 1})",
+        "[x for x in range(3)]",
+        "dict(a=1",
+    ],
+)
+def test_python_that_is_not_plain_data_is_refused(text: str) -> None:
+    with pytest.raises(SpecError, match=r"^ppo\.yml: X: policy_kwargs: cannot be read"):
+        parse_python(text, "ppo.yml: X: policy_kwargs")
+
+
+def test_a_linear_schedule_falls_from_its_value_to_zero() -> None:
+    schedule = model_arguments("ppo", {"clip_range": "lin_0.4"}, "here").constructor["clip_range"]
+
+    assert isinstance(schedule, LinearSchedule)
+    assert [schedule(1.0), schedule(0.5), schedule(0.0)] == pytest.approx([0.4, 0.2, 0.0])
+
+
+def test_normalisation_takes_the_discount_factor() -> None:
+    hyperparams = {"normalize": "dict(norm_obs=False)", "gamma": 0.9}
+
+    assert model_arguments("ppo", hyperparams, "here").normalize == {
+        "norm_obs": False,
+        "gamma": 0.9,
+    }
+    assert model_arguments("ppo", {"normalize": True}, "here").normalize == {}
+    assert model_arguments("ppo", {"normalize": False}, "here").normalize is None
+
+
+def test_an_environment_without_an_entry_takes_the_default(entries) -> None:
+    entries("ppo", "default: {n_steps: 7}\nCartPole-v1: {n_steps: 5}\n")
+
+    assert hyperparams_for("ppo", "CartPole-v1") == {"n_steps": 5}
+    assert hyperparams_for("ppo", "Acrobot-v1") == {"n_steps": 7}
+
+
+def test_an_entry_may_override_keys_of_another(entries) -> None:
+    entries("ppo", "A: &a {n_steps: 7, gamma: 0.9}\nCartPole-v1:\n  <<: *a\n  gamma: 0.8\n")
+
+    assert hyperparams_for("ppo", "CartPole-v1") == {"n_steps": 7, "gamma": 0.8}
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "!!float 1e-3", "0.001"])
+def test_a_number_with_an_exponent_is_a_number(text: str) -> None:
+    assert parse(text, "here") == 0.001
+
+
+@pytest.mark.parametrize(
+    ("algo", "line", "allowed"),
+    [
+        ("ppo", "n_step: 128", "n_steps"),
+        ("ppo", "cg_damping: 0.1", "clip_range"),
+        ("ppo", "seed: 3", "clip_range"),
+        ("ppo", "n_steps: many", "an integer"),
+        ("ppo", "n_steps: 12.5", "an integer"),
+        ("ppo", "n_steps: true", "an integer"),
+        ("ppo", "n_steps: 0", "positive"),
+        ("ppo", "n_envs: -1", "positive"),
+        ("ppo", "n_envs: 1.5", "an integer"),
+        ("ppo", "n_timesteps: 0.5", "an integer"),
+        ("ppo", "learning_rate: .nan", "finite"),
+        ("ppo", "learning_rate: exp_0.1", "lin_0.001"),
+        ("ppo", "learning_rate: lin_-1", "lin_0.001"),
+        ("ppo", "gamma: 1.5", "at most 1"),
+        ("ppo", "use_sde: 1", "true or false"),
+        ("ppo", "policy: MlpLstmPolicy", "MlpPolicy"),
+        ("ppo", "policy_kwargs: [1]", "a mapping"),
+        ("ppo", "normalize: 3", "true, false"),
+        ("ppo", "normalize: {norm_observations: true}", "norm_obs"),
+        ("trpo", "target_kl: lin_0.1", "a number"),
+        ("npg", "fisher_solver: 3", "a string"),
+    ],
+)
+def test_a_refusal_names_file_key_value_and_what_is_allowed(
+    entries, algo: str, line: str, allowed: str
+) -> None:
+    path = entries(algo, f"CartPole-v1:\n  {line}\n")
+    key, _, value = line.partition(": ")
+
+    with pytest.raises(SpecError) as refusal:
+        hyperparams_for(algo, "CartPole-v1")
+
+    message = str(refusal.value)
+    assert message.startswith(f"{path}: CartPole-v1: {key}: ")
+    shown = value.strip("{}[]").rpartition(": ")[2].removeprefix(".")
+    assert shown.lower() in message.lower()
+    assert allowed in message
+
+
+def test_a_key_given_twice_is_refused(entries) -> None:
+    path = entries("ppo", "CartPole-v1:\n  gamma: 0.9\n  gamma: 0.8\n")
+
+    with pytest.raises(SpecError, match="'gamma' is given twice") as refusal:
+        hyperparams_for("ppo", "CartPole-v1")
+    assert str(refusal.value).startswith(f"{path}: ")
+
+
+def test_the_shipped_settings_make_the_networks_they_say() -> None:
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    arguments = model_arguments("ppo", hyperparams_for("ppo", "HalfCheetah-v5"), "here")
+    env = make_vec_env("Pendulum-v1")
+    assert isinstance(env.action_space, spaces.Box)
+
+    policy = PPO(arguments.policy, env, **arguments.constructor).policy
+
+    assert [layer.out_features for layer in policy.mlp_extractor.policy_net[::2]] == [256, 256]
+    assert isinstance(policy.mlp_extractor.policy_net[1], torch.nn.ReLU)
+    assert policy.log_std.item() == -2

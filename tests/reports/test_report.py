@@ -1,0 +1,189 @@
+"""The report as a whole, from run folders to files, and the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.run import run
+from benchmarks.specs import Evaluation, RunSpec
+from reports import document, scores
+from reports.__main__ import app
+from tests.reports.conftest import EVALUATION, RunFolders
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "REPETITIONS", 200)
+
+
+def build(folders: RunFolders, name: str = "report") -> str:
+    return document.build(folders.root, folders.root.parent / name).read_text()
+
+
+def test_report_names_runs_scores_and_how_it_was_made(study: RunFolders) -> None:
+    text = build(study)
+    assert "18 runs, 3 seeds per algorithm and environment" in text
+    assert "CartPole-v1 (50,000 steps) and HalfCheetah-v5 (400,000 steps)" in text
+    assert "the last 2 of 21 evaluations" in text
+    assert "`0123456789abcdef0123456789abcdef01234567` (clean)" in text
+    assert "python 3.11.9" in text
+    assert "Linux, x86_64, 2 cores, 8 GiB memory" in text
+    assert "python -m benchmarks run classic --algos npg,ppo,trpo --seeds 3" in text
+    assert "| `n_steps`      |" in text
+    assert "Nothing: no run failed" in text
+
+
+def test_every_file_the_report_names_is_there(study: RunFolders) -> None:
+    text = build(study)
+    out = study.root.parent / "report"
+    named = {part.split(")")[0] for part in text.split("](")[1:]}
+    files = {name for name in named if not name.startswith("#")}
+    assert {"learning_curves.png", "learning_curves.svg", "scores.csv"} <= files
+    assert len(files) == 2 * 3 + 1
+    assert all((out / name).stat().st_size > 500 for name in files)
+
+
+def test_same_runs_give_the_same_bytes(study: RunFolders) -> None:
+    build(study, "first")
+    build(study, "second")
+    first, second = (study.root.parent / name for name in ("first", "second"))
+    names = sorted(path.name for path in first.iterdir())
+    assert names == sorted(path.name for path in second.iterdir())
+    assert len(names) == 8
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_every_table_is_aligned_in_the_source(study: RunFolders) -> None:
+    study.add_failure("npg", seed=3, error="ValueError: a | b")
+    blocks = [block for block in build(study).split("\n\n") if block.startswith("|")]
+    assert len(blocks) == 2 + 3 + 1  # scores, hyperparameters, failures
+    for block in blocks:
+        assert len({len(line) for line in block.splitlines()}) == 1, block
+
+
+def test_scores_are_there_as_data(study: RunFolders) -> None:
+    build(study)
+    table = pd.read_csv(study.root.parent / "report" / "scores.csv")
+    assert len(table) == 6
+    assert set(table["seeds"]) == {3}
+    assert (table["final_low"] <= table["final_mean"]).all()
+
+
+def test_no_winner_is_claimed_where_intervals_overlap(folders: RunFolders) -> None:
+    for seed in range(3):
+        folders.add("npg", seed=seed, returns=[0.0, 100.0 + seed])
+        folders.add("trpo", seed=seed, returns=[0.0, 101.5 + seed])
+        folders.add("ppo", seed=seed, returns=[0.0, 10.0 + seed])
+    text = build(folders)
+    assert (
+        "trpo has the highest mean, but its interval overlaps with that of npg: no winner. "
+        "It lies above that of ppo." in text
+    )
+    assert "**101.0**" in text
+    assert "**102.5**" in text
+    assert "**11.0**" not in text
+
+
+def test_a_winner_is_claimed_where_its_interval_lies_above(folders: RunFolders) -> None:
+    for seed in range(3):
+        folders.add("npg", seed=seed, returns=[0.0, 100.0 + seed])
+        folders.add("ppo", seed=seed, returns=[0.0, 10.0 + seed])
+    assert "npg has the highest final return: its interval lies above" in build(folders)
+
+
+def test_one_seed_is_said_and_compared_with_nothing(folders: RunFolders) -> None:
+    folders.add("npg", returns=[0.0, 100.0])
+    folders.add("ppo", returns=[0.0, 10.0])
+    text = build(folders)
+    assert "100.0 (1 seed)" in text
+    assert "npg and ppo have 1 seed, hence no interval and no part in the comparison." in text
+    assert "Nothing is compared" in text
+    assert "**100.0**" not in text
+    assert "resamples" not in text
+
+
+def test_unequal_seeds_and_failed_runs_are_said(folders: RunFolders) -> None:
+    for seed in range(3):
+        folders.add("npg", seed=seed, returns=[0.0, 10.0 + seed])
+    folders.add("ppo", seed=0)
+    folders.add("ppo", "Hopper-v5", seed=0)
+    folders.add_failure("ppo", seed=2, error="ValueError: nan\nsecond line")
+    folders.add_failure("acer", seed=0, error="RuntimeError: no")
+    text = build(folders)
+    assert "**Incomplete:** 2 runs failed and not every algorithm has" in text
+    assert "1–3 seeds per algorithm" in text
+    assert "- ppo on CartPole-v1: no result for seeds 1, 2 (failed)" in text
+    assert "- acer on CartPole-v1: no result for seeds 0 (failed), 1, 2" in text
+    assert "- npg on Hopper-v5: no run" in text
+    assert "`ValueError: nan`" in text
+    assert "second line" not in text
+
+
+def test_variants_have_rows_of_their_own(folders: RunFolders) -> None:
+    for critic in ("adam", "gauss_newton"):
+        for seed in range(2):
+            folders.add("npg", seed=seed, hyperparams={"critic": critic, "gamma": 0.99})
+    text = build(folders)
+    assert "| npg (critic=adam)         |" in text
+    assert "| npg (critic=gauss_newton) |" in text
+    assert "| hyperparameter | npg (critic=adam) on CartPole-v1 |" in text
+
+
+def test_mixed_origins_are_said(folders: RunFolders) -> None:
+    folders.add("npg", seed=0)
+    folders.add("npg", seed=1, commit="f" * 40, dirty=True)
+    folders.add("npg", seed=2, commit=None, dirty=None)
+    text = build(folders)
+    assert f"`{'f' * 40}` with uncommitted changes: 1 run" in text
+    assert "(clean): 1 run" in text
+    assert "unknown: 1 run" in text
+
+
+def test_evaluation_protocols_are_said_for_each_environment(folders: RunFolders) -> None:
+    folders.add("npg", "CartPole-v1")
+    folders.add("npg", "Hopper-v5", evaluation={**EVALUATION, "points": 40})
+    assert (
+        "evaluated before training and 20 times during training, 10 episodes each (CartPole-v1) "
+        "or 40 times during training, 10 episodes each (Hopper-v5)." in build(folders)
+    )
+
+
+def test_a_run_of_the_suite_is_reported(folders: RunFolders) -> None:
+    evaluation = Evaluation(points=2, episodes=1, seed=1)
+    hyperparams = {"policy": "MlpPolicy", "n_steps": 64, "batch_size": 64, "n_epochs": 1}
+    spec = RunSpec("own", "ppo", "CartPole-v1", 0, 128, hyperparams, evaluation)
+    run(spec, folders.root, "python -m benchmarks run own.yaml")
+    text = build(folders)
+    assert "ppo on CartPole-v1 (128 steps): 1 run, 1 seed per algorithm" in text
+    assert "python -m benchmarks run own.yaml" in text
+
+
+def test_command_writes_the_report(study: RunFolders, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "report"
+    arguments = ["build", str(study.root), "--out", str(out), "--title", "Three algorithms"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert str(out / "report.md") in result.output
+    assert (out / "report.md").read_text().startswith("# Three algorithms\n")
+
+
+def test_command_refuses_with_a_message_and_status_2(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["build", str(tmp_path / "nowhere")])
+    assert result.exit_code == 2
+    assert "nowhere: there is no such folder" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_broken_run_folder_is_named(study: RunFolders, tmp_path: Path) -> None:
+    broken = next(study.root.rglob("evaluations.csv"))
+    broken.unlink()
+    result = CliRunner().invoke(app, ["build", str(study.root), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "evaluations.csv" in result.stderr
+    assert broken.parent.name in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,138 @@
+"""Scores against values computed by hand, intervals against rliable itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from rliable import library
+
+from benchmarks import results
+from reports import scores
+
+
+def evaluations(returns: dict[tuple[str, str, int], list[float]]) -> pd.DataFrame:
+    """A tidy frame from ``(env_id, label, seed)`` to the returns at steps 0, 100, 200, …"""
+    return pd.DataFrame(
+        [
+            (*key, 100 * i, value)
+            for key, values in returns.items()
+            for i, value in enumerate(values)
+        ],
+        columns=["env_id", "label", "seed", "timesteps", "return_mean"],
+    )
+
+
+def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
+    last = frame.groupby(["env_id", "label", "seed"], as_index=False)["timesteps"].max()
+    return last.assign(algo="npg", config="1a2b3c4d", wall_seconds=50.0, evaluation_seconds=10.0)
+
+
+@pytest.mark.parametrize(
+    ("n_evaluations", "window"), [(1, 1), (9, 1), (19, 1), (20, 2), (21, 2), (30, 3), (100, 10)]
+)
+def test_final_window_is_a_tenth_and_at_least_one(n_evaluations: int, window: int) -> None:
+    assert scores.final_window(n_evaluations) == window
+
+
+def test_scores_of_one_run_by_hand() -> None:
+    returns = np.arange(20.0)
+    returns[5] = 100.0
+    assert scores.final_return(returns) == (18 + 19) / 2
+    assert scores.best_evaluation(returns) == 100.0
+
+
+@pytest.mark.parametrize("n_evaluations", [1, 9, 16, 21, 30, 41])
+def test_final_return_is_the_one_a_sweep_prints(n_evaluations: int) -> None:
+    returns = pd.Series(np.random.default_rng(1).normal(size=n_evaluations))
+    assert scores.final_return(returns.to_numpy()) == pytest.approx(results.final_return(returns))
+
+
+def test_score_table_by_hand() -> None:
+    frame = evaluations(
+        {
+            ("CartPole-v1", "npg", 0): [10.0, 50.0, 30.0],
+            ("CartPole-v1", "npg", 1): [20.0, 40.0, 60.0],
+        }
+    )
+    row = scores.score_table(runs_of(frame), frame).iloc[0]
+    assert (row["final_mean"], row["best_mean"]) == (45.0, 55.0)  # (30+60)/2 and (50+60)/2
+    # Two seeds: a resample is (30, 30) or (60, 60) a quarter of the time each.
+    assert (row["final_low"], row["final_high"]) == (30.0, 60.0)
+    assert (row["best_low"], row["best_high"]) == (50.0, 60.0)
+    assert (row["seeds"], row["timesteps"], row["wall_seconds"]) == (2, 200, 60.0)
+    assert row["steps_per_second"] == 200 / 50  # of training, without the evaluations' 10 s
+
+
+def test_evaluations_need_not_come_in_order() -> None:
+    frame = evaluations({("CartPole-v1", "npg", 0): [1.0, 2.0, 3.0]})
+    shuffled = frame.iloc[[2, 0, 1]]
+    assert scores.run_scores(shuffled)["final"].tolist() == [3.0]
+
+
+def test_interval_equals_a_direct_call_of_rliable() -> None:
+    values = np.random.default_rng(3).normal(size=(5, 4))
+    mean, low, high = scores.mean_interval(values)
+    np.random.seed(0)  # noqa: NPY002 - where rliable draws from
+    points, intervals = library.get_interval_estimates(
+        {"a": values}, lambda sample: sample.mean(axis=0), reps=scores.REPETITIONS
+    )
+    np.testing.assert_array_equal(mean, points["a"])
+    np.testing.assert_array_equal(np.stack([low, high]), intervals["a"])
+
+
+def test_interval_neither_depends_on_numpys_global_state_nor_changes_it() -> None:
+    values = np.random.default_rng(3).normal(size=(7, 2))
+    np.random.seed(5)  # noqa: NPY002
+    first = scores.mean_interval(values)
+    after = np.random.random()  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002
+    assert after == np.random.random()  # noqa: NPY002
+    np.testing.assert_array_equal(first, scores.mean_interval(values))
+
+
+def test_one_seed_has_no_interval() -> None:
+    mean, low, high = scores.mean_interval(np.array([[3.0, 4.0]]))
+    np.testing.assert_array_equal(mean, [3.0, 4.0])
+    assert np.isnan(low).all()
+    assert np.isnan(high).all()
+
+
+@pytest.mark.parametrize("values", [np.zeros(3), np.zeros((0, 2)), np.array([[1.0], [np.nan]])])
+def test_values_that_have_no_mean_are_refused(values: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="values must"):
+        scores.mean_interval(values)
+
+
+def test_learning_curve_is_the_mean_at_each_step() -> None:
+    frame = evaluations(
+        {
+            ("CartPole-v1", "npg", 0): [10.0, 50.0],
+            ("CartPole-v1", "npg", 1): [20.0, 40.0],
+            ("CartPole-v1", "ppo", 0): [5.0, 6.0],
+        }
+    )
+    curves = scores.learning_curves(frame).set_index(["label", "timesteps"])
+    assert curves.loc["npg", "mean"].tolist() == [15.0, 45.0]
+    assert curves.loc["npg", "low"].tolist() == [10.0, 40.0]
+    assert curves.loc["npg", "high"].tolist() == [20.0, 50.0]
+    assert curves.loc["ppo", "low"].isna().all()
+    assert curves.groupby("label")["seeds"].first().to_dict() == {"npg": 2, "ppo": 1}
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "expected"),
+    [
+        ([9, 5, 1], [8, 4, 0], [10, 6, 2], [True, False, False]),
+        ([9, 5, 1], [8, 4, 0], [10, 8, 2], [True, True, False]),  # touching is overlapping
+        ([5, 5], [5, 5], [5, 5], [True, True]),
+        ([9, 5, 4], [np.nan, 4, 3], [np.nan, 6, 3.5], [False, True, False]),
+        ([9, 5], [np.nan, 4], [np.nan, 6], [False, False]),
+        ([9], [8], [10], [False]),
+    ],
+)
+def test_what_cannot_be_told_apart_from_the_best(
+    mean: list[float], low: list[float], high: list[float], expected: list[bool]
+) -> None:
+    marked = scores.not_told_apart(np.array(mean), np.array(low), np.array(high))
+    assert marked.tolist() == expected
