@@ -10,11 +10,13 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 # Okabe and Ito's colours (safe for the common colour-vision deficiencies), ordered so that
@@ -190,8 +192,8 @@ def _label_outer_axes(axes: Sequence[Axes], columns: int) -> None:
             ax.set_ylabel("evaluation return")
 
 
-def _legend_handles(curves: pd.DataFrame, styles: Mapping[str, Look]) -> list[Line2D]:
-    return [
+def _legend_handles(curves: pd.DataFrame, styles: Mapping[str, Look]) -> list[Artist]:
+    handles: list[Artist] = [
         Line2D(
             [],
             [],
@@ -200,6 +202,10 @@ def _legend_handles(curves: pd.DataFrame, styles: Mapping[str, Look]) -> list[Li
         )
         for label, group in curves.groupby("label", sort=True)
     ]
+    if (curves["seeds"] > 1).any():
+        # A figure is often shown without its caption.
+        handles.append(Patch(facecolor="#dddddd", edgecolor="#aaaaaa", label="95% interval"))
+    return handles
 
 
 def _n_legend_columns(labels: Sequence[str], width: float) -> int:

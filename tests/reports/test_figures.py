@@ -52,13 +52,13 @@ def test_a_label_has_one_colour_in_all_panels() -> None:
     assert first["ppo"] == second["ppo"] != first["npg"]
 
 
-def test_panels_are_titled_and_labelled_and_the_legend_says_the_seeds() -> None:
+def test_panels_are_titled_and_labelled_and_the_legend_says_seeds_and_band() -> None:
     figure = figures.learning_curves(curves("npg"), figures.looks(["npg"]))
     (ax,) = figure.axes
     assert ax.get_title() == "CartPole-v1"
     assert ax.get_xlabel() == "environment steps"
     assert ax.get_ylabel() == "evaluation return"
-    assert legend_texts(figure) == ["npg, 3 seeds"]
+    assert legend_texts(figure) == ["npg, 3 seeds", "95% interval"]
 
 
 def test_a_legend_of_many_long_labels_stays_inside_the_figure() -> None:
@@ -68,7 +68,7 @@ def test_a_legend_of_many_long_labels_stays_inside_the_figure() -> None:
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.x1
-    assert len(legend_texts(figure)) == 9
+    assert len(legend_texts(figure)) == 9 + 1  # and the band
 
 
 @pytest.mark.parametrize(
