@@ -77,16 +77,20 @@ def conjugate_gradient(
     :param precondition: maps r to an approximation of ``operator^-1 r``
     :raises NoStepError: non-positive curvature or a non-finite product was met
     """
-    exact = b.dtype if b.device.type == "mps" else torch.float64
-    apply = lambda v: (operator @ v.to(b.dtype)).to(exact)  # noqa: E731
-    approximate_inverse = precondition or (lambda r: r)
+    exact = _exact_dtype(b)
 
+    def apply(vector: Tensor) -> Tensor:
+        return (operator @ vector.to(b.dtype)).to(exact)
+
+    approximate_inverse = precondition or (lambda r: r)
     target = b.to(exact)
     scale = target.norm()
     if scale == 0:
         return Solution(torch.zeros_like(b), 0, 0.0)
     x = torch.zeros_like(target) if x0 is None else x0.to(exact)
     r = target.clone() if x0 is None else target - apply(x)
+    if not torch.isfinite(r).all():
+        raise NoStepError("the right-hand side or a Fisher-vector product is not finite")
     z = approximate_inverse(r)
     p, rz = z.clone(), r @ z
     steps = 0
@@ -198,7 +202,7 @@ class Empirical(FisherSolver):
                 "the empirical Fisher has rank N < P and needs damping > 0; got damping=0"
             )
         scores = fisher.scores()
-        exact = scores.dtype if scores.device.type == "mps" else torch.float64
+        exact = _exact_dtype(scores)
         scores, g = scores.to(exact), gradient.to(exact)
         gram = scores @ scores.T
         gram.diagonal().add_(fisher.damping * len(scores))
@@ -212,7 +216,7 @@ class Dense(FisherSolver):
 
     def solve(self, fisher: FisherOperator, gradient: Tensor) -> Solution:
         matrix = fisher.dense()
-        exact = matrix.dtype if matrix.device.type == "mps" else torch.float64
+        exact = _exact_dtype(matrix)
         factor = _cholesky(matrix.to(exact))
         direction = torch.cholesky_solve(gradient.to(exact)[:, None], factor).squeeze(1)
         return Solution(direction.to(gradient.dtype))
@@ -225,6 +229,7 @@ class Identity(FisherSolver):
         return Solution(gradient)
 
 
+# K-FAC (ACKTR) is to join them: it needs nothing but the operator's policy and batch.
 SOLVERS: dict[str, type[FisherSolver]] = {
     "cg": ConjugateGradient,
     "diagonal": Diagonal,
@@ -232,6 +237,11 @@ SOLVERS: dict[str, type[FisherSolver]] = {
     "dense": Dense,
     "identity": Identity,
 }
+
+
+def _exact_dtype(tensor: Tensor) -> torch.dtype:
+    """float64, except on Apple's GPUs, which have none."""
+    return tensor.dtype if tensor.device.type == "mps" else torch.float64
 
 
 def _cholesky(matrix: Tensor) -> Tensor:

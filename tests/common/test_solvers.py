@@ -123,6 +123,10 @@ def test_cg_refuses_non_positive_curvature_and_non_finite_products():
         conjugate_gradient(-torch.eye(3), torch.ones(3))
     with pytest.raises(NoStepError, match="not finite"):
         conjugate_gradient(torch.full((3, 3), torch.nan), torch.ones(3))
+    with pytest.raises(NoStepError, match="not finite"):
+        conjugate_gradient(torch.full((3, 3), torch.nan), torch.ones(3), x0=torch.ones(3))
+    with pytest.raises(NoStepError, match="not finite"):
+        conjugate_gradient(torch.eye(3), torch.full((3,), torch.inf))
 
 
 def test_cg_of_zero_is_zero():
