@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from benchmarks.display import first_line
 from benchmarks.results import final_return, read_evaluations
@@ -114,7 +114,8 @@ def _final_returns(specs: Sequence[RunSpec], out: Path) -> Table:
         }
         for spec in specs
     )
-    table = Table("environment", "algorithm", "steps", "seeds", "final return", "lowest", "highest")
+    environment = Column("environment", no_wrap=True)
+    table = Table(environment, "algo", "steps", "seeds", "final return", "lowest", "highest")
     groups = scores.groupby(["env_id", "algo", "n_timesteps"])["final"]
     summary = groups.agg(["size", "mean", "min", "max"]).reset_index()
     for row in summary.itertuples(index=False):

@@ -1,13 +1,14 @@
 """Run folders as tidy tables."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.run import FORMAT
+from benchmarks.run import FORMAT, TEMPORARY
 
 RUN_COLUMNS = [
     "suite",
@@ -76,9 +77,7 @@ def load_failures(root: Path) -> pd.DataFrame:
     :raises BrokenRunError: a record that cannot be read
     """
     rows = []
-    for path in root.rglob("seed-*.failed.json"):
-        if path.with_name(path.name.removesuffix(".failed.json")).exists():
-            continue
+    for path in _failure_files(root):
         record = _read_record(path)
         rows.append({**record, **_member(path, record, "spec")})
         _require(path, rows[-1], FAILURE_COLUMNS)
@@ -112,8 +111,29 @@ def final_return(returns: pd.Series) -> float:
 
 
 def _run_folders(root: Path) -> Iterator[Path]:
-    # Temporary folders have other names.
-    return (path for path in root.rglob("seed-*") if path.is_dir())
+    return (folder / name for folder, names, _ in _walk(root) for name in names if _is_run(name))
+
+
+def _failure_files(root: Path) -> Iterator[Path]:
+    for folder, names, files in _walk(root):
+        for name in files:
+            run = name.removesuffix(".failed.json")
+            if _is_run(name) and run != name and run not in names:
+                yield folder / name
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Every folder down to those of the runs, with the names of the folders and files in it.
+
+    What is inside of runs is left out: temporary folders may vanish while a sweep goes on.
+    """
+    for folder, names, files in os.walk(root):
+        yield Path(folder), names.copy(), files
+        names[:] = [name for name in names if not _is_run(name) and not name.startswith(TEMPORARY)]
+
+
+def _is_run(name: str) -> bool:
+    return name.startswith("seed-")
 
 
 def _read_run(folder: Path) -> dict[str, Any]:

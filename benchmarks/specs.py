@@ -22,6 +22,8 @@ __all__ = [
     "SpecError",
     "Suite",
     "SuiteEnv",
+    "check_choice",
+    "check_environment",
     "hyperparams_for",
     "load_suite",
     "parse_overrides",
@@ -238,8 +240,8 @@ def plan(
         algorithm cannot use
     """
     known = {env.env_id: env for env in suite.envs}
-    _check_choice("--algos", algos, list(ALGORITHMS))
-    _check_choice("--envs", env_ids, list(known))
+    check_choice("--algos", algos, list(ALGORITHMS))
+    check_choice("--envs", env_ids, list(known))
     configurations = [
         _configuration(suite, algo, known[env_id], n_timesteps, overrides or {})
         for env_id in env_ids
@@ -278,7 +280,11 @@ def _configuration(
     return algo, env.env_id, int(steps), hyperparams
 
 
-def _check_choice(option: str, chosen: Sequence[str], allowed: Sequence[str]) -> None:
+def check_choice(option: str, chosen: Sequence[str], allowed: Sequence[str]) -> None:
+    """Check names against those that are allowed.
+
+    :raises SpecError: one that is not, one given twice, or none
+    """
     for name in chosen:
         if name not in allowed:
             raise SpecError(f"{option}: {name!r} is not one of {', '.join(allowed)}")

@@ -19,16 +19,17 @@ from benchmarks.results import (
     load_runs,
 )
 from benchmarks.run import run
+from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.sweep import record_failure
+
+SETTINGS = {"n_steps": 64, "batch_size": 64}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from benchmarks.specs import Evaluation, RunSpec
-
     out = tmp_path_factory.mktemp("runs")
     for algo, seed in [("trpo", 1), ("ppo", 10), ("ppo", 9)]:
-        spec = RunSpec("tiny", algo, "CartPole-v1", seed, 64, {"n_steps": 64}, Evaluation(1, 1, 0))
+        spec = RunSpec("tiny", algo, "CartPole-v1", seed, 64, SETTINGS, Evaluation(1, 1, 0))
         run(spec, out, "the command")
     return out
 
@@ -49,7 +50,7 @@ def test_runs_are_a_sorted_table(finished: Path) -> None:
         ("trpo", 1),
     ]
     first = runs.iloc[0]
-    assert first["hyperparams"] == {"n_steps": 64}
+    assert first["hyperparams"] == SETTINGS
     assert first["evaluation"] == {"points": 1, "episodes": 1, "seed": 0}
     assert first["path"] == finished / f"tiny/ppo/CartPole-v1/seed-9-{first['config']}"
     assert first["command"] == "the command"
@@ -76,6 +77,13 @@ def test_no_runs_are_empty_tables(tmp_path: Path) -> None:
 def test_temporary_folders_are_no_runs(out: Path) -> None:
     folder = load_runs(out)["path"][0]
     shutil.copytree(folder, folder.with_name(f".tmp-{folder.name}-1"))
+
+    assert len(load_runs(out)) == 3
+
+
+def test_what_is_inside_of_temporary_folders_is_not_looked_at(out: Path) -> None:
+    folder = load_runs(out)["path"][0]
+    (folder.with_name(".tmp-seed-7-aaaaaaaa-1") / "seed-7-aaaaaaaa").mkdir(parents=True)
 
     assert len(load_runs(out)) == 3
 

@@ -22,9 +22,11 @@ def test_failing_and_dying_runs_are_recorded_and_the_others_go_on(
 
     assert sorted(spec.seed for spec in result.finished) == [0, 1]
     assert result.skipped == []
-    assert {failed.spec.env_id: failed.error for failed in result.failed} == {
+    errors = {failed.spec.env_id: failed.error for failed in result.failed}
+    # What stands for the text that cannot be had differs between versions of Python.
+    assert errors.pop(bad[1].env_id).startswith("tests.benchmarks.envs.StubbornError: <")
+    assert errors == {
         bad[0].env_id: "ValueError: the pole is gone",
-        bad[1].env_id: "tests.benchmarks.envs.StubbornError: <exception str() failed>",
         dying.env_id: "WorkerDied: the process was killed by SIGKILL",
         "CartPole-v1": "benchmarks.yamls.SpecError: hyperparams: sub_sampling_factor: must be an "
         "integer, got 'half'",

@@ -1,0 +1,1 @@
+"""Studies: Optuna tunes the numbers that decide how far an update may go."""
