@@ -105,9 +105,14 @@ def read_evaluations(folder: Path) -> pd.DataFrame:
     return frame
 
 
+def final_window(n_evaluations: int) -> int:
+    """How many of a run's last evaluations count as final: a tenth, rounded down, at least one."""
+    return max(1, n_evaluations // 10)
+
+
 def final_return(returns: pd.Series) -> float:
-    """The mean over the last tenth of a run's evaluations, rounded down, at least one of them."""
-    return float(returns.iloc[-max(1, len(returns) // 10) :].mean())
+    """The mean over the last tenth of a run's evaluations, in order of steps."""
+    return float(returns.iloc[-final_window(len(returns)) :].mean())
 
 
 def _run_folders(root: Path) -> Iterator[Path]:

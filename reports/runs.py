@@ -169,10 +169,6 @@ def _labels_of(algo: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str
     return labels
 
 
-def _texts(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
-    return {name: setting_text(settings[name]) if name in settings else "default" for name in names}
-
-
 def _labelled(
     frame: pd.DataFrame, labels: Mapping[tuple[str, str, str], str], *then_by: str
 ) -> pd.DataFrame:

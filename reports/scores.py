@@ -12,25 +12,13 @@ import numpy as np
 import pandas as pd
 from rliable import library
 
+from benchmarks.results import final_return
+
 CONFIDENCE = 0.95
 REPETITIONS = 5_000
-FINAL_FRACTION = 0.1
 
 _BOOTSTRAP_SEED = 0
 _GROUP = ["env_id", "label"]
-
-
-def final_window(n_evaluations: int) -> int:
-    """How many of the last evaluations count as final: a tenth, rounded down, at least one."""
-    return max(1, int(n_evaluations * FINAL_FRACTION + 1e-9))
-
-
-def final_return(returns: np.ndarray) -> float:
-    """Mean over the last tenth of a run's evaluations.
-
-    :param returns: mean return of each evaluation in order of steps, shape ``(n_evaluations,)``
-    """
-    return float(np.mean(returns[-final_window(len(returns)) :]))
 
 
 def best_evaluation(returns: np.ndarray) -> float:
@@ -76,7 +64,7 @@ def run_scores(evaluations: pd.DataFrame) -> pd.DataFrame:
     """
     ordered = evaluations.sort_values([*_GROUP, "seed", "timesteps"], kind="stable")
     rows = [
-        (*key, final_return(returns.to_numpy()), best_evaluation(returns.to_numpy()))
+        (*key, final_return(returns), best_evaluation(returns.to_numpy()))
         for key, returns in ordered.groupby([*_GROUP, "seed"], sort=True)["return_mean"]
     ]
     return pd.DataFrame(rows, columns=[*_GROUP, "seed", "final", "best"])

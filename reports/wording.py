@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.results import final_window
 from reports import figures, runs, scores
 
 # What nominal 95% intervals of the mean really cover, by the number of seeds: the share of 95%
@@ -220,6 +221,6 @@ def _evaluation_sentence(table: pd.DataFrame) -> str:
 
 def _window_sentence(evaluations: pd.DataFrame) -> str:
     sizes = evaluations.groupby(["env_id", "label", "seed"]).size()
-    windows = sorted({(scores.final_window(n), n) for n in sizes})
+    windows = sorted({(final_window(n), n) for n in sizes})
     texts = [f"{window if window > 1 else ''} of {n}".strip() for window, n in windows]
     return f"Here that is the last {listing(texts)} evaluations."

@@ -32,20 +32,14 @@ def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
     ("n_evaluations", "window"), [(1, 1), (9, 1), (19, 1), (20, 2), (21, 2), (30, 3), (100, 10)]
 )
 def test_final_window_is_a_tenth_and_at_least_one(n_evaluations: int, window: int) -> None:
-    assert scores.final_window(n_evaluations) == window
+    assert results.final_window(n_evaluations) == window
 
 
 def test_scores_of_one_run_by_hand() -> None:
     returns = np.arange(20.0)
     returns[5] = 100.0
-    assert scores.final_return(returns) == (18 + 19) / 2
+    assert results.final_return(pd.Series(returns)) == (18 + 19) / 2
     assert scores.best_evaluation(returns) == 100.0
-
-
-@pytest.mark.parametrize("n_evaluations", [1, 9, 16, 21, 30, 41])
-def test_final_return_is_the_one_a_sweep_prints(n_evaluations: int) -> None:
-    returns = pd.Series(np.random.default_rng(1).normal(size=n_evaluations))
-    assert scores.final_return(returns.to_numpy()) == pytest.approx(results.final_return(returns))
 
 
 def test_score_table_by_hand() -> None:
