@@ -124,8 +124,8 @@ def config_labels(runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     """``(algo, env_id, config)`` to the name a reader sees.
 
     It is the algorithm's name where the environment has one configuration of it, and otherwise
-    names what sets the configurations apart: ``npg (critic=adam)``. A hyperparameter that a
-    configuration leaves unset is ``default`` there.
+    names what a configuration sets and others do not, or set otherwise: ``npg (critic=adam)``
+    beside ``npg``, which leaves all of that to the algorithm's defaults.
     """
     labels: dict[tuple[str, str, str], str] = {}
     for (algo, env_id), group in runs.groupby(["algo", "env_id"], sort=True):
@@ -152,18 +152,16 @@ def setting_text(value: Any) -> str:
 def _labels_of(algo: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     if len(settings) == 1:
         return dict.fromkeys(settings, algo)
-    names = sorted({name for values in settings.values() for name in values})
     texts = {
-        config: {
-            name: setting_text(values[name]) if name in values else "default" for name in names
-        }
+        config: {name: setting_text(value) for name, value in values.items()}
         for config, values in settings.items()
     }
-    differing = [name for name in names if len({text[name] for text in texts.values()}) > 1]
-    labels = {
-        config: f"{algo} ({', '.join(f'{name}={text[name]}' for name in differing)})"
-        for config, text in texts.items()
-    }
+    names = sorted({name for text in texts.values() for name in text})
+    differing = [name for name in names if len({text.get(name) for text in texts.values()}) > 1]
+    labels = {}
+    for config, text in texts.items():
+        own = ", ".join(f"{name}={text[name]}" for name in differing if name in text)
+        labels[config] = f"{algo} ({own})" if own else algo
     if len(set(labels.values())) < len(labels):  # they differ in what no hyperparameter shows
         return {config: f"{algo} (config={config})" for config in settings}
     return labels

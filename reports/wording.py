@@ -166,7 +166,10 @@ def _comparison(table: pd.DataFrame) -> str:
     mean, low, high = (
         table[f"final_{part}"].to_numpy(dtype=np.float64) for part in ("mean", "low", "high")
     )
-    best = str(table["label"].iloc[int(np.argmax(mean))])
+    leaders = sorted(table.loc[mean == mean.max(), "label"])
+    if len(leaders) > 1:
+        return f"{listing(leaders)} share the highest mean: no winner."
+    best = leaders[0]
     level = sorted(set(table.loc[scores.not_told_apart(mean, low, high), "label"]) - {best})
     if not level:
         return f"{best} has the highest final return: its interval lies above every other one."
