@@ -89,6 +89,13 @@ def test_no_winner_is_claimed_where_intervals_overlap(folders: RunFolders) -> No
     assert "**11.0**" not in text
 
 
+def test_a_tie_has_no_leader(folders: RunFolders) -> None:
+    for seed in range(3):
+        for algo in ("npg", "ppo", "trpo"):
+            folders.add(algo, seed=seed, returns=[0.0, 500.0])
+    assert "npg, ppo and trpo share the highest mean: no winner." in build(folders)
+
+
 def test_a_winner_is_claimed_where_its_interval_lies_above(folders: RunFolders) -> None:
     for seed in range(3):
         folders.add("npg", seed=seed, returns=[0.0, 100.0 + seed])
