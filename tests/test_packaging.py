@@ -40,6 +40,7 @@ import importlib.util
 assert [name for name in {SUITE_ONLY} if importlib.util.find_spec(name)] == []
 from sb3_natural import NPG
 model = NPG("MlpPolicy", "CartPole-v1", n_steps=64, seed=0).learn(128)
-assert model.num_timesteps == 128
+print("trained", model.num_timesteps)
 """
-    subprocess.run([python, "-c", script], check=True, cwd=tmp_path)
+    done = subprocess.run([python, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "trained 128\n", done.stderr

@@ -350,6 +350,7 @@ class _LinearTape:
         return output.clone()
 
     def layers(self) -> list[_LinearCall]:
+        """The calls for which the outer-product rule holds."""
         uses: dict[nn.Parameter, int] = {}
         for call in self._calls:
             for param in call.parameters():

@@ -14,7 +14,8 @@ from benchmarks.zoo import model_arguments, parse_python
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_every_environment_of_every_suite_has_usable_hyperparameters(suite: str, algo: str) -> None:
     for env in load_suite(suite).envs:
-        hyperparams_for(algo, env.env_id)
+        hyperparams = hyperparams_for(algo, env.env_id)
+        assert model_arguments(algo, hyperparams, env.env_id).n_envs >= 1
 
 
 def test_policy_kwargs_are_read_as_the_zoo_writes_them() -> None:
