@@ -10,7 +10,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 help:
 	@echo "make demo       set up, train NPG, TRPO and PPO on two tasks, write demo/report/report.md"
 	@echo "make test       set up, run the tests"
-	@echo "make test-slow  the learning checks (about half an hour on 2 cores)"
+	@echo "make test-slow  the learning checks (about 10 minutes on 2 cores)"
 	@echo "make check      ruff and mypy"
 	@echo "make clean      remove the virtual environment and caches"
 
