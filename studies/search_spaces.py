@@ -30,7 +30,7 @@ _DELTA = Parameter(
     low=1e-3,
     high=0.5,
     log=True,
-    default=0.05,
+    default=0.02,
 )
 
 SPACES: dict[str, Parameter] = {

@@ -30,7 +30,7 @@ from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
 
-DEFAULT_TARGET_KL = 0.05
+DEFAULT_TARGET_KL = 0.02
 # A gradient below this is rounding error; the KL-normalised step would blow it up to full length.
 VANISHING = 1e-12
 
@@ -78,7 +78,7 @@ class NPG(CheckedRollouts):
     :param gamma: discount factor
     :param gae_lambda: trade-off of bias against variance in generalised advantage estimation
     :param target_kl: delta, the KL divergence of an update in nats, a float or a schedule;
-        0.05 if neither this nor ``step_size`` is given
+        0.02 if neither this nor ``step_size`` is given
     :param step_size: fixed multiple of the natural gradient, a float or a schedule; excludes
         ``target_kl``
     :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
