@@ -29,6 +29,7 @@ from sb3_natural.common.trust_region import backtracking_line_search, kl_normali
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
+Result = TypeVar("Result")
 
 DEFAULT_TARGET_KL = 0.02
 # A gradient below this is rounding error; the KL-normalised step would blow it up to full length.
@@ -394,19 +395,19 @@ class NPG(CheckedRollouts):
     def _usable_advantages(self, advantages: Tensor) -> Tensor:
         """The advantages, normalised if asked for.
 
-        :raises NoStepError: they prefer no action to another
+        :raises NoStepError: they prefer no action to another, or are not finite
         """
+        if not torch.isfinite(advantages).all():
+            raise NoStepError("an advantage is not finite")
         if len(advantages) < 2:
             raise NoStepError("a batch of one sample prefers no action to another")
         spread = advantages.std()
         # Up to rounding, equal advantages have no spread; normalising would amplify the rounding.
         if not spread > 1e-6 * advantages.abs().max():
             raise NoStepError("all advantages are equal")
-        return (
-            (advantages - advantages.mean()) / (spread + 1e-8)
-            if self.normalize_advantage
-            else (advantages)
-        )
+        if self.normalize_advantage:
+            return (advantages - advantages.mean()) / (spread + 1e-8)
+        return advantages
 
     def _actions(self, batch: RolloutBufferSamples) -> Tensor:
         """The actions as the distribution's ``log_prob`` wants them."""
@@ -424,9 +425,7 @@ class NPG(CheckedRollouts):
             )
         return value
 
-    _Result = TypeVar("_Result")
-
-    def _or_skip(self, update: Callable[[], _Result], what: str, skipped: _Result) -> _Result:
+    def _or_skip(self, update: Callable[[], Result], what: str, skipped: Result) -> Result:
         """Run an update; if no sound step exists, count it, warn once per reason, and go on."""
         try:
             return update()

@@ -228,6 +228,7 @@ class FarTooLong(FisherSolver):
 
 DEGENERATE = {
     "all advantages are equal": lambda m: m.rollout_buffer.advantages.fill(0.1),
+    "advantage is not finite": lambda m: m.rollout_buffer.advantages.fill(np.nan),
     "policy gradient is not finite": lambda m: m.rollout_buffer.log_probs.fill(-np.inf),
     "policy gradient vanishes": lambda m: m.rollout_buffer.log_probs.fill(1e4),
     "non-positive curvature": lambda m: setattr(m, "_solver", Spoilt()),
