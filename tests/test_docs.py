@@ -1,0 +1,56 @@
+"""The documentation: what it quotes is in the code, what it links to is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def code_blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def test_code_beside_the_equations_is_the_code_that_runs():
+    source = {
+        line.strip()
+        for path in (ROOT / "sb3_natural").rglob("*.py")
+        for line in path.read_text().splitlines()
+    }
+    quoted = [line for block in code_blocks(ROOT / "docs" / "npg.md") for line in block.split("\n")]
+    assert len(quoted) > 8
+    assert [line for line in quoted if line.strip() and line.strip() not in source] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    targets = [t for t in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in t]
+    missing = []
+    for target in targets:
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name) if name else page
+        if not path.exists() or (anchor and anchor not in anchors(path)):
+            missing.append(target)
+    assert missing == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that code hosts give a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "guide.md"], ids=lambda page: page.name)
+def test_examples_run(page):
+    for block in code_blocks(page):
+        shortened = re.sub(r"[\d_]{5,}(?=[,)])", "64", block).replace("n_steps=128", "n_steps=16")
+        assert shortened != block, "an example that trains for long is shortened here"
+        shortened = shortened.replace('save("cartpole")', "num_timesteps").replace(
+            '"MlpPolicy", "CartPole-v1"', '"MlpPolicy", "CartPole-v1", n_steps=64'
+        )
+        names: dict = {}
+        exec(compile(shortened, str(page), "exec"), names)
+        assert names["model"].num_timesteps == 64
