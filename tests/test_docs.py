@@ -43,7 +43,9 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "guide.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "docs" / "guide.md"], ids=lambda page: page.name
+)
 def test_examples_run(page):
     for block in code_blocks(page):
         shortened = re.sub(r"[\d_]{5,}(?=[,)])", "64", block).replace("n_steps=128", "n_steps=16")
