@@ -34,6 +34,7 @@ class VecCheckFinite(VecEnvWrapper):
         return observations
 
     def step_wait(self) -> VecEnvStepReturn:
+        """Wait for the step, and check what it brought; see :meth:`check`."""
         observations, rewards, dones, infos = self.venv.step_wait()
         self._n_steps += self.num_envs
         self._check_array("reward", rewards)

@@ -84,8 +84,9 @@ class NPG(CheckedRollouts):
         ``target_kl``
     :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
         or a :class:`~sb3_natural.common.solvers.FisherSolver`
-    :param cg_max_steps: conjugate gradient iterations at most (``fisher_solver="cg"``)
-    :param cg_tol: relative residual at which conjugate gradient stops
+    :param cg_max_steps: conjugate gradient iterations at most, for the policy
+        (``fisher_solver="cg"``) and for each Gauss-Newton step of the critic
+    :param cg_tol: relative residual at which the policy's conjugate gradient stops
     :param cg_damping: multiple of the identity added to F, for every solver
     :param line_search: shrink the step as TRPO does; needs ``target_kl``
     :param line_search_shrinking_factor: factor between two tries of the line search
@@ -332,6 +333,7 @@ class NPG(CheckedRollouts):
         quadratic_form = fisher.quadratic_form(direction)
 
         def move(length: float) -> tuple[float, float]:
+            """Put the policy there; the surrogate and the KL divergence, NaN if there are none."""
             assign_flat(fisher.params, theta + length * direction)
             try:
                 with torch.no_grad():
