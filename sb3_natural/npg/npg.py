@@ -23,7 +23,7 @@ from torch import Tensor
 from sb3_natural.common.critic import AdamCritic, Critic, GaussNewtonCritic
 from sb3_natural.common.families import family_of
 from sb3_natural.common.fisher import FisherOperator, assign_flat, flatten, parameters_behind
-from sb3_natural.common.rollouts import CheckedRollouts
+from sb3_natural.common.rollouts import FastRollouts
 from sb3_natural.common.solvers import SOLVERS, ConjugateGradient, FisherSolver, NoStepError
 from sb3_natural.common.trust_region import backtracking_line_search, kl_normalised_length
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
@@ -47,7 +47,7 @@ class PolicyStep(NamedTuple):
     residual: float | None = None
 
 
-class NPG(CheckedRollouts):
+class NPG(FastRollouts):
     """Natural policy gradient, with TRPO as a special case.
 
     Each update takes one rollout and moves the policy's parameters theta along the natural gradient

@@ -1,0 +1,103 @@
+"""Finding NaNs and infinities where they appear: in what an environment returns."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+__all__ = ["FiniteCheck", "VecCheckFinite"]
+
+
+class FiniteCheck:
+    """Raises where a non-finite value first appears; says whose it is, and when.
+
+    SB3's ``VecCheckNan`` finds the value; environment and step are what one needs to reproduce it.
+
+    :param n_envs: number of environments
+    :param n_steps_before: environment steps (over all environments) taken so far
+    """
+
+    def __init__(self, n_envs: int, n_steps_before: int) -> None:
+        self._n_envs = n_envs
+        self._n_steps = n_steps_before
+
+    def check_step(
+        self, observations: VecEnvObs, rewards: np.ndarray, dones: np.ndarray, infos: list[dict]
+    ) -> None:
+        """Check what one step of all environments returned.
+
+        :raises ValueError: naming the environment's index, the step and the value
+        """
+        self._n_steps += self._n_envs
+        self._check_array("reward", rewards)
+        self.check_observations(observations)
+        if dones.any():
+            for index in np.flatnonzero(dones):
+                # Of an episode's last observation only the value is used, after a time limit.
+                self._check_terminal(int(index), infos[index].get("terminal_observation"))
+
+    def check_observations(self, observations: VecEnvObs) -> None:
+        """Check observations of all environments.
+
+        :raises ValueError: naming the environment's index, the step and the value
+        """
+        if isinstance(observations, np.ndarray):
+            self._check_array("observation", observations)
+        else:
+            for name, array in _named_arrays(observations):
+                self._check_array(name, array)
+
+    def _check_terminal(self, index: int, observation: Any) -> None:
+        if observation is not None:
+            for name, array in _named_arrays(observation):
+                self._check_array(f"terminal {name}", np.asarray(array)[None], first_index=index)
+
+    def _check_array(self, name: str, array: np.ndarray, first_index: int = 0) -> None:
+        if array.dtype.kind != "f":
+            return
+        # A sum of squares is not finite if an element is not, and is far quicker than isfinite. It
+        # may also overflow, so what it suspects is looked at again.
+        flat = array.reshape(-1)
+        if math.isfinite(flat.dot(flat)):
+            return
+        finite = np.isfinite(array)
+        if not finite.all():
+            offset, *place = np.argwhere(~finite)[0]
+            raise ValueError(
+                f"environment {first_index + offset} returned a non-finite {name}"
+                f"{'' if not place else ' at position ' + str(tuple(map(int, place)))}"
+                f" ({array[(offset, *place)]}) at step {self._n_steps // self._n_envs}"
+                f" of this environment (num_timesteps={self._n_steps})"
+            )
+
+
+class VecCheckFinite(VecEnvWrapper):
+    """A :class:`FiniteCheck` of all that the wrapped environments return.
+
+    :param venv: the environments
+    :param n_steps_before: environment steps (over all environments) taken before this wrapper
+    """
+
+    def __init__(self, venv: VecEnv, n_steps_before: int) -> None:
+        super().__init__(venv)
+        self._check = FiniteCheck(venv.num_envs, n_steps_before)
+
+    def reset(self) -> VecEnvObs:
+        observations = self.venv.reset()
+        self._check.check_observations(observations)
+        return observations
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Wait for the step, and check what it brought."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        self._check.check_step(observations, rewards, dones, infos)
+        return observations, rewards, dones, infos
+
+
+def _named_arrays(observations: Any) -> list[tuple[str, np.ndarray]]:
+    if isinstance(observations, Mapping):
+        return [(f"observation '{key}'", value) for key, value in observations.items()]
+    return [("observation", np.asarray(observations))]

@@ -1,0 +1,90 @@
+"""The multilayer perceptrons inside an SB3 policy, if that is all it consists of.
+
+Nearly everybody's policy is a chain of Linear layers with a pointwise function between them. Where
+that is so, acting and Fisher products need neither modules nor autograd; where anything about the
+policy is out of the ordinary, ``None`` is returned and the general way is taken.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor, nn
+
+__all__ = ["Mlp", "actor_mlp", "critic_mlp", "flat_features"]
+
+
+class Mlp(NamedTuple):
+    """Linear layers with an activation after each but the last."""
+
+    linears: tuple[nn.Linear, ...]
+    activations: tuple[nn.Module, ...]
+
+
+def actor_mlp(policy: nn.Module) -> Mlp | None:
+    """The network from :func:`flat_features` to the action distribution's parameters.
+
+    ``log_std`` is not part of it.
+    """
+    if not _is_plain(policy, ("get_distribution", "_get_action_dist_from_latent")):
+        return None
+    assert isinstance(policy, ActorCriticPolicy)
+    return _read(policy.mlp_extractor.policy_net, policy.action_net)
+
+
+def critic_mlp(policy: nn.Module) -> Mlp | None:
+    """The network from :func:`flat_features` to the value."""
+    if not _is_plain(policy, ("predict_values",)):
+        return None
+    assert isinstance(policy, ActorCriticPolicy)
+    return _read(policy.mlp_extractor.value_net, policy.value_net)
+
+
+def flat_features(policy: ActorCriticPolicy, observations: PyTorchObs) -> Tensor:
+    """What the first layer sees: observations as floats, one row each, shape (N, n_features).
+
+    Discrete observations become one-hot vectors, images are scaled, as SB3 does it.
+    """
+    features = preprocess_obs(
+        observations, policy.observation_space, normalize_images=policy.normalize_images
+    )
+    assert isinstance(features, Tensor)
+    return features.flatten(1)
+
+
+def _is_plain(policy: nn.Module, methods: Sequence[str]) -> bool:
+    """Whether the forward pass is SB3's own, from the observation to the last layer."""
+    if not isinstance(policy, ActorCriticPolicy):
+        return False
+    if type(policy.features_extractor) is not FlattenExtractor:
+        return False
+    if type(policy.mlp_extractor) is not MlpExtractor:
+        return False
+    if any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules()):
+        return False
+    return all(
+        getattr(type(policy), method) is getattr(ActorCriticPolicy, method)
+        and method not in vars(policy)
+        for method in (*methods, "extract_features")
+    )
+
+
+def _read(body: nn.Module, head: nn.Module) -> Mlp | None:
+    if not isinstance(body, nn.Sequential):
+        return None
+    modules = list(body)
+    activations = modules[1::2]
+    # Exact types: a layer that is derived from Linear (spectral norm, say) does more than Linear.
+    linears = [
+        layer
+        for layer in (*modules[::2], head)
+        if type(layer) is nn.Linear and layer.bias is not None
+    ]
+    if len(linears) != len(activations) + 1 or len(modules) != 2 * len(activations):
+        return None
+    if any(type(layer) is nn.Linear for layer in activations):
+        return None
+    return Mlp(tuple(linears), tuple(activations))
