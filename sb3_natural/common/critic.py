@@ -10,13 +10,17 @@ from collections.abc import Sequence
 import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_natural.common.fisher import CurvatureOperator, assign_flat, flatten
+from sb3_natural.common.fisher import CurvatureOperator
+from sb3_natural.common.jacobian import AutogradJacobian, Jacobian, MlpJacobian
+from sb3_natural.common.mlp import critic_mlp, flat_features
+from sb3_natural.common.parameters import assign_flat, flatten
 from sb3_natural.common.solvers import NoStepError, conjugate_gradient
 
-__all__ = ["AdamCritic", "Critic", "GaussNewtonCritic"]
+__all__ = ["AdamCritic", "Critic", "GaussNewtonCritic", "value_jacobian"]
 
 
 class Critic(ABC):
@@ -86,19 +90,31 @@ class GaussNewtonCritic(Critic):
     ) -> float:
         """See :meth:`Critic.fit`; the error is that after the last step, over the whole rollout."""
         batch = next(buffer.get(batch_size=None))
+        returns = batch.returns[:, None]
         before = flatten(param.detach() for param in params)
         for _ in range(self.n_steps):
-            values = policy.predict_values(batch.observations)
-            errors = (batch.returns[:, None] - values).detach()
-            curvature = CurvatureOperator(values, params, lambda u: u, self.damping)
-            gradient = curvature.vjp(errors / len(errors))
+            jacobian = value_jacobian(policy, params, batch.observations)
+            curvature = CurvatureOperator(jacobian, lambda u: u, self.damping)
+            gradient = jacobian.vjp((returns - jacobian.outputs) / len(returns))
             step = conjugate_gradient(curvature, gradient, self.cg_max_steps).direction
-            assign_flat(params, flatten(param.detach() for param in params) + step)
-        with torch.no_grad():
-            loss = F.mse_loss(policy.predict_values(batch.observations).flatten(), batch.returns)
+            theta = flatten(param.detach() for param in jacobian.params)
+            assign_flat(jacobian.params, theta + step)
+        loss = F.mse_loss(jacobian.evaluate(), returns)
         if not torch.isfinite(loss):
             assign_flat(params, before)
             raise NoStepError(
                 "the critic's Gauss-Newton step is not finite; use more critic_damping"
             )
         return loss.item()
+
+
+def value_jacobian(
+    policy: ActorCriticPolicy, params: Sequence[nn.Parameter], observations: PyTorchObs
+) -> Jacobian:
+    """V of N states, shape (N, 1), with its Jacobian by ``params``."""
+    mlp = critic_mlp(policy)
+    if mlp is not None and MlpJacobian.fits(mlp):
+        jacobian = MlpJacobian(mlp, flat_features(policy, observations))
+        if set(jacobian.params) == set(params):
+            return jacobian
+    return AutogradJacobian(lambda: policy.predict_values(observations), params)

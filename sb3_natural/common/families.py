@@ -6,9 +6,11 @@ below cover them all: Gaussians (with or without gSDE, squashed or not), blocks 
 and Bernoullis.
 """
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
 
 import torch
 from stable_baselines3.common.distributions import (
@@ -39,6 +41,10 @@ class ActionFamily(ABC):
     def metric(self, phi: Tensor, u: Tensor) -> Tensor:
         """M(phi) u for every sample; phi, u and the result have shape (N, K)."""
 
+    def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+        """:meth:`metric` for one phi and many u: what depends on phi alone is computed once."""
+        return partial(self.metric, phi)
+
     @abstractmethod
     def factor(self, phi: Tensor) -> Tensor:
         """L with M(phi) = L L^T for every sample, shape (N, K, K)."""
@@ -46,6 +52,20 @@ class ActionFamily(ABC):
     @abstractmethod
     def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
         """KL(p || q) for every sample, in nats, shape (N,)."""
+
+    def log_prob(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        """log pi(a) for every sample, shape (N,), as a function of phi; NaN where phi is no good.
+
+        :param distribution: an SB3 distribution of this family; what it holds is not used
+        :param actions: as the distribution's own ``log_prob`` takes them
+        """
+        at_phi = copy.copy(distribution)
+        at_phi.distribution = self._held(distribution, phi)
+        return at_phi.log_prob(actions)
+
+    @abstractmethod
+    def _held(self, distribution: Distribution, phi: Tensor) -> Any:
+        """The torch distribution(s) that SB3's ``distribution`` holds for statistics phi."""
 
     @abstractmethod
     def spread(self, phi: Tensor) -> dict[str, float]:
@@ -69,9 +89,12 @@ class GaussianFamily(ActionFamily):
         return torch.cat([normal.mean, normal.stddev.log()], dim=1)
 
     def metric(self, phi: Tensor, u: Tensor) -> Tensor:
+        return self.metric_at(phi)(u)
+
+    def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         log_std = phi.chunk(2, dim=1)[1]
-        mean_part, log_std_part = u.chunk(2, dim=1)
-        return torch.cat([mean_part * torch.exp(-2 * log_std), 2 * log_std_part], dim=1)
+        diagonal = torch.cat([torch.exp(-2 * log_std), torch.full_like(log_std, 2.0)], dim=1)
+        return diagonal.mul
 
     def factor(self, phi: Tensor) -> Tensor:
         log_std = phi.chunk(2, dim=1)[1]
@@ -82,12 +105,18 @@ class GaussianFamily(ActionFamily):
     def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
         return kl_divergence(_gaussian(phi_p), _gaussian(phi_q))
 
+    def _held(self, distribution: Distribution, phi: Tensor) -> Any:
+        mean, log_std = phi.chunk(2, dim=1)
+        return Normal(mean, log_std.exp(), validate_args=False)
+
     def spread(self, phi: Tensor) -> dict[str, float]:
         return {"std": phi.chunk(2, dim=1)[1].exp().mean().item()}
 
 
 class CategoricalFamily(ActionFamily):
     """Independent categoricals side by side; phi = their logits, M = diag(p) - p p^T per block.
+
+    A shift of a block's logits changes nothing here.
 
     A single block is SB3's ``CategoricalDistribution``, several its
     ``MultiCategoricalDistribution``.
@@ -105,11 +134,21 @@ class CategoricalFamily(ActionFamily):
         return torch.cat([block.logits for block in blocks], dim=1)
 
     def metric(self, phi: Tensor, u: Tensor) -> Tensor:
-        products = []
-        for logits, block in zip(self._blocks(phi), self._blocks(u), strict=True):
-            p = logits.softmax(dim=1)
-            products.append(p * (block - (p * block).sum(dim=1, keepdim=True)))
-        return torch.cat(products, dim=1)
+        return self.metric_at(phi)(u)
+
+    def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+        probabilities = [logits.softmax(dim=1) for logits in self._blocks(phi)]
+
+        def product(u: Tensor) -> Tensor:
+            return torch.cat(
+                [
+                    p * (block - (p * block).sum(dim=1, keepdim=True))
+                    for p, block in zip(probabilities, self._blocks(u), strict=True)
+                ],
+                dim=1,
+            )
+
+        return product
 
     def factor(self, phi: Tensor) -> Tensor:
         factor = phi.new_zeros(len(phi), phi.shape[1], phi.shape[1])
@@ -129,6 +168,10 @@ class CategoricalFamily(ActionFamily):
         ]
         return torch.stack(per_block, dim=1).sum(dim=1)
 
+    def _held(self, distribution: Distribution, phi: Tensor) -> Any:
+        blocks = [Categorical(logits=logits, validate_args=False) for logits in self._blocks(phi)]
+        return blocks if isinstance(distribution, MultiCategoricalDistribution) else blocks[0]
+
     def spread(self, phi: Tensor) -> dict[str, float]:
         entropies = [_categorical(logits).entropy() for logits in self._blocks(phi)]
         return {"entropy": torch.stack(entropies, dim=1).sum(dim=1).mean().item()}
@@ -144,8 +187,11 @@ class BernoulliFamily(ActionFamily):
         return cast(Bernoulli, distribution.distribution).logits
 
     def metric(self, phi: Tensor, u: Tensor) -> Tensor:
+        return self.metric_at(phi)(u)
+
+    def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         p = phi.sigmoid()
-        return p * (1 - p) * u
+        return (p * (1 - p)).mul
 
     def factor(self, phi: Tensor) -> Tensor:
         p = phi.sigmoid()
@@ -153,6 +199,9 @@ class BernoulliFamily(ActionFamily):
 
     def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
         return kl_divergence(_bernoullis(phi_p), _bernoullis(phi_q))
+
+    def _held(self, distribution: Distribution, phi: Tensor) -> Any:
+        return Bernoulli(logits=phi, validate_args=False)
 
     def spread(self, phi: Tensor) -> dict[str, float]:
         return {"entropy": _bernoullis(phi).entropy().mean().item()}

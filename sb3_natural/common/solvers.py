@@ -14,6 +14,7 @@ name           cost                                     when
 =============  =======================================  ==========================================
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -82,36 +83,36 @@ def conjugate_gradient(
     def apply(vector: Tensor) -> Tensor:
         return (operator @ vector.to(b.dtype)).to(exact)
 
-    approximate_inverse = precondition or (lambda r: r)
     target = b.to(exact)
-    scale = target.norm()
+    scale = target.norm().item()
     if scale == 0:
         return Solution(torch.zeros_like(b), 0, 0.0)
-    x = torch.zeros_like(target) if x0 is None else x0.to(exact)
+    x = torch.zeros_like(target) if x0 is None else x0.to(exact, copy=True)
     r = target.clone() if x0 is None else target - apply(x)
-    if not torch.isfinite(r).all():
+    rr = (r @ r).item()
+    if not math.isfinite(rr):
         raise NoStepError("the right-hand side or a Fisher-vector product is not finite")
-    z = approximate_inverse(r)
-    p, rz = z.clone(), r @ z
+    z = r if precondition is None else precondition(r)
+    p, rz = z.clone(), (r @ z).item()
     steps = 0
-    while steps < max_steps and r.norm() > tol * scale:
+    while steps < max_steps and math.sqrt(rr) > tol * scale:
         product = apply(p)
-        curvature = p @ product
-        if not torch.isfinite(curvature):
+        curvature = (p @ product).item()
+        if not math.isfinite(curvature):
             raise NoStepError("a Fisher-vector product is not finite")
         if curvature <= 0:
             raise NoStepError(
-                f"conjugate gradient met non-positive curvature ({curvature.item():.3g}) "
+                f"conjugate gradient met non-positive curvature ({curvature:.3g}) "
                 f"at step {steps + 1}; more damping makes the system positive definite"
             )
-        alpha = rz / curvature
-        x += alpha * p
-        r -= alpha * product
-        z = approximate_inverse(r)
-        rz, previous = r @ z, rz
-        p = z + (rz / previous) * p
+        x.add_(p, alpha=rz / curvature)
+        r.sub_(product, alpha=rz / curvature)
+        rr = (r @ r).item()
+        z = r if precondition is None else precondition(r)
+        rz, previous = rr if precondition is None else (r @ z).item(), rz
+        p.mul_(rz / previous).add_(z)
         steps += 1
-    return Solution(x.to(b.dtype), steps, (r.norm() / scale).item())
+    return Solution(x.to(b.dtype), steps, math.sqrt(rr) / scale)
 
 
 class FisherSolver(ABC):

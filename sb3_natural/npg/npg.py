@@ -22,9 +22,12 @@ from torch import Tensor
 
 from sb3_natural.common.critic import AdamCritic, Critic, GaussNewtonCritic
 from sb3_natural.common.families import family_of
-from sb3_natural.common.fisher import FisherOperator, assign_flat, flatten, parameters_behind
+from sb3_natural.common.fisher import FisherOperator, statistics_jacobian
+from sb3_natural.common.mlp import actor_mlp
+from sb3_natural.common.parameters import assign_flat, flatten, parameters_behind
 from sb3_natural.common.rollouts import FastRollouts
 from sb3_natural.common.solvers import SOLVERS, ConjugateGradient, FisherSolver, NoStepError
+from sb3_natural.common.threads import one_thread_if_small
 from sb3_natural.common.trust_region import backtracking_line_search, kl_normalised_length
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 
@@ -45,6 +48,8 @@ class PolicyStep(NamedTuple):
     length: float = 0.0
     iterations: int | None = None
     residual: float | None = None
+    spread: dict[str, float] | None = None
+    """How random the new policy's actions are; see ``ActionFamily.spread``."""
 
 
 class NPG(FastRollouts):
@@ -277,6 +282,7 @@ class NPG(FastRollouts):
         observation, _ = self.policy.obs_to_tensor(zeros)
         self.policy.set_training_mode(False)
         distribution = self.policy.get_distribution(observation)
+        self._distribution = distribution
         self._family = family_of(distribution)
         policy_params = parameters_behind(self._family.statistics(distribution), self.policy)
         value_params = parameters_behind(self.policy.predict_values(observation), self.policy)
@@ -294,12 +300,13 @@ class NPG(FastRollouts):
         self._update_learning_rate(self.policy.optimizer)
         batch = next(self.rollout_buffer.get(batch_size=None))
 
-        step = self._or_skip(lambda: self._policy_step(batch), "policy", PolicyStep())
-        value_loss = self._or_skip(
-            lambda: self._critic.fit(self.policy, self._critic_params, self.rollout_buffer),
-            "critic",
-            math.nan,
-        )
+        with one_thread_if_small(actor_mlp(self.policy), len(batch.advantages)):
+            step = self._or_skip(lambda: self._policy_step(batch), "policy", PolicyStep())
+            value_loss = self._or_skip(
+                lambda: self._critic.fit(self.policy, self._critic_params, self.rollout_buffer),
+                "critic",
+                math.nan,
+            )
 
         self._n_updates += 1
         self._record(step, value_loss, batch)
@@ -310,15 +317,27 @@ class NPG(FastRollouts):
         :raises NoStepError: no sound step exists; the parameters are as before
         """
         advantages = self._usable_advantages(batch.advantages)
+        actions = self._actions(batch)
         fisher = FisherOperator(
             self.policy,
             batch.observations,
-            self._actions(batch),
+            actions,
             damping=self.cg_damping,
             n_samples=math.ceil(len(advantages) / self.sub_sampling_factor),
         )
-        objective, old_statistics = self._surrogate(batch, advantages)
-        gradient = flatten(torch.autograd.grad(objective, fisher.params))
+        jacobian = fisher.jacobian  # of the states that the Fisher information uses
+        if self.sub_sampling_factor > 1:
+            _, jacobian = statistics_jacobian(self.policy, batch.observations)
+
+        def surrogate(phi: Tensor) -> Tensor:
+            """mean(rho A) for the policy with statistics phi."""
+            log_prob = self._family.log_prob(self._distribution, phi, actions)
+            return (torch.exp(log_prob - batch.old_log_prob) * advantages).mean()
+
+        old_phi = jacobian.outputs.clone().requires_grad_()
+        objective = surrogate(old_phi)
+        gradient = jacobian.vjp(torch.autograd.grad(objective, old_phi)[0])
+        old_phi = old_phi.detach()
         if not torch.isfinite(gradient).all():
             raise NoStepError("the policy gradient is not finite")
         if gradient.norm() < VANISHING:
@@ -331,18 +350,15 @@ class NPG(FastRollouts):
 
         theta = flatten(param.detach() for param in fisher.params)
         quadratic_form = fisher.quadratic_form(direction)
+        new_phi = old_phi
 
         def move(length: float) -> tuple[float, float]:
-            """Put the policy there; the surrogate and the KL divergence, NaN if there are none."""
+            """Put the policy there; the surrogate and the KL divergence, NaN for a step too far."""
+            nonlocal new_phi
             assign_flat(fisher.params, theta + length * direction)
-            try:
-                with torch.no_grad():
-                    new_objective, statistics = self._surrogate(batch, advantages)
-            except ValueError:
-                # torch's distributions refuse a NaN or a sigma of zero: the step is far too long.
-                return math.nan, math.nan
-            kl = self._family.kl(old_statistics.detach(), statistics).mean()
-            return new_objective.item(), kl.item()
+            new_phi = jacobian.evaluate()
+            kl = self._family.kl(old_phi, new_phi).mean()
+            return surrogate(new_phi).item(), kl.item()
 
         try:
             length, new_objective, kl = self._take_step(move, objective.item(), quadratic_form)
@@ -356,6 +372,7 @@ class NPG(FastRollouts):
             length=length,
             iterations=solution.iterations,
             residual=solution.residual,
+            spread=self._family.spread(new_phi),
         )
 
     def _take_step(
@@ -387,12 +404,6 @@ class NPG(FastRollouts):
         if not (math.isfinite(new_objective) and math.isfinite(kl)):
             raise NoStepError("the step would make the policy non-finite")
         return length, new_objective, kl
-
-    def _surrogate(self, batch: RolloutBufferSamples, advantages: Tensor) -> tuple[Tensor, Tensor]:
-        """mean(rho A) and the statistics phi, shape (N, K), of the policy as it is now."""
-        distribution = self.policy.get_distribution(batch.observations)
-        ratio = torch.exp(distribution.log_prob(self._actions(batch)) - batch.old_log_prob)
-        return (ratio * advantages).mean(), self._family.statistics(distribution)
 
     def _usable_advantages(self, advantages: Tensor) -> Tensor:
         """The advantages, normalised if asked for.
@@ -443,9 +454,11 @@ class NPG(FastRollouts):
             return skipped
 
     def _record(self, step: PolicyStep, value_loss: float, batch: RolloutBufferSamples) -> None:
-        with torch.no_grad():
-            distribution = self.policy.get_distribution(batch.observations)
-            spread = self._family.spread(self._family.statistics(distribution))
+        spread = step.spread
+        if spread is None:  # there was no step
+            with torch.no_grad():
+                distribution = self.policy.get_distribution(batch.observations)
+                spread = self._family.spread(self._family.statistics(distribution))
         log = self.logger.record
         log("train/policy_objective", step.objective)
         log("train/kl", step.kl)
@@ -488,5 +501,5 @@ class NPG(FastRollouts):
     def _excluded_save_params(self) -> list[str]:
         # Rebuilt from the policy and the arguments. A solver that keeps state between updates is
         # itself an argument, fisher_solver, and is saved as such.
-        rebuilt = ["_critic", "_critic_params", "_family", "_solver"]
+        rebuilt = ["_critic", "_critic_params", "_distribution", "_family", "_solver"]
         return [*super()._excluded_save_params(), *rebuilt]

@@ -6,8 +6,9 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from sb3_natural.common.critic import AdamCritic, GaussNewtonCritic
-from sb3_natural.common.fisher import CurvatureOperator, flatten
+from sb3_natural.common.critic import AdamCritic, GaussNewtonCritic, value_jacobian
+from sb3_natural.common.fisher import CurvatureOperator
+from sb3_natural.common.parameters import flatten
 from sb3_natural.common.solvers import NoStepError
 from tests.helpers import make_observations, make_policy
 
@@ -70,7 +71,7 @@ def test_gauss_newton_matrix_is_the_fisher_of_a_unit_variance_gaussian():
     observations = make_observations(policy, 10)
     params = critic_params(policy)
     values = policy.predict_values(observations)
-    operator = CurvatureOperator(values, params, lambda u: u)
+    operator = CurvatureOperator(value_jacobian(policy, params, observations), lambda u: u)
     half_mse = 0.5 * (policy.predict_values(observations) - values.detach()).square().mean()
     grad = flatten(torch.autograd.grad(half_mse, params, create_graph=True))
     v = torch.randn_like(grad)

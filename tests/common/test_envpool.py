@@ -545,7 +545,9 @@ def test_bad_arguments_are_refused() -> None:
         make_vec_env("CartPole-v1", backend="envpool", vec_env_kwargs={"num_threads": 0})
 
 
-@pytest.mark.parametrize(("backend", "cls"), [("dummy", LeanDummyVecEnv), ("subproc", SubprocVecEnv)])
+@pytest.mark.parametrize(
+    ("backend", "cls"), [("dummy", LeanDummyVecEnv), ("subproc", SubprocVecEnv)]
+)
 def test_python_backends_are_sb3s(backend: str, cls: type[VecEnv], tmp_path: Path) -> None:
     env = make_vec_env(
         "Pendulum-v1",

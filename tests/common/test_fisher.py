@@ -9,13 +9,9 @@ from stable_baselines3.common.distributions import kl_divergence
 from torch import nn
 
 from sb3_natural.common.families import family_of
-from sb3_natural.common.fisher import (
-    CurvatureOperator,
-    FisherOperator,
-    assign_flat,
-    flatten,
-    parameters_behind,
-)
+from sb3_natural.common.fisher import CurvatureOperator, FisherOperator
+from sb3_natural.common.jacobian import AutogradJacobian
+from sb3_natural.common.parameters import assign_flat, flatten, parameters_behind
 from tests.helpers import (
     ACTION_SPACES,
     DEVICES,
@@ -187,8 +183,8 @@ def test_bernoulli_closed_form(p):
     policy = make_policy("bernoulli")
     family = family_of(policy.action_dist)
     theta = nn.Parameter(torch.tensor([[p]], dtype=torch.float64))
-    logits = torch.log(theta / (1 - theta))
-    fisher = CurvatureOperator(logits, [theta], lambda u: family.metric(logits.detach(), u))
+    jacobian = AutogradJacobian(lambda: torch.log(theta / (1 - theta)), [theta])
+    fisher = CurvatureOperator(jacobian, family.metric_at(jacobian.outputs))
     assert fisher.dense().item() == pytest.approx(1 / p + 1 / (1 - p), rel=1e-12)
 
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from sb3_natural.common.fisher import FisherOperator, assign_flat, flatten
+from sb3_natural.common.fisher import FisherOperator
+from sb3_natural.common.parameters import assign_flat, flatten
 from sb3_natural.common.solvers import Dense, NoStepError
 from sb3_natural.common.trust_region import backtracking_line_search, kl_normalised_length
 from tests.helpers import ACTION_SPACES, make_observations, make_policy

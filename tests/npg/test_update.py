@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from sb3_natural import NPG
-from sb3_natural.common.fisher import FisherOperator, assign_flat, flatten
+from sb3_natural.common.fisher import FisherOperator
+from sb3_natural.common.parameters import assign_flat, flatten
 from sb3_natural.common.solvers import SOLVERS, FisherSolver, Solution, conjugate_gradient
 from sb3_natural.common.trust_region import kl_normalised_length
 from tests.helpers import DEVICES, SpacesEnv, make_observations, make_policy

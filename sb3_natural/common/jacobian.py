@@ -1,0 +1,319 @@
+"""The Jacobian of a network's outputs with respect to its parameters, as two products.
+
+J v says how the outputs move when the parameters move by v; J^T u collects what the outputs want of
+the parameters. Curvature, natural gradients and ordinary gradients are made of these two.
+
+Two implementations: :class:`AutogradJacobian` for any network, :class:`MlpJacobian` for plain
+multilayer perceptrons, which needs no graph and half the time.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sb3_natural.common.mlp import Mlp
+from sb3_natural.common.parameters import flatten, split
+
+__all__ = ["AutogradJacobian", "Jacobian", "MlpJacobian"]
+
+
+class Jacobian(ABC):
+    """J at the parameters' values when it was built, for a batch of N samples with K outputs.
+
+    :ivar params: the P parameters to differentiate by
+    :ivar outputs: shape (N, K), detached
+    """
+
+    params: list[nn.Parameter]
+    outputs: Tensor
+
+    @property
+    def n_params(self) -> int:
+        """P."""
+        return sum(param.numel() for param in self.params)
+
+    def jvp(self, vector: Tensor) -> Tensor:
+        """J v: how the outputs move when the parameters move by v. (P,) -> (N, K).
+
+        :raises ValueError: v is not a vector of P elements
+        """
+        if vector.shape != (self.n_params,):
+            raise ValueError(
+                f"a vector of shape ({self.n_params},) is needed, one element for each parameter; "
+                f"got shape {tuple(vector.shape)}"
+            )
+        parts = split(vector.to(self.outputs.dtype), self.params)
+        return self._jvp(tuple(parts))
+
+    @abstractmethod
+    def _jvp(self, parts: tuple[Tensor, ...]) -> Tensor:
+        """J v, v in the shapes of the parameters."""
+
+    @abstractmethod
+    def vjp(self, cotangent: Tensor) -> Tensor:
+        """J^T u summed over samples. (N, K) -> (P,)."""
+
+    @abstractmethod
+    def evaluate(self) -> Tensor:
+        """The outputs with the parameters as they are now, shape (N, K), detached."""
+
+
+class AutogradJacobian(Jacobian):
+    """The Jacobian of anything that torch can differentiate once.
+
+    :param forward: computes the outputs, shape (N, K)
+    :param params: candidates; those that the outputs do not depend on are left out
+    :raises ValueError: the outputs depend on none of them
+    """
+
+    def __init__(self, forward: Callable[[], Tensor], params: Sequence[nn.Parameter]) -> None:
+        self._forward = forward
+        self._attached = forward()
+        self.outputs = self._attached.detach()
+        # J^T u is linear in u. Differentiating it once more with respect to u gives J v, for any
+        # network that has a backward pass and at the price of one (Townsend 2017).
+        self._cotangent = torch.zeros_like(self.outputs, requires_grad=True)
+        pullback: tuple[Tensor | None, ...] = ()
+        if self._attached.requires_grad:
+            pullback = torch.autograd.grad(
+                self._attached, params, self._cotangent, create_graph=True, allow_unused=True
+            )
+        behind = [
+            (param, grad) for param, grad in zip(params, pullback, strict=False) if grad is not None
+        ]
+        if not behind:
+            raise ValueError(
+                f"none of the {len(params)} given parameters influences the outputs of shape "
+                f"{tuple(self.outputs.shape)}: are they detached, or all parameters frozen?"
+            )
+        self.params = [param for param, _ in behind]
+        self._pullback = [grad for _, grad in behind]
+
+    def _jvp(self, parts: tuple[Tensor, ...]) -> Tensor:
+        (product,) = torch.autograd.grad(self._pullback, self._cotangent, parts, retain_graph=True)
+        return product
+
+    def vjp(self, cotangent: Tensor) -> Tensor:
+        """See :meth:`Jacobian.vjp`."""
+        return flatten(
+            torch.autograd.grad(self._attached, self.params, cotangent, retain_graph=True)
+        )
+
+    @torch.no_grad()
+    def evaluate(self) -> Tensor:
+        """See :meth:`Jacobian.evaluate`."""
+        return self._forward()
+
+
+class MlpJacobian(Jacobian):
+    """The Jacobian of a multilayer perceptron, layer by layer.
+
+    With h_0 the features, a_l = W_l h_{l-1} + b_l, h_l = f(a_l) and D_l = f'(a_l), of which h_l is
+    all that is kept,
+
+        J v:    da_l = W_l dh_{l-1} + dW_l h_{l-1} + db_l,   dh_l = D_l da_l
+        J^T u:  gW_l = d_l h_{l-1}^T,  gb_l = d_l,           d_{l-1} = D_{l-1} W_l^T d_l
+
+    Work goes in blocks of samples through two buffers, so memory beyond the activations does not
+    grow with the batch.
+
+    :param mlp: its activations must be among :attr:`ACTIVATIONS`
+    :param features: shape (N, n_features)
+    :param log_std: the logarithm of a Gaussian's standard deviation, a parameter of the same length
+        as the network's outputs; if given, it joins the outputs on the right (and the parameters
+        on the left, where SB3 has it)
+    """
+
+    def __init__(self, mlp: Mlp, features: Tensor, log_std: nn.Parameter | None = None) -> None:
+        self._mlp = mlp
+        self._log_std = log_std
+        self.params = [log_std] if log_std is not None else []
+        self.params += [param for layer in mlp.linears for param in layer.parameters()]
+        self._versions = self._current_versions()
+        self._slopes = [_slope(activation) for activation in mlp.activations]
+        weight = mlp.linears[0].weight
+        widest = max(layer.out_features for layer in mlp.linears)
+        n_rows = min(len(features), max(_MIN_ROWS, _BLOCK_ELEMENTS // widest))
+        self._buffers = weight.new_empty(2, n_rows * widest)
+        self._n_rows = n_rows
+        self._inputs = [features.to(weight.dtype)]
+        self._inputs += [
+            features.new_empty(len(features), layer.out_features, dtype=weight.dtype)
+            for layer in mlp.linears[:-1]
+        ]
+        self.outputs = self._forward(self._inputs[1:])
+
+    ACTIVATIONS: tuple[type[nn.Module], ...] = (
+        nn.Tanh,
+        nn.ReLU,
+        nn.Sigmoid,
+        nn.ELU,
+        nn.LeakyReLU,
+    )
+    """Those whose derivative can be told from their output."""
+
+    @classmethod
+    def fits(cls, mlp: Mlp) -> bool:
+        """Whether this class can do it: the activations are known, and no parameter is frozen."""
+        for activation in mlp.activations:
+            if type(activation) not in cls.ACTIVATIONS:
+                return False
+            # Below zero these would map two inputs to one output.
+            if (
+                getattr(activation, "negative_slope", 1) <= 0
+                or getattr(activation, "alpha", 1) <= 0
+            ):
+                return False
+        return all(param.requires_grad for layer in mlp.linears for param in layer.parameters())
+
+    @torch.no_grad()
+    def evaluate(self) -> Tensor:
+        """See :meth:`Jacobian.evaluate`."""
+        return self._forward(None)
+
+    @torch.no_grad()
+    def _forward(self, kept: list[Tensor] | None) -> Tensor:
+        """The outputs; the hidden activations go into ``kept``, if given."""
+        features, linears = self._inputs[0], self._mlp.linears
+        outputs, means = self._new_outputs()
+        for rows in self._blocks():
+            h = features[rows]
+            for index, (layer, activation) in enumerate(
+                zip(linears, self._mlp.activations, strict=False)
+            ):
+                out = kept[index][rows] if kept else self._buffer(index, len(h), layer)
+                torch.addmm(layer.bias, h, layer.weight.t(), out=out)
+                h = _apply(activation, out)
+            torch.addmm(linears[-1].bias[:, None], linears[-1].weight, h.t(), out=means[:, rows])
+        if self._log_std is not None:
+            outputs[len(means) :] = self._log_std[:, None]
+        return outputs.t()
+
+    @torch.no_grad()
+    def _jvp(self, parts: tuple[Tensor, ...]) -> Tensor:
+        self._check_versions()
+        pushed, means = self._new_outputs()
+        if self._log_std is not None:
+            pushed[len(means) :] = parts[0][:, None]
+            parts = parts[1:]
+        *hidden, last = zip(self._mlp.linears, parts[::2], parts[1::2], strict=True)
+        for rows in self._blocks():
+            h, moved = self._inputs[0][rows], None
+            for index, (layer, weight, bias) in enumerate(hidden):
+                out = self._buffer(index, len(h), layer)
+                torch.addmm(bias, h, weight.t(), out=out)
+                if moved is not None:
+                    out.addmm_(moved, layer.weight.t())
+                h = self._inputs[index + 1][rows]
+                moved = self._slopes[index](out, h)
+            layer, weight, bias = last
+            torch.addmm(bias[:, None], weight, h.t(), out=means[:, rows])
+            if moved is not None:
+                means[:, rows].addmm_(layer.weight, moved.t())
+        return pushed.t()
+
+    @torch.no_grad()
+    def vjp(self, cotangent: Tensor) -> Tensor:
+        """See :meth:`Jacobian.vjp`."""
+        self._check_versions()
+        collected = cotangent.new_zeros(self.n_params)
+        parts = list(split(collected, self.params))
+        linears = self._mlp.linears
+        if self._log_std is not None:
+            cotangent, log_std_part = cotangent.chunk(2, dim=1)
+            torch.sum(log_std_part, dim=0, out=parts.pop(0))
+        for rows in self._blocks():
+            delta = cotangent[rows]
+            for index in reversed(range(len(linears))):
+                _add_outer(parts[2 * index], delta, self._inputs[index][rows])
+                parts[2 * index + 1].add_(delta.sum(dim=0))
+                if index > 0:
+                    out = self._buffer(index, len(delta), linears[index - 1])
+                    torch.mm(delta, linears[index].weight, out=out)
+                    delta = self._slopes[index - 1](out, self._inputs[index][rows])
+        return collected
+
+    def _new_outputs(self) -> tuple[Tensor, Tensor]:
+        """Room for outputs, transposed, and the part of it that the last layer fills.
+
+        A product with few rows and N columns takes half the time of one with N rows and few
+        columns.
+        """
+        n_outputs = self._mlp.linears[-1].out_features
+        n_rows = n_outputs if self._log_std is None else 2 * n_outputs
+        outputs = self._buffers.new_empty(n_rows, len(self._inputs[0]))
+        return outputs, outputs[:n_outputs]
+
+    def _blocks(self) -> Iterator[slice]:
+        n_samples = len(self._inputs[0])
+        for start in range(0, n_samples, self._n_rows):
+            yield slice(start, min(start + self._n_rows, n_samples))
+
+    def _buffer(self, index: int, n_rows: int, layer: nn.Linear) -> Tensor:
+        """Room for one layer's block; the next layer's is elsewhere."""
+        flat = self._buffers[index % 2][: n_rows * layer.out_features]
+        return flat.view(n_rows, layer.out_features)
+
+    def _current_versions(self) -> list[int]:
+        return [param._version for param in self.params]
+
+    def _check_versions(self) -> None:
+        if self._current_versions() != self._versions:
+            raise RuntimeError(
+                "the parameters have changed since this Jacobian was built; its activations are "
+                "those of the old ones: build a new one"
+            )
+
+
+# Elements of a buffer: a block should stay in a core's cache, and be long enough for the matrix
+# products to run at full speed.
+_BLOCK_ELEMENTS = 2**18
+_MIN_ROWS = 256
+
+
+def _add_outer(total: Tensor, delta: Tensor, inputs: Tensor) -> None:
+    """total += delta^T inputs, shapes (n_out, n_in), (N, n_out), (N, n_in)."""
+    if inputs.shape[1] < delta.shape[1]:
+        # Few columns again: transposed, it takes half the time.
+        total.add_(torch.mm(inputs.t(), delta).t())
+    else:
+        total.addmm_(delta.t(), inputs)
+
+
+def _apply(activation: nn.Module, x: Tensor) -> Tensor:
+    """The activation's output, in x's place."""
+    kind = type(activation)
+    if kind is nn.Tanh:
+        if x.device.type == "cpu":
+            np.tanh(x.numpy(), x.numpy())  # as exact as torch's, and several times faster
+            return x
+        return x.tanh_()
+    if kind is nn.ReLU:
+        return x.relu_()
+    return x.copy_(activation(x))
+
+
+def _slope(activation: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function (grad, output) -> grad f', in place; autograd's own kernels."""
+    aten = torch.ops.aten
+    kind = type(activation)
+    if kind is nn.Tanh:
+        return lambda grad, out: aten.tanh_backward.grad_input(grad, out, grad_input=grad)
+    if kind is nn.ReLU:
+        return lambda grad, out: aten.threshold_backward.grad_input(grad, out, 0, grad_input=grad)
+    if kind is nn.Sigmoid:
+        return lambda grad, out: aten.sigmoid_backward.grad_input(grad, out, grad_input=grad)
+    if kind is nn.LeakyReLU:
+        slope = activation.negative_slope
+        return lambda grad, out: aten.leaky_relu_backward.grad_input(
+            grad, out, slope, True, grad_input=grad
+        )
+    assert kind is nn.ELU
+    alpha = activation.alpha
+    return lambda grad, out: aten.elu_backward.grad_input(
+        grad, alpha, 1, 1, True, out, grad_input=grad
+    )
