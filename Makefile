@@ -5,10 +5,11 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup demo test test-slow check clean
+.PHONY: help setup demo speed test test-slow check clean
 
 help:
 	@echo "make demo       set up, train NPG, TRPO and PPO on two tasks, write demo/report/report.md"
+	@echo "make speed      set up, peers included, measure speed beside them, write speed/speed.md"
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the learning checks (about 10 minutes on 2 cores)"
 	@echo "make check      ruff and mypy"
@@ -28,6 +29,10 @@ demo: $(READY)
 	$(DEMO)
 	$(PY) -m reports build demo/runs --out demo/report --title "NPG, TRPO and PPO: the demo"
 	@echo "Look at demo/report/report.md and demo/report/learning_curves.png"
+
+# About 15 minutes on 2 cores, which should have nothing else to do.
+speed: $(READY)
+	$(PY) -m benchmarks speed --peers --out speed
 
 test: $(READY)
 	$(PY) -m pytest -n $(JOBS) -m "not slow"

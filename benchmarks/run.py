@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.env_util import make_vec_env
+
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
@@ -22,6 +22,7 @@ from benchmarks.evaluation import ScheduledEvaluation, freeze, write_rows
 from benchmarks.provenance import commit, is_dirty, machine, versions
 from benchmarks.specs import RunSpec
 from benchmarks.zoo import ModelArguments, algorithm_class, model_arguments
+from sb3_natural import make_vec_env
 
 FORMAT = 1
 TEMPORARY = ".tmp-"
@@ -77,11 +78,11 @@ def _train(
         "started": now(),
     }
     arguments = model_arguments(spec.algo, spec.hyperparams, "hyperparams")
-    env = _make_env(spec.env_id, arguments, arguments.n_envs, spec.seed)
+    env = make_env(spec.env_id, arguments, arguments.n_envs, spec.seed)
     eval_env = freeze(
-        _make_env(spec.env_id, arguments, spec.evaluation.episodes, spec.evaluation.seed)
+        make_env(spec.env_id, arguments, spec.evaluation.episodes, spec.evaluation.seed)
     )
-    model = _make_model(spec, arguments, env)
+    model = make_model(spec, arguments, env)
     model.set_logger(configure(str(scratch), ["csv"]))
     evaluation = ScheduledEvaluation(eval_env, spec.n_timesteps, spec.evaluation)
     callbacks: list[BaseCallback] = [evaluation]
@@ -103,14 +104,16 @@ def _train(
     eval_env.close()
 
 
-def _make_env(env_id: str, arguments: ModelArguments, n_envs: int, seed: int) -> VecEnv:
-    env: VecEnv = make_vec_env(env_id, n_envs=n_envs, seed=seed)
+def make_env(env_id: str, arguments: ModelArguments, n_envs: int, seed: int) -> VecEnv:
+    """The environments of a run, with normalisation if the hyperparameters ask for it."""
+    env: VecEnv = make_vec_env(env_id, n_envs, seed)
     if arguments.normalize is not None:
         env = VecNormalize(env, **arguments.normalize)
     return env
 
 
-def _make_model(spec: RunSpec, arguments: ModelArguments, env: VecEnv) -> BaseAlgorithm:
+def make_model(spec: RunSpec, arguments: ModelArguments, env: VecEnv) -> BaseAlgorithm:
+    """The untrained model of a run."""
     constructor: dict[str, Any] = {
         # Networks of this size are faster on a core than on a GPU, and a run owns one core.
         "device": "cpu",

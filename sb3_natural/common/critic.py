@@ -11,14 +11,14 @@ import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sb3_natural.common.fisher import CurvatureOperator
 from sb3_natural.common.jacobian import AutogradJacobian, Jacobian, MlpJacobian
 from sb3_natural.common.mlp import critic_mlp, flat_features
 from sb3_natural.common.parameters import assign_flat, flatten
-from sb3_natural.common.solvers import NoStepError, conjugate_gradient
+from sb3_natural.common.solvers import NoStepError, Solution, conjugate_gradient
 
 __all__ = ["AdamCritic", "Critic", "GaussNewtonCritic", "value_jacobian"]
 
@@ -78,12 +78,16 @@ class GaussNewtonCritic(Critic):
     :param n_steps: Gauss-Newton steps per rollout
     :param cg_max_steps: conjugate gradient iterations per step
     :param damping: Levenberg-Marquardt damping, in units of squared values per squared parameter
+    :param cg_tol: relative residual at which conjugate gradient stops
     """
 
-    def __init__(self, n_steps: int, cg_max_steps: int, damping: float) -> None:
+    def __init__(
+        self, n_steps: int, cg_max_steps: int, damping: float, cg_tol: float = 1e-5
+    ) -> None:
         self.n_steps = n_steps
         self.cg_max_steps = cg_max_steps
         self.damping = damping
+        self.cg_tol = cg_tol
 
     def fit(
         self, policy: ActorCriticPolicy, params: Sequence[nn.Parameter], buffer: RolloutBuffer
@@ -96,9 +100,8 @@ class GaussNewtonCritic(Critic):
             jacobian = value_jacobian(policy, params, batch.observations)
             curvature = CurvatureOperator(jacobian, lambda u: u, self.damping)
             gradient = jacobian.vjp((returns - jacobian.outputs) / len(returns))
-            step = conjugate_gradient(curvature, gradient, self.cg_max_steps).direction
             theta = flatten(param.detach() for param in jacobian.params)
-            assign_flat(jacobian.params, theta + step)
+            assign_flat(jacobian.params, theta + self.solve(curvature, gradient).direction)
         loss = F.mse_loss(jacobian.evaluate(), returns)
         if not torch.isfinite(loss):
             assign_flat(params, before)
@@ -106,6 +109,10 @@ class GaussNewtonCritic(Critic):
                 "the critic's Gauss-Newton step is not finite; use more critic_damping"
             )
         return loss.item()
+
+    def solve(self, curvature: CurvatureOperator, gradient: Tensor) -> Solution:
+        """Solve (J^T J / N + damping I) x = gradient, shape (P,)."""
+        return conjugate_gradient(curvature, gradient, self.cg_max_steps, self.cg_tol)
 
 
 def value_jacobian(

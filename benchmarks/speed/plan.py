@@ -1,0 +1,238 @@
+"""What is measured: blocks of contenders that take turns."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ENV_ID = "HalfCheetah-v5"
+# Where sb3-contrib's TRPO would take longer for one update, it is left out.
+TRPO_LIMIT = 60.0  # seconds
+
+NPG, TRPO, PPO = "NPG", "TRPO (sb3-contrib)", "PPO (SB3)"
+FAST_TRPO, FAST_PPO = "TRPO, fast rollouts", "PPO, fast rollouts"
+TIANSHOU = "NPG (Tianshou)"
+POOL_NPG, POOL = "NPG on EnvPool, 2 threads", "EnvPool alone, 2 threads"
+SIMULATOR = "simulator alone"
+
+# Who measures what: a process each, so that libraries do not share one.
+OURS, SB3, PEER = "ours", "sb3", "tianshou"
+ALGORITHMS = {
+    NPG: (OURS, "sb3_natural", "NPG"),
+    TRPO: (SB3, "sb3_contrib", "TRPO"),
+    FAST_TRPO: (OURS, "sb3_natural", "TRPO"),
+    PPO: (SB3, "stable_baselines3", "PPO"),
+    FAST_PPO: (OURS, "sb3_natural", "PPO"),
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that is measured.
+
+    :param worker: the kind of process that measures it
+    :param task: the worker's function, and ``settings`` its arguments
+    """
+
+    name: str
+    worker: str
+    task: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Contenders that are compared: each is measured once, then each once more, and so on.
+
+    :param session: blocks in a row with the same one share their workers; None: every measurement
+        gets a process that has done nothing else
+    """
+
+    name: str
+    contenders: Sequence[Contender]
+    repeats: int
+    session: str | None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One contender's turn."""
+
+    block: Block
+    contender: Contender
+    repeat: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large everything is, and how often it is measured."""
+
+    repeats: int
+    steps_per_update: int
+    simulator_steps: int
+    n_envs: Sequence[int]
+    peer_n_envs: Sequence[int]
+    pool_n_envs: int
+    phases_n_envs: int
+    batches: Mapping[int, int]  # samples -> repeats, with two hidden layers of 64
+    widths: Mapping[int, int]  # width of two hidden layers -> repeats
+    width_batch: int
+    products: Sequence[tuple[int, int]]  # (width, samples)
+    memory_hidden: Sequence[int]
+    memory_batch: int
+
+
+FULL = Sizes(
+    repeats=5,
+    steps_per_update=2_048,
+    simulator_steps=8_192,
+    n_envs=(1, 2, 4, 8, 16, 32, 64),
+    peer_n_envs=(1, 4, 16, 64),
+    pool_n_envs=16,
+    phases_n_envs=16,
+    batches={1_024: 5, 2_048: 5, 8_192: 5, 32_768: 3, 131_072: 1, 262_144: 1},
+    # About 5,700, 50,000, 72,000, 500,000 and 5,000,000 parameters.
+    widths={64: 5, 212: 5, 256: 5, 695: 3, 2_220: 1},
+    width_batch=2_048,
+    products=((64, 2_048), (64, 16_384), (256, 2_048)),
+    memory_hidden=(1_550, 1_550, 1_550),
+    memory_batch=65_536,
+)
+QUICK = Sizes(
+    repeats=2,
+    steps_per_update=512,
+    simulator_steps=1_024,
+    n_envs=(1, 8, 16),
+    peer_n_envs=(16,),
+    pool_n_envs=16,
+    phases_n_envs=16,
+    batches={1_024: 2, 2_048: 2},
+    widths={64: 2, 256: 2},
+    width_batch=2_048,
+    products=((64, 2_048),),
+    memory_hidden=(128, 128),
+    memory_batch=16_384,
+)
+
+
+def plan(sizes: Sizes) -> list[Block]:
+    """Everything that is measured."""
+    return [
+        *(_training(sizes, n_envs) for n_envs in sizes.n_envs),
+        *_phases(sizes),
+        *_updates(sizes),
+        _memory(sizes),
+    ]
+
+
+def measurements(blocks: Sequence[Block]) -> Iterator[Measurement]:
+    """The turns, in order: all contenders of a block once, then all of them again."""
+    for block in blocks:
+        for repeat in range(block.repeats):
+            for contender in block.contenders:
+                yield Measurement(block, contender, repeat)
+
+
+def training_block(n_envs: int) -> str:
+    """The name of the block of whole training with this many environments."""
+    return f"training, {n_envs} environment{'s' if n_envs > 1 else ''}"
+
+
+def update_block(width: int, n_samples: int) -> str:
+    """The name of the block of policy updates with two hidden layers of this width."""
+    return f"policy update, {width}-{width}, {n_samples:,} samples"
+
+
+def _training(sizes: Sizes, n_envs: int) -> Block:
+    names = [NPG, TRPO]
+    if n_envs == 1:
+        names += [FAST_TRPO, PPO, FAST_PPO]
+    contenders = [
+        Contender(SIMULATOR, SB3, "simulate", {"env_id": ENV_ID, "steps": sizes.simulator_steps}),
+        *(_trained(name, "train", sizes, n_envs) for name in names),
+    ]
+    if n_envs in sizes.peer_n_envs:
+        contenders.append(_tianshou("train", sizes, n_envs))
+    if n_envs == sizes.pool_n_envs:
+        pool = {"env_id": ENV_ID, "n_envs": n_envs, "pool_threads": 2}
+        steps = {"steps": sizes.simulator_steps}
+        contenders.append(Contender(POOL, OURS, "simulate_pool", {**pool, **steps}))
+        contenders.append(_pool_npg("train", sizes, n_envs))
+    return Block(training_block(n_envs), contenders, sizes.repeats, "training")
+
+
+def _phases(sizes: Sizes) -> Iterator[Block]:
+    n_envs, task = sizes.phases_n_envs, "train_by_phase"
+    one = [_trained(name, task, sizes, 1) for name in (TRPO, FAST_TRPO, PPO, FAST_PPO, NPG)]
+    many = [
+        _tianshou(task, sizes, n_envs),
+        _trained(NPG, task, sizes, n_envs),
+        _pool_npg(task, sizes, n_envs),
+    ]
+    for contenders, number in ((one, 1), (many, n_envs)):
+        yield Block(
+            training_block(number).replace("training", "phases"),
+            contenders,
+            min(3, sizes.repeats),
+            "training",
+        )
+
+
+def _trained(name: str, task: str, sizes: Sizes, n_envs: int) -> Contender:
+    worker, library, algorithm = ALGORITHMS[name]
+    settings = {
+        "library": library,
+        "algorithm": algorithm,
+        "env_id": ENV_ID,
+        "n_envs": n_envs,
+        "steps_per_update": sizes.steps_per_update,
+    }
+    return Contender(name, worker, task, settings)
+
+
+def _pool_npg(task: str, sizes: Sizes, n_envs: int) -> Contender:
+    one = _trained(NPG, task, sizes, n_envs)
+    return Contender(
+        POOL_NPG, OURS, task, {**one.settings, "backend": "envpool", "pool_threads": 2}
+    )
+
+
+def _tianshou(task: str, sizes: Sizes, n_envs: int) -> Contender:
+    settings = {
+        "env_id": ENV_ID,
+        "n_envs": n_envs,
+        "steps_per_update": sizes.steps_per_update,
+    }
+    return Contender(TIANSHOU, PEER, task, settings)
+
+
+def _updates(sizes: Sizes) -> Iterator[Block]:
+    points = {(64, n_samples): repeats for n_samples, repeats in sizes.batches.items()}
+    points |= {(width, sizes.width_batch): repeats for width, repeats in sizes.widths.items()}
+    for (width, n_samples), repeats in points.items():
+        settings = {"hidden": [width, width], "n_samples": n_samples, "trpo_limit": TRPO_LIMIT}
+        pair = Contender("NPG and TRPO", OURS, "compare_updates", settings)
+        yield Block(update_block(width, n_samples), [pair], repeats, "updates")
+    for width, n_samples in sizes.products:
+        settings = {"hidden": [width, width], "n_samples": n_samples, "repeats": 20}
+        ways = Contender("Fisher products", OURS, "compare_products", settings)
+        name = f"Fisher product, {width}-{width}, {n_samples:,} samples"
+        yield Block(name, [ways], sizes.repeats, "updates")
+
+
+def _memory(sizes: Sizes) -> Block:
+    # Memory does not depend on the threads, and these take long on one.
+    shared = {
+        "hidden": list(sizes.memory_hidden),
+        "n_samples": sizes.memory_batch,
+        "threads": os.cpu_count() or 1,
+    }
+    updates = [
+        Contender(name, OURS, "update_for_memory", {"what": what, **shared})
+        for name, what in (("one pass", "pass"), ("NPG's update", "npg"))
+    ]
+    trainings = []
+    for name in (NPG, TRPO, PPO):
+        trained = _trained(name, "train_for_memory", sizes, sizes.phases_n_envs)
+        trainings.append(trained)
+    return Block("memory", [*updates, *trainings], 1, None)

@@ -1,0 +1,231 @@
+"""What the measurements say: rates, paired ratios, and the targets."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.speed.measure import Record
+from benchmarks.speed.plan import (
+    FAST_PPO,
+    FAST_TRPO,
+    NPG,
+    POOL,
+    POOL_NPG,
+    PPO,
+    SIMULATOR,
+    TIANSHOU,
+    TRPO,
+    Sizes,
+    training_block,
+    update_block,
+)
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A quantity over its repeats."""
+
+    repeats: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle one; the mean of the middle two if their number is even."""
+        return float(np.median(self.repeats))
+
+    @property
+    def low(self) -> float:
+        """The lowest."""
+        return min(self.repeats)
+
+    @property
+    def high(self) -> float:
+        """The highest."""
+        return max(self.repeats)
+
+
+class Results:
+    """The measurements of one command."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = list(records)
+
+    def blocks(self, task: str) -> list[str]:
+        """Blocks with a contender that has this task, in the plan's order."""
+        return list(dict.fromkeys(r["block"] for r in self.records if r["task"] == task))
+
+    def contenders(self, block: str) -> list[str]:
+        """Contenders of a block, in the plan's order."""
+        return list(dict.fromkeys(r["contender"] for r in self.records if r["block"] == block))
+
+    def settings(self, block: str, contender: str) -> Mapping[str, Any]:
+        """What a contender was measured with; of the first, if several bear the name."""
+        return self._records(block, contender)[0]["settings"]
+
+    def measured(self, block: str, contender: str) -> list[Values]:
+        """Values of all repeats; empty if there are none."""
+        return [r["values"] for r in self._records(block, contender) if "values" in r]
+
+    def spread(
+        self, block: str, contender: str, quantity: Callable[[Values], float | None]
+    ) -> Spread | None:
+        """A quantity over the repeats, or None if it was not measured."""
+        found = [quantity(values) for values in self.measured(block, contender)]
+        known = [value for value in found if value is not None]
+        return Spread(tuple(known)) if known else None
+
+    def rate(self, block: str, contender: str) -> Spread | None:
+        """Environment steps per second."""
+        return self.spread(block, contender, steps_per_second)
+
+    def ratio(self, block: str, ours: str, other: str) -> Spread | None:
+        """Ours in steps per second over the other's, turn by turn: drifts of the machine cancel."""
+        rates: list[dict[int, float]] = []
+        for contender in (ours, other):
+            records = self._records(block, contender)
+            rates.append(
+                {r["repeat"]: steps_per_second(r["values"]) for r in records if "values" in r}
+            )
+        both = sorted(rates[0].keys() & rates[1].keys())
+        return Spread(tuple(rates[0][i] / rates[1][i] for i in both)) if both else None
+
+    def why_not(self, block: str, *contenders: str) -> str:
+        """Why there are no values, in a line."""
+        records = [r for name in contenders for r in self._records(block, name)]
+        for record in records:
+            if "unavailable" in record:
+                return record["unavailable"]
+            if "error" in record:
+                return "failed: " + record["error"].partition("\n")[0]
+        return "not part of this run" if not records else "left out"
+
+    def failures(self) -> list[Record]:
+        """Measurements that failed, unlike those that are not available here."""
+        return [r for r in self.records if "error" in r]
+
+    def _records(self, block: str, contender: str) -> list[Record]:
+        return [r for r in self.records if r["block"] == block and r["contender"] == contender]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked for, and what was measured.
+
+    :param relation: ``">="`` or ``"<="``
+    :param unit: ``"x"`` for ratios, ``"%"`` for shares, ``""`` for plain numbers
+    :param missing: why there is no measurement
+    """
+
+    name: str
+    relation: str
+    limit: float
+    unit: str
+    measured: Spread | None
+    missing: str = ""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the median is on the right side; None if it was not measured."""
+        if self.measured is None:
+            return None
+        value = self.measured.median
+        return value >= self.limit if self.relation == ">=" else value <= self.limit
+
+
+def steps_per_second(values: Values) -> float:
+    """Environment steps per second of one measurement."""
+    return values["steps"] / values["seconds"]
+
+
+def targets(results: Results, sizes: Sizes) -> list[Target]:
+    """The numbers that are promised, in the order of the table."""
+    one = training_block(1)
+    return [
+        _ratio(results, "NPG / sb3-contrib's TRPO, training, 1 environment", one, NPG, TRPO, 5),
+        _ratio(
+            results,
+            "NPG / Tianshou's NPG, training, 16 environments",
+            training_block(16),
+            NPG,
+            TIANSHOU,
+            3,
+        ),
+        _share(
+            results,
+            "NPG / simulator alone, training, 8 environments",
+            training_block(8),
+            NPG,
+            SIMULATOR,
+            50,
+        ),
+        _share(
+            results,
+            "NPG on EnvPool / EnvPool alone, 2 threads, 16 environments",
+            training_block(sizes.pool_n_envs),
+            POOL_NPG,
+            POOL,
+            # 12,000 steps a second where EnvPool alone makes 29,000.
+            100 * 12 / 29,
+        ),
+        *_update_targets(results, sizes),
+        _ratio(results, "PPO with fast rollouts / PPO, 1 environment", one, FAST_PPO, PPO, 1.7),
+        _ratio(results, "TRPO with fast rollouts / TRPO, 1 environment", one, FAST_TRPO, TRPO, 2.7),
+        _memory_target(results, sizes),
+    ]
+
+
+def _ratio(results: Results, name: str, block: str, ours: str, other: str, limit: float) -> Target:
+    measured = results.ratio(block, ours, other)
+    missing = "" if measured else results.why_not(block, other, ours)
+    return Target(name, ">=", limit, "x", measured, missing)
+
+
+def _share(results: Results, name: str, block: str, ours: str, other: str, limit: float) -> Target:
+    target = _ratio(results, name, block, ours, other, limit)
+    if target.measured is None:
+        return target
+    percent = Spread(tuple(100 * value for value in target.measured.repeats))
+    return Target(name, ">=", limit, "%", percent)
+
+
+def _update_targets(results: Results, sizes: Sizes) -> list[Target]:
+    rows = []
+    for width, limit in ((64, 4.0), (256, 1.8)):
+        block = update_block(width, sizes.width_batch)
+        speedup = results.spread(block, "NPG and TRPO", update_ratio)
+        cosine = results.spread(block, "NPG and TRPO", lambda values: values["cosine"])
+        missing = "" if speedup else results.why_not(block, "NPG and TRPO")
+        name = f"policy update, {sizes.width_batch:,} samples, {width}-{width}"
+        rows.append(Target(f"NPG / sb3-contrib's TRPO, {name}", ">=", limit, "x", speedup, missing))
+        rows.append(Target(f"cosine of the two steps, {name}", ">=", 0.999, "", cosine, missing))
+    return rows
+
+
+def update_ratio(values: Values) -> float | None:
+    """TRPO's seconds over NPG's; None where TRPO was left out."""
+    return values["trpo"] / values["npg"] if values["trpo"] else None
+
+
+def memory_growth(values: Values) -> float:
+    """MiB that a pass, an update or a training has taken at its peak."""
+    return values["peak"] - values["before"]
+
+
+def _memory_target(results: Results, sizes: Sizes) -> Target:
+    update = results.spread("memory", "NPG's update", memory_growth)
+    one_pass = results.spread("memory", "one pass", memory_growth)
+    measured = None
+    if update and one_pass:
+        measured = Spread((update.median / one_pass.median,))
+    return Target(
+        f"memory of NPG's policy update / of one forward-backward pass, "
+        f"{sizes.memory_batch:,} samples",
+        "<=",
+        1.5,
+        "x",
+        measured,
+        "" if measured else results.why_not("memory", "NPG's update", "one pass"),
+    )

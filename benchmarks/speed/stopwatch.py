@@ -1,0 +1,52 @@
+"""Where the time goes: functions replaced by ones that count theirs."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+# The phases of a training step, in the order in which they are shown.
+PHASES = ("simulator", "acting", "bookkeeping", "policy update", "critic update", "joint update")
+
+
+class Stopwatch:
+    """Seconds by name. Names that are measured at the same time each count all of theirs."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._running: set[str] = set()
+
+    def watch(self, owner: Any, method: str, name: str, only_during: str | None = None) -> None:
+        """Count the time spent in ``owner.method`` under ``name``.
+
+        :param only_during: count only while this name is being measured too
+        """
+        function: Callable[..., Any] = getattr(owner, method)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if name in self._running or (only_during and only_during not in self._running):
+                return function(*args, **kwargs)
+            self._running.add(name)
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds[name] += time.perf_counter() - start
+                self._running.discard(name)
+
+        setattr(owner, method, watched)
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        self.seconds.clear()
+
+
+def phases(seconds: dict[str, float], total: float) -> dict[str, float]:
+    """Seconds of every phase, adding up to the total: bookkeeping is what the others leave.
+
+    :param seconds: of some phases, not of bookkeeping
+    :param total: seconds of the whole
+    """
+    known = {phase: seconds.get(phase, 0.0) for phase in PHASES if phase != "bookkeeping"}
+    measured = {**known, "bookkeeping": total - sum(known.values())}
+    return {phase: measured[phase] for phase in PHASES}

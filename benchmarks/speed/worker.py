@@ -1,0 +1,24 @@
+"""``python -m benchmarks.speed.worker``: measures the plugin, SB3 and sb3-contrib."""
+
+import warnings
+
+import torch
+
+from benchmarks.speed import training, updates
+from benchmarks.speed.protocol import Task, serve
+
+TASKS: dict[str, Task] = {
+    "train": training.train,
+    "train_by_phase": training.train_by_phase,
+    "train_for_memory": training.train_for_memory,
+    "simulate": training.simulate,
+    "simulate_pool": training.simulate_pool,
+    "compare_updates": updates.compare_updates,
+    "compare_products": updates.compare_products,
+    "update_for_memory": updates.update_for_memory,
+}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    serve(TASKS)

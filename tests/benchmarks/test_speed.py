@@ -1,0 +1,233 @@
+"""The measuring instrument: what it counts, how it takes turns, what it writes. No timings."""
+
+import json
+import sys
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+import torch
+from stable_baselines3 import PPO
+from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
+
+from benchmarks.__main__ import app
+from benchmarks.speed import command, peers
+from benchmarks.speed.plan import FULL, TIANSHOU, Block, Contender, Sizes, measurements, plan
+from benchmarks.speed.protocol import UnavailableError, Worker, WorkerError
+from benchmarks.speed.report import markdown_table
+from benchmarks.speed.results import Results, Spread, Target, targets
+from benchmarks.speed.stopwatch import PHASES, Stopwatch, phases
+from benchmarks.speed.updates import compare_updates, product_flops
+from sb3_natural.common.fisher import FisherOperator
+
+TINY = Sizes(
+    repeats=1,
+    steps_per_update=128,
+    simulator_steps=64,
+    n_envs=(1, 8, 16),
+    peer_n_envs=(16,),
+    pool_n_envs=16,
+    phases_n_envs=16,
+    batches={64: 1},
+    widths={64: 1, 256: 1},
+    width_batch=128,
+    products=((64, 128),),
+    memory_hidden=(16, 16),
+    memory_batch=128,
+)
+
+
+def test_flops_of_a_fisher_product_by_hand():
+    # 3 -> 4 -> 2, one sample: forward 3*4 + 2*(4*2), back 2*(4*2) + 3*4; two flops each.
+    assert product_flops([3, 4, 2], 1) == 2 * (12 + 16 + 16 + 12)
+    assert product_flops([3, 4, 2], 10) == 10 * product_flops([3, 4, 2], 1)
+
+
+def test_flops_of_a_fisher_product_are_those_that_torch_counts():
+    policy = PPO("MlpPolicy", "CartPole-v1", device="cpu").policy
+    # torch does not count products that are written in place, which the fast way uses.
+    fisher = FisherOperator(policy, torch.randn(32, 4), fast=False)
+    vector = torch.ones(fisher.shape[0])
+    with FlopCounterMode(display=False) as counter:
+        fisher @ vector
+    assert counter.get_total_flops() == product_flops([4, 64, 64, 2], 32)
+
+
+def test_contenders_take_turns():
+    contenders = [Contender(name, "ours", "train", {}) for name in ("ours", "peer")]
+    block = Block("a", contenders, repeats=3, session=None)
+    turns = [(m.repeat, m.contender.name) for m in measurements([block])]
+    assert turns == [(i, name) for i in range(3) for name in ("ours", "peer")]
+
+
+def test_the_full_plan_compares_what_the_targets_need():
+    turns = list(measurements(plan(FULL)))
+    for block, group in groupby(turns, key=lambda m: m.block.name):
+        found = [(m.contender.name, m.repeat) for m in group]
+        assert len(found) == len(set(found)), f"{block} measures something twice"
+    names = {target.name for target in targets(Results([]), FULL)}
+    assert len(names) == 11
+
+
+def test_ratio_is_the_median_of_paired_turns():
+    rates = {"ours": [100.0, 10.0, 30.0], "peer": [50.0, 2.0, 10.0]}
+    records = [
+        {
+            "block": "a",
+            "contender": name,
+            "task": "train",
+            "repeat": repeat,
+            "values": {"steps": rate, "seconds": 1.0},
+        }
+        for name, values in rates.items()
+        for repeat, rate in enumerate(values)
+    ]
+    # A turn that only one of them has had says nothing.
+    records.append({**records[0], "repeat": 3, "values": {"steps": 1e9, "seconds": 1.0}})
+    ratio = Results(records).ratio("a", "ours", "peer")
+    assert ratio == Spread((2.0, 5.0, 3.0))
+    assert (ratio.median, ratio.low, ratio.high) == (3.0, 2.0, 5.0)
+    assert Spread((4.0, 1.0)).median == 2.5
+
+
+@pytest.mark.parametrize(
+    ("relation", "value", "holds"),
+    [(">=", 2.0, True), (">=", 1.9, False), ("<=", 2.0, True), ("<=", 2.1, False)],
+)
+def test_target_holds(relation, value, holds):
+    assert Target("", relation, 2.0, "x", Spread((0.0, value, 9.0))).holds is holds
+    assert Target("", relation, 2.0, "x", None, "no peer").holds is None
+
+
+def test_markdown_table_lines_up():
+    table = markdown_table(["name", "x"], [["a|b", "1"], ["c", "1,000"]], "lr")
+    assert table.splitlines() == [
+        "| name |     x |",
+        "| ---- | ----: |",
+        r"| a\|b |     1 |",
+        "| c    | 1,000 |",
+    ]
+
+
+def test_stopwatch_counts_once_and_only_when_asked():
+    class Clock:
+        def outer(self) -> None:
+            self.inner()
+
+        def inner(self) -> None:
+            pass
+
+    clock, stopwatch = Clock(), Stopwatch()
+    stopwatch.watch(clock, "inner", "inner", only_during="outer")
+    clock.inner()
+    assert stopwatch.seconds == {}
+    stopwatch.watch(clock, "outer", "outer")
+    clock.outer()
+    assert 0 < stopwatch.seconds["inner"] <= stopwatch.seconds["outer"]
+    split = phases({"simulator": 1.0, "acting": 2.0}, 5.0)
+    assert list(split) == list(PHASES)
+    assert split["bookkeeping"] == 2.0
+    assert sum(split.values()) == 5.0
+
+
+def test_both_updates_take_the_same_step():
+    result = compare_updates([16, 16], 512, trpo_limit=60.0)
+    assert result["cosine"] > 0.999
+    left_out = compare_updates([16, 16], 512, trpo_limit=0.0)
+    assert left_out["trpo"] is None
+    assert left_out["npg"] > 0
+
+
+def test_worker_that_dies_says_why():
+    worker = Worker([sys.executable, "-c", "import sys; sys.exit('no such library')"])
+    try:
+        with pytest.raises(WorkerError, match="exit code 1: no such library"):
+            worker.wait_until_ready()
+    finally:
+        worker.close()
+
+
+def test_peers_share_what_decides_the_speed(tmp_path):
+    wanted = peers.requirements()
+    assert any(requirement.startswith("tianshou") for requirement in wanted)
+    assert f"torch=={torch.__version__.split('+')[0]}" in wanted
+    with pytest.raises(UnavailableError, match="cannot be installed"):
+        peers.install(tmp_path / "peers", ["./nowhere"])
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Everything as small as it gets, and a peer that is not to be had."""
+    monkeypatch.setattr(command, "QUICK", TINY)
+    no_folder = tmp_path / "file"
+    no_folder.touch()
+    monkeypatch.setattr(peers, "ENVIRONMENT", no_folder / "peers")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_command_writes_everything_and_goes_on_where_it_was(tmp_path):
+    out = tmp_path / "speed"
+    arguments = ["speed", "--quick", "--peers", "--out", str(out)]
+    first = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    assert {path.name for path in out.iterdir()} == {
+        "measurements",
+        *(f"speed.{ending}" for ending in ("json", "csv", "md", "png", "svg")),
+    }
+    document = json.loads((out / "speed.json").read_text())
+    check_measurements(document["measurements"])
+    check_targets(document["targets"])
+    check_page((out / "speed.md").read_text())
+
+    # One measurement is lost: it alone is made again.
+    files = sorted((out / "measurements").iterdir())
+    lost = next(path for path in files if json.loads(path.read_text())["task"] == "simulate")
+    times = {path: path.stat().st_mtime_ns for path in files}
+    lost.unlink()
+    second = CliRunner().invoke(app, arguments)
+    assert second.exit_code == 0, second.output
+    made = [path for path in files if path.stat().st_mtime_ns != times[path]]
+    assert made == [lost]
+    again = json.loads((out / "speed.json").read_text())["measurements"]
+    assert [r for r in again if r["task"] != "simulate"] == [
+        r for r in document["measurements"] if r["task"] != "simulate"
+    ]
+
+
+def check_measurements(records: list[dict]) -> None:
+    for record in records:
+        if record["contender"] == TIANSHOU:
+            assert "the peers cannot be installed" in record["unavailable"]
+        else:
+            assert "values" in record, record
+        values = record.get("values", {})
+        if "phases" in values:
+            assert list(values["phases"]) == list(PHASES)
+            assert min(values["phases"].values()) >= 0
+            assert sum(values["phases"].values()) == pytest.approx(values["seconds"])
+            assert values["phases"]["simulator"] > 0
+            assert values["phases"]["acting"] > 0
+
+
+def check_targets(found: list[dict]) -> None:
+    missing = [target for target in found if target["holds"] is None]
+    assert [target["name"] for target in missing] == [
+        "NPG / Tianshou's NPG, training, 16 environments"
+    ]
+    assert "the peers cannot be installed" in missing[0]["missing"]
+
+
+def check_page(page: str) -> None:
+    lines = page.splitlines()
+    tables = [
+        list(group)
+        for is_table, group in groupby(lines, key=lambda line: line.startswith("|"))
+        if is_table
+    ]
+    assert len(tables) == 6
+    for table in tables:
+        assert len(table) > 2
+        assert len({len(line) for line in table}) == 1
+        assert len({line.replace(r"\|", "").count("|") for line in table}) == 1
+    assert any("the peers cannot be installed" in line for line in lines)
