@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import (
-    BernoulliDistribution,
     CategoricalDistribution,
     DiagGaussianDistribution,
     MultiCategoricalDistribution,
@@ -42,16 +41,11 @@ __all__ = ["ROLLOUT_PATHS", "Actor", "MlpActor", "NumpyActor", "TorchActor", "ma
 
 ROLLOUT_PATHS = ("numpy", "torch", "sb3")
 
-_DISTRIBUTIONS = (
-    DiagGaussianDistribution,
-    CategoricalDistribution,
-    MultiCategoricalDistribution,
-    BernoulliDistribution,
-)
-
 
 class Actor(Protocol):
     """Samples actions, for as long as the policy's parameters stay as they are."""
+
+    path: str
 
     def sample(self, observations: VecEnvObs) -> np.ndarray:
         """Actions for what a VecEnv returns.
@@ -70,8 +64,7 @@ def make_actor(policy: nn.Module, path: str) -> Actor | None:
     mlp = actor_mlp(policy)
     usual = (
         mlp is not None
-        and type(policy.action_dist) in _DISTRIBUTIONS
-        and policy.device.type == "cpu"
+        and mlp.linears[0].weight.device.type == "cpu"
         and all(layer.weight.dtype == torch.float32 for layer in mlp.linears)
     )
     if path == "torch":
@@ -83,6 +76,8 @@ def make_actor(policy: nn.Module, path: str) -> Actor | None:
 
 class TorchActor:
     """The actor half of any policy."""
+
+    path = "torch"
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self._policy = policy
@@ -98,6 +93,8 @@ class TorchActor:
 
 class MlpActor:
     """The usual network: the kernels that SB3 ends up in, without the way there."""
+
+    path = "torch"
 
     def __init__(self, policy: ActorCriticPolicy, mlp: Mlp) -> None:
         self._policy = policy
@@ -123,6 +120,8 @@ class MlpActor:
 
 class NumpyActor:
     """The usual network in numpy, whose calls cost less than torch's."""
+
+    path = "numpy"
 
     def __init__(self, policy: ActorCriticPolicy, mlp: Mlp) -> None:
         self._features = _numpy_features(policy)
@@ -242,6 +241,8 @@ def _numpy_features(policy: ActorCriticPolicy) -> Callable[[Any], np.ndarray]:
     """:func:`~sb3_natural.common.mlp.flat_features` for arrays."""
     space = policy.observation_space
     if isinstance(space, spaces.Box) and not (policy.normalize_images and is_image_space(space)):
+        if len(space.shape) == 1:
+            return lambda observations: observations.astype(np.float32)
         return lambda observations: observations.astype(np.float32).reshape(len(observations), -1)
     return lambda observations: flat_features(policy, torch.as_tensor(observations)).numpy()
 

@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sb3_natural.common.fisher import CurvatureOperator
+from sb3_natural.common.fisher import CurvatureOperator, subsample
 from sb3_natural.common.jacobian import AutogradJacobian, Jacobian, MlpJacobian
 from sb3_natural.common.mlp import critic_mlp, flat_features
 from sb3_natural.common.parameters import assign_flat, flatten
@@ -78,16 +78,21 @@ class GaussNewtonCritic(Critic):
     :param n_steps: Gauss-Newton steps per rollout
     :param cg_max_steps: conjugate gradient iterations per step
     :param damping: Levenberg-Marquardt damping, in units of squared values per squared parameter
-    :param cg_tol: relative residual at which conjugate gradient stops
+    :param n_curvature_samples: estimate J^T J / N from this many samples, drawn anew for each step
+        from the rollout; the gradient always uses all of them. None: all of them here too
     """
 
     def __init__(
-        self, n_steps: int, cg_max_steps: int, damping: float, cg_tol: float = 1e-5
+        self,
+        n_steps: int,
+        cg_max_steps: int,
+        damping: float,
+        n_curvature_samples: int | None = None,
     ) -> None:
         self.n_steps = n_steps
         self.cg_max_steps = cg_max_steps
         self.damping = damping
-        self.cg_tol = cg_tol
+        self.n_curvature_samples = n_curvature_samples
 
     def fit(
         self, policy: ActorCriticPolicy, params: Sequence[nn.Parameter], buffer: RolloutBuffer
@@ -98,7 +103,7 @@ class GaussNewtonCritic(Critic):
         before = flatten(param.detach() for param in params)
         for _ in range(self.n_steps):
             jacobian = value_jacobian(policy, params, batch.observations)
-            curvature = CurvatureOperator(jacobian, lambda u: u, self.damping)
+            curvature = self._curvature(policy, params, batch.observations, jacobian)
             gradient = jacobian.vjp((returns - jacobian.outputs) / len(returns))
             theta = flatten(param.detach() for param in jacobian.params)
             assign_flat(jacobian.params, theta + self.solve(curvature, gradient).direction)
@@ -110,9 +115,22 @@ class GaussNewtonCritic(Critic):
             )
         return loss.item()
 
+    def _curvature(
+        self,
+        policy: ActorCriticPolicy,
+        params: Sequence[nn.Parameter],
+        observations: PyTorchObs,
+        jacobian: Jacobian,
+    ) -> CurvatureOperator:
+        """J^T J / N + damping I, over all samples or as many as are asked for."""
+        if self.n_curvature_samples and self.n_curvature_samples < len(jacobian.outputs):
+            observations = subsample(observations, self.n_curvature_samples)
+            jacobian = value_jacobian(policy, params, observations)
+        return CurvatureOperator(jacobian, lambda u: u, self.damping)
+
     def solve(self, curvature: CurvatureOperator, gradient: Tensor) -> Solution:
         """Solve (J^T J / N + damping I) x = gradient, shape (P,)."""
-        return conjugate_gradient(curvature, gradient, self.cg_max_steps, self.cg_tol)
+        return conjugate_gradient(curvature, gradient, self.cg_max_steps)
 
 
 def value_jacobian(

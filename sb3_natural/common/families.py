@@ -19,7 +19,9 @@ from stable_baselines3.common.distributions import (
     DiagGaussianDistribution,
     Distribution,
     MultiCategoricalDistribution,
+    SquashedDiagGaussianDistribution,
     StateDependentNoiseDistribution,
+    TanhBijector,
 )
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, kl_divergence
@@ -64,6 +66,10 @@ class ActionFamily(ABC):
         return at_phi.log_prob(actions)
 
     @abstractmethod
+    def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        """grad_phi log pi(a) for every sample, shape (N, K); arguments of :meth:`log_prob`."""
+
+    @abstractmethod
     def _held(self, distribution: Distribution, phi: Tensor) -> Any:
         """The torch distribution(s) that SB3's ``distribution`` holds for statistics phi."""
 
@@ -92,8 +98,10 @@ class GaussianFamily(ActionFamily):
         return self.metric_at(phi)(u)
 
     def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
-        log_std = phi.chunk(2, dim=1)[1]
-        diagonal = torch.cat([torch.exp(-2 * log_std), torch.full_like(log_std, 2.0)], dim=1)
+        diagonal = torch.empty_like(phi)  # with phi's memory layout, whatever that is
+        mean_part, log_std_part = diagonal.chunk(2, dim=1)
+        torch.exp(-2 * phi.chunk(2, dim=1)[1], out=mean_part)
+        log_std_part.fill_(2)
         return diagonal.mul
 
     def factor(self, phi: Tensor) -> Tensor:
@@ -104,6 +112,12 @@ class GaussianFamily(ActionFamily):
 
     def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
         return kl_divergence(_gaussian(phi_p), _gaussian(phi_q))
+
+    def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        mean, log_std = phi.chunk(2, dim=1)
+        precision = torch.exp(-log_std)
+        z = (_unsquashed(distribution, actions) - mean) * precision
+        return torch.cat([z * precision, z.square() - 1], dim=1)
 
     def _held(self, distribution: Distribution, phi: Tensor) -> Any:
         mean, log_std = phi.chunk(2, dim=1)
@@ -168,6 +182,12 @@ class CategoricalFamily(ActionFamily):
         ]
         return torch.stack(per_block, dim=1).sum(dim=1)
 
+    def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        chosen = actions.long().reshape(len(phi), -1)
+        scores = torch.cat([-logits.softmax(dim=1) for logits in self._blocks(phi)], dim=1)
+        starts = torch.tensor([0, *self.sizes[:-1]], device=phi.device).cumsum(dim=0)
+        return scores.scatter_add_(1, chosen + starts, scores.new_ones(chosen.shape))
+
     def _held(self, distribution: Distribution, phi: Tensor) -> Any:
         blocks = [Categorical(logits=logits, validate_args=False) for logits in self._blocks(phi)]
         return blocks if isinstance(distribution, MultiCategoricalDistribution) else blocks[0]
@@ -200,6 +220,9 @@ class BernoulliFamily(ActionFamily):
     def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
         return kl_divergence(_bernoullis(phi_p), _bernoullis(phi_q))
 
+    def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        return actions - phi.sigmoid()
+
     def _held(self, distribution: Distribution, phi: Tensor) -> Any:
         return Bernoulli(logits=phi, validate_args=False)
 
@@ -228,6 +251,15 @@ def family_of(distribution: object) -> ActionFamily:
         "CategoricalDistribution, MultiCategoricalDistribution, BernoulliDistribution, and classes "
         "derived from them."
     )
+
+
+def _unsquashed(distribution: Distribution, actions: Tensor) -> Tensor:
+    """The Gaussian's own sample: before tanh, where there is one."""
+    squashes = isinstance(distribution, SquashedDiagGaussianDistribution) or (
+        isinstance(distribution, StateDependentNoiseDistribution)
+        and distribution.bijector is not None
+    )
+    return TanhBijector.inverse(actions) if squashes else actions
 
 
 # Without torch's validation: where a step has made the statistics invalid the divergence is NaN,

@@ -8,7 +8,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-__all__ = ["FiniteCheck", "VecCheckFinite"]
+__all__ = ["FiniteCheck", "VecCheckFinite", "surely_finite"]
 
 
 class FiniteCheck:
@@ -32,8 +32,10 @@ class FiniteCheck:
         :raises ValueError: naming the environment's index, the step and the value
         """
         self._n_steps += self._n_envs
-        self._check_array("reward", rewards)
-        self.check_observations(observations)
+        if not surely_finite(rewards):
+            self._check_array("reward", rewards)
+        if not (isinstance(observations, np.ndarray) and surely_finite(observations)):
+            self.check_observations(observations)
         if dones.any():
             for index in np.flatnonzero(dones):
                 # Of an episode's last observation only the value is used, after a time limit.
@@ -44,11 +46,8 @@ class FiniteCheck:
 
         :raises ValueError: naming the environment's index, the step and the value
         """
-        if isinstance(observations, np.ndarray):
-            self._check_array("observation", observations)
-        else:
-            for name, array in _named_arrays(observations):
-                self._check_array(name, array)
+        for name, array in _named_arrays(observations):
+            self._check_array(name, array)
 
     def _check_terminal(self, index: int, observation: Any) -> None:
         if observation is not None:
@@ -57,11 +56,6 @@ class FiniteCheck:
 
     def _check_array(self, name: str, array: np.ndarray, first_index: int = 0) -> None:
         if array.dtype.kind != "f":
-            return
-        # A sum of squares is not finite if an element is not, and is far quicker than isfinite. It
-        # may also overflow, so what it suspects is looked at again.
-        flat = array.reshape(-1)
-        if math.isfinite(flat.dot(flat)):
             return
         finite = np.isfinite(array)
         if not finite.all():
@@ -95,6 +89,14 @@ class VecCheckFinite(VecEnvWrapper):
         observations, rewards, dones, infos = self.venv.step_wait()
         self._check.check_step(observations, rewards, dones, infos)
         return observations, rewards, dones, infos
+
+
+def surely_finite(array: np.ndarray) -> bool:
+    """Whether one quick look is enough: a sum of squares is not finite if an element is not.
+
+    It may also overflow, so False means "look again".
+    """
+    return array.dtype.kind != "f" or math.isfinite(np.vdot(array, array))
 
 
 def _named_arrays(observations: Any) -> list[tuple[str, np.ndarray]]:

@@ -8,14 +8,13 @@ multilayer perceptrons, which needs no graph and half the time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sb3_natural.common.mlp import Mlp
+from sb3_natural.common.mlp import Mlp, activate
 from sb3_natural.common.parameters import flatten, split
 
 __all__ = ["AutogradJacobian", "Jacobian", "MlpJacobian"]
@@ -135,17 +134,29 @@ class MlpJacobian(Jacobian):
         self.params += [param for layer in mlp.linears for param in layer.parameters()]
         self._versions = self._current_versions()
         self._slopes = [_slope(activation) for activation in mlp.activations]
-        weight = mlp.linears[0].weight
-        widest = max(layer.out_features for layer in mlp.linears)
-        n_rows = min(len(features), max(_MIN_ROWS, _BLOCK_ELEMENTS // widest))
-        self._buffers = weight.new_empty(2, n_rows * widest)
-        self._n_rows = n_rows
-        self._inputs = [features.to(weight.dtype)]
-        self._inputs += [
-            features.new_empty(len(features), layer.out_features, dtype=weight.dtype)
-            for layer in mlp.linears[:-1]
-        ]
-        self.outputs = self._forward(self._inputs[1:])
+        self._features = features.to(mlp.linears[0].weight.dtype)
+        self._blocks = self._make_blocks()
+        self.outputs = self._forward(keep=True)
+
+    def _make_blocks(self) -> list["_Block"]:
+        n_samples, like = len(self._features), self._features
+        hidden = [layer.out_features for layer in self._mlp.linears[:-1]]
+        activations = [like.new_empty(n_samples, width) for width in hidden]
+        n_rows = max(_MIN_ROWS, _BLOCK_ELEMENTS // max(hidden, default=1))
+        n_rows = min(n_samples, n_rows)
+        # One layer's block goes into one of them, the next layer's into the other.
+        room = like.new_empty(2, n_rows * max(hidden, default=0))
+        blocks = []
+        for start in range(0, n_samples, n_rows):
+            rows = slice(start, min(start + n_rows, n_samples))
+            length = rows.stop - rows.start
+            inputs = [tensor[rows] for tensor in (self._features, *activations)]
+            buffers = [
+                room[index % 2, : length * width].view(length, width)
+                for index, width in enumerate(hidden)
+            ]
+            blocks.append(_Block(rows, inputs, buffers, like.new_ones(length)))
+        return blocks
 
     ACTIVATIONS: tuple[type[nn.Module], ...] = (
         nn.Tanh,
@@ -173,22 +184,22 @@ class MlpJacobian(Jacobian):
     @torch.no_grad()
     def evaluate(self) -> Tensor:
         """See :meth:`Jacobian.evaluate`."""
-        return self._forward(None)
+        return self._forward(keep=False)
 
     @torch.no_grad()
-    def _forward(self, kept: list[Tensor] | None) -> Tensor:
-        """The outputs; the hidden activations go into ``kept``, if given."""
-        features, linears = self._inputs[0], self._mlp.linears
+    def _forward(self, keep: bool) -> Tensor:
+        """The outputs; the hidden activations are kept, or go where the next block's will."""
+        *hidden, last = self._mlp.linears
         outputs, means = self._new_outputs()
-        for rows in self._blocks():
-            h = features[rows]
+        for block in self._blocks:
+            h = block.inputs[0]
             for index, (layer, activation) in enumerate(
-                zip(linears, self._mlp.activations, strict=False)
+                zip(hidden, self._mlp.activations, strict=True)
             ):
-                out = kept[index][rows] if kept else self._buffer(index, len(h), layer)
+                out = block.inputs[index + 1] if keep else block.buffers[index]
                 torch.addmm(layer.bias, h, layer.weight.t(), out=out)
-                h = _apply(activation, out)
-            torch.addmm(linears[-1].bias[:, None], linears[-1].weight, h.t(), out=means[:, rows])
+                h = activate(activation, out)
+            torch.addmm(last.bias[:, None], last.weight, h.t(), out=means[:, block.rows])
         if self._log_std is not None:
             outputs[len(means) :] = self._log_std[:, None]
         return outputs.t()
@@ -201,19 +212,19 @@ class MlpJacobian(Jacobian):
             pushed[len(means) :] = parts[0][:, None]
             parts = parts[1:]
         *hidden, last = zip(self._mlp.linears, parts[::2], parts[1::2], strict=True)
-        for rows in self._blocks():
-            h, moved = self._inputs[0][rows], None
+        for block in self._blocks:
+            moved: Tensor | None = None
             for index, (layer, weight, bias) in enumerate(hidden):
-                out = self._buffer(index, len(h), layer)
-                torch.addmm(bias, h, weight.t(), out=out)
+                out = block.buffers[index]
+                torch.addmm(bias, block.inputs[index], weight.t(), out=out)
                 if moved is not None:
                     out.addmm_(moved, layer.weight.t())
-                h = self._inputs[index + 1][rows]
-                moved = self._slopes[index](out, h)
+                moved = self._slopes[index](out, block.inputs[index + 1])
             layer, weight, bias = last
-            torch.addmm(bias[:, None], weight, h.t(), out=means[:, rows])
+            out = means[:, block.rows]
+            torch.addmm(bias[:, None], weight, block.inputs[-1].t(), out=out)
             if moved is not None:
-                means[:, rows].addmm_(layer.weight, moved.t())
+                out.addmm_(layer.weight, moved.t())
         return pushed.t()
 
     @torch.no_grad()
@@ -222,19 +233,19 @@ class MlpJacobian(Jacobian):
         self._check_versions()
         collected = cotangent.new_zeros(self.n_params)
         parts = list(split(collected, self.params))
-        linears = self._mlp.linears
         if self._log_std is not None:
             cotangent, log_std_part = cotangent.chunk(2, dim=1)
             torch.sum(log_std_part, dim=0, out=parts.pop(0))
-        for rows in self._blocks():
-            delta = cotangent[rows]
-            for index in reversed(range(len(linears))):
-                _add_outer(parts[2 * index], delta, self._inputs[index][rows])
-                parts[2 * index + 1].add_(delta.sum(dim=0))
+        layers = list(zip(self._mlp.linears, parts[::2], parts[1::2], strict=True))
+        for block in self._blocks:
+            delta = cotangent[block.rows]
+            for index, (layer, weight, bias) in reversed(list(enumerate(layers))):
+                _add_outer(weight, delta, block.inputs[index])
+                bias.addmv_(delta.t(), block.ones)
                 if index > 0:
-                    out = self._buffer(index, len(delta), linears[index - 1])
-                    torch.mm(delta, linears[index].weight, out=out)
-                    delta = self._slopes[index - 1](out, self._inputs[index][rows])
+                    out = block.buffers[index - 1]
+                    torch.mm(delta, layer.weight, out=out)
+                    delta = self._slopes[index - 1](out, block.inputs[index])
         return collected
 
     def _new_outputs(self) -> tuple[Tensor, Tensor]:
@@ -245,18 +256,8 @@ class MlpJacobian(Jacobian):
         """
         n_outputs = self._mlp.linears[-1].out_features
         n_rows = n_outputs if self._log_std is None else 2 * n_outputs
-        outputs = self._buffers.new_empty(n_rows, len(self._inputs[0]))
+        outputs = self._features.new_empty(n_rows, len(self._features))
         return outputs, outputs[:n_outputs]
-
-    def _blocks(self) -> Iterator[slice]:
-        n_samples = len(self._inputs[0])
-        for start in range(0, n_samples, self._n_rows):
-            yield slice(start, min(start + self._n_rows, n_samples))
-
-    def _buffer(self, index: int, n_rows: int, layer: nn.Linear) -> Tensor:
-        """Room for one layer's block; the next layer's is elsewhere."""
-        flat = self._buffers[index % 2][: n_rows * layer.out_features]
-        return flat.view(n_rows, layer.out_features)
 
     def _current_versions(self) -> list[int]:
         return [param._version for param in self.params]
@@ -267,6 +268,15 @@ class MlpJacobian(Jacobian):
                 "the parameters have changed since this Jacobian was built; its activations are "
                 "those of the old ones: build a new one"
             )
+
+
+class _Block(NamedTuple):
+    """Some of the samples, and room to work on them."""
+
+    rows: slice
+    inputs: list[Tensor]  # of each layer: the features, then activations
+    buffers: list[Tensor]  # one for the output of each hidden layer
+    ones: Tensor
 
 
 # Elements of a buffer: a block should stay in a core's cache, and be long enough for the matrix
@@ -282,19 +292,6 @@ def _add_outer(total: Tensor, delta: Tensor, inputs: Tensor) -> None:
         total.add_(torch.mm(inputs.t(), delta).t())
     else:
         total.addmm_(delta.t(), inputs)
-
-
-def _apply(activation: nn.Module, x: Tensor) -> Tensor:
-    """The activation's output, in x's place."""
-    kind = type(activation)
-    if kind is nn.Tanh:
-        if x.device.type == "cpu":
-            np.tanh(x.numpy(), x.numpy())  # as exact as torch's, and several times faster
-            return x
-        return x.tanh_()
-    if kind is nn.ReLU:
-        return x.relu_()
-    return x.copy_(activation(x))
 
 
 def _slope(activation: Any) -> Callable[[Tensor, Tensor], Tensor]:

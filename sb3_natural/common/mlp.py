@@ -8,13 +8,29 @@ policy is out of the ordinary, ``None`` is returned and the general way is taken
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+import torch
+from stable_baselines3.common.distributions import (
+    BernoulliDistribution,
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    MultiCategoricalDistribution,
+)
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
-__all__ = ["Mlp", "actor_mlp", "critic_mlp", "flat_features"]
+__all__ = ["Mlp", "activate", "actor_mlp", "critic_mlp", "flat_features", "mlp_outputs"]
+
+# The outputs of the actor's last layer (and log_std) are all that these need to know.
+_DISTRIBUTIONS = (
+    DiagGaussianDistribution,
+    CategoricalDistribution,
+    MultiCategoricalDistribution,
+    BernoulliDistribution,
+)
 
 
 class Mlp(NamedTuple):
@@ -27,11 +43,13 @@ class Mlp(NamedTuple):
 def actor_mlp(policy: nn.Module) -> Mlp | None:
     """The network from :func:`flat_features` to the action distribution's parameters.
 
-    ``log_std`` is not part of it.
+    ``log_std`` is not part of it. None for gSDE, whose noise depends on the last hidden layer.
     """
     if not _is_plain(policy, ("get_distribution", "_get_action_dist_from_latent")):
         return None
     assert isinstance(policy, ActorCriticPolicy)
+    if type(policy.action_dist) not in _DISTRIBUTIONS:
+        return None
     return _read(policy.mlp_extractor.policy_net, policy.action_net)
 
 
@@ -41,6 +59,30 @@ def critic_mlp(policy: nn.Module) -> Mlp | None:
         return None
     assert isinstance(policy, ActorCriticPolicy)
     return _read(policy.mlp_extractor.value_net, policy.value_net)
+
+
+def mlp_outputs(mlp: Mlp, features: Tensor) -> Tensor:
+    """The network's outputs, shape (N, n_outputs), detached."""
+    *hidden, last = mlp.linears
+    h = features
+    with torch.no_grad():
+        for layer, activation in zip(hidden, mlp.activations, strict=True):
+            h = activate(activation, torch.addmm(layer.bias, h, layer.weight.t()))
+        # Transposed: with few rows and N columns it takes half the time.
+        return torch.addmm(last.bias[:, None], last.weight, h.t()).t()
+
+
+def activate(activation: nn.Module, x: Tensor) -> Tensor:
+    """The activation's output, in x's place; x must not require a gradient."""
+    kind = type(activation)
+    if kind is nn.Tanh:
+        if x.device.type == "cpu":
+            np.tanh(x.numpy(), x.numpy())  # as exact as torch's, and several times faster
+            return x
+        return x.tanh_()
+    if kind is nn.ReLU:
+        return x.relu_()
+    return x.copy_(activation(x))
 
 
 def flat_features(policy: ActorCriticPolicy, observations: PyTorchObs) -> Tensor:

@@ -44,6 +44,8 @@ class LeanDummyVecEnv(DummyVecEnv):
         return self._obs_from_buf(), self.buf_rews.copy(), self.buf_dones.copy(), infos
 
     def _obs_from_buf(self) -> VecEnvObs:
+        if self.keys == [None]:  # not a Dict
+            return self.buf_obs[None].copy()  # type: ignore[index]
         copies: Any = OrderedDict((key, array.copy()) for key, array in self.buf_obs.items())
         return dict_to_obs(self.observation_space, copies)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from sb3_natural.common.critic import AdamCritic, Critic, GaussNewtonCritic
 from sb3_natural.common.families import family_of
 from sb3_natural.common.fisher import FisherOperator, statistics_jacobian
-from sb3_natural.common.mlp import actor_mlp
+from sb3_natural.common.mlp import actor_mlp, critic_mlp
 from sb3_natural.common.parameters import assign_flat, flatten, parameters_behind
 from sb3_natural.common.rollouts import FastRollouts
 from sb3_natural.common.solvers import SOLVERS, ConjugateGradient, FisherSolver, NoStepError
@@ -300,7 +300,8 @@ class NPG(FastRollouts):
         self._update_learning_rate(self.policy.optimizer)
         batch = next(self.rollout_buffer.get(batch_size=None))
 
-        with one_thread_if_small(actor_mlp(self.policy), len(batch.advantages)):
+        mlp = actor_mlp(self.policy) or critic_mlp(self.policy)
+        with one_thread_if_small(mlp, len(batch.advantages)):
             step = self._or_skip(lambda: self._policy_step(batch), "policy", PolicyStep())
             value_loss = self._or_skip(
                 lambda: self._critic.fit(self.policy, self._critic_params, self.rollout_buffer),
@@ -329,15 +330,11 @@ class NPG(FastRollouts):
         if self.sub_sampling_factor > 1:
             _, jacobian = statistics_jacobian(self.policy, batch.observations)
 
-        def surrogate(phi: Tensor) -> Tensor:
-            """mean(rho A) for the policy with statistics phi."""
-            log_prob = self._family.log_prob(self._distribution, phi, actions)
-            return (torch.exp(log_prob - batch.old_log_prob) * advantages).mean()
-
-        old_phi = jacobian.outputs.clone().requires_grad_()
-        objective = surrogate(old_phi)
-        gradient = jacobian.vjp(torch.autograd.grad(objective, old_phi)[0])
-        old_phi = old_phi.detach()
+        old_phi = jacobian.outputs
+        ratio = self._ratio(old_phi, actions, batch)
+        objective = (ratio * advantages).mean()
+        score = self._family.score(self._distribution, old_phi, actions)
+        gradient = jacobian.vjp(score * (ratio * advantages / len(ratio))[:, None])
         if not torch.isfinite(gradient).all():
             raise NoStepError("the policy gradient is not finite")
         if gradient.norm() < VANISHING:
@@ -357,8 +354,8 @@ class NPG(FastRollouts):
             nonlocal new_phi
             assign_flat(fisher.params, theta + length * direction)
             new_phi = jacobian.evaluate()
-            kl = self._family.kl(old_phi, new_phi).mean()
-            return surrogate(new_phi).item(), kl.item()
+            surrogate = (self._ratio(new_phi, actions, batch) * advantages).mean()
+            return surrogate.item(), self._family.kl(old_phi, new_phi).mean().item()
 
         try:
             length, new_objective, kl = self._take_step(move, objective.item(), quadratic_form)
@@ -404,6 +401,11 @@ class NPG(FastRollouts):
         if not (math.isfinite(new_objective) and math.isfinite(kl)):
             raise NoStepError("the step would make the policy non-finite")
         return length, new_objective, kl
+
+    def _ratio(self, phi: Tensor, actions: Tensor, batch: RolloutBufferSamples) -> Tensor:
+        """rho, new to old action probabilities, for the policy with statistics phi. (N,)"""
+        log_prob = self._family.log_prob(self._distribution, phi, actions)
+        return torch.exp(log_prob - batch.old_log_prob)
 
     def _usable_advantages(self, advantages: Tensor) -> Tensor:
         """The advantages, normalised if asked for.
