@@ -108,6 +108,29 @@ def speed(
         raise typer.Exit(1)
 
 
+@app.command()
+def products(
+    envs: str = typer.Option(
+        "HalfCheetah-v5,Hopper-v5", help="MuJoCo environments, separated by commas."
+    ),
+    steps: int = typer.Option(100_000, min=1, help="Steps of training on each."),
+    out: Path = typer.Option(Path("products"), file_okay=False, help="Where products.csv goes."),
+) -> None:
+    """Measure what more Fisher products, a warm start or preconditioning would gain.
+
+    Trains NPG and solves every system that comes up in several ways.
+    """
+    from benchmarks.products import compare, save, summarise
+
+    frames = {env_id: compare(env_id, steps) for env_id in _names(envs)}
+    save(frames, out)
+    for env_id, frame in frames.items():
+        shown = summarise(frame).pivot(
+            index=["system", "variant"], columns="products", values="efficiency"
+        )
+        typer.echo(f"\n{env_id}: efficiency by number of products\n{shown.round(3).to_string()}")
+
+
 @app.command("list")
 def list_suites() -> None:
     """List suites, their environments, and which have hyperparameters of their own."""

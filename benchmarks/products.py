@@ -10,7 +10,6 @@ what x gains per unit of its length in the metric A, relative to the exact solut
 goes on with the plain solution after ten steps, whatever the others say.
 """
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

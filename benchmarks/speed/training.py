@@ -170,7 +170,7 @@ def _watch_acting(stopwatch: Stopwatch, model: OnPolicyAlgorithm) -> None:
         return actor
 
     model._make_actor = make_watched_actor  # type: ignore[method-assign]
-    stopwatch.watch(model.policy, "evaluate_actions", "acting", only_during="collecting")
+    stopwatch.watch(model, "_evaluate_actions", "acting")
     assert model.rollout_path == path, "being watched must not change the way actions are computed"
 
 

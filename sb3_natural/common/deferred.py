@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
@@ -47,6 +48,9 @@ class Deferred:
         args, kwargs = tree_map_only(cls, cls.resolve, (args, kwargs or {}))
         return func(*args, **kwargs)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.resolve().__array__(dtype), copy=copy)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.resolve(), name)
 
@@ -57,7 +61,7 @@ def _forward(name: str) -> Any:
 
 # Python looks these up on the class, past __getattr__.
 _OPERATORS = """
-    abs add and array bool contains complex deepcopy eq float floordiv format ge getitem gt hash
+    abs add and bool contains complex deepcopy eq float floordiv format ge getitem gt hash
     index int invert iter le len lt matmul mod mul ne neg or pos pow radd rand reduce_ex repr
     rfloordiv rmatmul rmod rmul ror rpow rsub rtruediv rxor setitem str sub truediv xor
 """

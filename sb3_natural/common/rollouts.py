@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
@@ -125,28 +125,22 @@ class FastRollouts(OnPolicyAlgorithm):
             environment's index and the step
         """
         start = time.perf_counter()
-        actor = self._make_actor()
-        path = "sb3" if actor is None else actor.path
+        path = self.rollout_path
         if self.verbose >= 1 and self._told_path != path:
             self._told_path = path
             print(f"Collecting rollouts through path {path!r}")
         mlp = actor_mlp(self.policy) or critic_mlp(self.policy)
         try:
             with one_thread_if_small(mlp, env.num_envs):
-                if actor is None:
+                if path == "sb3":
                     env = VecCheckFinite(env, self.num_timesteps)
                     return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-                return self._collect(actor, env, callback, rollout_buffer, n_rollout_steps)
+                return self._collect(env, callback, rollout_buffer, n_rollout_steps)
         finally:
             self._collect_seconds += time.perf_counter() - start
 
     def _collect(
-        self,
-        actor: Actor,
-        env: VecEnv,
-        callback: BaseCallback,
-        buffer: RolloutBuffer,
-        n_rollout_steps: int,
+        self, env: VecEnv, callback: BaseCallback, buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
         """SB3's loop, with the critic's part taken out."""
         assert self._last_obs is not None, "collect_rollouts is called by learn()"
@@ -159,8 +153,9 @@ class FastRollouts(OnPolicyAlgorithm):
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
 
-        to_env = _action_transform(self)
-        rollout = _Rollout(self, buffer)
+        actor, to_env = self._make_actor(), _action_transform(self)
+        assert actor is not None
+        rollout, watched = _Rollout(self, buffer), _is_watched(callback)
         seen = {
             "self": self,
             "env": env,
@@ -179,17 +174,18 @@ class FastRollouts(OnPolicyAlgorithm):
             self.num_timesteps += env.num_envs
             check.check_step(new_obs, rewards, dones, infos)
 
-            seen.update(
-                rollout.deferred(n_steps, last_obs, actions),
-                n_steps=n_steps,
-                actions=actions,
-                clipped_actions=clipped_actions,
-                new_obs=new_obs,
-                rewards=rewards,
-                dones=dones,
-                infos=infos,
-            )
-            callback.update_locals(seen)
+            if watched:
+                seen.update(
+                    rollout.deferred(n_steps, last_obs, actions),
+                    n_steps=n_steps,
+                    actions=actions,
+                    clipped_actions=clipped_actions,
+                    new_obs=new_obs,
+                    rewards=rewards,
+                    dones=dones,
+                    infos=infos,
+                )
+                callback.update_locals(seen)
             if not callback.on_step():
                 rollout.evaluate()
                 return False
@@ -203,9 +199,23 @@ class FastRollouts(OnPolicyAlgorithm):
         with torch.no_grad():
             last_values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
         _compute_returns(buffer, last_values, dones)
-        callback.update_locals({**seen, "n_steps": n_rollout_steps, "values": last_values})
+        seen.update(n_steps=n_rollout_steps, values=last_values, rewards=rewards, dones=dones)
+        callback.update_locals(seen)
         callback.on_rollout_end()
         return True
+
+    def _evaluate_actions(self, observations: Any, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and log-probabilities, (N, 1) and (N,): ``policy.evaluate_actions``, quicker."""
+        actor, critic = actor_mlp(self.policy), critic_mlp(self.policy)
+        if actor is None or critic is None:
+            values, log_probs, _ = self.policy.evaluate_actions(observations, actions)
+            return values, log_probs
+        features = flat_features(self.policy, observations)
+        distribution, phi = self.policy.action_dist, mlp_outputs(actor, features)
+        if isinstance(distribution, DiagGaussianDistribution):
+            phi = torch.cat([phi, self.policy.log_std.detach().expand_as(phi)], dim=1)
+        log_probs = family_of(distribution).log_prob(distribution, phi, actions)
+        return mlp_outputs(critic, features), log_probs
 
     def dump_logs(self, iteration: int = 0) -> None:
         """Write the log, with ``time/collect_fraction`` added."""
@@ -228,6 +238,7 @@ class _Rollout:
 
     def __init__(self, algorithm: FastRollouts, buffer: RolloutBuffer) -> None:
         self._policy = algorithm.policy
+        self._evaluate_actions = algorithm._evaluate_actions
         self._gamma = algorithm.gamma
         self._device = algorithm.device
         self._buffer = buffer
@@ -317,7 +328,7 @@ class _Rollout:
             return
         values, log_probs = [], []
         for observations, actions in self._chunks(n_steps * n_envs):
-            value, log_prob = _evaluate_actions(self._policy, observations, actions)
+            value, log_prob = self._evaluate_actions(observations, actions)
             values.append(value.reshape(-1))
             log_probs.append(log_prob)
         self._values = torch.cat(values).view(n_steps, n_envs, 1)
@@ -354,20 +365,6 @@ class _Rollout:
                 limit.rewards[limit.env_index] += self._gamma * value
                 row = self._buffer.rewards[limit.step]
                 row[limit.env_index] = limit.rewards[limit.env_index]
-
-
-def _evaluate_actions(policy: Any, observations: Any, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and log-probabilities, shape (N, 1) and (N,): ``policy.evaluate_actions``, quicker."""
-    actor, critic = actor_mlp(policy), critic_mlp(policy)
-    if actor is None or critic is None:
-        values, log_probs, _ = policy.evaluate_actions(observations, actions)
-        return values, log_probs
-    features = flat_features(policy, observations)
-    phi = mlp_outputs(actor, features)
-    if isinstance(policy.action_dist, DiagGaussianDistribution):
-        phi = torch.cat([phi, policy.log_std.detach().expand_as(phi)], dim=1)
-    log_probs = family_of(policy.action_dist).log_prob(policy.action_dist, phi, actions)
-    return mlp_outputs(critic, features), log_probs
 
 
 def advantages_and_returns(
@@ -417,6 +414,11 @@ def _compute_returns(buffer: RolloutBuffer, last_values: Tensor, dones: np.ndarr
         buffer.gamma,
         buffer.gae_lambda,
     )
+
+
+def _is_watched(callback: BaseCallback) -> bool:
+    """Whether anybody looks at the steps: SB3 makes a callback of the user's None, too."""
+    return not (type(callback) is ConvertCallback and callback.callback is None)
 
 
 def _action_transform(algorithm: FastRollouts) -> Callable[[np.ndarray], np.ndarray]:

@@ -5,7 +5,10 @@ import copy
 import pytest
 import torch
 from curvlinops import GGNLinearOperator
-from stable_baselines3.common.distributions import kl_divergence
+from stable_baselines3.common.distributions import (
+    SquashedDiagGaussianDistribution,
+    kl_divergence,
+)
 from torch import nn
 
 from sb3_natural.common.families import family_of
@@ -238,6 +241,27 @@ def test_scores_are_per_sample_gradients_of_log_prob(actions):
     for i in (0, 1, 69):
         log_prob = policy.get_distribution(batch[i : i + 1]).log_prob(taken[i : i + 1])
         assert close(scores[i], flatten(torch.autograd.grad(log_prob.sum(), fisher.params)), 1e-12)
+
+
+@pytest.mark.parametrize("actions", [*ACTION_SPACES, "squashed", "squashed gsde"])
+def test_family_knows_log_prob_and_its_gradient_by_the_statistics(actions):
+    if actions == "squashed":
+        distribution = SquashedDiagGaussianDistribution(2).proba_distribution(
+            torch.randn(9, 2).double(), torch.randn(2).double()
+        )
+    else:
+        kwargs = {"squash_output": True} if actions == "squashed gsde" else {}
+        policy = make_policy(actions.removeprefix("squashed "), **kwargs)
+        with torch.no_grad():
+            distribution = policy.get_distribution(make_observations(policy, 9))
+    family = family_of(distribution)
+    taken = distribution.sample().detach()
+    phi = family.statistics(distribution).detach().requires_grad_()
+    log_prob = family.log_prob(distribution, phi, taken)
+    assert close(log_prob, distribution.log_prob(taken), 1e-12)
+    (expected,) = torch.autograd.grad(log_prob.sum(), phi)
+    score = family.score(distribution, phi.detach(), taken)
+    assert close(score, expected, 1e-12)
 
 
 def test_expected_outer_product_of_scores_is_the_fisher():
