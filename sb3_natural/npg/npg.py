@@ -101,6 +101,8 @@ class NPG(FastRollouts):
     :param n_critic_updates: critic updates per rollout: epochs of Adam (10 by default), or
         Gauss-Newton steps (2 by default)
     :param critic_damping: damping of the Gauss-Newton critic
+    :param critic_curvature_samples: samples that each Gauss-Newton step estimates its curvature
+        from, drawn at random from the rollout; the gradient uses all of them. None: all of them
     :param sub_sampling_factor: use one in this many states, drawn at random, for the Fisher
         information; the gradient uses all of them
     :param normalize_advantage: whether to normalise the advantages over the rollout
@@ -146,6 +148,7 @@ class NPG(FastRollouts):
         critic: str = "gauss_newton",
         n_critic_updates: int | None = None,
         critic_damping: float = 0.01,
+        critic_curvature_samples: int | None = 512,
         sub_sampling_factor: int = 1,
         normalize_advantage: bool = True,
         use_sde: bool = False,
@@ -203,6 +206,7 @@ class NPG(FastRollouts):
         self.critic = critic
         self.n_critic_updates = n_critic_updates
         self.critic_damping = critic_damping
+        self.critic_curvature_samples = critic_curvature_samples
         self.sub_sampling_factor = sub_sampling_factor
         self.normalize_advantage = normalize_advantage
         self._skipped_updates = 0
@@ -228,8 +232,10 @@ class NPG(FastRollouts):
         for name in ("n_steps", "batch_size", "cg_max_steps", "sub_sampling_factor"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.n_critic_updates is not None and self.n_critic_updates < 1:
-            raise ValueError(f"n_critic_updates must be at least 1, got {self.n_critic_updates}")
+        for name in ("n_critic_updates", "critic_curvature_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, or None, got {value}")
         for name in ("cg_tol", "cg_damping", "critic_damping"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(
@@ -271,7 +277,10 @@ class NPG(FastRollouts):
             self._critic: Critic = AdamCritic(self.n_critic_updates or 10, self.batch_size)
         else:
             self._critic = GaussNewtonCritic(
-                self.n_critic_updates or 2, self.cg_max_steps, self.critic_damping
+                self.n_critic_updates or 2,
+                self.cg_max_steps,
+                self.critic_damping,
+                self.critic_curvature_samples,
             )
         self._sort_parameters()
 

@@ -65,6 +65,41 @@ def test_gauss_newton_step_equals_dense_levenberg_marquardt():
     torch.testing.assert_close(after - before, step, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.parametrize("n_samples", [64, 20])
+def test_curvature_of_some_samples_and_the_gradient_of_all(n_samples):
+    policy = make_policy("gaussian")
+    buffer = filled_buffer(policy)
+    params = critic_params(policy)
+    before = flatten(p.detach() for p in params)
+
+    class Checked(GaussNewtonCritic):
+        def solve(self, curvature, gradient):
+            self.seen = (curvature.n_samples, curvature.dense(), gradient)
+            return super().solve(curvature, gradient)
+
+    np.random.seed(0)  # noqa: NPY002  (SB3's buffer shuffles with it)
+    batch = next(buffer.get())
+    everything = value_jacobian(policy, params, batch.observations)
+    errors = batch.returns[:, None] - everything.outputs
+    gradient = everything.vjp(errors / 64)
+    torch.manual_seed(0)
+    drawn = torch.randperm(64)[:n_samples] if n_samples < 64 else slice(None)
+    some = value_jacobian(policy, params, batch.observations[drawn])
+    matrix = CurvatureOperator(some, lambda u: u, 0.01).dense()
+    step = torch.linalg.solve(matrix, gradient)
+
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+    critic = Checked(1, 300, 0.01, n_curvature_samples=n_samples)
+    critic.fit(policy, params, buffer)
+    assert critic.seen[0] == n_samples
+    torch.testing.assert_close(critic.seen[1], matrix)
+    torch.testing.assert_close(critic.seen[2], gradient)
+    torch.testing.assert_close(
+        flatten(p.detach() for p in params) - before, step, rtol=1e-3, atol=1e-5
+    )
+
+
 def test_gauss_newton_matrix_is_the_fisher_of_a_unit_variance_gaussian():
     """J^T J / N is the Hessian of half the mean squared error where the errors are zero."""
     policy = make_policy("gaussian")
