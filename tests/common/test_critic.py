@@ -96,7 +96,7 @@ def test_curvature_of_some_samples_and_the_gradient_of_all(n_samples):
     torch.testing.assert_close(critic.seen[1], matrix)
     torch.testing.assert_close(critic.seen[2], gradient)
     torch.testing.assert_close(
-        flatten(p.detach() for p in params) - before, step, rtol=1e-3, atol=1e-5
+        flatten(p.detach() for p in params) - before, step, rtol=1e-2, atol=1e-4
     )
 
 
