@@ -25,8 +25,8 @@ from benchmarks.yamls import SpecError, read_mapping
 
 ALGORITHMS: dict[str, str] = {
     "npg": "sb3_natural:NPG",
-    "trpo": "sb3_contrib:TRPO",
-    "ppo": "stable_baselines3:PPO",
+    "trpo": "sb3_natural:TRPO",
+    "ppo": "sb3_natural:PPO",
 }
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 

@@ -237,10 +237,8 @@ class _Rollout:
     """Writes transitions into a rollout buffer now, and what the critic says of them later."""
 
     def __init__(self, algorithm: FastRollouts, buffer: RolloutBuffer) -> None:
+        self._algorithm = algorithm
         self._policy = algorithm.policy
-        self._evaluate_actions = algorithm._evaluate_actions
-        self._gamma = algorithm.gamma
-        self._device = algorithm.device
         self._buffer = buffer
         self._time_limits: list[_TimeLimit] = []
         self._values: Tensor | None = None
@@ -296,7 +294,7 @@ class _Rollout:
         """
 
         def obs_tensor() -> Any:
-            return obs_as_tensor(observations, self._device)  # type: ignore[arg-type]
+            return obs_as_tensor(observations, self._algorithm.device)  # type: ignore[arg-type]
 
         def values() -> Tensor:
             if self._values is None:
@@ -305,7 +303,7 @@ class _Rollout:
 
         def log_probs() -> Tensor:
             if self._log_probs is None:
-                taken = torch.as_tensor(actions, device=self._device)
+                taken = torch.as_tensor(actions, device=self._algorithm.device)
                 distribution = self._policy.get_distribution(obs_tensor())
                 return distribution.log_prob(taken.reshape(_log_prob_shape(self._policy, taken)))
             return self._log_probs[step]
@@ -328,11 +326,17 @@ class _Rollout:
             return
         values, log_probs = [], []
         for observations, actions in self._chunks(n_steps * n_envs):
-            value, log_prob = self._evaluate_actions(observations, actions)
+            value, log_prob = self._algorithm._evaluate_actions(observations, actions)
             values.append(value.reshape(-1))
             log_probs.append(log_prob)
         self._values = torch.cat(values).view(n_steps, n_envs, 1)
         self._log_probs = torch.cat(log_probs).view(n_steps, n_envs)
+        for name, tensor in (("value", self._values), ("log-probability", self._log_probs)):
+            if torch.isnan(tensor).any():
+                raise ValueError(
+                    f"the policy returned a {name} of nan in the rollout up to num_timesteps="
+                    f"{self._algorithm.num_timesteps}: its parameters are not finite any more"
+                )
         buffer.values[:n_steps] = self._values.squeeze(2).cpu().numpy()
         buffer.log_probs[:n_steps] = self._log_probs.cpu().numpy()
         self._bootstrap()
@@ -343,14 +347,14 @@ class _Rollout:
         n_rows = _chunk_rows(self._policy)
         for start in range(0, n_samples, n_rows):
             chunk = slice(start, min(start + n_rows, n_samples))
-            taken = torch.as_tensor(actions[chunk], device=self._device)
+            taken = torch.as_tensor(actions[chunk], device=self._algorithm.device)
             observations: Any = self._buffer.observations
             if isinstance(observations, dict):
                 part: Any = {key: _rows(array)[chunk] for key, array in observations.items()}
             else:
                 part = _rows(observations)[chunk]
             yield (
-                obs_as_tensor(part, self._device),
+                obs_as_tensor(part, self._algorithm.device),
                 taken.reshape(_log_prob_shape(self._policy, taken)).float(),
             )
 
@@ -362,7 +366,7 @@ class _Rollout:
             stacked = _stack([limit.observation for limit in ended])
             values = self._policy.predict_values(self._policy.obs_to_tensor(stacked)[0])
             for limit, value in zip(ended, values.reshape(-1).tolist(), strict=True):
-                limit.rewards[limit.env_index] += self._gamma * value
+                limit.rewards[limit.env_index] += self._algorithm.gamma * value
                 row = self._buffer.rewards[limit.step]
                 row[limit.env_index] = limit.rewards[limit.env_index]
 

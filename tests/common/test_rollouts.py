@@ -362,13 +362,15 @@ def test_a_forced_path_is_saved(tmp_path):
     assert sb3_natural.PPO.load(tmp_path / "model", device="cpu").rollout_path == "torch"
 
 
-@pytest.mark.parametrize("path", ["numpy", "torch", "sb3"])
-def test_a_policy_with_nan_stops_before_the_environment_does(path):
-    model = sb3_natural.PPO("MlpPolicy", "Pendulum-v1", n_steps=16, device="cpu")
+@pytest.mark.parametrize("net", ["action_net", "value_net"])
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "CartPole-v1"])
+@pytest.mark.parametrize("path", ["numpy", "torch"])
+def test_a_policy_with_nan_is_stopped(path, env_id, net):
+    model = sb3_natural.A2C("MlpPolicy", env_id, n_steps=16, device="cpu")
     model.rollout_path = path
     with torch.no_grad():
-        model.policy.action_net.bias.fill_(np.nan)
-    with pytest.raises(ValueError, match="nan"):
+        getattr(model.policy, net).bias.fill_(np.nan)
+    with pytest.raises((ValueError, RuntimeError), match="nan"):
         model.learn(16)
 
 
