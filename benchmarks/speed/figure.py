@@ -106,7 +106,13 @@ def _draw_phases(ax: Axes, results: Results) -> None:
     ax.set_xlabel("microseconds per environment step")
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.09)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=8.5)
+    ax.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.3, -0.14),
+        ncols=3,
+        fontsize=8.5,
+        columnspacing=1.2,
+    )
 
 
 def _draw_rates(ax: Axes, results: Results) -> None:
@@ -127,7 +133,14 @@ def _draw_rates(ax: Axes, results: Results) -> None:
     _plain_ticks(ax, sorted({n for found in points.values() for n, _ in found}))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     # Below: where the lines leave room is not known beforehand.
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=8.5)
+    ax.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.14),
+        ncols=2,
+        fontsize=8.5,
+        columnspacing=1.2,
+        handlelength=3.2,
+    )
 
 
 def _draw_growth(ax: Axes, rows: Sequence[dict[str, Any]], by: str, title: str) -> None:

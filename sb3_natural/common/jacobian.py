@@ -9,6 +9,7 @@ multilayer perceptrons, which needs no graph and half the time.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -30,7 +31,7 @@ class Jacobian(ABC):
     params: list[nn.Parameter]
     outputs: Tensor
 
-    @property
+    @cached_property
     def n_params(self) -> int:
         """P."""
         return sum(param.numel() for param in self.params)
@@ -45,12 +46,11 @@ class Jacobian(ABC):
                 f"a vector of shape ({self.n_params},) is needed, one element for each parameter; "
                 f"got shape {tuple(vector.shape)}"
             )
-        parts = split(vector.to(self.outputs.dtype), self.params)
-        return self._jvp(tuple(parts))
+        return self._jvp(vector.detach().to(self.outputs.dtype))
 
     @abstractmethod
-    def _jvp(self, parts: tuple[Tensor, ...]) -> Tensor:
-        """J v, v in the shapes of the parameters."""
+    def _jvp(self, vector: Tensor) -> Tensor:
+        """J v for a vector of the right length and precision."""
 
     @abstractmethod
     def vjp(self, cotangent: Tensor) -> Tensor:
@@ -92,7 +92,8 @@ class AutogradJacobian(Jacobian):
         self.params = [param for param, _ in behind]
         self._pullback = [grad for _, grad in behind]
 
-    def _jvp(self, parts: tuple[Tensor, ...]) -> Tensor:
+    def _jvp(self, vector: Tensor) -> Tensor:
+        parts = tuple(split(vector, self.params))
         (product,) = torch.autograd.grad(self._pullback, self._cotangent, parts, retain_graph=True)
         return product
 
@@ -133,6 +134,10 @@ class MlpJacobian(Jacobian):
         self.params = [log_std] if log_std is not None else []
         self.params += [param for layer in mlp.linears for param in layer.parameters()]
         self._versions = self._current_versions()
+        # Detached tensors share the parameters' memory and need no torch.no_grad().
+        self._weights = [layer.weight.detach() for layer in mlp.linears]
+        self._biases = [layer.bias.detach() for layer in mlp.linears]
+        self._sizes = [param.numel() for param in self.params]
         self._slopes = [_slope(activation) for activation in mlp.activations]
         self._features = features.to(mlp.linears[0].weight.dtype)
         self._blocks = self._make_blocks()
@@ -181,72 +186,69 @@ class MlpJacobian(Jacobian):
                 return False
         return all(param.requires_grad for layer in mlp.linears for param in layer.parameters())
 
-    @torch.no_grad()
     def evaluate(self) -> Tensor:
         """See :meth:`Jacobian.evaluate`."""
         return self._forward(keep=False)
 
-    @torch.no_grad()
     def _forward(self, keep: bool) -> Tensor:
         """The outputs; the hidden activations are kept, or go where the next block's will."""
-        *hidden, last = self._mlp.linears
         outputs, means = self._new_outputs()
         for block in self._blocks:
             h = block.inputs[0]
-            for index, (layer, activation) in enumerate(
-                zip(hidden, self._mlp.activations, strict=True)
-            ):
+            for index, activation in enumerate(self._mlp.activations):
                 out = block.inputs[index + 1] if keep else block.buffers[index]
-                torch.addmm(layer.bias, h, layer.weight.t(), out=out)
+                torch.addmm(self._biases[index], h, self._weights[index].t(), out=out)
                 h = activate(activation, out)
-            torch.addmm(last.bias[:, None], last.weight, h.t(), out=means[:, block.rows])
+            out = means[:, block.rows]
+            torch.addmm(self._biases[-1][:, None], self._weights[-1], h.t(), out=out)
         if self._log_std is not None:
-            outputs[len(means) :] = self._log_std[:, None]
+            outputs[len(means) :] = self._log_std.detach()[:, None]
         return outputs.t()
 
-    @torch.no_grad()
-    def _jvp(self, parts: tuple[Tensor, ...]) -> Tensor:
+    def _jvp(self, vector: Tensor) -> Tensor:
         self._check_versions()
         pushed, means = self._new_outputs()
-        if self._log_std is not None:
-            pushed[len(means) :] = parts[0][:, None]
-            parts = parts[1:]
-        *hidden, last = zip(self._mlp.linears, parts[::2], parts[1::2], strict=True)
+        log_std, weights, biases = self._split(vector)
+        if log_std is not None:
+            pushed[len(means) :] = log_std[:, None]
         for block in self._blocks:
             moved: Tensor | None = None
-            for index, (layer, weight, bias) in enumerate(hidden):
-                out = block.buffers[index]
-                torch.addmm(bias, block.inputs[index], weight.t(), out=out)
+            for index, out in enumerate(block.buffers):
+                torch.addmm(biases[index], block.inputs[index], weights[index].t(), out=out)
                 if moved is not None:
-                    out.addmm_(moved, layer.weight.t())
+                    out.addmm_(moved, self._weights[index].t())
                 moved = self._slopes[index](out, block.inputs[index + 1])
-            layer, weight, bias = last
             out = means[:, block.rows]
-            torch.addmm(bias[:, None], weight, block.inputs[-1].t(), out=out)
+            torch.addmm(biases[-1][:, None], weights[-1], block.inputs[-1].t(), out=out)
             if moved is not None:
-                out.addmm_(layer.weight, moved.t())
+                out.addmm_(self._weights[-1], moved.t())
         return pushed.t()
 
-    @torch.no_grad()
     def vjp(self, cotangent: Tensor) -> Tensor:
         """See :meth:`Jacobian.vjp`."""
         self._check_versions()
         collected = cotangent.new_zeros(self.n_params)
-        parts = list(split(collected, self.params))
-        if self._log_std is not None:
+        log_std, weights, biases = self._split(collected)
+        if log_std is not None:
             cotangent, log_std_part = cotangent.chunk(2, dim=1)
-            torch.sum(log_std_part, dim=0, out=parts.pop(0))
-        layers = list(zip(self._mlp.linears, parts[::2], parts[1::2], strict=True))
+            torch.sum(log_std_part, dim=0, out=log_std)
         for block in self._blocks:
             delta = cotangent[block.rows]
-            for index, (layer, weight, bias) in reversed(list(enumerate(layers))):
-                _add_outer(weight, delta, block.inputs[index])
-                bias.addmv_(delta.t(), block.ones)
+            for index in range(len(weights) - 1, -1, -1):
+                _add_outer(weights[index], delta, block.inputs[index])
+                biases[index].addmv_(delta.t(), block.ones)
                 if index > 0:
                     out = block.buffers[index - 1]
-                    torch.mm(delta, layer.weight, out=out)
+                    torch.mm(delta, self._weights[index], out=out)
                     delta = self._slopes[index - 1](out, block.inputs[index])
         return collected
+
+    def _split(self, vector: Tensor) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
+        """A flat vector's parts: log_std, weights, biases."""
+        parts = list(vector.split_with_sizes(self._sizes))
+        log_std = None if self._log_std is None else parts.pop(0)
+        weights = [part.view_as(own) for part, own in zip(parts[::2], self._weights, strict=True)]
+        return log_std, weights, parts[1::2]
 
     def _new_outputs(self) -> tuple[Tensor, Tensor]:
         """Room for outputs, transposed, and the part of it that the last layer fills.

@@ -29,7 +29,7 @@ def plain(policy, copied=True):
     return policy
 
 
-def close(actual, expected):
+def assert_equal(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -55,7 +55,7 @@ def test_mlp_products_equal_autograds(actions, observations):
     v = torch.randn(fast.n_params, dtype=torch.float64)
     fast_fisher = FisherOperator(plain_policy, batch, damping=0.1)
     slow_fisher = FisherOperator(policy, batch, damping=0.1)
-    close(fast_fisher @ v, slow_fisher @ v)
+    assert_equal(fast_fisher @ v, slow_fisher @ v)
     assert fast_fisher.quadratic_form(v) == pytest.approx(slow_fisher.quadratic_form(v))
     if isinstance(family, CategoricalFamily):
         # torch normalises logits, an MLP does not: the same distribution, other coordinates.
@@ -65,18 +65,18 @@ def test_mlp_products_equal_autograds(actions, observations):
             family.log_prob(policy.action_dist, jacobian.outputs, taken)
             for jacobian in (fast, slow)
         ]
-        close(*log_probs)
+        assert_equal(*log_probs)
     else:
         assert_same_jacobian(fast, slow)
 
 
 def assert_same_jacobian(fast, slow):
     assert [p.shape for p in fast.params] == [p.shape for p in slow.params]
-    close(fast.outputs, slow.outputs)
+    assert_equal(fast.outputs, slow.outputs)
     v = torch.randn(fast.n_params, dtype=torch.float64)
     u = torch.randn_like(slow.outputs)
-    close(fast.jvp(v), slow.jvp(v))
-    close(fast.vjp(u), slow.vjp(u))
+    assert_equal(fast.jvp(v), slow.jvp(v))
+    assert_equal(fast.vjp(u), slow.vjp(u))
     # What was returned is not overwritten by the next product.
     first, kept = fast.jvp(v), fast.vjp(u)
     before = first.clone(), kept.clone()
@@ -86,7 +86,7 @@ def assert_same_jacobian(fast, slow):
     for jacobian in (fast, slow):
         theta = flatten(p.detach() for p in jacobian.params)
         assign_flat(jacobian.params, theta + 0.1 * v)
-    close(fast.evaluate(), slow.evaluate())
+    assert_equal(fast.evaluate(), slow.evaluate())
     assert not torch.allclose(fast.evaluate(), fast.outputs)
 
 
@@ -110,11 +110,11 @@ def test_any_depth_and_activation_against_torch_func(sizes, activation):
     v = torch.randn(fast.n_params, dtype=torch.float64)
     tangents = dict(zip(named, module.split(v, fast.params), strict=True))
     outputs, pushed = torch.func.jvp(function, (named,), (tangents,))
-    close(fast.outputs, outputs)
-    close(fast.jvp(v), pushed)
+    assert_equal(fast.outputs, outputs)
+    assert_equal(fast.jvp(v), pushed)
     u = torch.randn_like(outputs)
     (pulled,) = torch.func.vjp(function, named)[1](u)
-    close(fast.vjp(u), flatten(pulled[name] for name in named))
+    assert_equal(fast.vjp(u), flatten(pulled[name] for name in named))
 
 
 def test_values_have_a_fast_jacobian_too():
