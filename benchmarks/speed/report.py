@@ -79,7 +79,7 @@ _PHASES_NOTE = (
 )
 _UPDATES_NOTE = (
     "Median milliseconds of `train()` without the critic; gradient, 10 conjugate gradient steps, "
-    "line search. Both start from the same policy and batch. For Gaussians sb3-contrib's TRPO "
+    "line search. *Solving* and *line search* are the parts of NPG's that these two take. Both start from the same policy and batch. For Gaussians sb3-contrib's TRPO "
     "averages the KL divergence over the action's dimensions, so NPG gets 6 times its damping and "
     "its `target_kl`: the same problem."
 )
@@ -196,6 +196,10 @@ def update_rows(results: Results) -> list[dict[str, Any]]:
                 "samples": settings["n_samples"],
                 "parameters": results.measured(block, PAIR)[0]["n_parameters"],
                 "npg": npg,
+                "solve": results.spread(block, PAIR, lambda values: values["npg_solve"]),
+                "line_search": results.spread(
+                    block, PAIR, lambda values: values["npg_line_search"]
+                ),
                 "trpo": results.spread(block, PAIR, lambda values: values["trpo"]),
                 "expected": results.measured(block, PAIR)[0]["trpo_expected"],
                 "ratio": results.spread(block, PAIR, update_ratio),
@@ -212,6 +216,8 @@ def _updates_table(results: Results) -> str:
             f"{row['parameters']:,}",
             f"{row['samples']:,}",
             f"{1e3 * row['npg'].median:,.1f}",
+            f"{1e3 * row['solve'].median:,.1f}",
+            f"{1e3 * row['line_search'].median:,.1f}",
             f"{1e3 * row['trpo'].median:,.1f}"
             if row["trpo"]
             else f"left out: about {row['expected']:.0f} s",
@@ -220,8 +226,9 @@ def _updates_table(results: Results) -> str:
         ]
         for row in update_rows(results)
     ]
-    headers = ["network", "parameters", "samples", "NPG, ms", "TRPO, ms", "ratio", "cosine"]
-    return markdown_table(headers, rows, "lrrrrrr")
+    ours = ["NPG, ms", "solving", "line search"]
+    headers = ["network", "parameters", "samples", *ours, "TRPO, ms", "ratio", "cosine"]
+    return markdown_table(headers, rows, "lrrrrrrrr")
 
 
 def _products_table(results: Results) -> str:

@@ -24,6 +24,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor, nn
 
 from benchmarks.speed.memory import peak_resident_mib, resident_mib
+from benchmarks.speed.stopwatch import Stopwatch
 from sb3_natural import NPG
 from sb3_natural.common.critic import Critic
 from sb3_natural.common.fisher import FisherOperator
@@ -50,12 +51,13 @@ def compare_updates(
     :param trpo_limit: seconds; where TRPO's update would take longer, it is left out
     :return: ``npg`` and ``trpo``, median seconds; ``cosine`` between their steps; ``trpo`` and
         ``cosine`` are None where TRPO is left out; ``trpo_expected``, seconds, from an eighth of
-        the batch; ``n_parameters``
+        the batch; ``n_parameters``; ``npg_solve`` and ``npg_line_search``, mean seconds of the two
+        within NPG's
     """
     hidden = tuple(hidden)
     eighth = _pair(hidden, n_samples // 8, cg_steps)[1]
     expected = 8 * _seconds(eighth.train)
-    npg, trpo = _pair(hidden, n_samples, cg_steps)
+    npg, trpo, stopwatch = _pair(hidden, n_samples, cg_steps)
     contenders: dict[str, Callable[[], None]] = {"npg": npg.train}
     if expected <= trpo_limit:
         contenders["trpo"] = trpo.train
@@ -64,7 +66,9 @@ def compare_updates(
     before = flatten(param.detach() for param in params["npg"])
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     steps: dict[str, Tensor] = {}
-    for _ in range(max(1, min(_MOST, int(_SECONDS / expected)))):
+    n_updates = max(1, min(_MOST, int(_SECONDS / expected)))
+    stopwatch.reset()
+    for _ in range(n_updates):
         for name, update in contenders.items():
             seconds[name].append(_seconds(update))
             steps[name] = flatten(param.detach() for param in params[name]) - before
@@ -75,6 +79,7 @@ def compare_updates(
         "trpo_expected": expected,
         "cosine": _cosine(steps["npg"], steps["trpo"]) if "trpo" in seconds else None,
         "n_parameters": len(before),
+        **{f"npg_{part}": total / n_updates for part, total in stopwatch.seconds.items()},
     }
 
 
@@ -87,7 +92,7 @@ def compare_products(hidden: Sequence[int], n_samples: int, repeats: int) -> dic
         operations: ``flops``, ``layer_mm_flops``, ``square_mm_flops``
     """
     hidden = tuple(hidden)
-    npg, trpo = _pair(hidden, n_samples, 10)
+    npg, trpo, _ = _pair(hidden, n_samples, 10)
     observations = next(npg.rollout_buffer.get(batch_size=None)).observations
     layers = FisherOperator(npg.policy, observations, damping=DAMPING, fast=True)
     autograd = FisherOperator(npg.policy, observations, damping=DAMPING, fast=False)
@@ -177,13 +182,16 @@ class _NoCritic(Critic):
 @lru_cache(maxsize=2)
 def _pair(
     hidden: tuple[int, ...], n_samples: int, cg_steps: int
-) -> tuple[OnPolicyAlgorithm, OnPolicyAlgorithm]:
-    """NPG and TRPO with the same policy and the same batch."""
+) -> tuple[NPG, sb3_contrib.TRPO, Stopwatch]:
+    """NPG and TRPO with the same policy and the same batch, and what watches NPG's parts."""
     npg, trpo = _npg(hidden, cg_steps), _trpo(hidden, cg_steps)
+    stopwatch = Stopwatch()
+    stopwatch.watch(npg._solver, "solve", "solve")
+    stopwatch.watch(npg, "_take_step", "line_search")
     trpo.policy.load_state_dict(npg.policy.state_dict())
     for model in (npg, trpo):
         _fill(model, n_samples)
-    return npg, trpo
+    return npg, trpo, stopwatch
 
 
 def _npg(hidden: tuple[int, ...], cg_steps: int, line_search: bool = True) -> NPG:
