@@ -79,9 +79,10 @@ _PHASES_NOTE = (
 )
 _UPDATES_NOTE = (
     "Median milliseconds of `train()` without the critic; gradient, 10 conjugate gradient steps, "
-    "line search. *Solving* and *line search* are the parts of NPG's that these two take. Both start from the same policy and batch. For Gaussians sb3-contrib's TRPO "
-    "averages the KL divergence over the action's dimensions, so NPG gets 6 times its damping and "
-    "its `target_kl`: the same problem."
+    "line search. *Solving* and *line search* are the parts of NPG's that these two take. Both "
+    "start from the same policy and batch. For Gaussians sb3-contrib's TRPO averages the KL "
+    "divergence over the action's dimensions, so NPG gets 6 times its damping and its "
+    "`target_kl`: the same problem."
 )
 _PRODUCTS_NOTE = (
     "Microseconds per product, median. *Layers*: written out layer by layer; *autograd*: through "
