@@ -7,6 +7,7 @@ and Bernoullis.
 """
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -111,13 +112,28 @@ class GaussianFamily(ActionFamily):
         )
 
     def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
-        return kl_divergence(_gaussian(phi_p), _gaussian(phi_q))
+        (mean_p, log_std_p), (mean_q, log_std_q) = phi_p.chunk(2, dim=1), phi_q.chunk(2, dim=1)
+        wider = log_std_q - log_std_p
+        variances = torch.exp(-2 * wider) + ((mean_p - mean_q) * torch.exp(-log_std_q)).square()
+        return (wider + 0.5 * (variances - 1)).sum(dim=1)
+
+    def log_prob(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        if type(distribution) is not DiagGaussianDistribution:
+            return super().log_prob(distribution, phi, actions)
+        mean, log_std = phi.chunk(2, dim=1)
+        # The mean first: the result takes its memory layout, which is phi's.
+        z = (mean - actions) * torch.exp(-log_std)
+        return -(0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)
 
     def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
         mean, log_std = phi.chunk(2, dim=1)
         precision = torch.exp(-log_std)
-        z = (_unsquashed(distribution, actions) - mean) * precision
-        return torch.cat([z * precision, z.square() - 1], dim=1)
+        z = (mean - _unsquashed(distribution, actions)) * precision
+        score = torch.empty_like(phi)
+        mean_part, log_std_part = score.chunk(2, dim=1)
+        torch.mul(-z, precision, out=mean_part)
+        torch.sub(z.square(), 1, out=log_std_part)
+        return score
 
     def _held(self, distribution: Distribution, phi: Tensor) -> Any:
         mean, log_std = phi.chunk(2, dim=1)
@@ -264,11 +280,6 @@ def _unsquashed(distribution: Distribution, actions: Tensor) -> Tensor:
 
 # Without torch's validation: where a step has made the statistics invalid the divergence is NaN,
 # which the caller can see, instead of an exception in the middle of the step.
-
-
-def _gaussian(phi: Tensor) -> Independent:
-    mean, log_std = phi.chunk(2, dim=1)
-    return Independent(Normal(mean, log_std.exp(), validate_args=False), 1, validate_args=False)
 
 
 def _categorical(logits: Tensor) -> Categorical:

@@ -50,6 +50,8 @@ class Solution(NamedTuple):
     iterations: int | None = None
     residual: float | None = None
     """||(F + damping I) x - g|| / ||g||"""
+    curvature: float | None = None
+    """x^T (F + damping I) x, from solvers that know it without another product."""
 
 
 class _Operator(Protocol):
@@ -112,7 +114,8 @@ def conjugate_gradient(
         rz, previous = rr if precondition is None else (r @ z).item(), rz
         p.mul_(rz / previous).add_(z)
         steps += 1
-    return Solution(x.to(b.dtype), steps, math.sqrt(rr) / scale)
+    curvature = (x @ (target - r)).item()
+    return Solution(x.to(b.dtype), steps, math.sqrt(rr) / scale, curvature)
 
 
 class FisherSolver(ABC):

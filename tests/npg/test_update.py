@@ -416,3 +416,19 @@ def test_default_is_kl_normalised_and_a_silent_logger_suffices():
     collected(model).set_logger(configure(None, []))
     model.train()
     assert model._n_updates == 1
+
+
+@pytest.mark.parametrize("damping", [1e-4, 1e-3, 1e4])
+def test_quadratic_form_of_the_solver_is_that_of_the_operator(damping):
+    """x^T F x from conjugate gradient's numbers, or from a product where damping drowns it."""
+    model = collected(NPG("MlpPolicy", "Pendulum-v1", n_steps=256, cg_damping=damping, seed=0))
+    batch = next(model.rollout_buffer.get())
+    fisher = FisherOperator(model.policy, batch.observations, damping=damping)
+    exact = FisherOperator(model.policy, batch.observations, fast=False)
+    gradient = exact @ torch.randn(fisher.shape[0])
+    solution = model._solver.solve(fisher, gradient)
+    expected = exact.quadratic_form(solution.direction)
+    assert model._quadratic_form(fisher, solution) == pytest.approx(expected, rel=1e-4)
+    drowned = damping == 1e4
+    share = expected / solution.curvature
+    assert (share < 0.1) == drowned
