@@ -30,7 +30,7 @@ demo: $(READY)
 	$(PY) -m reports build demo/runs --out demo/report --title "NPG, TRPO and PPO: the demo"
 	@echo "Look at demo/report/report.md and demo/report/learning_curves.png"
 
-# About 15 minutes on 2 cores, which should have nothing else to do.
+# About 10 minutes on 2 cores, installation included; they should have nothing else to do.
 speed: $(READY)
 	$(PY) -m benchmarks speed --peers --out speed
 

@@ -91,7 +91,7 @@ def speed(
 ) -> None:
     """Measure how fast we are, side by side with the peers: one table, one figure.
 
-    Takes about 12 minutes on 2 cores, which should have nothing else to do. Finished measurements
+    Takes about 6 minutes on 2 cores, which should have nothing else to do. Finished measurements
     are not made again, so an interrupted command goes on. The exit status is 1 if a measurement
     has failed.
     """

@@ -260,16 +260,10 @@ class _Rollout:
         buffer, pos = self._buffer, self._buffer.pos
         if isinstance(buffer.observations, dict):
             for key, rows in buffer.observations.items():
-                rows[pos] = np.reshape(observations[key], rows.shape[1:])
+                _set_row(rows, pos, observations[key])
         else:
-            row = buffer.observations[pos]
-            row[...] = (
-                observations
-                if observations.shape == row.shape
-                else (observations.reshape(row.shape))
-            )
-        row = buffer.actions[pos]
-        row[...] = actions if actions.shape == row.shape else actions.reshape(row.shape)
+            _set_row(buffer.observations, pos, observations)
+        _set_row(buffer.actions, pos, actions)
         buffer.rewards[pos] = rewards
         buffer.episode_starts[pos] = episode_starts
         if dones.any():
@@ -455,6 +449,12 @@ def _chunk_rows(policy: Any) -> int:
 
 def _get(mapping: Callable[[], Any], key: str) -> Tensor:
     return mapping()[key]
+
+
+def _set_row(rows: np.ndarray, pos: int, values: np.ndarray) -> None:
+    """rows[pos] = values, whose shape may differ by axes of length one or flattened ones."""
+    row = rows[pos]
+    row[...] = values if values.shape == row.shape else values.reshape(row.shape)
 
 
 def _rows(array: np.ndarray) -> np.ndarray:
