@@ -16,6 +16,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
+import sb3_natural
 from benchmarks.run import Progress, remove_abandoned, run
 from benchmarks.zoo import algorithm_class
 
@@ -109,10 +110,19 @@ def test_seeds_differ(make_spec, tmp_path: Path) -> None:
     assert not all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize(("algo", "cls"), [("ppo", PPO), ("trpo", TRPO)])
+@pytest.mark.parametrize(
+    ("algo", "cls", "tolerance"),
+    [
+        ("ppo", sb3_natural.PPO, 0.0),
+        ("trpo", sb3_natural.TRPO, 0.0),
+        ("ppo", PPO, 1e-4),
+        ("trpo", TRPO, 1e-4),
+    ],
+)
 def test_a_run_is_what_a_user_of_stable_baselines3_would_get(
-    make_spec, tmp_path: Path, algo: str, cls: Callable[..., Any]
+    make_spec, tmp_path: Path, algo: str, cls: Callable[..., Any], tolerance: float
 ) -> None:
+    """Bit for bit with our classes; with the originals, whose rollouts round otherwise, nearly."""
     folder = run(make_spec(algo, "Pendulum-v1", seed=3, normalize=True, gamma=0.9), tmp_path, "")
 
     env = VecNormalize(make_vec_env("Pendulum-v1", n_envs=2, seed=3), gamma=0.9)
@@ -128,10 +138,11 @@ def test_a_run_is_what_a_user_of_stable_baselines3_would_get(
     ).learn(256)
 
     ours = parameters(folder, algo)
-    assert all(torch.equal(ours[name], value) for name, value in model.policy.state_dict().items())
+    for name, value in model.policy.state_dict().items():
+        torch.testing.assert_close(ours[name], value, rtol=tolerance, atol=tolerance)
     statistics = VecNormalize.load(str(folder / "vecnormalize.pkl"), make_vec_env("Pendulum-v1"))
-    assert np.array_equal(statistics.obs_rms.mean, env.obs_rms.mean)
-    assert statistics.ret_rms.var == env.ret_rms.var
+    assert statistics.obs_rms.mean == pytest.approx(env.obs_rms.mean, rel=tolerance, abs=tolerance)
+    assert statistics.ret_rms.var == pytest.approx(env.ret_rms.var, rel=tolerance, abs=0)
 
 
 def test_a_finished_run_is_left_as_it_is(make_spec, tmp_path: Path) -> None:
