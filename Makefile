@@ -11,7 +11,7 @@ help:
 	@echo "make demo       set up, train NPG, TRPO and PPO on two tasks, write demo/report/report.md"
 	@echo "make speed      set up, peers included, measure speed beside them, write speed/speed.md"
 	@echo "make test       set up, run the tests"
-	@echo "make test-slow  the learning checks (about 10 minutes on 2 cores)"
+	@echo "make test-slow  the learning checks (about 6 minutes on 2 cores)"
 	@echo "make check      ruff and mypy"
 	@echo "make clean      remove the virtual environment and caches"
 
