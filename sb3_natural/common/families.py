@@ -10,7 +10,6 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -41,12 +40,11 @@ class ActionFamily(ABC):
         """phi, shape (N, K), still attached to the graph of the network that produced it."""
 
     @abstractmethod
-    def metric(self, phi: Tensor, u: Tensor) -> Tensor:
-        """M(phi) u for every sample; phi, u and the result have shape (N, K)."""
-
     def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
-        """:meth:`metric` for one phi and many u: what depends on phi alone is computed once."""
-        return partial(self.metric, phi)
+        """u -> M(phi) u for every sample; phi, u and the result have shape (N, K).
+
+        A function, since a phi meets many u: what depends on phi alone is computed once.
+        """
 
     @abstractmethod
     def factor(self, phi: Tensor) -> Tensor:
@@ -94,9 +92,6 @@ class GaussianFamily(ActionFamily):
     def statistics(self, distribution: Distribution) -> Tensor:
         normal = cast(Normal, distribution.distribution)
         return torch.cat([normal.mean, normal.stddev.log()], dim=1)
-
-    def metric(self, phi: Tensor, u: Tensor) -> Tensor:
-        return self.metric_at(phi)(u)
 
     def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         diagonal = torch.empty_like(phi)  # with phi's memory layout, whatever that is
@@ -163,9 +158,6 @@ class CategoricalFamily(ActionFamily):
         # torch normalises the logits; a shift per block is a direction that M does not see.
         return torch.cat([block.logits for block in blocks], dim=1)
 
-    def metric(self, phi: Tensor, u: Tensor) -> Tensor:
-        return self.metric_at(phi)(u)
-
     def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         probabilities = [logits.softmax(dim=1) for logits in self._blocks(phi)]
 
@@ -221,9 +213,6 @@ class BernoulliFamily(ActionFamily):
 
     def statistics(self, distribution: Distribution) -> Tensor:
         return cast(Bernoulli, distribution.distribution).logits
-
-    def metric(self, phi: Tensor, u: Tensor) -> Tensor:
-        return self.metric_at(phi)(u)
 
     def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         p = phi.sigmoid()

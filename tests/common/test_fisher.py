@@ -151,7 +151,7 @@ def test_metric_factor_and_kl_agree_with_each_other(actions):
     for column in range(phi.shape[1]):
         unit = torch.zeros_like(phi)
         unit[:, column] = 1
-        assert close(family.metric(phi, unit), metric[:, :, column], 1e-12)
+        assert close(family.metric_at(phi)(unit), metric[:, :, column], 1e-12)
     hessian = torch.autograd.functional.hessian(lambda other: family.kl(phi, other).sum(), phi)
     samples = torch.arange(len(phi))
     assert close(metric, hessian[samples, :, samples, :], 1e-10)
