@@ -127,6 +127,7 @@ def _read(body: nn.Module, head: nn.Module) -> Mlp | None:
     ]
     if len(linears) != len(activations) + 1 or len(modules) != 2 * len(activations):
         return None
-    if any(type(layer) is nn.Linear for layer in activations):
+    # An activation has nothing to learn: PReLU and whole layers in its place are left to autograd.
+    if any(list(layer.parameters()) for layer in activations):
         return None
     return Mlp(tuple(linears), tuple(activations))

@@ -184,6 +184,7 @@ def test_torch_path_gives_the_same_bits_where_rounding_would_grow():
         torch.nn.Sigmoid,
         torch.nn.SiLU,
         torch.nn.GELU,
+        torch.nn.PReLU,
     ],
 )
 @pytest.mark.parametrize("net_arch", [[], [8], [16, 8, 4]])
@@ -196,7 +197,8 @@ def test_networks_of_any_depth_and_activation(activation, net_arch):
     theirs = run(sb3.A2C)
     for path in (None, "torch"):
         ours = run(sb3_natural.A2C, path)
-        numpy = path is None and (activation is not torch.nn.GELU or not net_arch)
+        in_numpy = activation not in (torch.nn.GELU, torch.nn.PReLU) or not net_arch
+        numpy = path is None and in_numpy
         assert ours.rollout_path == ("numpy" if numpy else "torch")
         assert_same_rollouts(ours, theirs, 1e-5)
 
