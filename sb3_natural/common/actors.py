@@ -35,6 +35,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from torch import Tensor, nn
 
+from sb3_natural.common.families import family_of
 from sb3_natural.common.mlp import Mlp, actor_mlp, flat_features
 
 __all__ = ["ROLLOUT_PATHS", "Actor", "MlpActor", "NumpyActor", "TorchActor", "make_actor"]
@@ -53,13 +54,25 @@ class Actor(Protocol):
         :return: a fresh array of shape (n_envs, *action shape)
         """
 
+    def statistics(self) -> np.ndarray:
+        """phi of the distributions that the last actions came from, shape (n_envs, K).
 
-def make_actor(policy: nn.Module, path: str) -> Actor | None:
+        As :class:`~sb3_natural.common.families.ActionFamily` has them, but for a shift of logits.
+        """
+
+
+def make_actor(
+    policy: nn.Module, path: str, forward: Callable[..., Any] = ActorCriticPolicy.forward
+) -> Actor | None:
     """The actor for a path, or None where the path does not fit the policy.
 
     :param path: "numpy" or "torch"
+    :param forward: the ``forward`` that is known to pick its actions as SB3's does; a policy with
+        any other may do so in a way of its own
     """
-    if not isinstance(policy, ActorCriticPolicy) or _has_own_forward(policy):
+    if not isinstance(policy, ActorCriticPolicy) or "forward" in vars(policy):
+        return None
+    if type(policy).forward is not forward:
         return None
     mlp = actor_mlp(policy)
     usual = (
@@ -87,8 +100,15 @@ class TorchActor:
         """See :class:`Actor`."""
         with torch.no_grad():
             on_device = obs_as_tensor(observations, self._policy.device)  # type: ignore[arg-type]
-            actions = self._policy.get_distribution(on_device).get_actions()
+            self._distribution = self._policy.get_distribution(on_device)
+            actions = self._distribution.get_actions()
         return actions.reshape(-1, *self._shape).cpu().numpy()
+
+    def statistics(self) -> np.ndarray:
+        """See :class:`Actor`."""
+        with torch.no_grad():
+            family = family_of(self._distribution)
+            return family.statistics(self._distribution).cpu().numpy()
 
 
 class MlpActor:
@@ -115,7 +135,12 @@ class MlpActor:
         for bias, weight, activation in self._hidden:
             x = activation(torch.addmm(bias, x, weight))
         bias, weight = self._head
-        return self._draw(torch.addmm(bias, x, weight)).view(-1, *self._shape).numpy()
+        self._outputs = torch.addmm(bias, x, weight)
+        return self._draw(self._outputs).view(-1, *self._shape).numpy()
+
+    def statistics(self) -> np.ndarray:
+        """See :class:`Actor`."""
+        return _with_log_std(self._policy, self._outputs.numpy())
 
 
 class NumpyActor:
@@ -124,6 +149,7 @@ class NumpyActor:
     path = "numpy"
 
     def __init__(self, policy: ActorCriticPolicy, mlp: Mlp) -> None:
+        self._policy = policy
         self._features = _numpy_features(policy)
         layers = [
             (layer.bias.detach().numpy(), layer.weight.detach().numpy().T) for layer in mlp.linears
@@ -146,8 +172,20 @@ class NumpyActor:
         bias, weight = self._head
         x = x.dot(weight)
         x += bias
+        self._outputs = x
         actions = self._draw(x)
         return actions if actions.shape[1:] == self._shape else actions.reshape(-1, *self._shape)
+
+    def statistics(self) -> np.ndarray:
+        """See :class:`Actor`."""
+        return _with_log_std(self._policy, self._outputs)
+
+
+def _with_log_std(policy: ActorCriticPolicy, outputs: np.ndarray) -> np.ndarray:
+    if not isinstance(policy.action_dist, DiagGaussianDistribution):
+        return outputs
+    log_std = policy.log_std.detach().numpy()
+    return np.concatenate([outputs, np.broadcast_to(log_std, outputs.shape)], axis=1)
 
 
 def _torch_sampler(policy: ActorCriticPolicy) -> Callable[[Tensor], Tensor]:
@@ -251,11 +289,6 @@ def _action_shape(policy: ActorCriticPolicy) -> tuple[int, ...]:
     shape = policy.action_space.shape
     assert shape is not None
     return shape
-
-
-def _has_own_forward(policy: nn.Module) -> bool:
-    """Whether a policy picks its actions in a way that only its ``forward`` knows."""
-    return type(policy).forward is not ActorCriticPolicy.forward or "forward" in vars(policy)
 
 
 # addmm's result is nobody else's, so it can be overwritten; other activations are simply called.

@@ -69,6 +69,22 @@ class ActionFamily(ABC):
         """grad_phi log pi(a) for every sample, shape (N, K); arguments of :meth:`log_prob`."""
 
     @abstractmethod
+    def sample(self, distribution: Distribution, phi: Tensor, n_samples: int) -> Tensor:
+        """Actions drawn at phi, as ``log_prob`` takes them: (n_samples, N, ...)."""
+
+    @abstractmethod
+    def kl_score(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        """grad_phi_q KL(p || q) for every sample, shape (N, K)."""
+
+    @abstractmethod
+    def entropy(self, phi: Tensor) -> Tensor:
+        """Entropy for every sample, in nats, shape (N,); of a squashed Gaussian, before tanh."""
+
+    @abstractmethod
+    def entropy_score(self, phi: Tensor) -> Tensor:
+        """grad_phi of :meth:`entropy`, shape (N, K)."""
+
+    @abstractmethod
     def _held(self, distribution: Distribution, phi: Tensor) -> Any:
         """The torch distribution(s) that SB3's ``distribution`` holds for statistics phi."""
 
@@ -129,6 +145,25 @@ class GaussianFamily(ActionFamily):
         torch.mul(-z, precision, out=mean_part)
         torch.sub(z.square(), 1, out=log_std_part)
         return score
+
+    def sample(self, distribution: Distribution, phi: Tensor, n_samples: int) -> Tensor:
+        mean, log_std = phi.chunk(2, dim=1)
+        noise = torch.randn(n_samples, *mean.shape, dtype=phi.dtype, device=phi.device)
+        return _squashed(distribution, mean + log_std.exp() * noise)
+
+    def kl_score(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        (mean_p, log_std_p), (mean_q, log_std_q) = phi_p.chunk(2, dim=1), phi_q.chunk(2, dim=1)
+        precision = torch.exp(-2 * log_std_q)
+        moved = mean_q - mean_p
+        spread = (torch.exp(2 * log_std_p) + moved.square()) * precision
+        return torch.cat([moved * precision, 1 - spread], dim=1)
+
+    def entropy(self, phi: Tensor) -> Tensor:
+        return (phi.chunk(2, dim=1)[1] + 0.5 * math.log(2 * math.pi * math.e)).sum(dim=1)
+
+    def entropy_score(self, phi: Tensor) -> Tensor:
+        mean, log_std = phi.chunk(2, dim=1)
+        return torch.cat([torch.zeros_like(mean), torch.ones_like(log_std)], dim=1)
 
     def _held(self, distribution: Distribution, phi: Tensor) -> Any:
         mean, log_std = phi.chunk(2, dim=1)
@@ -192,17 +227,55 @@ class CategoricalFamily(ActionFamily):
 
     def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
         chosen = actions.long().reshape(len(phi), -1)
-        scores = torch.cat([-logits.softmax(dim=1) for logits in self._blocks(phi)], dim=1)
-        starts = torch.tensor([0, *self.sizes[:-1]], device=phi.device).cumsum(dim=0)
-        return scores.scatter_add_(1, chosen + starts, scores.new_ones(chosen.shape))
+        scores = -self._probabilities(phi)
+        if len(self.sizes) > 1:
+            chosen = chosen + torch.tensor([0, *self.sizes[:-1]], device=phi.device).cumsum(dim=0)
+        return scores.scatter_add_(1, chosen, scores.new_ones(chosen.shape))
+
+    def log_prob(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        chosen = actions.long().reshape(len(phi), -1)
+        per_block = [
+            logits.log_softmax(dim=1).gather(1, chosen[:, index : index + 1])
+            for index, logits in enumerate(self._blocks(phi))
+        ]
+        return per_block[0][:, 0] if len(per_block) == 1 else torch.cat(per_block, dim=1).sum(dim=1)
+
+    def sample(self, distribution: Distribution, phi: Tensor, n_samples: int) -> Tensor:
+        drawn = torch.stack(
+            [
+                torch.multinomial(logits.softmax(dim=1), n_samples, replacement=True).t()
+                for logits in self._blocks(phi)
+            ],
+            dim=2,
+        )
+        return drawn if isinstance(distribution, MultiCategoricalDistribution) else drawn[:, :, 0]
+
+    def kl_score(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        return self._probabilities(phi_q) - self._probabilities(phi_p)
+
+    def entropy(self, phi: Tensor) -> Tensor:
+        log_p = _joined(self._log_probabilities(phi))
+        return -(log_p.exp() * log_p).sum(dim=1)
+
+    def entropy_score(self, phi: Tensor) -> Tensor:
+        scores = []
+        for log_p in self._log_probabilities(phi):
+            p = log_p.exp()
+            scores.append(-p * (log_p - (p * log_p).sum(dim=1, keepdim=True)))
+        return _joined(scores)
+
+    def _log_probabilities(self, phi: Tensor) -> list[Tensor]:
+        return [logits.log_softmax(dim=1) for logits in self._blocks(phi)]
+
+    def _probabilities(self, phi: Tensor) -> Tensor:
+        return _joined([logits.softmax(dim=1) for logits in self._blocks(phi)])
 
     def _held(self, distribution: Distribution, phi: Tensor) -> Any:
         blocks = [Categorical(logits=logits, validate_args=False) for logits in self._blocks(phi)]
         return blocks if isinstance(distribution, MultiCategoricalDistribution) else blocks[0]
 
     def spread(self, phi: Tensor) -> dict[str, float]:
-        entropies = [_categorical(logits).entropy() for logits in self._blocks(phi)]
-        return {"entropy": torch.stack(entropies, dim=1).sum(dim=1).mean().item()}
+        return {"entropy": self.entropy(phi).mean().item()}
 
     def _blocks(self, phi: Tensor) -> tuple[Tensor, ...]:
         return phi.split(self.sizes, dim=1)
@@ -228,11 +301,24 @@ class BernoulliFamily(ActionFamily):
     def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
         return actions - phi.sigmoid()
 
+    def sample(self, distribution: Distribution, phi: Tensor, n_samples: int) -> Tensor:
+        return torch.bernoulli(phi.sigmoid().expand(n_samples, *phi.shape))
+
+    def kl_score(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        return phi_q.sigmoid() - phi_p.sigmoid()
+
+    def entropy(self, phi: Tensor) -> Tensor:
+        return _bernoullis(phi).entropy()
+
+    def entropy_score(self, phi: Tensor) -> Tensor:
+        p = phi.sigmoid()
+        return -phi * p * (1 - p)
+
     def _held(self, distribution: Distribution, phi: Tensor) -> Any:
         return Bernoulli(logits=phi, validate_args=False)
 
     def spread(self, phi: Tensor) -> dict[str, float]:
-        return {"entropy": _bernoullis(phi).entropy().mean().item()}
+        return {"entropy": self.entropy(phi).mean().item()}
 
 
 def family_of(distribution: object) -> ActionFamily:
@@ -258,13 +344,24 @@ def family_of(distribution: object) -> ActionFamily:
     )
 
 
-def _unsquashed(distribution: Distribution, actions: Tensor) -> Tensor:
-    """The Gaussian's own sample: before tanh, where there is one."""
-    squashes = isinstance(distribution, SquashedDiagGaussianDistribution) or (
+def _joined(blocks: list[Tensor]) -> Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+
+def _squashes(distribution: Distribution) -> bool:
+    return isinstance(distribution, SquashedDiagGaussianDistribution) or (
         isinstance(distribution, StateDependentNoiseDistribution)
         and distribution.bijector is not None
     )
-    return TanhBijector.inverse(actions) if squashes else actions
+
+
+def _squashed(distribution: Distribution, samples: Tensor) -> Tensor:
+    return TanhBijector.forward(samples) if _squashes(distribution) else samples
+
+
+def _unsquashed(distribution: Distribution, actions: Tensor) -> Tensor:
+    """The Gaussian's own sample: before tanh, where there is one."""
+    return TanhBijector.inverse(actions) if _squashes(distribution) else actions
 
 
 # Without torch's validation: where a step has made the statistics invalid the divergence is NaN,

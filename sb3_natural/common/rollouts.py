@@ -6,6 +6,7 @@ come from one batched pass over the full rollout; the buffer ends up the same.
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from sb3_natural.common.mlp import actor_mlp, critic_mlp, flat_features, mlp_out
 from sb3_natural.common.threads import one_thread_if_small
 from sb3_natural.common.vec_env import LeanDummyVecEnv, as_monitored
 
-__all__ = ["FastRollouts", "advantages_and_returns"]
+__all__ = ["FastRollouts", "Recorder", "advantages_and_returns"]
 
 # Elements of the observations that go through the networks at a time after a rollout: little
 # enough for the activations of images, much more than an MLP needs to run at full speed.
@@ -140,7 +141,7 @@ class FastRollouts(OnPolicyAlgorithm):
             self._collect_seconds += time.perf_counter() - start
 
     def _collect(
-        self, env: VecEnv, callback: BaseCallback, buffer: RolloutBuffer, n_rollout_steps: int
+        self, env: VecEnv, callback: BaseCallback, buffer: Any, n_rollout_steps: int
     ) -> bool:
         """SB3's loop, with the critic's part taken out."""
         assert self._last_obs is not None, "collect_rollouts is called by learn()"
@@ -148,14 +149,13 @@ class FastRollouts(OnPolicyAlgorithm):
         self.policy.set_training_mode(False)
         check = FiniteCheck(env.num_envs, self.num_timesteps)
         check.check_observations(self._last_obs)
-        buffer.reset()
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
 
         actor, to_env = self._make_actor(), _action_transform(self)
         assert actor is not None
-        rollout, watched = _Rollout(self, buffer), _is_watched(callback)
+        rollout, watched = self._recorder(buffer, actor), _is_watched(callback)
         seen = {
             "self": self,
             "env": env,
@@ -187,22 +187,25 @@ class FastRollouts(OnPolicyAlgorithm):
                 )
                 callback.update_locals(seen)
             if not callback.on_step():
-                rollout.evaluate()
+                rollout.stop()
                 return False
 
             self._update_info_buffer(infos, dones)
-            rollout.add(last_obs, actions, rewards, self._last_episode_starts, dones, infos)
+            rollout.add(
+                last_obs, actions, rewards, self._last_episode_starts, dones, infos, new_obs
+            )
             self._last_obs = new_obs  # type: ignore[assignment]
             self._last_episode_starts = dones
 
-        rollout.evaluate()
-        with torch.no_grad():
-            last_values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
-        _compute_returns(buffer, last_values, dones)
+        last_values = rollout.finish(new_obs, dones)
         seen.update(n_steps=n_rollout_steps, values=last_values, rewards=rewards, dones=dones)
         callback.update_locals(seen)
         callback.on_rollout_end()
         return True
+
+    def _recorder(self, buffer: Any, actor: Actor) -> "Recorder":
+        """What writes down the rollout to come."""
+        return _BufferRecorder(self, buffer)
 
     def _evaluate_actions(self, observations: Any, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Values and log-probabilities, (N, 1) and (N,): ``policy.evaluate_actions``, quicker."""
@@ -233,11 +236,85 @@ class _TimeLimit(NamedTuple):
     rewards: np.ndarray
 
 
-class _Rollout:
-    """Writes transitions into a rollout buffer now, and what the critic says of them later."""
+class Recorder(ABC):
+    """Writes down the steps of one rollout.
+
+    :param algorithm: whose rollout it is
+    """
+
+    def __init__(self, algorithm: FastRollouts) -> None:
+        self._algorithm = algorithm
+
+    @abstractmethod
+    def add(
+        self,
+        observations: Any,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        episode_starts: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+        new_observations: Any,
+    ) -> None:
+        """Store one step of all environments.
+
+        ``dones``, ``infos`` and ``new_observations`` are what it led to.
+        Shapes: observations (n_envs, ...), actions (n_envs, ...), the others (n_envs,).
+        """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """A callback has ended the rollout before its time."""
+
+    @abstractmethod
+    def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
+        """The rollout is complete.
+
+        :return: the values of the observations that it led to, (n_envs, 1)
+        """
+
+    def deferred(self, step: int, observations: VecEnvObs, actions: np.ndarray) -> dict[str, Any]:
+        """What SB3's loop also computes at a step: here, if a callback looks at it.
+
+        :return: ``obs_tensor`` and ``values``, shape (n_envs, 1), and ``log_probs``, (n_envs,)
+        """
+        policy, device = self._algorithm.policy, self._algorithm.device
+
+        def obs_tensor() -> Any:
+            return obs_as_tensor(observations, device)  # type: ignore[arg-type]
+
+        def values() -> Tensor:
+            known = self._evaluated(step)
+            return policy.predict_values(obs_tensor()) if known is None else known[0]
+
+        def log_probs() -> Tensor:
+            known = self._evaluated(step)
+            if known is not None:
+                return known[1]
+            taken = torch.as_tensor(actions, device=device)
+            distribution = policy.get_distribution(obs_tensor())
+            return distribution.log_prob(taken.reshape(_log_prob_shape(policy, taken)))
+
+        deferred_obs: Any = Deferred(obs_tensor)
+        if isinstance(observations, dict):
+            deferred_obs = {key: Deferred(partial(_get, obs_tensor, key)) for key in observations}
+        return {
+            "obs_tensor": deferred_obs,
+            "values": Deferred(values),
+            "log_probs": Deferred(log_probs),
+        }
+
+    def _evaluated(self, step: int) -> tuple[Tensor, Tensor] | None:
+        """Values and log-probabilities of a step, if they are already known."""
+        return None
+
+
+class _BufferRecorder(Recorder):
+    """Fills a rollout buffer: transitions at once, what the critic says of them at the end."""
 
     def __init__(self, algorithm: FastRollouts, buffer: RolloutBuffer) -> None:
-        self._algorithm = algorithm
+        super().__init__(algorithm)
+        buffer.reset()
         self._policy = algorithm.policy
         self._buffer = buffer
         self._time_limits: list[_TimeLimit] = []
@@ -252,11 +329,9 @@ class _Rollout:
         episode_starts: np.ndarray,
         dones: np.ndarray,
         infos: list[dict[str, Any]],
+        new_observations: Any,
     ) -> None:
-        """Store one step of all environments: what ``RolloutBuffer.add`` does, without the critic.
-
-        Shapes: observations (n_envs, ...), actions (n_envs, ...), the others (n_envs,).
-        """
+        """What ``RolloutBuffer.add`` does, without the critic."""
         buffer, pos = self._buffer, self._buffer.pos
         if isinstance(buffer.observations, dict):
             for key, rows in buffer.observations.items():
@@ -281,35 +356,23 @@ class _Rollout:
                     _TimeLimit(self._buffer.pos, int(index), last_observation, rewards)
                 )
 
-    def deferred(self, step: int, observations: VecEnvObs, actions: np.ndarray) -> dict[str, Any]:
-        """What SB3's loop also computes at a step: here, if a callback looks at it.
+    def stop(self) -> None:
+        """Evaluate the steps so far."""
+        self.evaluate()
 
-        :return: ``obs_tensor`` and ``values``, shape (n_envs, 1), and ``log_probs``, (n_envs,)
-        """
+    @torch.no_grad()
+    def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
+        """Evaluate all steps; advantages and returns."""
+        self.evaluate()
+        on_device = obs_as_tensor(last_observations, self._algorithm.device)  # type: ignore[arg-type]
+        last_values = self._policy.predict_values(on_device)
+        _compute_returns(self._buffer, last_values, dones)
+        return last_values
 
-        def obs_tensor() -> Any:
-            return obs_as_tensor(observations, self._algorithm.device)  # type: ignore[arg-type]
-
-        def values() -> Tensor:
-            if self._values is None:
-                return self._policy.predict_values(obs_tensor())
-            return self._values[step]
-
-        def log_probs() -> Tensor:
-            if self._log_probs is None:
-                taken = torch.as_tensor(actions, device=self._algorithm.device)
-                distribution = self._policy.get_distribution(obs_tensor())
-                return distribution.log_prob(taken.reshape(_log_prob_shape(self._policy, taken)))
-            return self._log_probs[step]
-
-        deferred_obs: Any = Deferred(obs_tensor)
-        if isinstance(observations, dict):
-            deferred_obs = {key: Deferred(partial(_get, obs_tensor, key)) for key in observations}
-        return {
-            "obs_tensor": deferred_obs,
-            "values": Deferred(values),
-            "log_probs": Deferred(log_probs),
-        }
+    def _evaluated(self, step: int) -> tuple[Tensor, Tensor] | None:
+        if self._values is None or self._log_probs is None:
+            return None
+        return self._values[step], self._log_probs[step]
 
     @torch.no_grad()
     def evaluate(self) -> None:

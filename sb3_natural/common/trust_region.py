@@ -1,17 +1,29 @@
-"""How long a step along the natural gradient x may be.
+"""How far a step may go.
 
-Three rules: a fixed multiple of x (Kakade 2001), which needs no function here; the multiple at
-which the quadratic model of the KL divergence equals delta; and that multiple shrunk until the
-measured KL divergence and the surrogate agree, which is TRPO (Schulman et al. 2015).
+Along the natural gradient x there are three rules: a fixed multiple of x (Kakade 2001), which needs
+no function here; the multiple at which the quadratic model of the KL divergence equals delta; and
+that multiple shrunk until the measured KL divergence and the surrogate agree, which is TRPO
+(Schulman et al. 2015).
+
+ACER (Wang et al. 2017) bounds the gradient itself, sample by sample, by a linear model of the KL
+divergence to an average of past policies.
 """
 
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from sb3_natural.common.solvers import NoStepError
 
-__all__ = ["LineSearchResult", "backtracking_line_search", "kl_normalised_length"]
+__all__ = [
+    "LineSearchResult",
+    "backtracking_line_search",
+    "kl_normalised_length",
+    "linearised_projection",
+]
 
 
 def kl_normalised_length(quadratic_form: float, target_kl: float) -> float:
@@ -63,3 +75,21 @@ def backtracking_line_search(
             return LineSearchResult(length, new_objective, kl)
         length *= shrinking_factor
     return None
+
+
+def linearised_projection(gradient: Tensor, kl_gradient: Tensor, delta: float) -> Tensor:
+    """The z nearest to g with ``k^T z <= delta``, for every sample.
+
+    ``z = g - max(0, (k^T g - delta) / |k|^2) k``. Source: Wang et al. 2017, equation 12.
+
+    :param gradient: g, the policy gradient with respect to the statistics phi, shape (N, K)
+    :param kl_gradient: k, the gradient of the KL divergence from the average policy with respect to
+        the same statistics, shape (N, K)
+    :param delta: bound on k^T z
+    :return: z, shape (N, K)
+    """
+    excess = (kl_gradient * gradient).sum(dim=1, keepdim=True) - delta
+    squared = kl_gradient.square().sum(dim=1, keepdim=True)
+    # Where k vanishes the bound holds for every z (delta is not negative); 0 / 0 is not asked for.
+    tiny = torch.finfo(squared.dtype).tiny
+    return gradient - (excess.clamp(min=0.0) / squared.clamp(min=tiny)) * kl_gradient

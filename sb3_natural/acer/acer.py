@@ -1,0 +1,445 @@
+"""Actor-critic with experience replay (Wang et al. 2017) for Stable-Baselines3."""
+
+import io
+import math
+import pathlib
+import warnings
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import create_empty_array
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
+from stable_baselines3.common.utils import obs_as_tensor
+from torch import Tensor
+
+from sb3_natural.acer.buffers import SegmentBuffer, Segments
+from sb3_natural.acer.diagnostics import Update, summary
+from sb3_natural.acer.loss import (
+    Estimates,
+    critic_loss,
+    discrete_estimates,
+    duelling_estimates,
+    policy_gradient,
+)
+from sb3_natural.acer.policies import ACERPolicy, CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_natural.acer.recording import SegmentRecorder
+from sb3_natural.acer.retrace import retrace
+from sb3_natural.acer.scaling import ReturnScale
+from sb3_natural.common.actors import Actor, make_actor
+from sb3_natural.common.mlp import actor_mlp
+from sb3_natural.common.rollouts import FastRollouts, Recorder
+from sb3_natural.common.threads import one_thread_if_small
+from sb3_natural.common.trust_region import linearised_projection
+
+SelfACER = TypeVar("SelfACER", bound="ACER")
+
+
+class Batch(NamedTuple):
+    """Segments as the update uses them, on the model's device; N = n_steps * n_segments."""
+
+    observations: PyTorchObs
+    """Normalised, (R, ...); the first N are those that actions were taken in."""
+    actions: Tensor
+    """(N,) for Discrete, otherwise (N, n_dims)"""
+    mu: Tensor
+    """phi of the policy that acted, (N, K)"""
+    rewards: np.ndarray
+    """In units of the return's standard deviation, (n_steps, n_segments)"""
+
+
+class ACER(FastRollouts):
+    """Actor-critic with experience replay, for discrete and continuous actions.
+
+    Every ``n_steps`` steps of each environment there is one update on these steps, and then a
+    random number of updates, ``replay_ratio`` in the mean, on segments drawn from the replay
+    buffer. An update
+
+    - computes targets for the critic Q with Retrace (Munos et al. 2016), from the importance ratios
+      rho = pi(a|s) / mu(a|s) to the policy mu that acted;
+    - forms the policy gradient g with respect to the statistics phi of the action distribution
+      (logits, or mean and log_std), with rho truncated at c = ``correction_term`` and a correction
+      that makes up for the truncation;
+    - bounds it by a trust region around a slowly moving average of the policy: the z nearest to g
+      with ``k^T z <= delta``, k the gradient of the KL divergence from the average policy;
+    - back-propagates z through phi, and the critic's loss with it.
+
+    Discrete actions have a critic with one output an action; Box, MultiDiscrete and MultiBinary a
+    stochastic duelling network.
+
+    Paper: Wang et al. 2017, Sample efficient actor-critic with experience replay. What differs from
+    it: rewards are divided by a running estimate of the standard deviation of the return
+    (``normalize_returns``), so that delta, the entropy bonus and the clipping of gradients do not
+    depend on the scale of rewards; k is taken with respect to logits, where it is bounded, instead
+    of probabilities. Argument names are those of Stable-Baselines 2.
+
+    Updates run with the policy in evaluation mode (dropout off, batch norm frozen): rho compares
+    distributions that acted.
+
+    :param policy: the policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class
+        derived from :class:`~sb3_natural.acer.policies.ACERPolicy`)
+    :param env: the environment to learn from (if registered in Gymnasium, can be str)
+    :param learning_rate: learning rate of the optimiser, a float or a schedule
+    :param n_steps: length of a segment: steps in each environment per rollout
+    :param gamma: discount factor
+    :param buffer_size: steps in the replay buffer, over all environments
+    :param replay_ratio: updates on replayed segments per rollout, in the mean (they are Poisson
+        distributed); 0 for learning on-policy
+    :param replay_start: steps in the replay buffer, over all environments, before the first replay
+    :param replay_batch_size: segments in an update on replay; None: as many as environments
+    :param correction_term: c, where importance ratios are truncated, ``math.inf`` for never
+    :param trust_region: whether to bound the policy gradient by the trust region
+    :param delta: bound of the trust region: how much the KL divergence from the average policy may
+        grow to first order along the gradient of a sample
+    :param alpha: the average policy follows the policy by 1 - alpha at each update
+    :param q_coef: weight of the critic's loss
+    :param ent_coef: weight of the entropy bonus
+    :param max_grad_norm: norm at which the gradient of an update is clipped
+    :param n_sdn_samples: actions per state over which the stochastic duelling network averages
+    :param normalize_returns: whether to divide rewards by the standard deviation of the return
+    :param stats_window_size: number of episodes that the logged episode statistics average over
+    :param tensorboard_log: the log location for TensorBoard (if None, no logging)
+    :param policy_kwargs: additional arguments to be passed to the policy on creation
+    :param verbose: 0 no output, 1 info messages, 2 debug messages
+    :param device: device (cpu, cuda, ...) on which the code should be run
+    :param seed: seed for the pseudo random generators
+    :param _init_setup_model: whether or not to build the network at the creation of the instance
+    :raises ValueError: an argument is out of range
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy: ACERPolicy
+
+    def __init__(
+        self,
+        policy: str | type[ACERPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 7e-4,
+        n_steps: int = 20,
+        gamma: float = 0.99,
+        buffer_size: int = 50_000,
+        replay_ratio: float = 4.0,
+        replay_start: int = 1_000,
+        replay_batch_size: int | None = None,
+        correction_term: float = 10.0,
+        trust_region: bool = True,
+        delta: float = 1.0,
+        alpha: float = 0.99,
+        q_coef: float = 0.5,
+        ent_coef: float = 0.01,
+        max_grad_norm: float = 10.0,
+        n_sdn_samples: int = 5,
+        normalize_returns: bool = True,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        device: torch.device | str = "auto",
+        seed: int | None = None,
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            gamma=gamma,
+            gae_lambda=1.0,  # part of SB3's base class, like the next but one; ACER has Retrace
+            ent_coef=ent_coef,
+            vf_coef=0.0,
+            max_grad_norm=max_grad_norm,
+            use_sde=False,
+            sde_sample_freq=-1,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            device=device,
+            seed=seed,
+            _init_setup_model=False,
+            supported_action_spaces=(
+                spaces.Box,
+                spaces.Discrete,
+                spaces.MultiDiscrete,
+                spaces.MultiBinary,
+            ),
+        )
+        self.buffer_size = buffer_size
+        self.replay_ratio = replay_ratio
+        self.replay_start = replay_start
+        self.replay_batch_size = replay_batch_size
+        self.correction_term = correction_term
+        self.trust_region = trust_region
+        self.delta = delta
+        self.alpha = alpha
+        self.q_coef = q_coef
+        self.n_sdn_samples = n_sdn_samples
+        self.normalize_returns = normalize_returns
+        self._return_scale = ReturnScale(gamma)
+        self._skipped_updates = 0
+        if _init_setup_model:
+            self._setup_model()
+
+    def _check_arguments(self) -> None:
+        counts = ["n_steps", "buffer_size", "n_sdn_samples"]
+        if self.replay_batch_size is not None:
+            counts.append("replay_batch_size")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("replay_ratio", "delta", "q_coef", "ent_coef"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name} must be finite and not negative, got {getattr(self, name)}"
+                )
+        for name in ("gamma", "alpha"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        for name in ("correction_term", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.n_steps * self.n_envs > self.buffer_size:
+            raise ValueError(
+                f"buffer_size={self.buffer_size} steps do not hold one segment of "
+                f"n_steps={self.n_steps} steps for each of {self.n_envs} environments: it must be "
+                f"at least {self.n_steps * self.n_envs}"
+            )
+        if not 0 <= self.replay_start <= self.buffer_size:
+            raise ValueError(
+                f"replay_start must be between 0 and buffer_size={self.buffer_size}, "
+                f"got {self.replay_start}: replay would never start"
+            )
+
+    def _setup_model(self) -> None:
+        self._check_arguments()  # here, since load() may bring new ones
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        policy = self.policy_class(
+            self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
+        )
+        if not isinstance(policy, ACERPolicy):
+            raise ValueError(
+                "policy must be derived from sb3_natural.acer.ACERPolicy, whose critic values "
+                f"actions; got {type(policy).__name__}"
+            )
+        self.policy = policy.to(self.device)
+        self._maybe_recommend_cpu("MlpPolicy")
+        self.replay_buffer = SegmentBuffer(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            self._n_statistics(),
+            self.n_envs,
+        )
+        self._return_scale.set_n_envs(self.n_envs)
+
+    def _n_statistics(self) -> int:
+        zeros: Any = create_empty_array(self.observation_space, n=1, fn=np.zeros)
+        observation, _ = self.policy.obs_to_tensor(zeros)
+        with torch.no_grad():
+            return self.policy.statistics_and_latent(observation)[0].shape[1]
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed all generators, that of replay included."""
+        super().set_random_seed(seed)
+        self._rng = np.random.default_rng(seed)
+
+    @property
+    def rollout_buffer(self) -> SegmentBuffer:  # type: ignore[override]
+        """The replay buffer: rollouts are written into it directly."""
+        return self.replay_buffer
+
+    def _make_actor(self) -> Actor | None:
+        forward = type(self.policy).forward
+        if self._forced_path != "torch":
+            actor = make_actor(self.policy, "numpy", ACERPolicy.forward)
+            if actor is not None:
+                return actor
+        return make_actor(self.policy, "torch", forward)
+
+    def _recorder(self, buffer: SegmentBuffer, actor: Actor) -> Recorder:
+        return SegmentRecorder(self, buffer, actor)
+
+    def train(self) -> None:
+        """One update on the rollout, then a Poisson number of updates on replayed segments."""
+        self.policy.set_training_mode(False)
+        self._update_learning_rate(self.policy.optimizer)
+        fresh = self.replay_buffer.latest(self.n_steps)
+        if self.normalize_returns:
+            self._return_scale.update(self._rewards(fresh), ~fresh.continues)
+
+        n_segments = self.replay_batch_size or self.n_envs
+        with one_thread_if_small(actor_mlp(self.policy), self.n_steps * n_segments):
+            updates = [self._update(fresh)]
+            if len(self.replay_buffer) >= self.replay_start:
+                for _ in range(self._rng.poisson(self.replay_ratio)):
+                    replayed = self.replay_buffer.sample(n_segments, self.n_steps, self._rng)
+                    updates.append(self._update(replayed))
+            self._record(updates)
+
+    def _update(self, segments: Segments) -> Update:
+        """One step of the optimiser."""
+        policy, n = self.policy, segments.rewards.size
+        batch = self._to_batch(segments)
+        phi, latent = policy.statistics_and_latent(batch.observations)
+        estimates = self._estimates(batch, phi, latent)
+        with torch.no_grad():
+            targets, goals = self._targets(batch, segments, estimates)
+            current, advantages = phi[:n].detach(), goals - estimates.values[:n]
+            gradient = policy_gradient(
+                policy,
+                current,
+                batch.actions,
+                estimates,
+                advantages,
+                self.correction_term,
+                self.ent_coef,
+            )
+            average, bounded = None, gradient
+            if self.trust_region:
+                average = policy.average_statistics(_first(batch.observations, n))
+                kl_gradient = policy.family.kl_score(average, current)
+                bounded = linearised_projection(gradient, kl_gradient, self.delta)
+        value_loss = critic_loss(estimates, targets, learns_values=not policy.is_discrete)
+        # Its gradient with respect to phi is -z / N.
+        policy_surrogate = -(bounded * phi[:n]).sum() / n
+        norm = self._step(policy_surrogate + self.q_coef * value_loss)
+        return Update(
+            current,
+            average,
+            estimates,
+            advantages,
+            targets,
+            gradient,
+            bounded,
+            value_loss.detach(),
+            norm,
+            segments.ages,
+        )
+
+    def _to_batch(self, segments: Segments) -> Batch:
+        n, observations = segments.rewards.size, segments.observations
+        if self._vec_normalize_env is not None:
+            observations = self._vec_normalize_env.normalize_obs(observations)
+        rewards = self._rewards(segments)
+        if self.normalize_returns:
+            rewards = rewards / np.float32(self._return_scale.std)
+        actions = self._to_tensor(segments.actions)
+        return Batch(
+            obs_as_tensor(observations, self.device),
+            actions.reshape(n) if self.policy.is_discrete else actions.reshape(n, -1),
+            self._to_tensor(segments.statistics).reshape(n, -1),
+            rewards,
+        )
+
+    def _rewards(self, segments: Segments) -> np.ndarray:
+        if self._vec_normalize_env is None:
+            return segments.rewards
+        return self._vec_normalize_env.normalize_reward(segments.rewards).astype(np.float32)
+
+    def _estimates(self, batch: Batch, phi: Tensor, latent: Tensor) -> Estimates:
+        arguments = (self.policy, phi, latent, batch.mu, batch.actions, self.correction_term)
+        if self.policy.is_discrete:
+            return discrete_estimates(*arguments)
+        return duelling_estimates(*arguments, self.n_sdn_samples)
+
+    def _targets(
+        self, batch: Batch, segments: Segments, estimates: Estimates
+    ) -> tuple[Tensor, Tensor]:
+        """Qret, and what the policy gradient uses for it: Qopc with a duelling network; (N,)."""
+        shape = segments.rewards.shape
+        # In numpy, whose calls on small arrays cost a fraction of torch's.
+        values, q, traces = (
+            tensor.detach().cpu().numpy()
+            for tensor in (estimates.values, estimates.q, estimates.traces)
+        )
+        next_values = values[segments.next_rows] * ~segments.terminals
+        q, traces = q.reshape(shape), traces.reshape(shape)
+
+        def backed_up(coefficients: np.ndarray) -> Tensor:
+            arguments = batch.rewards, next_values, q, coefficients, segments.continues, self.gamma
+            return self._to_tensor(retrace(*arguments)).reshape(-1)
+
+        targets = backed_up(traces)
+        return targets, targets if self.policy.is_discrete else backed_up(np.ones_like(traces))
+
+    def _step(self, loss: Tensor) -> float:
+        """Move the parameters, unless the gradient is not finite; its norm before clipping."""
+        policy = self.policy
+        policy.optimizer.zero_grad()
+        loss.backward()
+        norm = float(torch.nn.utils.clip_grad_norm_(policy.trained, self.max_grad_norm))
+        if math.isfinite(norm):
+            policy.optimizer.step()
+            policy.update_average(self.alpha)
+        else:
+            self._skipped_updates += 1
+            warnings.warn(
+                f"update {self._n_updates} was skipped: its gradient is not finite (norm {norm})",
+                stacklevel=2,
+            )
+        self._n_updates += 1
+        return norm
+
+    def _to_tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _record(self, updates: list[Update]) -> None:
+        c, family = self.correction_term, self.policy.family
+        for name, value in summary(updates, family, c, self.max_grad_norm).items():
+            self.logger.record(f"train/{name}", value)
+        if self.normalize_returns:
+            self.logger.record("train/return_std", self._return_scale.std)
+        self.logger.record("train/skipped_updates", self._skipped_updates)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def learn(
+        self: SelfACER,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 100,
+        tb_log_name: str = "ACER",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfACER:
+        """Learn; arguments as for every SB3 algorithm.
+
+        :raises ValueError: an observation, a reward or an action is NaN or infinite
+        """
+        return super().learn(
+            total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
+        )
+
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """Save the replay buffer, which ``save`` leaves out, to a pickle file."""
+        save_to_pkl(path, self.replay_buffer, self.verbose)
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """Go on with a saved replay buffer.
+
+        :raises ValueError: it does not fit the model: another space, number of environments or size
+        """
+        loaded = load_from_pkl(path, self.verbose)
+        if not isinstance(loaded, SegmentBuffer):
+            raise ValueError(
+                f"{path} holds a {type(loaded).__name__}, not a replay buffer of ACER's"
+            )
+        held = self.replay_buffer
+        loaded.check_fits(held.observation_space, held.action_space, held.n_statistics, held.n_envs)
+        self.replay_buffer = loaded
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_rng"]
+
+
+def _first(observations: Any, n: int) -> Any:
+    if isinstance(observations, dict):
+        return {key: tensor[:n] for key, tensor in observations.items()}
+    return observations[:n]

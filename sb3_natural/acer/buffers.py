@@ -1,0 +1,287 @@
+"""Replay memory that gives back segments of trajectories, with the policy that acted in them."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+
+__all__ = ["SegmentBuffer", "Segments"]
+
+FORMAT = 1
+
+
+class Segments(NamedTuple):
+    """Some segments of n_steps steps, time-major; observations as the environments gave them."""
+
+    observations: Any
+    """(R, ...), or a dict of such: row ``t * n_segments + i`` is what segment i saw before step t,
+    t = 0 ... n_steps; after these come the last observations of episodes that were cut off."""
+    actions: np.ndarray
+    """(n_steps, n_segments, *action shape)"""
+    rewards: np.ndarray
+    """(n_steps, n_segments)"""
+    statistics: np.ndarray
+    """phi of the policy that acted, (n_steps, n_segments, K)"""
+    terminals: np.ndarray
+    """Whether the episode terminated in this step (a time limit does not count)."""
+    continues: np.ndarray
+    """Whether step t + 1 belongs to the same episode."""
+    next_rows: np.ndarray
+    """(n_steps, n_segments): the row of ``observations`` that step t truly led to"""
+    ages: np.ndarray
+    """Environment steps since each segment began, (n_segments,)"""
+
+
+class SegmentBuffer:
+    """The latest steps of each environment, in a ring; segments may start anywhere in it.
+
+    An observation is held once: what a step led to is the observation of the next. Only the last
+    observation of an episode that a time limit cut off (or that was reset from outside) is not, and
+    is kept in a second, smaller ring.
+
+    :param buffer_size: steps to hold, over all environments
+    :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of such
+    :param action_space: Box, Discrete, MultiDiscrete or MultiBinary
+    :param n_statistics: K, numbers that describe an action distribution
+    :param n_envs: number of environments
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        n_statistics: int,
+        n_envs: int,
+    ) -> None:
+        self.format = FORMAT
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.n_statistics = n_statistics
+        self.n_envs = n_envs
+        self.capacity = buffer_size // n_envs  # steps of each environment
+        self._n_added = 0  # steps of each environment, ever
+        self._size = 0  # steps of each environment, now
+        # One row more than steps: the one that the latest step led to.
+        shape = (self.capacity + 1, n_envs)
+        self._observations = _empty(observation_space, shape)
+        assert action_space.shape is not None
+        self._actions = np.zeros((*shape, *action_space.shape), dtype=action_space.dtype)
+        self._rewards = np.zeros(shape, dtype=np.float32)
+        self._statistics = np.zeros((*shape, n_statistics), dtype=np.float32)
+        self._terminals = np.zeros(shape, dtype=bool)
+        self._cut_at = np.full(shape, -1, dtype=np.int64)  # index into _cuts, or -1
+        self._cuts = _Queue(observation_space)
+
+    def __len__(self) -> int:
+        """Steps held, over all environments."""
+        return self._size * self.n_envs
+
+    def resume(self, observations: Any) -> None:
+        """Say what the environments show before the first step of a rollout.
+
+        Environments that were reset since the last rollout (a new call of ``learn``, say) show
+        something else than what their last step led to: there the episode is cut off.
+
+        :param observations: as the environments gave them, (n_envs, ...)
+        """
+        here, before = self._row(self._n_added), self._row(self._n_added - 1)
+        if self._size > 0:
+            moved = _differ(_at(self._observations, here), observations)
+            moved &= ~self._terminals[before] & (self._cut_at[before] < 0)
+            if moved.any():
+                last = _at(_at(self._observations, here), moved)
+                self._cut_at[before, moved] = self._cuts.push(last)
+        _set(self._observations, here, observations)
+
+    def add(
+        self,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        statistics: np.ndarray,
+        next_observations: Any,
+        dones: np.ndarray,
+        last_observations: dict[int, Any],
+    ) -> None:
+        """Add one step of all environments, which follows what was added before.
+
+        :param actions: (n_envs, *action shape)
+        :param rewards: (n_envs,), as the environments gave them
+        :param statistics: phi of the policy that acted, (n_envs, K)
+        :param next_observations: (n_envs, ...); of the next episode where one has ended
+        :param dones: whether an episode has ended, (n_envs,)
+        :param last_observations: of the episodes that a time limit has cut off, by environment
+        """
+        here = self._row(self._n_added)
+        if self._size == self.capacity:
+            oldest = self._row(self._n_added - self._size)
+            self._cuts.drop(int((self._cut_at[oldest] >= 0).sum()))
+        else:
+            self._size += 1
+        self._n_added += 1
+        self._actions[here] = actions
+        self._rewards[here] = rewards
+        self._statistics[here] = statistics
+        self._terminals[here] = dones
+        self._cut_at[here] = -1
+        if last_observations:
+            index = list(last_observations)
+            self._terminals[here, index] = False
+            self._cut_at[here, index] = self._cuts.push(_stack(list(last_observations.values())))
+        _set(self._observations, self._row(self._n_added), next_observations)
+
+    def latest(self, n_steps: int) -> Segments:
+        """The last steps of every environment, in the environments' order."""
+        start = np.full(self.n_envs, self._n_added - n_steps)
+        return self._gather(start, np.arange(self.n_envs), n_steps)
+
+    def sample(self, n_segments: int, n_steps: int, rng: np.random.Generator) -> Segments:
+        """Segments drawn uniformly, with replacement.
+
+        :raises ValueError: fewer than n_steps steps of each environment are held
+        """
+        if n_steps > self._size:
+            raise ValueError(
+                f"n_steps={n_steps} is longer than the {self._size} steps of each environment "
+                "that the replay buffer holds"
+            )
+        oldest = self._n_added - self._size
+        starts = rng.integers(oldest, self._n_added - n_steps, size=n_segments, endpoint=True)
+        return self._gather(starts, rng.integers(self.n_envs, size=n_segments), n_steps)
+
+    def check_fits(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        n_statistics: int,
+        n_envs: int,
+    ) -> None:
+        """Check that an algorithm can go on with what is held.
+
+        :raises ValueError: it cannot; names what differs
+        """
+        ours = {
+            "format": (self.format, FORMAT),
+            "observation_space": (self.observation_space, observation_space),
+            "action_space": (self.action_space, action_space),
+            "statistics": (self.n_statistics, n_statistics),
+            "n_envs": (self.n_envs, n_envs),
+        }
+        for name, (held, wanted) in ours.items():
+            if held != wanted:
+                raise ValueError(
+                    f"the replay buffer does not fit this model: its {name} is {held}, "
+                    f"the model's is {wanted}"
+                )
+
+    def _gather(self, starts: np.ndarray, envs: np.ndarray, n_steps: int) -> Segments:
+        n_segments = len(starts)
+        times = starts + np.arange(n_steps + 1)[:, None]
+        rows = self._row(times)
+        seen = _at(self._observations, (rows, envs))
+        observations = _map(seen, lambda array: array.reshape(-1, *array.shape[2:]))
+        steps = (rows[:-1], envs)
+        terminals, cut_at = self._terminals[steps], self._cut_at[steps]
+        cut = cut_at >= 0
+        next_rows = np.arange(n_segments, (n_steps + 1) * n_segments).reshape(n_steps, n_segments)
+        if cut.any():
+            next_rows[cut] = len(times) * n_segments + np.arange(int(cut.sum()))
+            observations = _concatenate(observations, self._cuts.get(cut_at[cut]))
+        return Segments(
+            observations,
+            self._actions[steps],
+            self._rewards[steps],
+            self._statistics[steps],
+            terminals,
+            ~(terminals | cut),
+            next_rows,
+            (self._n_added - starts) * self.n_envs,
+        )
+
+    def _row(self, time: Any) -> Any:
+        return time % (self.capacity + 1)
+
+
+class _Queue:
+    """Observations, first in, first out, addressed by how many came before them."""
+
+    def __init__(self, space: spaces.Space) -> None:
+        self._space = space
+        self._items = _empty(space, (0,))
+        self._capacity = 0
+        self._first = 0
+        self._last = 0
+
+    def push(self, observations: Any) -> np.ndarray:
+        """Add some, (n, ...); their addresses, (n,)."""
+        n = len(
+            next(iter(observations.values())) if isinstance(observations, dict) else observations
+        )
+        if self._last + n - self._first > self._capacity:
+            self._grow(2 * (self._last + n - self._first))
+        addresses = np.arange(self._last, self._last + n)
+        _set(self._items, addresses % self._capacity, observations)
+        self._last += n
+        return addresses
+
+    def drop(self, n: int) -> None:
+        """Forget the first n."""
+        self._first += n
+
+    def get(self, addresses: np.ndarray) -> Any:
+        """Those at some addresses, (n, ...)."""
+        return _at(self._items, addresses % self._capacity)
+
+    def _grow(self, capacity: int) -> None:
+        held = np.arange(self._first, self._last)
+        items = _empty(self._space, (capacity,))
+        if len(held):
+            _set(items, held % capacity, self.get(held))
+        self._items, self._capacity = items, capacity
+
+
+# Observations are an array, or a dict of arrays for Dict spaces.
+
+
+def _empty(space: spaces.Space, shape: tuple[int, ...]) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {key: _empty(part, shape) for key, part in space.spaces.items()}
+    assert space.shape is not None
+    return np.zeros((*shape, *space.shape), dtype=space.dtype)
+
+
+def _map(observations: Any, function: Any) -> Any:
+    if isinstance(observations, dict):
+        return {key: function(array) for key, array in observations.items()}
+    return function(observations)
+
+
+def _at(observations: Any, index: Any) -> Any:
+    return _map(observations, lambda array: array[index])
+
+
+def _set(observations: Any, index: Any, values: Any) -> None:
+    if isinstance(observations, dict):
+        for key, array in observations.items():
+            array[index] = values[key]
+    else:
+        observations[index] = values
+
+
+def _stack(observations: list[Any]) -> Any:
+    if isinstance(observations[0], dict):
+        return {key: np.stack([each[key] for each in observations]) for key in observations[0]}
+    return np.stack(observations)
+
+
+def _concatenate(first: Any, second: Any) -> Any:
+    if isinstance(first, dict):
+        return {key: np.concatenate([array, second[key]]) for key, array in first.items()}
+    return np.concatenate([first, second])
+
+
+def _differ(first: Any, second: Any) -> np.ndarray:
+    """Which environments' observations are not the same, (n_envs,)."""
+    if isinstance(first, dict):
+        return np.any([_differ(array, second[key]) for key, array in first.items()], axis=0)
+    return (first != second).reshape(len(first), -1).any(axis=1)

@@ -1,0 +1,245 @@
+"""ACER's networks: SB3's actor, a critic of actions, and a slowly following average of the actor.
+
+The critic is a vector of Q(s, .) for Discrete actions and a stochastic duelling network otherwise
+(Wang et al. 2017, section 5.1).
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.policies import (
+    ActorCriticCnnPolicy,
+    ActorCriticPolicy,
+    MultiInputActorCriticPolicy,
+)
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+
+from sb3_natural.common.families import ActionFamily, family_of
+
+__all__ = ["ACERPolicy", "CnnPolicy", "DuellingHead", "MlpPolicy", "MultiInputPolicy"]
+
+
+class ACERPolicy(ActorCriticPolicy):
+    """SB3's actor-critic policy with Q values in the place of V.
+
+    Arguments are SB3's, but the activation is ReLU by default and the optimiser RMSprop (which is
+    what the paper uses); gSDE is not supported. ``value_net`` is the critic's head: a Linear layer
+    with one output an action for Discrete, a :class:`DuellingHead` otherwise.
+    """
+
+    average: nn.ModuleList
+    """The average policy: features extractor, hidden layers and last layer."""
+    value_net: Any
+    family: ActionFamily
+    trained: list[nn.Parameter]
+    """What the optimiser moves: everything but the average policy."""
+
+    def __init__(
+        self,
+        *args: Any,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.RMSprop,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if optimizer_kwargs is None and optimizer_class is torch.optim.RMSprop:
+            optimizer_kwargs = dict(alpha=0.99, eps=1e-5)
+        super().__init__(
+            *args,
+            activation_fn=activation_fn,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            **kwargs,
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        if self.use_sde:
+            raise ValueError("use_sde=True: ACER does not support gSDE; leave it out")
+        super()._build(lr_schedule)
+        latent_dim = self.mlp_extractor.latent_dim_vf
+        if self.is_discrete:
+            self.value_net = nn.Linear(latent_dim, int(self.action_space.n))  # type: ignore[attr-defined]
+            if self.ortho_init:
+                self.init_weights(self.value_net, gain=1)
+        else:
+            self.value_net = DuellingHead(latent_dim, self.action_space, self.activation_fn)
+            if self.ortho_init:
+                self.value_net.apply(lambda module: self.init_weights(module, gain=1))
+        self.family = family_of(self.action_dist)
+        self.trained = list(self.parameters())
+        self.optimizer = self.optimizer_class(
+            self.trained,
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )
+        # After the optimizer, which is not to move it.
+        self.average = copy.deepcopy(nn.ModuleList(self._actor_modules()))
+        self.average.requires_grad_(False)
+        if isinstance(self.action_dist, DiagGaussianDistribution):
+            self.average_log_std = nn.Parameter(self.log_std.detach().clone(), requires_grad=False)
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether the critic puts out the values of all actions."""
+        return isinstance(self.action_space, spaces.Discrete)
+
+    def _actor_modules(self) -> list[nn.Module]:
+        return [self.pi_features_extractor, self.mlp_extractor.policy_net, self.action_net]
+
+    def update_average(self, alpha: float) -> None:
+        """theta_a <- alpha theta_a + (1 - alpha) theta."""
+        pairs = list(self._averaged())
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                [average for average, _ in pairs], [current for _, current in pairs], 1 - alpha
+            )
+
+    def _averaged(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for average, current in zip(self.average, self._actor_modules(), strict=True):
+            yield from zip(average.parameters(), current.parameters(), strict=True)
+        if isinstance(self.action_dist, DiagGaussianDistribution):
+            yield self.average_log_std, self.log_std
+
+    def statistics_and_latent(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
+        """phi of the action distribution, (N, K), and the critic's last hidden layer, (N, H)."""
+        features = self.extract_features(observations)
+        if isinstance(features, tuple):
+            pi_features, vf_features = features
+        else:
+            pi_features = vf_features = features
+        outputs = self.action_net(self.mlp_extractor.forward_actor(pi_features))
+        return self._phi(outputs, "log_std"), self.mlp_extractor.forward_critic(vf_features)
+
+    @torch.no_grad()
+    def average_statistics(self, observations: PyTorchObs) -> Tensor:
+        """phi of the average policy, (N, K)."""
+        extractor, policy_net, action_net = self.average
+        features = super(ActorCriticPolicy, self).extract_features(
+            observations, cast(BaseFeaturesExtractor, extractor)
+        )
+        return self._phi(action_net(policy_net(features)), "average_log_std")
+
+    def _phi(self, outputs: Tensor, log_std: str) -> Tensor:
+        if not isinstance(self.action_dist, DiagGaussianDistribution):
+            return outputs
+        return torch.cat([outputs, getattr(self, log_std).expand_as(outputs)], dim=1)
+
+    def values_from(self, phi: Tensor, latent: Tensor) -> Tensor:
+        """V(s), (N,): of Discrete actions, the mean of Q under the policy."""
+        if self.is_discrete:
+            return (phi.softmax(dim=1) * self.value_net(latent)).sum(dim=1)
+        return self.value_net.value(latent)
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        """V(s), (N, 1)."""
+        return self.values_from(*self.statistics_and_latent(obs))[:, None]
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions, values, (N, 1), and log-probabilities, (N,)."""
+        distribution = self.get_distribution(obs)
+        actions = distribution.get_actions(deterministic=deterministic)
+        log_prob = distribution.log_prob(actions)
+        actions = actions.reshape((-1, *self.action_space.shape))  # type: ignore[misc]
+        return actions, self.predict_values(obs), log_prob
+
+    def evaluate_actions(
+        self, obs: PyTorchObs, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values, (N, 1), log-probabilities and entropies, (N,)."""
+        distribution = self.get_distribution(obs)
+        return self.predict_values(obs), distribution.log_prob(actions), distribution.entropy()
+
+
+class DuellingHead(nn.Module):
+    """V(s) and A(s, a), from which Q(s, a) = V(s) + A(s, a) - mean_i A(s, u_i), u_i ~ pi.
+
+    :param latent_dim: H, size of the critic's last hidden layer
+    :param action_space: Box, MultiDiscrete or MultiBinary
+    :param activation_fn: activation of A's hidden layer, which has H units as well
+    """
+
+    low: Tensor
+    high: Tensor
+    centre: Tensor
+    half_width: Tensor
+
+    def __init__(
+        self, latent_dim: int, action_space: spaces.Space, activation_fn: type[nn.Module]
+    ) -> None:
+        super().__init__()
+        self.action_space = action_space
+        self.value_layer = nn.Linear(latent_dim, 1)
+        self.state_layer = nn.Linear(latent_dim, latent_dim)
+        self.action_layer = nn.Linear(_n_inputs(action_space), latent_dim, bias=False)
+        self.activation = activation_fn()
+        self.advantage_layer = nn.Linear(latent_dim, 1)
+        if isinstance(action_space, spaces.Box):
+            for name, array in _bounds(action_space).items():
+                self.register_buffer(name, torch.as_tensor(array), persistent=False)
+
+    def value(self, latent: Tensor) -> Tensor:
+        """V(s), (N,)."""
+        return self.value_layer(latent).squeeze(1)
+
+    def advantage(self, latent: Tensor, actions: Tensor) -> Tensor:
+        """A(s, a), before its mean is taken off.
+
+        :param latent: (N, H)
+        :param actions: (M, N, ...): M actions for each state
+        :return: (M, N)
+        """
+        inputs = self.state_layer(latent) + self.action_layer(self._encode(actions))
+        return self.advantage_layer(self.activation(inputs)).squeeze(-1)
+
+    def _encode(self, actions: Tensor) -> Tensor:
+        """What the network sees of actions: (M, N, ...) -> (M, N, n_inputs)."""
+        if isinstance(self.action_space, spaces.Box):
+            # As the environment sees it: clipped, with bounds at -1 and 1 (where there are any).
+            clipped = torch.minimum(torch.maximum(actions.flatten(2), self.low), self.high)
+            return (clipped - self.centre) / self.half_width
+        if isinstance(self.action_space, spaces.MultiDiscrete):
+            columns = actions.flatten(2).long().unbind(dim=2)
+            sizes = self.action_space.nvec.flatten()
+            one_hot = [
+                nn.functional.one_hot(column, int(size))
+                for column, size in zip(columns, sizes, strict=True)
+            ]
+            return torch.cat(one_hot, dim=2).float()
+        return actions.flatten(2).float()
+
+
+def _n_inputs(space: spaces.Space) -> int:
+    if isinstance(space, spaces.MultiDiscrete):
+        return int(space.nvec.sum())
+    assert space.shape is not None
+    return int(np.prod(space.shape))
+
+
+def _bounds(space: spaces.Box) -> dict[str, np.ndarray]:
+    low, high = space.low.flatten().astype(np.float32), space.high.flatten().astype(np.float32)
+    bounded = np.isfinite(low) & np.isfinite(high) & (low < high)
+    return {
+        "low": low,
+        "high": high,
+        "centre": np.where(bounded, (low + high) / 2, np.float32(0)),
+        "half_width": np.where(bounded, (high - low) / 2, np.float32(1)),
+    }
+
+
+class MlpPolicy(ACERPolicy):
+    """Separate networks of two hidden layers for actor and critic."""
+
+
+class CnnPolicy(ACERPolicy, ActorCriticCnnPolicy):
+    """The CNN of Mnih et al. 2015, shared by actor and critic."""
+
+
+class MultiInputPolicy(ACERPolicy, MultiInputActorCriticPolicy):
+    """For Dict observations."""
