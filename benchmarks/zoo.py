@@ -27,6 +27,8 @@ ALGORITHMS: dict[str, str] = {
     "npg": "sb3_natural:NPG",
     "trpo": "sb3_natural:TRPO",
     "ppo": "sb3_natural:PPO",
+    "acer": "sb3_natural:ACER",
+    "a2c": "sb3_natural:A2C",
 }
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 

@@ -1,9 +1,10 @@
 """Natural-gradient and trust-region reinforcement learning for Stable-Baselines3."""
 
+from sb3_natural.acer import ACER
 from sb3_natural.baselines import A2C, PPO, TRPO
 from sb3_natural.common.envpool import make_vec_env
 from sb3_natural.npg import NPG
 
 __version__ = "0.1.0"
 
-__all__ = ["A2C", "NPG", "PPO", "TRPO", "__version__", "make_vec_env"]
+__all__ = ["A2C", "ACER", "NPG", "PPO", "TRPO", "__version__", "make_vec_env"]

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,11 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks import provenance
 from benchmarks.speed import figure, peers, report
-from benchmarks.speed.measure import Store, execute
+from benchmarks.speed.measure import Commands, Store, execute
 from benchmarks.speed.plan import (
     FULL,
     OURS,
     PEER,
+    PFRL,
     QUICK,
     SB3,
     Measurement,
@@ -29,7 +29,9 @@ from benchmarks.speed.results import Results, targets
 _WORKER = [sys.executable, "-m", "benchmarks.speed.worker"]
 # The modules here that run in the workers.
 _MEASURING = (
+    "acer",
     "memory",
+    "pfrl_worker",
     "protocol",
     "stopwatch",
     "tianshou_worker",
@@ -37,14 +39,18 @@ _MEASURING = (
     "updates",
     "worker",
 )
-_PEER_WORKER = ["-m", "benchmarks.speed.tianshou_worker"]
+# The peers' packages, which their kinds of workers are named after, and what measures them.
+_PEER_WORKERS = {
+    PEER: "benchmarks.speed.tianshou_worker",
+    PFRL: "benchmarks.speed.pfrl_worker",
+}
 
 
 def speed(out: Path, with_peers: bool, quick: bool, fresh: bool, command: str) -> bool:
     """Measure what is missing, write table and figure, show the table.
 
     :param out: where they go; finished measurements are kept in ``measurements/`` below it
-    :param with_peers: install Tianshou if need be and measure it too
+    :param with_peers: install Tianshou and PFRL if need be and measure them too
     :param quick: everything once or twice and small: tries the instrument out
     :param fresh: forget earlier measurements
     :param command: the command line, for the page
@@ -52,7 +58,7 @@ def speed(out: Path, with_peers: bool, quick: bool, fresh: bool, command: str) -
     """
     console = Console()
     sizes = QUICK if quick else FULL
-    tianshou, peer_versions = _tianshou(with_peers, console)
+    peer_workers, peer_versions = _peer_workers(with_peers, console)
     versions = {**provenance.versions(), **peer_versions}
     conditions = {
         "versions": versions,
@@ -64,7 +70,7 @@ def speed(out: Path, with_peers: bool, quick: bool, fresh: bool, command: str) -
     if fresh:
         store.clear()
     blocks = plan(sizes)
-    commands: Mapping[str, Sequence[str] | str] = {OURS: _WORKER, SB3: _WORKER, PEER: tianshou}
+    commands = {OURS: _WORKER, SB3: _WORKER, **peer_workers}
     with _Display(console, sum(1 for _ in measurements(blocks))) as display:
         results = Results(execute(blocks, commands, store, display.tell))
     found = targets(results, sizes)
@@ -83,20 +89,22 @@ def speed(out: Path, with_peers: bool, quick: bool, fresh: bool, command: str) -
     return not results.failures()
 
 
-def _tianshou(with_peers: bool, console: Console) -> tuple[Sequence[str] | str, dict[str, str]]:
-    """How Tianshou's worker is started, or why not; and the versions that it runs with."""
+def _peer_workers(with_peers: bool, console: Console) -> tuple[Commands, dict[str, str]]:
+    """How the peers' workers are started, or why not; and the versions that they run with."""
     if not with_peers:
-        return "not asked for (--peers)", {}
-    if importlib.util.find_spec("tianshou"):
-        return [sys.executable, *_PEER_WORKER], {"tianshou": version("tianshou")}
-    try:
-        with console.status("setting up the peers' environment"):
-            python = peers.install(peers.ENVIRONMENT, peers.requirements())
-            versions = peers.versions(python)
-    except UnavailableError as error:
-        console.print(str(error), markup=False, style="bold")
-        return str(error), {}
-    return [str(python), *_PEER_WORKER], {"tianshou": versions["tianshou"]}
+        return dict.fromkeys(_PEER_WORKERS, "not asked for (--peers)"), {}
+    if all(importlib.util.find_spec(name) for name in _PEER_WORKERS):
+        python, versions = Path(sys.executable), {name: version(name) for name in _PEER_WORKERS}
+    else:
+        try:
+            with console.status("setting up the peers' environment"):
+                python = peers.install(peers.ENVIRONMENT, peers.requirements())
+                versions = peers.versions(python)
+        except UnavailableError as error:
+            console.print(str(error), markup=False, style="bold")
+            return dict.fromkeys(_PEER_WORKERS, str(error)), {}
+    commands = {kind: [str(python), "-m", module] for kind, module in _PEER_WORKERS.items()}
+    return commands, {name: versions[name] for name in _PEER_WORKERS}
 
 
 def _code_hash() -> str:

@@ -11,7 +11,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from benchmarks.speed.plan import NPG, POOL, POOL_NPG, SIMULATOR, TIANSHOU, TRPO, TRPO_LIMIT
+from benchmarks.speed.plan import (
+    ACER,
+    ACER_N_ENVS,
+    ACER_N_STEPS,
+    NPG,
+    PFRL_ACER,
+    POOL,
+    POOL_NPG,
+    SIMULATOR,
+    TIANSHOU,
+    TRPO,
+    TRPO_LIMIT,
+)
 from benchmarks.speed.report import phase_rows, update_rows
 from benchmarks.speed.results import Results, Spread
 from benchmarks.speed.stopwatch import PHASES
@@ -33,6 +45,8 @@ _LINES: dict[str, dict[str, Any]] = {
     POOL_NPG: {"color": "#0072B2", "marker": "*", "markersize": 11, "linestyle": "none"},
     POOL: {"color": "#444444", "marker": "P", "markersize": 8, "linestyle": "none"},
     SIMULATOR: {"color": "#444444", "linestyle": (0, (6, 1.6, 1.3, 1.6))},
+    ACER: {"color": "#CC79A7", "marker": "s"},
+    PFRL_ACER: {"color": "#D55E00", "marker": "X", "markersize": 8, "linestyle": "none"},
 }
 _THEME: dict[Any, Any] = {
     "font.size": 9.5,
@@ -64,11 +78,15 @@ def save(results: Results, out: Path) -> None:
 
 
 def draw(results: Results) -> Figure:
-    """Four panels: phases of a step; updates by batch and by parameters; rate by environments."""
-    figure = Figure(figsize=(11.5, 8.2), layout="constrained")
+    """Six panels.
+
+    Phases of a step and rate by environments; updates by batch and by parameters; ACER's rate by
+    environments and by the length of its segments.
+    """
+    figure = Figure(figsize=(11.5, 12.0), layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
-    phases, rates, batches, widths = figure.subplots(2, 2).flat
+    phases, rates, batches, widths, acer_envs, acer_lengths = figure.subplots(3, 2).flat
     _draw_phases(phases, results)
     _draw_rates(rates, results)
     rows = update_rows(results)
@@ -78,6 +96,8 @@ def draw(results: Results) -> Figure:
     by_width = [row for row in rows if row["samples"] in usual]
     size = f"{max(usual, default=0):,}"
     _draw_growth(widths, by_width, "parameters", f"Policy update by parameters ({size} samples)")
+    _draw_acer(acer_envs, results, "n_envs")
+    _draw_acer(acer_lengths, results, "n_steps")
     return figure
 
 
@@ -161,6 +181,42 @@ def _draw_growth(ax: Axes, rows: Sequence[dict[str, Any]], by: str, title: str) 
         note = f"TRPO left out above {TRPO_LIMIT:.0f} s"
         ax.text(0.98, 0.03, note, transform=ax.transAxes, ha="right", fontsize=8.5)
     if rows:
+        ax.legend(loc="upper left", fontsize=8.5, handlelength=3.2)
+
+
+def _draw_acer(ax: Axes, results: Results, by: str) -> None:
+    other, usual, title, label = {
+        "n_envs": (
+            "n_steps",
+            ACER_N_STEPS,
+            f"ACER by number of environments (segments of {ACER_N_STEPS} steps)",
+            "environments",
+        ),
+        "n_steps": (
+            "n_envs",
+            ACER_N_ENVS,
+            f"ACER by length of segments ({ACER_N_ENVS} environments)",
+            "steps of a segment",
+        ),
+    }[by]
+    points: dict[str, list[tuple[int, Spread]]] = {}
+    for block in results.blocks("train_acer"):
+        for name in results.contenders(block):
+            settings, rate = results.settings(block, name), results.rate(block, name)
+            if settings[other] == usual and rate is not None:
+                points.setdefault(name, []).append((settings[by], rate))
+    for name, found in points.items():
+        _line(ax, sorted(found, key=lambda point: point[0]), name, lambda rate: rate)
+    ax.set_title(title)
+    ax.set_xlabel(label)
+    ax.set_ylabel("environment steps per second")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    _plain_ticks(ax, sorted({x for found in points.values() for x, _ in found}))
+    ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=20))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    if points:
         ax.legend(loc="upper left", fontsize=8.5, handlelength=3.2)
 
 

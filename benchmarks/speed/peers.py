@@ -18,7 +18,7 @@ _SHARED = {"torch": "torch", "numpy": "numpy", "mujoco": "mujoco", "gymnasium": 
 _NOTE = "installed.json"
 _VERSIONS = """
 import importlib.metadata, json
-names = ("tianshou", "torch", "numpy", "gymnasium", "mujoco")
+names = ("tianshou", "pfrl", "torch", "numpy", "gymnasium", "mujoco")
 print(json.dumps({name: importlib.metadata.version(name) for name in names}))
 """
 

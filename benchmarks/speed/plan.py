@@ -8,15 +8,20 @@ from typing import Any
 ENV_ID = "HalfCheetah-v5"
 # Where sb3-contrib's TRPO would take longer for one update, it is left out.
 TRPO_LIMIT = 60.0  # seconds
+# ACER's task, and where its targets are: steps of a segment, and replayed batches a rollout.
+ACER_ENV_ID = "CartPole-v1"
+ACER_N_ENVS, ACER_N_STEPS, ACER_REPLAY_RATIO = 8, 20, 4
+ACER_REPLAY_START = 1_000  # steps
 
 NPG, TRPO, PPO = "NPG", "TRPO (sb3-contrib)", "PPO (SB3)"
 FAST_TRPO, FAST_PPO = "TRPO, fast rollouts", "PPO, fast rollouts"
 TIANSHOU = "NPG (Tianshou)"
 POOL_NPG, POOL = "NPG on EnvPool, 2 threads", "EnvPool alone, 2 threads"
 SIMULATOR = "simulator alone"
+ACER, PFRL_ACER = "ACER", "ACER (PFRL)"
 
 # Who measures what: a process each, so that libraries do not share one.
-OURS, SB3, PEER = "ours", "sb3", "tianshou"
+OURS, SB3, PEER, PFRL = "ours", "sb3", "tianshou", "pfrl"
 ALGORITHMS = {
     NPG: (OURS, "sb3_natural", "NPG"),
     TRPO: (SB3, "sb3_contrib", "TRPO"),
@@ -80,6 +85,10 @@ class Sizes:
     products: Sequence[tuple[int, int]]  # (width, samples)
     memory_hidden: Sequence[int]
     memory_batch: int
+    acer_n_envs: Sequence[int]
+    acer_lengths: Sequence[int]  # steps of a segment
+    acer_rollouts: int
+    acer_peer_steps: int
 
 
 FULL = Sizes(
@@ -97,6 +106,11 @@ FULL = Sizes(
     products=((64, 2_048), (64, 16_384), (256, 2_048)),
     memory_hidden=(1_550, 1_550, 1_550),
     memory_batch=65_536,
+    acer_n_envs=(1, 4, 8, 16, 32),
+    acer_lengths=(5, 20, 50, 100),
+    # The number of replayed batches is drawn: many rollouts make it nearly the same each time.
+    acer_rollouts=100,
+    acer_peer_steps=500,
 )
 QUICK = Sizes(
     repeats=2,
@@ -112,6 +126,10 @@ QUICK = Sizes(
     products=((64, 2_048),),
     memory_hidden=(128, 128),
     memory_batch=16_384,
+    acer_n_envs=(1, 8, 16),
+    acer_lengths=(5, 20, 50),
+    acer_rollouts=20,
+    acer_peer_steps=100,
 )
 
 
@@ -122,6 +140,7 @@ def plan(sizes: Sizes) -> list[Block]:
         *_phases(sizes),
         *_updates(sizes),
         _memory(sizes),
+        *_acer(sizes),
     ]
 
 
@@ -141,6 +160,11 @@ def training_block(n_envs: int) -> str:
 def update_block(width: int, n_samples: int) -> str:
     """The name of the block of policy updates with two hidden layers of this width."""
     return f"policy update, {width}-{width}, {n_samples:,} samples"
+
+
+def acer_block(n_envs: int, n_steps: int) -> str:
+    """The name of the block of ACER with this many environments and steps of a segment."""
+    return f"ACER, {n_envs} environment{'s' if n_envs > 1 else ''}, segments of {n_steps} steps"
 
 
 def _training(sizes: Sizes, n_envs: int) -> Block:
@@ -236,3 +260,41 @@ def _memory(sizes: Sizes) -> Block:
         trained = _trained(name, "train_for_memory", sizes, sizes.phases_n_envs)
         trainings.append(trained)
     return Block("memory", [*updates, *trainings], 1, None)
+
+
+def _acer(sizes: Sizes) -> Iterator[Block]:
+    points = [(n_envs, ACER_N_STEPS) for n_envs in sizes.acer_n_envs]
+    points += [(ACER_N_ENVS, n_steps) for n_steps in sizes.acer_lengths]
+    usual = (ACER_N_ENVS, ACER_N_STEPS)
+    for n_envs, n_steps in dict.fromkeys(points):
+        contenders = [_acer_contender("train_acer", sizes, n_envs, n_steps)]
+        if (n_envs, n_steps) == usual:
+            contenders.append(_pfrl_acer(sizes))
+        yield Block(acer_block(n_envs, n_steps), contenders, sizes.repeats, "ACER")
+    watched = _acer_contender("train_acer_by_part", sizes, *usual)
+    yield Block("ACER, update by part", [watched], min(3, sizes.repeats), None)
+
+
+def _acer_contender(task: str, sizes: Sizes, n_envs: int, n_steps: int) -> Contender:
+    # As many segments in a replayed batch as in a rollout: a step is replayed equally often.
+    settings = {
+        **_acer_settings(n_envs, n_steps),
+        "n_segments": n_envs,
+        "rollouts": sizes.acer_rollouts,
+    }
+    return Contender(ACER, OURS, task, settings)
+
+
+def _pfrl_acer(sizes: Sizes) -> Contender:
+    settings = {**_acer_settings(1, ACER_N_STEPS), "steps": sizes.acer_peer_steps}
+    return Contender(PFRL_ACER, PFRL, "train_acer", settings)
+
+
+def _acer_settings(n_envs: int, n_steps: int) -> dict[str, Any]:
+    return {
+        "env_id": ACER_ENV_ID,
+        "n_envs": n_envs,
+        "n_steps": n_steps,
+        "replay_ratio": ACER_REPLAY_RATIO,
+        "replay_start": ACER_REPLAY_START,
+    }

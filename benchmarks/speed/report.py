@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.measure import Record
-from benchmarks.speed.plan import NPG, POOL, PPO, SIMULATOR, TRPO
+from benchmarks.speed.plan import ACER, ACER_ENV_ID, NPG, POOL, PPO, SIMULATOR, TRPO
 from benchmarks.speed.results import (
     Results,
     Spread,
@@ -19,7 +19,7 @@ from benchmarks.speed.results import (
     steps_per_second,
     update_ratio,
 )
-from benchmarks.speed.stopwatch import PHASES
+from benchmarks.speed.stopwatch import ACER_PARTS, PHASES
 
 PAIR, WAYS = "NPG and TRPO", "Fisher products"
 
@@ -66,6 +66,11 @@ def page(results: Results, found: Sequence[Target], about: dict[str, Any]) -> st
         "## Memory",
         _memory_table(results),
         _MEMORY_NOTE,
+        "## ACER",
+        _acer_table(results),
+        _ACER_NOTE,
+        _acer_parts_table(results),
+        _ACER_PARTS_NOTE,
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -95,6 +100,19 @@ _MEMORY_NOTE = (
     "MiB of a fresh process: before, at its peak, and in between. *One pass*: the surrogate and "
     "its gradient. NPG's update has one conjugate gradient step, since their number does not "
     "change the memory. Training: before is with the libraries imported and nothing made."
+)
+_ACER_NOTE = (
+    f"Environment steps per second of whole training on {ACER_ENV_ID}, median [lowest, highest]; "
+    "64-64 networks. Each rollout is one segment of every environment, and is followed by one "
+    "update with it and, in the mean, four with as many replayed segments. PFRL's ACER has one "
+    "environment in a process, and four updates with one replayed segment each."
+)
+_ACER_PARTS_NOTE = (
+    "Of the repeat with the median total, from runs of their own, since watching costs time as "
+    "well. *Collecting*: everything outside the updates. *Gathering*: segments out of the replay "
+    "memory. *Forward*: both networks, actor and critic. *Projection*: the policy gradient with "
+    "respect to the statistics, the average policy, and the projection itself. *Optimiser*: "
+    "clipping, the step, and the average's step. *Rest*: importance weights, losses, conversions."
 )
 
 
@@ -154,16 +172,13 @@ def _training_table(results: Results) -> str:
 
 
 def phase_rows(results: Results) -> list[tuple[int, str, dict[str, float]]]:
-    """Environments, contender, and microseconds per step of each phase.
-
-    Of the repeat whose total is the median one (the lower, of two), so that phases add up.
-    """
+    """Environments, contender, and microseconds per step of each phase, of the middle repeat."""
     rows = []
     for block in results.blocks("train_by_phase"):
         for contender in results.contenders(block):
             values = results.measured(block, contender)
             if values:
-                middle = sorted(values, key=lambda v: v["seconds"])[(len(values) - 1) // 2]
+                middle = _middle(values)
                 micro = {p: 1e6 * middle["phases"][p] / middle["steps"] for p in PHASES}
                 rows.append((results.settings(block, contender)["n_envs"], contender, micro))
     return rows
@@ -282,6 +297,48 @@ def _memory_table(results: Results) -> str:
     return markdown_table(["", "before", "peak", "growth"], rows, "lrrr")
 
 
+def _acer_table(results: Results) -> str:
+    rows = []
+    for block in results.blocks("train_acer"):
+        for contender in results.contenders(block):
+            settings, rate = results.settings(block, contender), results.rate(block, contender)
+            rows.append(
+                [
+                    str(settings["n_envs"]),
+                    str(settings["n_steps"]),
+                    contender,
+                    _spread(rate) if rate else results.why_not(block, contender),
+                ]
+            )
+    return markdown_table(["environments", "segment", "", "steps per second"], rows, "rrlr")
+
+
+def _acer_parts_table(results: Results) -> str:
+    rows = []
+    for block in results.blocks("train_acer_by_part"):
+        values = results.measured(block, ACER)
+        if not values:
+            rows.append([results.why_not(block, ACER), *("" for _ in ACER_PARTS), ""])
+            continue
+        middle = _middle(values)
+        parts, total = middle["parts"], middle["seconds"]
+        update = total - parts["collecting"]
+        in_update = {**parts, "collecting": None}
+        for name, shown, scale, whole in (
+            ("microseconds per environment step", parts, 1e6 / middle["steps"], total),
+            ("microseconds per update", in_update, 1e6 / middle["updates"], update),
+            ("% of the update", in_update, 100 / update, update),
+        ):
+            cells = ["" if s is None else f"{scale * s:,.1f}" for s in shown.values()]
+            rows.append([name, *cells, f"{scale * whole:,.1f}"])
+    return markdown_table(["", *ACER_PARTS, "total"], rows, "l" + "r" * (len(ACER_PARTS) + 1))
+
+
+def _middle(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The repeat whose total is the median one (the lower, of two), so that parts add up."""
+    return sorted(values, key=lambda v: v["seconds"])[(len(values) - 1) // 2]
+
+
 def _about(about: dict[str, Any]) -> str:
     machine, versions = about["machine"], about["versions"]
     named = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
@@ -343,6 +400,7 @@ def _csv(records: Sequence[Record]) -> str:
     for record in records:
         values = dict(record.get("values", {}))
         values.update({f"phase: {k}": v for k, v in values.pop("phases", {}).items()})
+        values.update({f"part: {k}": v for k, v in values.pop("parts", {}).items()})
         if "steps" in values:
             values["steps_per_second"] = steps_per_second(values)
         for quantity, value in values.items():

@@ -8,9 +8,14 @@ import numpy as np
 
 from benchmarks.speed.measure import Record
 from benchmarks.speed.plan import (
+    ACER,
+    ACER_ENV_ID,
+    ACER_N_ENVS,
+    ACER_N_STEPS,
     FAST_PPO,
     FAST_TRPO,
     NPG,
+    PFRL_ACER,
     POOL,
     POOL_NPG,
     PPO,
@@ -18,6 +23,7 @@ from benchmarks.speed.plan import (
     TIANSHOU,
     TRPO,
     Sizes,
+    acer_block,
     training_block,
     update_block,
 )
@@ -115,7 +121,8 @@ class Target:
     """What is asked for, and what was measured.
 
     :param relation: ``">="`` or ``"<="``
-    :param unit: ``"x"`` for ratios, ``"%"`` for shares, ``""`` for plain numbers
+    :param unit: ``"x"`` for ratios, ``"%"`` for shares, ``"steps/s"`` for environment steps per
+        second, ``""`` for plain numbers
     :param missing: why there is no measurement
     """
 
@@ -174,6 +181,7 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
         _ratio(results, "PPO with fast rollouts / PPO, 1 environment", one, FAST_PPO, PPO, 1.7),
         _ratio(results, "TRPO with fast rollouts / TRPO, 1 environment", one, FAST_TRPO, TRPO, 2.7),
         _memory_target(results, sizes),
+        *_acer_targets(results),
     ]
 
 
@@ -229,3 +237,16 @@ def _memory_target(results: Results, sizes: Sizes) -> Target:
         measured,
         "" if measured else results.why_not("memory", "NPG's update", "one pass"),
     )
+
+
+def _acer_targets(results: Results) -> list[Target]:
+    block = acer_block(ACER_N_ENVS, ACER_N_STEPS)
+    where = f"training, {ACER_ENV_ID}"
+    rate = results.rate(block, ACER)
+    missing = "" if rate else results.why_not(block, ACER)
+    name = f"ACER, {where}, {ACER_N_ENVS} environments"
+    ratio = f"ACER, {ACER_N_ENVS} environments / PFRL's ACER, {where}"
+    return [
+        Target(name, ">=", 6_000, "steps/s", rate, missing),
+        _ratio(results, ratio, block, ACER, PFRL_ACER, 60),
+    ]

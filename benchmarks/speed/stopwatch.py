@@ -2,11 +2,22 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # The phases of a training step, in the order in which they are shown.
 PHASES = ("simulator", "acting", "bookkeeping", "policy update", "critic update", "joint update")
+# The parts of a training with ACER: what is not in its updates, and what is.
+ACER_PARTS = (
+    "collecting",
+    "gathering",
+    "forward",
+    "Retrace",
+    "projection",
+    "backward",
+    "optimiser",
+    "rest",
+)
 
 
 class Stopwatch:
@@ -47,6 +58,21 @@ def phases(seconds: dict[str, float], total: float) -> dict[str, float]:
     :param seconds: of some phases, not of bookkeeping
     :param total: seconds of the whole
     """
-    known = {phase: seconds.get(phase, 0.0) for phase in PHASES if phase != "bookkeeping"}
-    measured = {**known, "bookkeeping": total - sum(known.values())}
-    return {phase: measured[phase] for phase in PHASES}
+    return _split(PHASES, "bookkeeping", seconds, total)
+
+
+def acer_parts(seconds: dict[str, float], total: float) -> dict[str, float]:
+    """Seconds of every part, adding up to the total: the rest is what the others leave.
+
+    :param seconds: of some parts, not of the rest
+    :param total: seconds of the whole
+    """
+    return _split(ACER_PARTS, "rest", seconds, total)
+
+
+def _split(
+    names: Sequence[str], remainder: str, seconds: dict[str, float], total: float
+) -> dict[str, float]:
+    known = {name: seconds.get(name, 0.0) for name in names if name != remainder}
+    measured = {**known, remainder: total - sum(known.values())}
+    return {name: measured[name] for name in names}

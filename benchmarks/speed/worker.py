@@ -4,7 +4,7 @@ import warnings
 
 import torch
 
-from benchmarks.speed import training, updates
+from benchmarks.speed import acer, training, updates
 from benchmarks.speed.protocol import Task, serve
 
 TASKS: dict[str, Task] = {
@@ -16,6 +16,8 @@ TASKS: dict[str, Task] = {
     "compare_updates": updates.compare_updates,
     "compare_products": updates.compare_products,
     "update_for_memory": updates.update_for_memory,
+    "train_acer": acer.train_acer,
+    "train_acer_by_part": acer.train_acer_by_part,
 }
 
 if __name__ == "__main__":

@@ -13,11 +13,24 @@ from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
 from benchmarks.speed import command, peers
-from benchmarks.speed.plan import FULL, TIANSHOU, Block, Contender, Sizes, measurements, plan
+from benchmarks.speed.plan import (
+    ACER,
+    ACER_N_ENVS,
+    ACER_N_STEPS,
+    FULL,
+    PFRL_ACER,
+    TIANSHOU,
+    Block,
+    Contender,
+    Sizes,
+    acer_block,
+    measurements,
+    plan,
+)
 from benchmarks.speed.protocol import UnavailableError, Worker, WorkerError
 from benchmarks.speed.report import markdown_table
 from benchmarks.speed.results import Results, Spread, Target, targets
-from benchmarks.speed.stopwatch import PHASES, Stopwatch, phases
+from benchmarks.speed.stopwatch import ACER_PARTS, PHASES, Stopwatch, acer_parts, phases
 from benchmarks.speed.updates import compare_updates, product_flops
 from sb3_natural.common.fisher import FisherOperator
 
@@ -35,6 +48,10 @@ TINY = Sizes(
     products=((64, 128),),
     memory_hidden=(16, 16),
     memory_batch=128,
+    acer_n_envs=(1, 8),
+    acer_lengths=(20, 50),
+    acer_rollouts=4,
+    acer_peer_steps=20,
 )
 
 
@@ -67,7 +84,27 @@ def test_the_full_plan_compares_what_the_targets_need():
         found = [(m.contender.name, m.repeat) for m in group]
         assert len(found) == len(set(found)), f"{block} measures something twice"
     names = {target.name for target in targets(Results([]), FULL)}
-    assert len(names) == 11
+    assert len(names) == 13
+
+
+def test_the_full_plan_grows_acer_one_way_at_a_time():
+    blocks = {block.name: block for block in plan(FULL)}
+    usual = blocks[acer_block(ACER_N_ENVS, ACER_N_STEPS)]
+    assert [contender.name for contender in usual.contenders] == [ACER, PFRL_ACER]
+    points = [
+        block.contenders[0].settings
+        for block in blocks.values()
+        if block.contenders[0].task == "train_acer"
+    ]
+    by_envs = [p["n_envs"] for p in points if p["n_steps"] == ACER_N_STEPS]
+    by_length = [p["n_steps"] for p in points if p["n_envs"] == ACER_N_ENVS]
+    assert sorted(by_envs) == [1, 4, 8, 16, 32]
+    assert sorted(by_length) == [5, 20, 50, 100]
+    # Every step is replayed equally often, whatever the number of environments.
+    assert all(p["n_segments"] == p["n_envs"] for p in points)
+    ours, peer = (contender.settings for contender in usual.contenders)
+    shared = ("env_id", "n_steps", "replay_ratio", "replay_start")
+    assert [ours[name] for name in shared] == [peer[name] for name in shared]
 
 
 def test_ratio_is_the_median_of_paired_turns():
@@ -129,6 +166,9 @@ def test_stopwatch_counts_once_and_only_when_asked():
     assert list(split) == list(PHASES)
     assert split["bookkeeping"] == 2.0
     assert sum(split.values()) == 5.0
+    parts = acer_parts({"collecting": 1.0, "forward": 0.5}, 2.0)
+    assert list(parts) == list(ACER_PARTS)
+    assert parts["rest"] == 0.5
 
 
 def test_both_updates_take_the_same_step():
@@ -150,7 +190,8 @@ def test_worker_that_dies_says_why():
 
 def test_peers_share_what_decides_the_speed(tmp_path):
     wanted = peers.requirements()
-    assert any(requirement.startswith("tianshou") for requirement in wanted)
+    for peer in ("tianshou", "pfrl"):
+        assert any(requirement.startswith(peer) for requirement in wanted)
     assert f"torch=={torch.__version__.split('+')[0]}" in wanted
     with pytest.raises(UnavailableError, match="cannot be installed"):
         peers.install(tmp_path / "peers", ["./nowhere"])
@@ -158,7 +199,7 @@ def test_peers_share_what_decides_the_speed(tmp_path):
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Everything as small as it gets, and a peer that is not to be had."""
+    """Everything as small as it gets, and peers that are not to be had."""
     monkeypatch.setattr(command, "QUICK", TINY)
     no_folder = tmp_path / "file"
     no_folder.touch()
@@ -197,7 +238,7 @@ def test_command_writes_everything_and_goes_on_where_it_was(tmp_path):
 
 def check_measurements(records: list[dict]) -> None:
     for record in records:
-        if record["contender"] == TIANSHOU:
+        if record["contender"] in (TIANSHOU, PFRL_ACER):
             assert "the peers cannot be installed" in record["unavailable"]
         else:
             assert "values" in record, record
@@ -208,14 +249,25 @@ def check_measurements(records: list[dict]) -> None:
             assert sum(values["phases"].values()) == pytest.approx(values["seconds"])
             assert values["phases"]["simulator"] > 0
             assert values["phases"]["acting"] > 0
+        if "parts" in values:
+            assert list(values["parts"]) == list(ACER_PARTS)
+            # Every part is found, under the names that the library has now.
+            assert min(values["parts"].values()) > 0
+            assert sum(values["parts"].values()) == pytest.approx(values["seconds"])
+        if record["task"] == "train_acer" and values:
+            settings = record["settings"]
+            n_steps = settings["rollouts"] * settings["n_steps"] * settings["n_envs"]
+            assert values["steps"] == n_steps
+            assert values["updates"] >= settings["rollouts"]
 
 
 def check_targets(found: list[dict]) -> None:
     missing = [target for target in found if target["holds"] is None]
     assert [target["name"] for target in missing] == [
-        "NPG / Tianshou's NPG, training, 16 environments"
+        "NPG / Tianshou's NPG, training, 16 environments",
+        "ACER, 8 environments / PFRL's ACER, training, CartPole-v1",
     ]
-    assert "the peers cannot be installed" in missing[0]["missing"]
+    assert all("the peers cannot be installed" in target["missing"] for target in missing)
 
 
 def check_page(page: str) -> None:
@@ -225,7 +277,7 @@ def check_page(page: str) -> None:
         for is_table, group in groupby(lines, key=lambda line: line.startswith("|"))
         if is_table
     ]
-    assert len(tables) == 6
+    assert len(tables) == 8
     for table in tables:
         assert len(table) > 2
         assert len({len(line) for line in table}) == 1
