@@ -99,6 +99,10 @@ class ACER(FastRollouts):
     :param ent_coef: weight of the entropy bonus
     :param max_grad_norm: norm at which the gradient of an update is clipped
     :param n_sdn_samples: actions per state over which the stochastic duelling network averages
+    :param retrace: whether Q's targets use Retrace's traces; without, they are off-policy
+        returns that nothing corrects (for comparison)
+    :param duelling: whether Q(s, a) is a stochastic duelling network rather than a plain one beside
+        V (for comparison; Discrete actions have neither)
     :param normalize_returns: whether to divide rewards by the standard deviation of the return
     :param stats_window_size: number of episodes that the logged episode statistics average over
     :param tensorboard_log: the log location for TensorBoard (if None, no logging)
@@ -136,6 +140,8 @@ class ACER(FastRollouts):
         ent_coef: float = 0.01,
         max_grad_norm: float = 10.0,
         n_sdn_samples: int = 5,
+        retrace: bool = True,
+        duelling: bool = True,
         normalize_returns: bool = True,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -181,6 +187,8 @@ class ACER(FastRollouts):
         self.alpha = alpha
         self.q_coef = q_coef
         self.n_sdn_samples = n_sdn_samples
+        self.retrace = retrace
+        self.duelling = duelling
         self.normalize_returns = normalize_returns
         self._return_scale = ReturnScale(gamma)
         self._skipped_updates = 0
@@ -319,7 +327,6 @@ class ACER(FastRollouts):
             targets,
             gradient,
             bounded,
-            value_loss.detach(),
             norm,
             segments.ages,
         )
@@ -348,7 +355,7 @@ class ACER(FastRollouts):
         arguments = (self.policy, phi, latent, batch.mu, batch.actions, self.correction_term)
         if self.policy.is_discrete:
             return discrete_estimates(*arguments)
-        return duelling_estimates(*arguments, self.n_sdn_samples)
+        return duelling_estimates(*arguments, self.n_sdn_samples, self.duelling)
 
     def _targets(
         self, batch: Batch, segments: Segments, estimates: Estimates
@@ -367,7 +374,7 @@ class ACER(FastRollouts):
             arguments = batch.rewards, next_values, q, coefficients, segments.continues, self.gamma
             return self._to_tensor(retrace(*arguments)).reshape(-1)
 
-        targets = backed_up(traces)
+        targets = backed_up(traces if self.retrace else np.ones_like(traces))
         return targets, targets if self.policy.is_discrete else backed_up(np.ones_like(traces))
 
     def _step(self, loss: Tensor) -> float:

@@ -131,7 +131,11 @@ class SegmentBuffer:
         _set(self._observations, self._row(self._n_added), next_observations)
 
     def latest(self, n_steps: int) -> Segments:
-        """The last steps of every environment, in the environments' order."""
+        """The last steps of every environment, in the environments' order.
+
+        :raises ValueError: fewer than n_steps steps of each environment are held
+        """
+        self._check_length(n_steps)
         start = np.full(self.n_envs, self._n_added - n_steps)
         return self._gather(start, np.arange(self.n_envs), n_steps)
 
@@ -140,11 +144,7 @@ class SegmentBuffer:
 
         :raises ValueError: fewer than n_steps steps of each environment are held
         """
-        if n_steps > self._size:
-            raise ValueError(
-                f"n_steps={n_steps} is longer than the {self._size} steps of each environment "
-                "that the replay buffer holds"
-            )
+        self._check_length(n_steps)
         oldest = self._n_added - self._size
         starts = rng.integers(oldest, self._n_added - n_steps, size=n_segments, endpoint=True)
         return self._gather(starts, rng.integers(self.n_envs, size=n_segments), n_steps)
@@ -173,6 +173,13 @@ class SegmentBuffer:
                     f"the replay buffer does not fit this model: its {name} is {held}, "
                     f"the model's is {wanted}"
                 )
+
+    def _check_length(self, n_steps: int) -> None:
+        if n_steps > self._size:
+            raise ValueError(
+                f"n_steps={n_steps} is longer than the {self._size} steps of each environment "
+                "that the replay buffer holds"
+            )
 
     def _gather(self, starts: np.ndarray, envs: np.ndarray, n_steps: int) -> Segments:
         n_segments = len(starts)
@@ -284,4 +291,5 @@ def _differ(first: Any, second: Any) -> np.ndarray:
     """Which environments' observations are not the same, (n_envs,)."""
     if isinstance(first, dict):
         return np.any([_differ(array, second[key]) for key, array in first.items()], axis=0)
-    return (first != second).reshape(len(first), -1).any(axis=1)
+    # In the precision that is held: 0.1 is not the same number in another one.
+    return (first != np.asarray(second, dtype=first.dtype)).reshape(len(first), -1).any(axis=1)

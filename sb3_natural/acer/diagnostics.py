@@ -31,7 +31,6 @@ class Update(NamedTuple):
     """g, (N, K)"""
     bounded: Tensor
     """z, (N, K)"""
-    value_loss: Tensor
     norm: float
     """of the gradient with respect to the parameters, before clipping"""
     ages: np.ndarray
@@ -45,8 +44,9 @@ def summary(
     """Means over all samples of some updates.
 
     ``policy_loss`` and ``correction_loss`` are the surrogates whose gradients are -g's two parts;
-    ``projected`` is the fraction of samples that the trust region changed, ``projection`` how far,
-    relative to the mean length of g; ``replay_age`` is in environment steps.
+    ``value_loss`` is half the mean squared error of Q to Qret; ``projected`` is the fraction of
+    samples that the trust region changed, ``projection`` how far, relative to the mean length of
+    g; ``replay_age`` is in environment steps.
     """
 
     def all_of(get: Callable[[Update], Tensor]) -> Tensor:
@@ -62,7 +62,7 @@ def summary(
     means = {
         "policy_loss": -(truncated_weight(rho.log(), c) * advantages * log_prob).mean(),
         "correction_loss": -all_of(lambda update: update.estimates.correction_objective).mean(),
-        "value_loss": torch.stack([update.value_loss for update in updates]).mean(),
+        "value_loss": 0.5 * (targets - q).square().mean(),
         "entropy_loss": -family.entropy(phi).mean(),
         "rho_mean": rho.mean(),
         "rho_p95": rho.quantile(0.95),

@@ -77,6 +77,7 @@ def duelling_estimates(
     actions: Tensor,
     c: float,
     n_samples: int,
+    duelling: bool = True,
 ) -> Estimates:
     """For all other actions, with a stochastic duelling network.
 
@@ -85,6 +86,7 @@ def duelling_estimates(
 
     :param actions: (N, n_dims)
     :param n_samples: u_i per state; arguments else as for :func:`discrete_estimates`
+    :param duelling: False takes the network's A(s, a) for Q(s, a) itself, unrelated to V
     """
     n, head, family = len(mu), policy.value_net, policy.family
     values = head.value(latent)
@@ -97,11 +99,12 @@ def duelling_estimates(
         other = drawn[-1]
         log_prob_other = family.log_prob(distribution, phi, other)
         log_rho_other = log_prob_other - family.log_prob(distribution, mu, other)
-    advantages = head.advantage(latent[:n], torch.cat([actions[None], drawn]))
-    mean = advantages[1:-1].mean(dim=0)
-    q = values[:n] + advantages[0] - mean
+    outputs = head.advantage(latent[:n], torch.cat([actions[None], drawn]))
+    # What turns the network's outputs into Q(s, a).
+    offset = values[:n] - outputs[1:-1].mean(dim=0) if duelling else torch.zeros_like(outputs[0])
+    q = outputs[0] + offset
     with torch.no_grad():
-        weight = correction_weight(log_rho_other, c) * (advantages[-1] - mean)
+        weight = correction_weight(log_rho_other, c) * (outputs[-1] + offset - values[:n])
         correction = weight[:, None] * family.score(distribution, phi, other)
     traces, objective = trace(log_rho, n_dims), weight * log_prob_other
     return Estimates(log_prob, log_rho, traces, q, values, correction, objective)

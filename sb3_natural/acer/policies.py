@@ -51,13 +51,10 @@ class ACERPolicy(ActorCriticPolicy):
     ) -> None:
         if optimizer_kwargs is None and optimizer_class is torch.optim.RMSprop:
             optimizer_kwargs = dict(alpha=0.99, eps=1e-5)
-        super().__init__(
-            *args,
-            activation_fn=activation_fn,
-            optimizer_class=optimizer_class,
-            optimizer_kwargs=optimizer_kwargs,
-            **kwargs,
-        )
+        kwargs["activation_fn"] = activation_fn
+        kwargs["optimizer_class"] = optimizer_class
+        kwargs["optimizer_kwargs"] = optimizer_kwargs
+        super().__init__(*args, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         if self.use_sde:

@@ -39,7 +39,7 @@ def retrace(
     :return: Qret_t
     """
     targets = rewards + gamma * next_values
-    decays = gamma * continues[:-1] * traces[1:]
+    decays = gamma * (continues[:-1] * traces[1:])
     targets[:-1] -= decays * q_values[1:]
     for t in range(len(rewards) - 2, -1, -1):
         targets[t] += decays[t] * targets[t + 1]

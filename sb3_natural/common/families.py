@@ -265,7 +265,9 @@ class CategoricalFamily(ActionFamily):
         return _joined(scores)
 
     def _log_probabilities(self, phi: Tensor) -> list[Tensor]:
-        return [logits.log_softmax(dim=1) for logits in self._blocks(phi)]
+        # Finite, so that an impossible action (a logit of -inf) adds 0 to an entropy.
+        smallest = torch.finfo(phi.dtype).min
+        return [logits.log_softmax(dim=1).clamp(min=smallest) for logits in self._blocks(phi)]
 
     def _probabilities(self, phi: Tensor) -> Tensor:
         return _joined([logits.softmax(dim=1) for logits in self._blocks(phi)])
