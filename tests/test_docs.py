@@ -13,13 +13,14 @@ def code_blocks(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
 
-def test_code_beside_the_equations_is_the_code_that_runs():
+@pytest.mark.parametrize("page", ["npg.md", "acer.md"])
+def test_code_beside_the_equations_is_the_code_that_runs(page):
     source = {
         line.strip()
         for path in (ROOT / "sb3_natural").rglob("*.py")
         for line in path.read_text().splitlines()
     }
-    quoted = [line for block in code_blocks(ROOT / "docs" / "npg.md") for line in block.split("\n")]
+    quoted = [line for block in code_blocks(ROOT / "docs" / page) for line in block.split("\n")]
     assert len(quoted) > 8
     assert [line for line in quoted if line.strip() and line.strip() not in source] == []
 
