@@ -189,7 +189,7 @@ def _draw_acer(ax: Axes, results: Results, by: str) -> None:
         "n_envs": (
             "n_steps",
             ACER_N_STEPS,
-            f"ACER by number of environments (segments of {ACER_N_STEPS} steps)",
+            f"ACER by environments (segments of {ACER_N_STEPS} steps)",
             "environments",
         ),
         "n_steps": (

@@ -105,14 +105,15 @@ _ACER_NOTE = (
     f"Environment steps per second of whole training on {ACER_ENV_ID}, median [lowest, highest]; "
     "64-64 networks. Each rollout is one segment of every environment, and is followed by one "
     "update with it and, in the mean, four with as many replayed segments. PFRL's ACER has one "
-    "environment in a process, and four updates with one replayed segment each."
+    "environment in a process, and after each segment four updates with one replayed segment each."
 )
 _ACER_PARTS_NOTE = (
     "Of the repeat with the median total, from runs of their own, since watching costs time as "
     "well. *Collecting*: everything outside the updates. *Gathering*: segments out of the replay "
     "memory. *Forward*: both networks, actor and critic. *Projection*: the policy gradient with "
     "respect to the statistics, the average policy, and the projection itself. *Optimiser*: "
-    "clipping, the step, and the average's step. *Rest*: importance weights, losses, conversions."
+    "clipping, the step, and the average's step. *Rest*: importance weights, losses, "
+    "conversions, log."
 )
 
 
