@@ -8,7 +8,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 .PHONY: help setup demo speed test test-slow check clean
 
 help:
-	@echo "make demo       set up, train NPG, TRPO and PPO on two tasks, write demo/report/report.md"
+	@echo "make demo       set up, train NPG, TRPO, PPO and ACER on two tasks, write demo/report/report.md"
 	@echo "make speed      set up, peers included, measure speed beside them, write speed/speed.md"
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the learning checks (about 6 minutes on 2 cores)"
@@ -23,11 +23,11 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[suite,test]"
 	touch $@
 
-DEMO := $(PY) -m benchmarks run demo --algos npg,trpo,ppo --seeds 3 --jobs $(JOBS) --out demo/runs
+DEMO := $(PY) -m benchmarks run demo --algos npg,trpo,ppo,acer --seeds 3 --jobs $(JOBS) --out demo/runs
 
 demo: $(READY)
 	$(DEMO)
-	$(PY) -m reports build demo/runs --out demo/report --title "NPG, TRPO and PPO: the demo"
+	$(PY) -m reports build demo/runs --out demo/report --title "NPG, TRPO, PPO and ACER: the demo"
 	@echo "Look at demo/report/report.md and demo/report/learning_curves.png"
 
 # About 10 minutes on 2 cores, installation included; they should have nothing else to do.

@@ -14,6 +14,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
 from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from sb3_natural.acer.buffers import SegmentBuffer, Segments
@@ -24,12 +25,13 @@ from sb3_natural.acer.loss import (
     discrete_estimates,
     duelling_estimates,
     policy_gradient,
+    state_value_loss,
 )
 from sb3_natural.acer.policies import ACERPolicy, CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_natural.acer.recording import SegmentRecorder
 from sb3_natural.acer.retrace import retrace
 from sb3_natural.acer.scaling import ReturnScale
-from sb3_natural.common.actors import Actor, make_actor
+from sb3_natural.common.actors import Actor, TorchActor, make_actor
 from sb3_natural.common.mlp import actor_mlp
 from sb3_natural.common.rollouts import FastRollouts, Recorder
 from sb3_natural.common.threads import one_thread_if_small
@@ -190,7 +192,7 @@ class ACER(FastRollouts):
         self.retrace = retrace
         self.duelling = duelling
         self.normalize_returns = normalize_returns
-        self._return_scale = ReturnScale(gamma)
+        self._return_scale = ReturnScale()
         self._skipped_updates = 0
         if _init_setup_model:
             self._setup_model()
@@ -219,9 +221,11 @@ class ACER(FastRollouts):
                 f"n_steps={self.n_steps} steps for each of {self.n_envs} environments: it must be "
                 f"at least {self.n_steps * self.n_envs}"
             )
-        if not 0 <= self.replay_start <= self.buffer_size:
+        held = self.buffer_size // self.n_envs * self.n_envs
+        if not 0 <= self.replay_start <= held:
             raise ValueError(
-                f"replay_start must be between 0 and buffer_size={self.buffer_size}, "
+                f"replay_start must be between 0 and {held}, the steps that "
+                f"buffer_size={self.buffer_size} holds of {self.n_envs} environments, "
                 f"got {self.replay_start}: replay would never start"
             )
 
@@ -246,7 +250,7 @@ class ACER(FastRollouts):
             self._n_statistics(),
             self.n_envs,
         )
-        self._return_scale.set_n_envs(self.n_envs)
+        self._return_scale.setup(self.gamma, self.n_envs)
 
     def _n_statistics(self) -> int:
         zeros: Any = create_empty_array(self.observation_space, n=1, fn=np.zeros)
@@ -265,15 +269,23 @@ class ACER(FastRollouts):
         return self.replay_buffer
 
     def _make_actor(self) -> Actor | None:
-        forward = type(self.policy).forward
-        if self._forced_path != "torch":
-            actor = make_actor(self.policy, "numpy", ACERPolicy.forward)
-            if actor is not None:
-                return actor
-        return make_actor(self.policy, "torch", forward)
+        paths = ["torch"] if self._forced_path == "torch" else ["numpy", "torch"]
+        actors = (make_actor(self.policy, path, ACERPolicy.forward) for path in paths)
+        # A forward() of the policy's own is not used: it would not say what mu was.
+        return next(filter(None, actors), None) or TorchActor(self.policy)
 
     def _recorder(self, buffer: SegmentBuffer, actor: Actor) -> Recorder:
-        return SegmentRecorder(self, buffer, actor)
+        recorder = SegmentRecorder(self, buffer, actor, self._normalisation)
+        self._return_scale.end_episodes(recorder.cut_off)
+        return recorder
+
+    @property
+    def _normalisation(self) -> VecNormalize | None:
+        """What is undone before steps are stored, and done again when they are sampled.
+
+        Under another wrapper (stacked frames, say) observations are stored as they come.
+        """
+        return self._vec_normalize_env if self.env is self._vec_normalize_env else None
 
     def train(self) -> None:
         """One update on the rollout, then a Poisson number of updates on replayed segments."""
@@ -315,7 +327,9 @@ class ACER(FastRollouts):
                 average = policy.average_statistics(_first(batch.observations, n))
                 kl_gradient = policy.family.kl_score(average, current)
                 bounded = linearised_projection(gradient, kl_gradient, self.delta)
-        value_loss = critic_loss(estimates, targets, learns_values=not policy.is_discrete)
+        value_loss = critic_loss(estimates, targets)
+        if not policy.is_discrete:
+            value_loss = value_loss + state_value_loss(estimates, targets, self.duelling)
         # Its gradient with respect to phi is -z / N.
         policy_surrogate = -(bounded * phi[:n]).sum() / n
         norm = self._step(policy_surrogate + self.q_coef * value_loss)
@@ -333,8 +347,8 @@ class ACER(FastRollouts):
 
     def _to_batch(self, segments: Segments) -> Batch:
         n, observations = segments.rewards.size, segments.observations
-        if self._vec_normalize_env is not None:
-            observations = self._vec_normalize_env.normalize_obs(observations)
+        if self._normalisation is not None:
+            observations = self._normalisation.normalize_obs(observations)
         rewards = self._rewards(segments)
         if self.normalize_returns:
             rewards = rewards / np.float32(self._return_scale.std)
@@ -347,9 +361,9 @@ class ACER(FastRollouts):
         )
 
     def _rewards(self, segments: Segments) -> np.ndarray:
-        if self._vec_normalize_env is None:
+        if self._normalisation is None:
             return segments.rewards
-        return self._vec_normalize_env.normalize_reward(segments.rewards).astype(np.float32)
+        return self._normalisation.normalize_reward(segments.rewards).astype(np.float32)
 
     def _estimates(self, batch: Batch, phi: Tensor, latent: Tensor) -> Estimates:
         arguments = (self.policy, phi, latent, batch.mu, batch.actions, self.correction_term)
@@ -440,6 +454,12 @@ class ACER(FastRollouts):
             )
         held = self.replay_buffer
         loaded.check_fits(held.observation_space, held.action_space, held.n_statistics, held.n_envs)
+        needed = max(self.n_steps * self.n_envs, self.replay_start)
+        if loaded.capacity * loaded.n_envs < needed:
+            raise ValueError(
+                f"{path} holds at most {loaded.capacity * loaded.n_envs} steps; n_steps, n_envs "
+                f"and replay_start of this model need {needed}"
+            )
         self.replay_buffer = loaded
 
     def _excluded_save_params(self) -> list[str]:

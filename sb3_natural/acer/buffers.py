@@ -66,7 +66,9 @@ class SegmentBuffer:
         shape = (self.capacity + 1, n_envs)
         self._observations = _empty(observation_space, shape)
         assert action_space.shape is not None
-        self._actions = np.zeros((*shape, *action_space.shape), dtype=action_space.dtype)
+        # What a Gaussian draws is a float, whatever the Box holds.
+        action_dtype = np.float32 if isinstance(action_space, spaces.Box) else action_space.dtype
+        self._actions = np.zeros((*shape, *action_space.shape), dtype=action_dtype)
         self._rewards = np.zeros(shape, dtype=np.float32)
         self._statistics = np.zeros((*shape, n_statistics), dtype=np.float32)
         self._terminals = np.zeros(shape, dtype=bool)
@@ -77,14 +79,16 @@ class SegmentBuffer:
         """Steps held, over all environments."""
         return self._size * self.n_envs
 
-    def resume(self, observations: Any) -> None:
+    def resume(self, observations: Any) -> np.ndarray:
         """Say what the environments show before the first step of a rollout.
 
         Environments that were reset since the last rollout (a new call of ``learn``, say) show
         something else than what their last step led to: there the episode is cut off.
 
         :param observations: as the environments gave them, (n_envs, ...)
+        :return: which episodes were cut off, (n_envs,)
         """
+        moved = np.zeros(self.n_envs, dtype=bool)
         here, before = self._row(self._n_added), self._row(self._n_added - 1)
         if self._size > 0:
             moved = _differ(_at(self._observations, here), observations)
@@ -93,6 +97,7 @@ class SegmentBuffer:
                 last = _at(_at(self._observations, here), moved)
                 self._cut_at[before, moved] = self._cuts.push(last)
         _set(self._observations, here, observations)
+        return moved
 
     def add(
         self,
@@ -270,9 +275,15 @@ def _at(observations: Any, index: Any) -> Any:
 def _set(observations: Any, index: Any, values: Any) -> None:
     if isinstance(observations, dict):
         for key, array in observations.items():
-            array[index] = values[key]
+            array[index] = _as_dtype(values[key], array.dtype)
     else:
-        observations[index] = values
+        observations[index] = _as_dtype(values, observations.dtype)
+
+
+def _as_dtype(values: Any, dtype: np.dtype) -> Any:
+    """Rounded where an integer went through a normalisation and back."""
+    values = np.asarray(values)
+    return np.rint(values) if dtype.kind in "iu" and values.dtype.kind == "f" else values
 
 
 def _stack(observations: list[Any]) -> Any:

@@ -67,7 +67,7 @@ def summary(
         "rho_mean": rho.mean(),
         "rho_p95": rho.quantile(0.95),
         "rho_truncated": (rho > c).float().mean(),
-        "explained_variance": 1 - (targets - q).var() / targets.var(),
+        "explained_variance": 1 - (targets - q).var(correction=0) / targets.var(correction=0),
     }
     if updates[0].average is not None:
         gradient = all_of(lambda update: update.gradient)

@@ -14,7 +14,14 @@ from torch import Tensor
 from sb3_natural.acer.policies import ACERPolicy
 from sb3_natural.acer.retrace import correction_weight, trace, truncated_weight
 
-__all__ = ["Estimates", "critic_loss", "discrete_estimates", "duelling_estimates"]
+__all__ = [
+    "Estimates",
+    "critic_loss",
+    "discrete_estimates",
+    "duelling_estimates",
+    "policy_gradient",
+    "state_value_loss",
+]
 
 
 class Estimates(NamedTuple):
@@ -132,16 +139,23 @@ def policy_gradient(
     return gradient
 
 
-def critic_loss(estimates: Estimates, targets: Tensor, learns_values: bool) -> Tensor:
-    """Mean squared error of Q to Qret, and of V to ``V + min(1, rho) (Qret - Q)``, halved.
+def critic_loss(estimates: Estimates, targets: Tensor) -> Tensor:
+    """Half the mean squared error of Q(s, a) to Qret.
 
     :param targets: Qret, (N,)
-    :param learns_values: whether V has parameters of its own (the duelling network's has)
     """
-    errors = targets - estimates.q
-    loss = 0.5 * errors.square().mean()
-    if learns_values:
-        wanted = truncated_weight(estimates.log_rho, 1.0) * errors.detach()
-        # The gradient of 1/2 (target - V)^2 with the target, V + wanted, held fixed.
-        loss = loss - (wanted * estimates.values[: len(wanted)]).mean()
-    return loss
+    return 0.5 * (targets - estimates.q).square().mean()
+
+
+def state_value_loss(estimates: Estimates, targets: Tensor, duelling: bool) -> Tensor:
+    """A loss whose gradient is that of half the mean squared error of V to its target.
+
+    With a duelling network the target is ``V + min(1, rho) (Qret - Q)``. A plain Q does not
+    contain V, and says nothing about it; then it is ``V + min(1, rho) (Qret - V)``.
+
+    :param targets: Qret, (N,)
+    """
+    values = estimates.values[: len(targets)]
+    known = estimates.q if duelling else values
+    wanted = truncated_weight(estimates.log_rho, 1.0) * (targets - known.detach())
+    return -(wanted * values).mean()

@@ -25,6 +25,9 @@ from sb3_natural.common.families import ActionFamily, family_of
 
 __all__ = ["ACERPolicy", "CnnPolicy", "DuellingHead", "MlpPolicy", "MultiInputPolicy"]
 
+# Wider bounds are none to a policy whose actions first deviate by about one.
+WIDE = 1000.0
+
 
 class ACERPolicy(ActorCriticPolicy):
     """SB3's actor-critic policy with Q values in the place of V.
@@ -208,8 +211,8 @@ class DuellingHead(nn.Module):
                 nn.functional.one_hot(column, int(size))
                 for column, size in zip(columns, sizes, strict=True)
             ]
-            return torch.cat(one_hot, dim=2).float()
-        return actions.flatten(2).float()
+            return torch.cat(one_hot, dim=2).to(self.action_layer.weight.dtype)
+        return actions.flatten(2).to(self.action_layer.weight.dtype)
 
 
 def _n_inputs(space: spaces.Space) -> int:
@@ -220,14 +223,16 @@ def _n_inputs(space: spaces.Space) -> int:
 
 
 def _bounds(space: spaces.Box) -> dict[str, np.ndarray]:
-    low, high = space.low.flatten().astype(np.float32), space.high.flatten().astype(np.float32)
-    bounded = np.isfinite(low) & np.isfinite(high) & (low < high)
-    return {
+    low, high = space.low.flatten().astype(np.float64), space.high.flatten().astype(np.float64)
+    half_width = high / 2 - low / 2
+    bounded = (half_width > 0) & (half_width < WIDE)
+    bounds = {
         "low": low,
         "high": high,
-        "centre": np.where(bounded, (low + high) / 2, np.float32(0)),
-        "half_width": np.where(bounded, (high - low) / 2, np.float32(1)),
+        "centre": np.where(bounded, low, 0) / 2 + np.where(bounded, high, 0) / 2,
+        "half_width": np.where(bounded, half_width, 1),
     }
+    return {name: array.astype(np.float32) for name, array in bounds.items()}
 
 
 class MlpPolicy(ACERPolicy):

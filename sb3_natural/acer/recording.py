@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from torch import Tensor
 
@@ -24,17 +25,24 @@ class SegmentRecorder(Recorder):
     :param algorithm: whose rollout it is
     :param buffer: where to
     :param actor: what picks the actions
+    :param normalisation: what the observations have gone through, if it is to be undone
     """
 
-    def __init__(self, algorithm: FastRollouts, buffer: SegmentBuffer, actor: Actor) -> None:
+    def __init__(
+        self,
+        algorithm: FastRollouts,
+        buffer: SegmentBuffer,
+        actor: Actor,
+        normalisation: VecNormalize | None,
+    ) -> None:
         super().__init__(algorithm)
         self._buffer = buffer
         self._actor = actor
-        self._normalisation = algorithm._vec_normalize_env
+        self._normalisation = normalisation
         last_observations: Any = algorithm._last_obs
-        if self._normalisation is not None:
-            last_observations = self._normalisation.get_original_obs()
-        buffer.resume(last_observations)
+        if normalisation is not None:
+            last_observations = normalisation.get_original_obs()
+        self.cut_off = buffer.resume(last_observations)
 
     def add(
         self,
@@ -65,8 +73,12 @@ class SegmentRecorder(Recorder):
                 last[int(index)] = observation
         return last
 
-    def stop(self) -> None:
-        """Nothing is left to do: every step is in the buffer already."""
+    def stop(self, *step: Any) -> None:
+        """Add the last step too, and go on from where it led: a gap would be replayed."""
+        self.add(*step)
+        *_, dones, _, new_observations = step
+        self._algorithm._last_obs = new_observations
+        self._algorithm._last_episode_starts = dones
 
     def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
         """The values, when they are looked at."""

@@ -15,24 +15,33 @@ class ReturnScale:
     Rewards are divided by it when they are used, not when they are stored, so that what lies in
     the replay buffer stays right while the estimate moves.
 
-    :param gamma: discount factor
     """
 
-    def __init__(self, gamma: float) -> None:
-        self._gamma = gamma
+    def __init__(self) -> None:
+        self._gamma = 1.0
         self._returns = np.zeros(0)
-        self._moments = RunningMeanStd(shape=())
+        # Without SB3's prior, which outweighs small returns.
+        self._moments = RunningMeanStd(epsilon=0.0, shape=())
 
     @property
     def std(self) -> float:
         """The current estimate; 1 while nothing but zeros has been seen."""
         std = math.sqrt(float(self._moments.var))
-        return std if std > 0 else 1.0
+        return std if std > 0 and self._moments.count > 0 else 1.0
 
-    def set_n_envs(self, n_envs: int) -> None:
-        """Say how many environments there are; with another number than before, all start anew."""
+    def setup(self, gamma: float, n_envs: int) -> None:
+        """Go on with these settings; with another number of environments all episodes are new.
+
+        :param gamma: discount factor
+        :param n_envs: number of environments
+        """
+        self._gamma = gamma
         if len(self._returns) != n_envs:
             self._returns = np.zeros(n_envs)
+
+    def end_episodes(self, ended: np.ndarray) -> None:
+        """Say that episodes were reset from outside, (n_envs,)."""
+        self._returns = self._returns * ~ended
 
     def update(self, rewards: np.ndarray, dones: np.ndarray) -> None:
         """Take in the rewards of a rollout.

@@ -303,6 +303,9 @@ class BernoulliFamily(ActionFamily):
     def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
         return actions - phi.sigmoid()
 
+    def log_prob(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        return super().log_prob(distribution, phi, actions.to(phi.dtype))
+
     def sample(self, distribution: Distribution, phi: Tensor, n_samples: int) -> Tensor:
         return torch.bernoulli(phi.sigmoid().expand(n_samples, *phi.shape))
 

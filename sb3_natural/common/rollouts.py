@@ -186,14 +186,13 @@ class FastRollouts(OnPolicyAlgorithm):
                     infos=infos,
                 )
                 callback.update_locals(seen)
+            step = (last_obs, actions, rewards, self._last_episode_starts, dones, infos, new_obs)
             if not callback.on_step():
-                rollout.stop()
+                rollout.stop(*step)
                 return False
 
             self._update_info_buffer(infos, dones)
-            rollout.add(
-                last_obs, actions, rewards, self._last_episode_starts, dones, infos, new_obs
-            )
+            rollout.add(*step)
             self._last_obs = new_obs  # type: ignore[assignment]
             self._last_episode_starts = dones
 
@@ -263,8 +262,8 @@ class Recorder(ABC):
         """
 
     @abstractmethod
-    def stop(self) -> None:
-        """A callback has ended the rollout before its time."""
+    def stop(self, *step: Any) -> None:
+        """A callback has ended the rollout before its time, at a step as :meth:`add` takes it."""
 
     @abstractmethod
     def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
@@ -356,8 +355,8 @@ class _BufferRecorder(Recorder):
                     _TimeLimit(self._buffer.pos, int(index), last_observation, rewards)
                 )
 
-    def stop(self) -> None:
-        """Evaluate the steps so far."""
+    def stop(self, *step: Any) -> None:
+        """Evaluate the steps so far; the last one is dropped, as in SB3."""
         self.evaluate()
 
     @torch.no_grad()
