@@ -58,7 +58,13 @@ _POSITIVE = {
     "gamma",
     "gae_lambda",
     "max_grad_norm",
+    "buffer_size",
+    "correction_term",
+    "n_sdn_samples",
+    "replay_batch_size",
 }
+# Where infinity means "never".
+_MAY_BE_INFINITE = {"correction_term"}
 _NORMALIZE_KEYS = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon")
 _CLASS_MODULES = {
     "nn": torch.nn,
@@ -268,7 +274,7 @@ def _describe(annotation: Any) -> str:
 def _check_range(key: str, value: Any, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
-    if not math.isfinite(value):
+    if not math.isfinite(value) and not (key in _MAY_BE_INFINITE and value > 0):
         raise SpecError(f"{where}: must be finite, got {value}")
     if key in _POSITIVE and value <= 0:
         raise SpecError(f"{where}: must be positive, got {value}")
