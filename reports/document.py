@@ -12,8 +12,8 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from reports import figures, runs, scores, wording
-from reports.tables import Table, duration, estimate_cells
+from reports import figures, runs, scores, thresholds, wording
+from reports.tables import Table, duration, estimate_cells, steps_cells
 
 DEFAULT_TITLE = "Benchmark report"
 
@@ -28,15 +28,32 @@ class Section:
     figure: str | None  # file name without its ending; none where it would be the report's first
 
 
-def build(root: Path, out: Path, title: str = DEFAULT_TITLE) -> Path:
+@dataclass(frozen=True)
+class StepsSection:
+    """How soon the algorithms reached the thresholds, all environments in one table."""
+
+    caption: str
+    table: Table
+    notes: Sequence[str]
+
+
+def build(
+    root: Path,
+    out: Path,
+    title: str = DEFAULT_TITLE,
+    given_thresholds: Mapping[str, float] | None = None,
+) -> Path:
     """Write ``report.md``, ``scores.csv`` and the figures into ``out``.
 
     :param root: where the run folders are
     :param out: made if it does not exist; files of the same names are overwritten
+    :param given_thresholds: environment to return, instead of what Gymnasium has registered
     :return: path of ``report.md``
-    :raises reports.runs.ReportError: see :func:`reports.runs.load`
+    :raises reports.runs.ReportError: see :func:`reports.runs.load` and
+        :func:`reports.thresholds.resolve`
     """
     data = runs.load(root)
+    steps = steps_section(data, given_thresholds or {})
     table = scores.score_table(data.runs, data.evaluations)
     curves = scores.learning_curves(data.evaluations)
     styles = figures.looks(list(table["label"]))
@@ -49,11 +66,17 @@ def build(root: Path, out: Path, title: str = DEFAULT_TITLE) -> Path:
             figures.save(figures.learning_curves(of_environment, styles), out / section.figure)
     table.to_csv(out / "scores.csv", index=False, float_format="%.10g", lineterminator="\n")
     report = out / "report.md"
-    report.write_text(render(data, table, sections, title), encoding="utf-8", newline="\n")
+    report.write_text(render(data, table, sections, steps, title), encoding="utf-8", newline="\n")
     return report
 
 
-def render(data: runs.RunData, table: pd.DataFrame, sections: Sequence[Section], title: str) -> str:
+def render(
+    data: runs.RunData,
+    table: pd.DataFrame,
+    sections: Sequence[Section],
+    steps: StepsSection | None,
+    title: str,
+) -> str:
     """The report as Markdown; the figures it names lie beside it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -67,6 +90,7 @@ def render(data: runs.RunData, table: pd.DataFrame, sections: Sequence[Section],
         introduction=wording.introduction(data),
         sections=sections,
         notes=wording.notes(data, table),
+        steps=steps,
         commits=wording.commit_lines(data.runs),
         versions=wording.tally_text(data.runs["versions"].map(wording.versions_text)),
         machines=wording.tally_text(data.runs["machine"].map(wording.machine_text)),
@@ -105,6 +129,39 @@ def environment_table(table: pd.DataFrame) -> Table:
     headers = ["algorithm", "final return", "best evaluation", "seeds", "steps"]
     headers += ["wall time per run", "steps/s"]
     return Table(headers, list(zip(*columns, strict=True)), "lrrrrrr")
+
+
+def steps_section(data: runs.RunData, given: Mapping[str, float]) -> StepsSection | None:
+    """Steps to the threshold of each environment that has one; ``None`` where none has.
+
+    :param given: environment to return, instead of what Gymnasium has registered
+    :raises reports.runs.ReportError: see :func:`reports.thresholds.resolve`
+    """
+    resolved = thresholds.resolve(data.runs["env_id"], given)
+    if not resolved:
+        return None
+    values = {env_id: threshold.value for env_id, threshold in resolved.items()}
+    table = scores.steps_to_threshold(data.evaluations, values)
+    return StepsSection(
+        caption=wording.thresholds_sentence(resolved),
+        table=steps_table(table),
+        notes=wording.steps_notes(table),
+    )
+
+
+def steps_table(table: pd.DataFrame) -> Table:
+    """One row per environment and label of :func:`reports.scores.steps_to_threshold`."""
+    names = ("median", "lowest", "highest", "budget", "seeds")
+    rows = table.to_dict("records")
+    columns = [
+        [f"{row['env_id']} ({thresholds.value_text(row['threshold'])})" for row in rows],
+        [row["label"] for row in rows],
+        [f"{row['reached']} of {row['seeds']}" for row in rows],
+        steps_cells(*(table[name].to_numpy(dtype=np.float64) for name in names)),
+    ]
+    headers = ["environment (threshold)", "algorithm", "seeds that reached it"]
+    headers += ["steps: median (lowest, highest)"]
+    return Table(headers, list(zip(*columns, strict=True)), "llrr")
 
 
 def _estimates(table: pd.DataFrame, score: str) -> list[str]:

@@ -5,7 +5,7 @@ Intervals are rliable's percentile bootstrap over seeds; nothing here resamples 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -19,6 +19,8 @@ REPETITIONS = 5_000
 
 _BOOTSTRAP_SEED = 0
 _GROUP = ["env_id", "label"]
+_STEPS_COLUMNS = [*_GROUP, "threshold", "seeds", "reached", "median", "lowest", "highest"]
+_STEPS_COLUMNS += ["budget", "spacing"]
 
 
 def best_evaluation(returns: np.ndarray) -> float:
@@ -129,6 +131,27 @@ def learning_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(curves, ignore_index=True)
 
 
+def steps_to_threshold(evaluations: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
+    """Environment steps at the first evaluation whose mean return is at or above a threshold.
+
+    A seed without such an evaluation counts as infinitely many steps, so that the median is
+    infinite where half of the seeds or more have none.
+
+    :param evaluations: as for :func:`run_scores`, in any order
+    :param thresholds: environment to return; what has none is left out
+    :return: one row per environment and label: ``env_id, label, threshold, seeds`` (how many),
+        ``reached`` (how many of them did), ``median, lowest, highest`` (over seeds, in environment
+        steps, ``inf`` for not reached), ``budget`` (environment steps up to which every seed was
+        evaluated) and ``spacing`` (most environment steps without an evaluation)
+    """
+    rows = []
+    for (env_id, label), group in evaluations.groupby(_GROUP, sort=True):
+        threshold = thresholds.get(str(env_id))
+        if threshold is not None:
+            rows.append((env_id, label, threshold, *_steps_of(group, threshold)))
+    return pd.DataFrame(rows, columns=_STEPS_COLUMNS)
+
+
 def not_told_apart(mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Which entries are the best or cannot be told apart from it, higher being better.
 
@@ -144,6 +167,18 @@ def not_told_apart(mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.nd
         return np.zeros(len(mean), dtype=bool)
     best = int(np.argmax(np.where(has_interval, mean, -np.inf)))
     return has_interval & (high >= low[best]) & (low <= high[best])
+
+
+def _steps_of(evaluations: pd.DataFrame, threshold: float) -> tuple[float, ...]:
+    """What :func:`steps_to_threshold` says of one label, from ``seeds`` on."""
+    by_seed = evaluations.groupby("seed")["timesteps"]
+    budgets = by_seed.max()
+    above = evaluations[evaluations["return_mean"] >= threshold]
+    first = above.groupby("seed")["timesteps"].min()
+    steps = first.astype(np.float64).reindex(budgets.index, fill_value=np.inf).to_numpy()
+    spacing = max(int(np.diff(np.sort(grid), prepend=0).max()) for _, grid in by_seed)
+    extent = (float(np.median(steps)), float(steps.min()), float(steps.max()))
+    return len(steps), len(first), *extent, int(budgets.min()), spacing
 
 
 @contextmanager

@@ -69,6 +69,34 @@ def estimate_cells(
     return [f"{shown} {interval.ljust(width)}" for shown, interval in cells]
 
 
+def steps_cells(
+    median: np.ndarray,
+    lowest: np.ndarray,
+    highest: np.ndarray,
+    budget: np.ndarray,
+    seeds: np.ndarray,
+) -> list[str]:
+    """A column of ``median (lowest, highest)`` in steps, its numbers one below the other.
+
+    All arrays have the shape ``(n_rows,)``. Infinitely many steps are ``> budget``; where all three
+    are infinite the cell says ``not within budget``, and where ``seeds`` is 1 ``(1 seed)``.
+    """
+    never = np.isinf(lowest)
+    medians, lows, highs = (
+        _column([_steps_text(*row) for row in zip(steps, budget, never, strict=True)])
+        for steps in (median, lowest, highest)
+    )
+    width = len(f"({lows[0]}, {highs[0]})")
+    cells = []
+    for i in range(len(median)):
+        if never[i]:
+            cells.append(f"not within {budget[i]:,.0f}")
+        else:
+            spread = "(1 seed)" if seeds[i] == 1 else f"({lows[i]}, {highs[i]})"
+            cells.append(f"{medians[i]} {spread.ljust(width)}")
+    return cells
+
+
 def decimals(values: np.ndarray) -> int:
     """How many decimals show three or four significant digits of the largest value."""
     finite = np.abs(values[np.isfinite(values)])
@@ -90,6 +118,13 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _steps_text(steps: float, budget: float, never: bool) -> str:
+    """Empty in a row that shows no number, so that it takes no width."""
+    if never:
+        return ""
+    return f"> {budget:,.0f}" if np.isinf(steps) else f"{steps:,.0f}"
 
 
 def _column(texts: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmarks.results import final_window
 from reports import figures, runs, scores
+from reports.thresholds import Threshold, value_text
 
 # What nominal 95% intervals of the mean really cover, by the number of seeds: the share of 95%
 # percentile bootstrap intervals that contain the mean, over normal samples. Measured by
@@ -98,6 +99,42 @@ def notes(data: runs.RunData, table: pd.DataFrame) -> list[str]:
             f"mean over seeds ({scores.REPETITIONS:,} resamples, fixed seed). "
             + coverage_sentence(),
         )
+    return lines
+
+
+def thresholds_sentence(thresholds: Mapping[str, Threshold]) -> str:
+    """Which environment has which threshold, and where it is from."""
+    sources = {False: "Gymnasium's registered `reward_threshold`", True: "given with `--threshold`"}
+    texts = []
+    for given, source in sources.items():
+        values = [
+            f"{env_id} ({value_text(threshold.value)})"
+            for env_id, threshold in thresholds.items()
+            if threshold.given == given
+        ]
+        if values:
+            texts.append(f"{source} for {listing(values)}")
+    return f"Threshold{'s' if len(thresholds) > 1 else ''}: {'; '.join(texts)}."
+
+
+def steps_notes(table: pd.DataFrame) -> list[str]:
+    """How the steps to a threshold are to be read.
+
+    :param table: as :func:`reports.scores.steps_to_threshold` gives it
+    """
+    lines = [
+        "Steps are environment steps at the first evaluation whose mean return is at or above the "
+        "threshold: the median over seeds (lowest, highest)."
+    ]
+    if (table["reached"] < table["seeds"]).any():
+        lines.append(
+            "A seed that never gets there counts as infinitely many steps: `>` or `not within` the "
+            "steps of the run."
+        )
+    lines.append(
+        f"Evaluations come {_spacings_text(table)}, which limits the resolution, and the first one "
+        "to reach a threshold is a noisy event: the next may lie below it again."
+    )
     return lines
 
 
@@ -220,6 +257,19 @@ def _evaluation_sentence(table: pd.DataFrame) -> str:
         for (points, episodes), env_ids in where.items()
     ]
     return f"Every policy was evaluated before training and {' or '.join(texts)}."
+
+
+def _spacings_text(table: pd.DataFrame) -> str:
+    """``every 2,500 steps``, for each environment where they differ."""
+    where: dict[int, list[str]] = {}
+    for env_id, spacing in table.groupby("env_id", sort=True)["spacing"].max().items():
+        where.setdefault(int(spacing), []).append(str(env_id))
+    return listing(
+        [
+            f"every {spacing:,} steps" + (f" on {listing(env_ids)}" if len(where) > 1 else "")
+            for spacing, env_ids in where.items()
+        ]
+    )
 
 
 def _window_sentence(evaluations: pd.DataFrame) -> str:

@@ -61,7 +61,7 @@ def test_same_runs_give_the_same_bytes(study: RunFolders) -> None:
 def test_every_table_is_aligned_in_the_source(study: RunFolders) -> None:
     study.add_failure("npg", seed=3, error="ValueError: a | b")
     blocks = [block for block in build(study).split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 2 + 3 + 1  # scores, hyperparameters, failures
+    assert len(blocks) == 2 + 1 + 3 + 1  # scores, steps, hyperparameters, failures
     for block in blocks:
         assert len({len(line) for line in block.splitlines()}) == 1, block
 

@@ -114,6 +114,85 @@ def test_learning_curve_is_the_mean_at_each_step() -> None:
     assert curves.groupby("label")["seeds"].first().to_dict() == {"npg": 2, "ppo": 1}
 
 
+def steps_of(returns: dict[int, list[float]], threshold: float) -> dict[str, float]:
+    """The only row for seeds of one label, evaluated every 100 steps."""
+    frame = evaluations({("CartPole-v1", "npg", seed): row for seed, row in returns.items()})
+    (row,) = scores.steps_to_threshold(frame, {"CartPole-v1": threshold}).to_dict("records")
+    assert (row["env_id"], row["label"], row["threshold"]) == ("CartPole-v1", "npg", threshold)
+    return row
+
+
+def test_steps_to_a_threshold_that_all_seeds_reach() -> None:
+    # Seeds 0, 1 and 2 first reach 10 at steps 100, 300 and 200; seed 0 falls below it again.
+    returns = {0: [0.0, 11.0, 9.0, 9.0], 1: [0.0, 1.0, 2.0, 12.0], 2: [0.0, 1.0, 10.5, 11.0]}
+    row = steps_of(returns, 10.0)
+    assert (row["seeds"], row["reached"]) == (3, 3)
+    assert (row["median"], row["lowest"], row["highest"]) == (200, 100, 300)
+    assert (row["budget"], row["spacing"]) == (300, 100)
+
+
+def test_seeds_that_never_reach_a_threshold_count_as_infinitely_many_steps() -> None:
+    reached, never = [0.0, 20.0, 20.0], [0.0, 5.0, 5.0]
+    row = steps_of({0: reached, 1: never, 2: reached}, 10.0)
+    assert (row["seeds"], row["reached"]) == (3, 2)
+    assert (row["median"], row["lowest"], row["highest"]) == (100, 100, np.inf)
+    row = steps_of({0: reached, 1: never}, 10.0)  # the mean of 100 and infinity
+    assert (row["median"], row["lowest"], row["highest"]) == (np.inf, 100, np.inf)
+
+
+def test_steps_to_a_threshold_that_no_seed_reaches() -> None:
+    row = steps_of({0: [0.0, 5.0, 5.0], 1: [0.0, 9.9, 9.0]}, 10.0)
+    assert (row["seeds"], row["reached"], row["budget"]) == (2, 0, 200)
+    assert row["median"] == row["lowest"] == row["highest"] == np.inf
+
+
+@pytest.mark.parametrize("threshold", [475.0, -85.0, 0.0])
+def test_a_threshold_that_is_exactly_met_is_reached(threshold: float) -> None:
+    below = np.nextafter(threshold, -np.inf)
+    row = steps_of({0: [below, below, threshold]}, threshold)
+    assert (row["median"], row["reached"]) == (200, 1)
+
+
+def test_a_threshold_that_is_met_before_training_takes_no_steps() -> None:
+    assert steps_of({0: [10.0, 0.0]}, 10.0)["median"] == 0
+
+
+def test_seeds_may_be_evaluated_at_different_steps_and_in_any_order() -> None:
+    frame = pd.DataFrame(
+        [
+            ("CartPole-v1", "npg", 0, 300, 12.0),
+            ("CartPole-v1", "npg", 0, 0, 0.0),
+            ("CartPole-v1", "npg", 0, 130, 11.0),
+            ("CartPole-v1", "npg", 1, 250, 10.0),
+            ("CartPole-v1", "npg", 1, 0, 0.0),
+            ("CartPole-v1", "npg", 1, 50, 9.0),
+        ],
+        columns=["env_id", "label", "seed", "timesteps", "return_mean"],
+    )
+    row = scores.steps_to_threshold(frame, {"CartPole-v1": 10.0}).iloc[0]
+    assert (row["median"], row["lowest"], row["highest"]) == (190, 130, 250)  # (130 + 250) / 2
+    # Seed 1 was evaluated up to step 250 only, and not between 50 and 250.
+    assert (row["budget"], row["spacing"]) == (250, 200)
+
+
+def test_steps_to_a_threshold_are_apart_for_environments_and_labels() -> None:
+    frame = evaluations(
+        {
+            ("Acrobot-v1", "npg", 0): [-500.0, -85.0],
+            ("CartPole-v1", "npg", 0): [0.0, 500.0],
+            ("CartPole-v1", "ppo", 0): [500.0, 0.0],
+            ("Hopper-v5", "ppo", 0): [0.0, 5_000.0],
+        }
+    )
+    table = scores.steps_to_threshold(frame, {"Acrobot-v1": -85.0, "CartPole-v1": 475.0})
+    assert table[["env_id", "label", "median"]].to_numpy().tolist() == [
+        ["Acrobot-v1", "npg", 100],
+        ["CartPole-v1", "npg", 100],
+        ["CartPole-v1", "ppo", 0],
+    ]
+    assert scores.steps_to_threshold(frame, {}).empty
+
+
 @pytest.mark.parametrize(
     ("mean", "low", "high", "expected"),
     [

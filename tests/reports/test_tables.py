@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.tables import Table, decimals, duration, estimate_cells
+from reports.tables import Table, decimals, duration, estimate_cells, steps_cells
 
 
 def test_markdown_is_padded_and_numbers_are_right_aligned() -> None:
@@ -42,6 +42,27 @@ def test_estimates_stand_one_below_the_other() -> None:
         "   20.0   [  9.0,  31.0]",
         "    3.0   (1 seed)      ",
     ]
+
+
+def test_steps_stand_one_below_the_other_and_what_is_not_reached_is_said() -> None:
+    cells = steps_cells(
+        np.array([12_000.0, np.inf, np.inf, 500.0]),
+        np.array([9_000.0, 400.0, np.inf, 500.0]),
+        np.array([21_000.0, np.inf, np.inf, 500.0]),
+        np.array([50_000, 50_000, 1_000_000, 50_000]),
+        np.array([3, 3, 3, 1]),
+    )
+    assert cells == [
+        "  12,000 (9,000,   21,000)",
+        "> 50,000 (  400, > 50,000)",
+        "not within 1,000,000",
+        "     500 (1 seed)         ",
+    ]
+
+
+def test_steps_that_no_row_has_take_no_width() -> None:
+    inf = np.array([np.inf])
+    assert steps_cells(inf, inf, inf, np.array([50]), np.array([1])) == ["not within 50"]
 
 
 @pytest.mark.parametrize(
