@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+OLD_ACER = "from-stable-baselines-2.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -45,7 +46,9 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", ROOT / "docs" / "guide.md"], ids=lambda page: page.name
+    "page",
+    [ROOT / "README.md", *(ROOT / "docs" / name for name in ("guide.md", OLD_ACER))],
+    ids=lambda page: page.name,
 )
 def test_examples_run(page):
     for block in code_blocks(page):
