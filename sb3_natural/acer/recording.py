@@ -10,7 +10,7 @@ from torch import Tensor
 from sb3_natural.acer.buffers import SegmentBuffer
 from sb3_natural.common.actors import Actor
 from sb3_natural.common.deferred import Deferred
-from sb3_natural.common.rollouts import FastRollouts, Recorder
+from sb3_natural.common.rollouts import FastRollouts, Recorder, Step
 
 __all__ = ["SegmentRecorder"]
 
@@ -44,41 +44,23 @@ class SegmentRecorder(Recorder):
             last_observations = normalisation.get_original_obs()
         self.cut_off = buffer.resume(last_observations)
 
-    def add(
-        self,
-        observations: Any,
-        actions: np.ndarray,
-        rewards: np.ndarray,
-        episode_starts: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-        new_observations: Any,
-    ) -> None:
+    def add(self, step: Step) -> None:
         """Add the step to the buffer, with the statistics of the policy that acted."""
+        rewards, new_observations = step.rewards, step.new_observations
+        cut_off = step.cut_off() if step.dones.any() else {}
         if self._normalisation is not None:
-            new_observations = self._normalisation.get_original_obs()
             rewards = self._normalisation.get_original_reward()
-        cut_off = self._cut_off(dones, infos) if dones.any() else {}
+            new_observations = self._normalisation.get_original_obs()
+            undo = self._normalisation.unnormalize_obs
+            cut_off = {index: undo(observation) for index, observation in cut_off.items()}
         statistics = self._actor.statistics()
-        self._buffer.add(actions, rewards, statistics, new_observations, dones, cut_off)
+        self._buffer.add(step.actions, rewards, statistics, new_observations, step.dones, cut_off)
 
-    def _cut_off(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> dict[int, Any]:
-        """The true last observations of the episodes that a time limit ended, by environment."""
-        last = {}
-        for index in np.flatnonzero(dones):
-            observation = infos[index].get("terminal_observation")
-            if observation is not None and infos[index].get("TimeLimit.truncated", False):
-                if self._normalisation is not None:
-                    observation = self._normalisation.unnormalize_obs(observation)
-                last[int(index)] = observation
-        return last
-
-    def stop(self, *step: Any) -> None:
-        """Add the last step too, and go on from where it led: a gap would be replayed."""
-        self.add(*step)
-        *_, dones, _, new_observations = step
-        self._algorithm._last_obs = new_observations
-        self._algorithm._last_episode_starts = dones
+    def stop(self, step: Step) -> None:
+        """Add this step too, and go on from where it led: a gap would be replayed."""
+        self.add(step)
+        self._algorithm._last_obs = step.new_observations
+        self._algorithm._last_episode_starts = step.dones
 
     def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
         """The values, when they are looked at."""

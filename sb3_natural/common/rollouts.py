@@ -33,7 +33,7 @@ from sb3_natural.common.mlp import actor_mlp, critic_mlp, flat_features, mlp_out
 from sb3_natural.common.threads import one_thread_if_small
 from sb3_natural.common.vec_env import LeanDummyVecEnv, as_monitored
 
-__all__ = ["FastRollouts", "Recorder", "advantages_and_returns"]
+__all__ = ["FastRollouts", "Recorder", "Step", "advantages_and_returns"]
 
 # Elements of the observations that go through the networks at a time after a rollout: little
 # enough for the activations of images, much more than an MLP needs to run at full speed.
@@ -186,13 +186,14 @@ class FastRollouts(OnPolicyAlgorithm):
                     infos=infos,
                 )
                 callback.update_locals(seen)
-            step = (last_obs, actions, rewards, self._last_episode_starts, dones, infos, new_obs)
+            starts = self._last_episode_starts
+            step = Step(last_obs, actions, rewards, starts, dones, infos, new_obs)
             if not callback.on_step():
-                rollout.stop(*step)
+                rollout.stop(step)
                 return False
 
             self._update_info_buffer(infos, dones)
-            rollout.add(*step)
+            rollout.add(step)
             self._last_obs = new_obs  # type: ignore[assignment]
             self._last_episode_starts = dones
 
@@ -235,6 +236,33 @@ class _TimeLimit(NamedTuple):
     rewards: np.ndarray
 
 
+class Step(NamedTuple):
+    """One step of all environments."""
+
+    observations: Any
+    """(n_envs, ...)"""
+    actions: np.ndarray
+    """(n_envs, *action shape)"""
+    rewards: np.ndarray
+    """(n_envs,), as the others below"""
+    episode_starts: np.ndarray
+    """Whether ``observations`` are the first of an episode."""
+    dones: np.ndarray
+    """Whether the step ended an episode."""
+    infos: list[dict[str, Any]]
+    new_observations: Any
+    """What it led to, (n_envs, ...); where an episode ended, the first of the next."""
+
+    def cut_off(self) -> dict[int, Any]:
+        """The last observations of the episodes that a time limit ended, by environment."""
+        last = {}
+        for index in np.flatnonzero(self.dones).tolist():
+            observation = self.infos[index].get("terminal_observation")
+            if observation is not None and self.infos[index].get("TimeLimit.truncated", False):
+                last[index] = observation
+        return last
+
+
 class Recorder(ABC):
     """Writes down the steps of one rollout.
 
@@ -245,25 +273,12 @@ class Recorder(ABC):
         self._algorithm = algorithm
 
     @abstractmethod
-    def add(
-        self,
-        observations: Any,
-        actions: np.ndarray,
-        rewards: np.ndarray,
-        episode_starts: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-        new_observations: Any,
-    ) -> None:
-        """Store one step of all environments.
-
-        ``dones``, ``infos`` and ``new_observations`` are what it led to.
-        Shapes: observations (n_envs, ...), actions (n_envs, ...), the others (n_envs,).
-        """
+    def add(self, step: Step) -> None:
+        """Store one step of all environments."""
 
     @abstractmethod
-    def stop(self, *step: Any) -> None:
-        """A callback has ended the rollout before its time, at a step as :meth:`add` takes it."""
+    def stop(self, step: Step) -> None:
+        """A callback has ended the rollout before its time, at this step."""
 
     @abstractmethod
     def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
@@ -320,43 +335,30 @@ class _BufferRecorder(Recorder):
         self._values: Tensor | None = None
         self._log_probs: Tensor | None = None
 
-    def add(
-        self,
-        observations: Any,
-        actions: np.ndarray,
-        rewards: np.ndarray,
-        episode_starts: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-        new_observations: Any,
-    ) -> None:
+    def add(self, step: Step) -> None:
         """What ``RolloutBuffer.add`` does, without the critic."""
         buffer, pos = self._buffer, self._buffer.pos
         if isinstance(buffer.observations, dict):
             for key, rows in buffer.observations.items():
-                _set_row(rows, pos, observations[key])
+                _set_row(rows, pos, step.observations[key])
         else:
-            _set_row(buffer.observations, pos, observations)
-        _set_row(buffer.actions, pos, actions)
-        buffer.rewards[pos] = rewards
-        buffer.episode_starts[pos] = episode_starts
-        if dones.any():
-            self._note_time_limits(rewards, dones, infos)
+            _set_row(buffer.observations, pos, step.observations)
+        _set_row(buffer.actions, pos, step.actions)
+        buffer.rewards[pos] = step.rewards
+        buffer.episode_starts[pos] = step.episode_starts
+        if step.dones.any():
+            self._note_time_limits(step)
         buffer.pos += 1
         buffer.full = buffer.pos == buffer.buffer_size
 
-    def _note_time_limits(
-        self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]
-    ) -> None:
-        for index in np.flatnonzero(dones):
-            last_observation = infos[index].get("terminal_observation")
-            if last_observation is not None and infos[index].get("TimeLimit.truncated", False):
-                self._time_limits.append(
-                    _TimeLimit(self._buffer.pos, int(index), last_observation, rewards)
-                )
+    def _note_time_limits(self, step: Step) -> None:
+        for index, last_observation in step.cut_off().items():
+            self._time_limits.append(
+                _TimeLimit(self._buffer.pos, index, last_observation, step.rewards)
+            )
 
-    def stop(self, *step: Any) -> None:
-        """Evaluate the steps so far; the last one is dropped, as in SB3."""
+    def stop(self, step: Step) -> None:
+        """Evaluate the steps before this one, which is dropped, as in SB3."""
         self.evaluate()
 
     @torch.no_grad()
