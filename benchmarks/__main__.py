@@ -81,7 +81,7 @@ def speed(
     with_peers: bool = typer.Option(
         False,
         "--peers",
-        help="Measure Tianshou's NPG too; installs it into .venv-peers if need be.",
+        help="Measure Tianshou's NPG and PFRL's ACER too; installs what is missing of them.",
     ),
     quick: bool = typer.Option(
         False, "--quick", help="Everything small and twice: tries the instrument out."
@@ -91,7 +91,7 @@ def speed(
 ) -> None:
     """Measure how fast we are, side by side with the peers: one table, one figure.
 
-    Takes about 6 minutes on 2 cores, which should have nothing else to do. Finished measurements
+    Takes about 9 minutes on 2 cores, which should have nothing else to do. Finished measurements
     are not made again, so an interrupted command goes on. The exit status is 1 if a measurement
     has failed.
     """
