@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -134,16 +135,18 @@ def products(
 @app.command("list")
 def list_suites() -> None:
     """List suites, their environments, and which have hyperparameters of their own."""
-    table = Table("suite", "environment", "steps", *ALGORITHMS)
+    # Narrow, since environments have long names and there is a column for every algorithm.
+    table = Table("suite", "environment", "steps", *ALGORITHMS, box=SIMPLE, padding=0)
+    table.pad_edge = False
     for name in suite_names():
         for env in load_suite(name).envs:
-            entries = [
-                "own" if has_own_entry(algo, env.env_id) else "default" for algo in ALGORITHMS
-            ]
+            entries = ["own" if has_own_entry(algo, env.env_id) else "-" for algo in ALGORITHMS]
             steps = f"{env.n_timesteps:,}" if env.n_timesteps else "by algorithm"
             table.add_row(name, env.env_id, steps, *entries)
         table.add_section()
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print("own: has hyperparameters of its own; -: takes the algorithm's default entry")
 
 
 def _names(option: str) -> list[str]:
