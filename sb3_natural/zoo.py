@@ -1,0 +1,85 @@
+"""RL Baselines3 Zoo with our algorithms: ``python -m sb3_natural.zoo train --algo npg --env ID``.
+
+The Zoo's own command line, scripts and options (https://github.com/DLR-RM/rl-baselines3-zoo), which
+know NPG and ACER here. Our hyperparameters are read from the clone that this package stands in;
+elsewhere, or for others, name a file with ``--conf-file``.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_natural.acer import ACER
+from sb3_natural.npg import NPG
+
+__all__ = ["ALGORITHMS", "main", "register"]
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"npg": NPG, "acer": ACER}
+_HYPERPARAMS = Path(__file__).parents[1] / "benchmarks" / "hyperparams"
+_SCHEDULES = ("target_kl", "step_size")
+
+
+def register() -> None:
+    """Make our algorithms known to RL Zoo, and the schedules that they have.
+
+    :raises ImportError: RL Zoo is not installed
+    """
+    from rl_zoo3.exp_manager import ExperimentManager
+    from rl_zoo3.utils import ALGOS, SimpleLinearSchedule
+
+    if "npg" in ALGOS:
+        return
+    ALGOS.update(ALGORITHMS)
+    known = ExperimentManager._preprocess_schedules
+
+    def with_ours(hyperparams: dict[str, Any]) -> dict[str, Any]:
+        # The Zoo makes schedules of its own algorithms' arguments only.
+        for key in _SCHEDULES:
+            if isinstance(hyperparams.get(key), str):
+                hyperparams[key] = SimpleLinearSchedule(float(hyperparams[key].split("_")[1]))
+        return known(hyperparams)
+
+    setattr(ExperimentManager, "_preprocess_schedules", staticmethod(with_ours))  # noqa: B010
+
+
+def with_our_hyperparameters(arguments: Sequence[str]) -> list[str]:
+    """The Zoo's arguments, with our file added where one of our algorithms is trained without one.
+
+    :param arguments: those of the command line, such as ``["train", "--algo", "npg"]``
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--algo")
+    parser.add_argument("-conf", "--conf-file")
+    given, _ = parser.parse_known_args(arguments)
+    if list(arguments[:1]) != ["train"] or given.conf_file or given.algo not in ALGORITHMS:
+        return list(arguments)
+    file = _HYPERPARAMS / f"{given.algo}.yml"
+    if not file.exists():
+        raise FileNotFoundError(
+            f"no hyperparameters of {given.algo} beside this package, which is no part of a clone: "
+            "name a file with --conf-file"
+        )
+    return [*arguments, "--conf-file", str(file)]
+
+
+def main() -> None:
+    """Hand over to the Zoo's command line."""
+    try:
+        from rl_zoo3.cli import main as zoo
+
+        register()
+    except ImportError as error:
+        sys.exit(f"error: RL Baselines3 Zoo is needed: pip install rl_zoo3 ({error})")
+    try:
+        sys.argv[1:] = with_our_hyperparameters(sys.argv[1:])
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error}")
+    zoo()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""``python -m sb3_natural.zoo``: RL Baselines3 Zoo with our algorithms."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sb3_natural import ACER, NPG
+from sb3_natural.zoo import with_our_hyperparameters
+
+pytest.importorskip("rl_zoo3", reason="RL Baselines3 Zoo is not installed")
+
+
+def zoo(*arguments: str | Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "sb3_natural.zoo", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("algo", "cls", "env_id"), [("npg", NPG, "InvertedPendulum-v5"), ("acer", ACER, "CartPole-v1")]
+)
+def test_the_zoo_trains_and_shows_our_algorithms(algo, cls, env_id, tmp_path: Path) -> None:
+    common = ("--algo", algo, "--env", env_id, "-f", tmp_path, "--seed", "1")
+
+    output = zoo("train", *common, "-n", "1024", "--eval-freq", "-1", "--num-threads", "1")
+
+    assert f"{algo}.yml" in output  # our hyperparameters
+    model = cls.load(tmp_path / algo / f"{env_id}_1" / f"{env_id}.zip")
+    assert model.num_timesteps >= 1024
+    if algo == "npg":
+        assert model.target_kl(1.0) == pytest.approx(2 * model.target_kl(0.5))  # lin_...
+    assert "Episode Reward" in zoo("enjoy", *common, "-n", "600", "--no-render")
+
+
+def test_our_file_is_added_where_none_is_given() -> None:
+    def added(*arguments: str) -> list[str]:
+        return with_our_hyperparameters(arguments)[len(arguments) :]
+
+    (option, file) = added("train", "--algo", "npg", "--env", "CartPole-v1")
+    assert option == "--conf-file"
+    assert Path(file).name == "npg.yml"
+    assert Path(file).exists()
+    assert added("train", "--algo", "npg", "-conf", "mine.yml") == []
+    assert added("train", "--algo", "ppo") == []
+    assert added("train", "--algo=acer")[1].endswith("acer.yml")
+    assert added("train") == []
+    assert added("enjoy", "--algo", "npg") == []
+
+
+def test_outside_of_a_clone_a_file_has_to_be_named(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sb3_natural.zoo._HYPERPARAMS", tmp_path)
+
+    with pytest.raises(FileNotFoundError, match="name a file with --conf-file"):
+        with_our_hyperparameters(["train", "--algo", "acer"])
