@@ -35,7 +35,7 @@ speed: $(READY)
 	$(PY) -m benchmarks speed --peers --out speed
 
 test: $(READY)
-	$(PY) -m pytest -n $(JOBS) -m "not slow"
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
 
 test-slow: $(READY)
 	$(PY) -m pytest -n $(JOBS) -m slow --timeout 5400

@@ -1,9 +1,12 @@
-"""``python -m benchmarks``: run sweeps, list suites, measure speed."""
+"""``python -m benchmarks``: run sweeps and look after them, list suites, measure speed."""
 
 import shlex
 import sys
 from collections.abc import Sequence
+from enum import Enum
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 import typer
@@ -12,17 +15,28 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from benchmarks.display import first_line
-from benchmarks.results import final_return, read_evaluations
+from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
+from benchmarks.results import (
+    BrokenRunError,
+    final_return,
+    load_evaluations,
+    load_failed_specs,
+    load_failures,
+    read_evaluations,
+)
 from benchmarks.specs import (
     ALGORITHMS,
     RunSpec,
     SpecError,
     load_suite,
+    parse_files,
     parse_overrides,
     plan,
     suite_names,
 )
-from benchmarks.sweep import SweepResult, sweep
+from benchmarks.status import load_status
+from benchmarks.storage import Folder, open_folder
+from benchmarks.sweep import Engine, SweepError, SweepResult, sweep
 from benchmarks.zoo import has_own_entry
 
 app = typer.Typer(
@@ -32,10 +46,31 @@ app = typer.Typer(
 )
 
 
+class EngineName(str, Enum):
+    """Where runs are executed."""
+
+    local = "local"
+    ray = "ray"
+
+
+_JOBS = typer.Option(1, min=1, help="Runs at once on this machine; each takes one core.")
+_ENGINE = typer.Option(EngineName.local, help="Processes on this machine, or a Ray cluster.")
+_ADDRESS = typer.Option(
+    None, help="Ray: host:port of a cluster, or auto; else one is started here.", show_default=False
+)
+_CPUS = typer.Option(1.0, "--cpus-per-run", min=0.01, help="Ray: cores that each run takes.")
+_GPUS = typer.Option(0.0, "--gpus-per-run", min=0.0, help="Ray: GPUs that each run takes.")
+_OUT = typer.Option("runs", help="Where the run folders go: a folder, or an fsspec URL.")
+_ROOT = typer.Argument(help="A folder with runs, or an fsspec URL.")
+
+
 @app.command()
 def run(
     suite: str = typer.Argument(help="A suite's name (see list), or the path of a .yaml file."),
-    algos: str = typer.Option(",".join(ALGORITHMS), help="Algorithms, separated by commas."),
+    algos: str = typer.Option(
+        ",".join(ALGORITHMS),
+        help="Algorithms, separated by commas; also classes by their paths, such as sbx:PPO.",
+    ),
     envs: str = typer.Option("", help="Environments of the suite, separated by commas; or all."),
     seeds: int = typer.Option(1, min=1, help="How many seeds."),
     first_seed: int = typer.Option(0, min=0, help="The first of them."),
@@ -45,13 +80,20 @@ def run(
     settings: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="A hyperparameter for all algorithms; repeatable."
     ),
-    jobs: int = typer.Option(1, min=1, help="Runs at once; each takes one core."),
-    out: Path = typer.Option(Path("runs"), file_okay=False, help="Where the run folders go."),
+    hyperparams: list[str] = typer.Option(
+        [], metavar="ALGO=FILE", help="A file with an algorithm's hyperparameters; repeatable."
+    ),
+    engine: EngineName = _ENGINE,
+    jobs: int = _JOBS,
+    address: str = _ADDRESS,
+    cpus_per_run: float = _CPUS,
+    gpus_per_run: float = _GPUS,
+    out: str = _OUT,
 ) -> None:
     """Run every algorithm on every environment with every seed.
 
-    Finished runs are not run again, so an interrupted sweep goes on with the same command. The
-    exit status is 1 if a run has failed.
+    Finished runs are not run again, so an interrupted sweep goes on with the same command, and
+    several at once share the work. The exit status is 1 if a run has failed.
     """
     try:
         loaded = load_suite(suite)
@@ -62,19 +104,125 @@ def run(
             range(first_seed, first_seed + seeds),
             steps,
             parse_overrides(settings),
+            parse_files(hyperparams),
         )
     except SpecError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+        _refuse(error)
+    chosen = _engine(engine, address, cpus_per_run, gpus_per_run)
+    _sweep(specs, open_folder(out), jobs, chosen)
+
+
+@app.command()
+def status(root: str = _ROOT) -> None:
+    """Show how many runs have finished, are in progress, have failed, and why."""
+    try:
+        folder = _existing(root)
+        rows, failures = load_status(folder), load_failures(folder)
+    except BrokenRunError as error:
+        _refuse(error)
+    table = Table("suite", "algorithm", "environment", box=SIMPLE)
+    for column in ("finished", "in progress", "failed", "steps/s"):
+        table.add_column(column, justify="right")
+    for suite, algo, env_id, finished, running, failed, speed in rows.itertuples(index=False):
+        shown = "" if pd.isna(speed) else f"{speed:,.0f}"
+        table.add_row(suite, algo, env_id, str(finished), str(running), str(failed), shown)
+    Console().print(table if len(rows) else f"no runs in {root}")
+    for failure in failures.itertuples(index=False):
+        typer.echo(
+            f"failed: {failure.algo} {failure.env_id} seed {failure.seed}: "
+            f"{first_line(str(failure.error))}"
+        )
+
+
+@app.command()
+def retry(
+    root: str = _ROOT,
+    failed: bool = typer.Option(False, "--failed", help="Try them; else they are only listed."),
+    engine: EngineName = _ENGINE,
+    jobs: int = _JOBS,
+    address: str = _ADDRESS,
+    cpus_per_run: float = _CPUS,
+    gpus_per_run: float = _GPUS,
+) -> None:
+    """Try the failed runs of a folder again, as they were, with the code as it is now."""
+    try:
+        found = load_failed_specs(_existing(root))
+    except BrokenRunError as error:
+        _refuse(error)
+    if not found:
+        typer.echo(f"no failed runs in {root}")
+    elif not failed:
+        for spec, out in found:
+            typer.echo(spec.failure_file(out))
+        typer.echo("--failed tries them again")
+    else:
+        # All of them stand below the same folder.
+        chosen = _engine(engine, address, cpus_per_run, gpus_per_run)
+        _sweep([spec for spec, _ in found], found[0][1], jobs, chosen)
+
+
+@app.command()
+def export(
+    root: str = _ROOT,
+    csv: bool = typer.Option(False, "--csv", help="Write CSV."),
+    parquet: bool = typer.Option(False, "--parquet", help="Write Parquet."),
+    out: Path = typer.Option(
+        None, dir_okay=False, help="The file; else evaluations.csv or .parquet, here."
+    ),
+) -> None:
+    """Write all evaluations of all finished runs as one tidy table."""
+    if csv == parquet:
+        _refuse("export: choose one of --csv and --parquet")
+    try:
+        frame = load_evaluations(_existing(root))
+    except BrokenRunError as error:
+        _refuse(error)
+    path = out or Path(f"evaluations.{'csv' if csv else 'parquet'}")
+    try:
+        if csv:
+            frame.to_csv(path, index=False)
+        else:
+            frame.to_parquet(path, index=False)
+    except OSError as error:
+        _refuse(f"--out: {error}")
+    n_runs = len(frame[["suite", "algo", "env_id", "seed", "config"]].drop_duplicates())
+    typer.echo(f"{path}: {len(frame):,} evaluations of {n_runs:,} runs")
+
+
+def _existing(root: str) -> Folder:
+    folder = open_folder(root)
+    if not folder.exists():
+        _refuse(f"{root}: no such folder")
+    return folder
+
+
+def _engine(
+    name: EngineName, address: str | None, cpus_per_run: float, gpus_per_run: float
+) -> Engine | None:
+    if name is EngineName.ray:
+        return partial(run_on_ray, options=RayOptions(address, cpus_per_run, gpus_per_run))
+    if address is not None or gpus_per_run or cpus_per_run != 1.0:
+        _refuse("--address, --cpus-per-run and --gpus-per-run are for --engine ray")
+    return None
+
+
+def _sweep(specs: Sequence[RunSpec], out: Folder, jobs: int, engine: Engine | None) -> None:
     command = f"python -m benchmarks {shlex.join(sys.argv[1:])}"
     try:
-        result = sweep(specs, out, jobs, command)
+        result = sweep(specs, out, jobs, command, engine=engine)
+    except (SpecError, SweepError) as error:
+        _refuse(error)
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on with what is missing", err=True)
         raise typer.Exit(130) from None
     _print_summary(result, out)
     if result.failed:
         raise typer.Exit(1)
+
+
+def _refuse(error: object) -> NoReturn:
+    typer.echo(f"error: {error}", err=True)
+    raise typer.Exit(2) from None
 
 
 @app.command()
@@ -136,24 +284,33 @@ def products(
 def list_suites() -> None:
     """List suites, their environments, and which have hyperparameters of their own."""
     # Narrow, since environments have long names and there is a column for every algorithm.
-    table = Table("suite", "environment", "steps", *ALGORITHMS, box=SIMPLE, padding=0)
+    environment = Column("environment", overflow="fold")
+    table = Table("suite", environment, "steps", *ALGORITHMS, box=SIMPLE, padding=0)
     table.pad_edge = False
+    unusable = []
     for name in suite_names():
-        for env in load_suite(name).envs:
+        try:
+            envs = load_suite(name).envs
+        except SpecError as error:  # needs a package that is not installed
+            unusable.append(error)
+            continue
+        for env in envs:
             entries = ["own" if has_own_entry(algo, env.env_id) else "-" for algo in ALGORITHMS]
             steps = f"{env.n_timesteps:,}" if env.n_timesteps else "by algorithm"
             table.add_row(name, env.env_id, steps, *entries)
         table.add_section()
     console = Console()
     console.print(table)
-    console.print("own: has hyperparameters of its own; -: takes the algorithm's default entry")
+    console.print("own: has hyperparameters of its own; -: takes an entry for many environments")
+    for reason in unusable:
+        typer.echo(f"not usable here: {reason}")
 
 
 def _names(option: str) -> list[str]:
     return [name.strip() for name in option.split(",") if name.strip()]
 
 
-def _print_summary(result: SweepResult, out: Path) -> None:
+def _print_summary(result: SweepResult, out: Folder) -> None:
     done = [*result.finished, *result.skipped]
     if done:
         Console().print(_final_returns(done, out))
@@ -162,7 +319,7 @@ def _print_summary(result: SweepResult, out: Path) -> None:
         typer.echo(f"        {failed.spec.failure_file(out)}")
 
 
-def _final_returns(specs: Sequence[RunSpec], out: Path) -> Table:
+def _final_returns(specs: Sequence[RunSpec], out: Folder) -> Table:
     scores = pd.DataFrame(
         {
             "env_id": spec.env_id,

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from benchmarks.engines import Advanced, Ended
 from benchmarks.specs import RunSpec
+from benchmarks.storage import Folder
 
 
 @contextmanager
@@ -93,8 +94,8 @@ class Bars(Lines):
         self._sweep = self.progress.add_task(
             "all runs", total=sum(spec.n_timesteps for spec in missing), status=self._counts()
         )
-        self._tasks: dict[Path, TaskID] = {}
-        self._timesteps: dict[Path, int] = {}
+        self._tasks: dict[Folder, TaskID] = {}
+        self._timesteps: dict[Folder, int] = {}
 
     def show(self, event: Advanced | Ended) -> None:
         if isinstance(event, Advanced):
@@ -122,7 +123,7 @@ class Bars(Lines):
             f"return {progress.return_mean:,.1f}",
         )
 
-    def _reach(self, run: Path, timesteps: int) -> None:
+    def _reach(self, run: Folder, timesteps: int) -> None:
         self.progress.advance(self._sweep, timesteps - self._timesteps.get(run, 0))
         self._timesteps[run] = timesteps
 

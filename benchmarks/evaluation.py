@@ -54,6 +54,8 @@ class ScheduledEvaluation(BaseCallback):
         return time.perf_counter() - self._began - self.seconds
 
     def _on_training_start(self) -> None:
+        # As the algorithm wraps its own: it puts the channels of images first.
+        self.eval_env = self.model._wrap_env(self.eval_env, monitor_wrapper=False)
         self._began = time.perf_counter()
         self._evaluate_what_is_due()
 

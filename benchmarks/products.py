@@ -39,7 +39,7 @@ def compare(env_id: str, n_timesteps: int, seed: int = 0) -> pd.DataFrame:
     """
     (spec,) = plan(load_suite("mujoco"), ["npg"], [env_id], [seed], n_timesteps, {})
     arguments = model_arguments(spec.algo, spec.hyperparams, "hyperparams")
-    model = make_model(spec, arguments, make_env(env_id, arguments, arguments.n_envs, seed))
+    model = make_model(spec, arguments, make_env(spec, arguments, arguments.n_envs, seed))
     assert isinstance(model, NPG)
     rows: list[dict[str, Any]] = []
     model._solver = _PolicySystems(rows)

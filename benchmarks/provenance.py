@@ -23,6 +23,11 @@ _PACKAGES = {
 }
 
 
+def code() -> dict[str, Any]:
+    """The commit that is checked out, and whether the code differs from it."""
+    return {"commit": commit(), "dirty": is_dirty()}
+
+
 def commit() -> str | None:
     """The commit that is checked out, or None outside a git repository."""
     return _git("rev-parse", "HEAD")

@@ -1,14 +1,16 @@
 """Run folders as tidy tables."""
 
+import csv
 import json
-import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from benchmarks.run import FORMAT, TEMPORARY
+from benchmarks.run import FORMAT
+from benchmarks.specs import RunSpec
+from benchmarks.storage import TEMPORARY, Folder, is_finished, is_on_disk, walk
 
 RUN_COLUMNS = [
     "suite",
@@ -40,7 +42,25 @@ class BrokenRunError(Exception):
     """A run folder cannot be read; the message names the file and says what is wrong."""
 
 
-def load_runs(root: Path) -> pd.DataFrame:
+class OtherVersionError(BrokenRunError):
+    """A run folder is of a version that this one cannot read."""
+
+
+def check_versions(root: Folder) -> None:
+    """Check that the finished runs below ``root`` are of this version.
+
+    :raises OtherVersionError: one that is not
+    """
+    for folder in _run_folders(root):
+        try:
+            _read_record(folder / "run.json")
+        except OtherVersionError:
+            raise
+        except BrokenRunError:
+            continue  # says who reads it
+
+
+def load_runs(root: Folder) -> pd.DataFrame:
     """One row for each finished run below ``root``, with ``RUN_COLUMNS``, sorted.
 
     ``hyperparams``, ``evaluation``, ``versions`` and ``machine`` are dictionaries.
@@ -51,25 +71,34 @@ def load_runs(root: Path) -> pd.DataFrame:
     return _frame(rows, RUN_COLUMNS, _KEYS)
 
 
-def load_evaluations(root: Path) -> pd.DataFrame:
+def load_evaluations(root: Folder) -> pd.DataFrame:
     """One row for each evaluation below ``root``, with ``EVALUATION_COLUMNS``, sorted.
 
     :raises BrokenRunError: a run folder that cannot be read
     """
-    frames = []
+    # One table at the end: pandas takes longer to make a small one than the disk to read it.
+    runs, measured = [], [np.empty((0, len(_MEASURED)))]
     for folder in _run_folders(root):
         run = _read_run(folder)
-        evaluations = read_evaluations(folder)
-        for position, key in enumerate(_KEYS):
-            evaluations.insert(position, key, run[key])
-        frames.append(evaluations)
-    if not frames:
-        return _frame([], EVALUATION_COLUMNS, _KEYS)
-    frame = pd.concat(frames, ignore_index=True)
+        runs.append([run[key] for key in _KEYS])
+        measured.append(_read_measured(folder))
+    lengths = [len(rows) for rows in measured[1:]]
+    frame = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    key: np.repeat(np.array([run[i] for run in runs], dtype=object), lengths)
+                    for i, key in enumerate(_KEYS)
+                }
+            ).infer_objects(),
+            _measured_frame(np.concatenate(measured)),
+        ],
+        axis=1,
+    )
     return frame.sort_values([*_KEYS, "timesteps"], kind="stable", ignore_index=True)
 
 
-def load_failures(root: Path) -> pd.DataFrame:
+def load_failures(root: Folder) -> pd.DataFrame:
     """One row for each failed run below ``root``, with ``FAILURE_COLUMNS``, sorted.
 
     A run that failed once and has been finished since is not a failure.
@@ -84,25 +113,55 @@ def load_failures(root: Path) -> pd.DataFrame:
     return _frame(rows, FAILURE_COLUMNS, _KEYS)
 
 
-def read_evaluations(folder: Path) -> pd.DataFrame:
+def load_failed_specs(root: Folder) -> list[tuple[RunSpec, Folder]]:
+    """The failed runs below ``root``, each with the folder below which it stands, to try again.
+
+    :raises BrokenRunError: a record that cannot be read
+    """
+    found = []
+    for path in _failure_files(root):
+        fields = _member(path, _read_record(path), "spec")
+        try:
+            spec = RunSpec.from_dict(fields)
+        except (KeyError, TypeError) as error:
+            raise BrokenRunError(f"{path}: spec: is not that of a run: {error}") from error
+        found.append((spec, path.absolute().parents[3]))
+    return found
+
+
+def read_evaluations(folder: Folder) -> pd.DataFrame:
     """The evaluations of one finished run, in the order of their steps.
 
     :raises BrokenRunError: they cannot be read
     """
+    return _measured_frame(_read_measured(folder))
+
+
+def _read_measured(folder: Folder) -> np.ndarray:
+    """The evaluations of a run, of shape (evaluations, columns)."""
     path = folder / "evaluations.csv"
     try:
-        frame = pd.read_csv(path)
+        with path.open(newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
     except (OSError, ValueError) as error:
         raise BrokenRunError(f"{path}: {error}") from error
-    if list(frame.columns) != _MEASURED:
-        raise BrokenRunError(
-            f"{path}: must have the columns {', '.join(_MEASURED)}, got {', '.join(frame.columns)}"
-        )
-    if frame.empty:
+    if header != _MEASURED:
+        got = ", ".join(header) or "none"
+        raise BrokenRunError(f"{path}: must have the columns {', '.join(_MEASURED)}, got {got}")
+    if not rows:
         raise BrokenRunError(f"{path}: has no evaluation")
-    if not all(pd.api.types.is_numeric_dtype(frame[column]) for column in _MEASURED):
-        raise BrokenRunError(f"{path}: has a value that is not a number")
-    return frame
+    try:
+        values = np.array(rows, dtype=float)
+    except ValueError as error:
+        raise BrokenRunError(f"{path}: has a value that is not a number: {error}") from error
+    if not np.isfinite(values[:, [0, -1]]).all():
+        raise BrokenRunError(f"{path}: timesteps and episodes must be integers")
+    return values
+
+
+def _measured_frame(values: np.ndarray) -> pd.DataFrame:
+    frame = pd.DataFrame(values, columns=_MEASURED)
+    return frame.astype({"timesteps": int, "episodes": int})
 
 
 def final_window(n_evaluations: int) -> int:
@@ -115,11 +174,15 @@ def final_return(returns: pd.Series) -> float:
     return float(returns.iloc[-final_window(len(returns)) :].mean())
 
 
-def _run_folders(root: Path) -> Iterator[Path]:
-    return (folder / name for folder, names, _ in _walk(root) for name in names if _is_run(name))
+def _run_folders(root: Folder) -> Iterator[Folder]:
+    for folder, names, _ in _walk(root):
+        for name in names:
+            # Elsewhere than on a disk, a folder has its name before it is whole.
+            if _is_run(name) and (is_on_disk(root) or is_finished(folder / name)):
+                yield folder / name
 
 
-def _failure_files(root: Path) -> Iterator[Path]:
+def _failure_files(root: Folder) -> Iterator[Folder]:
     for folder, names, files in _walk(root):
         for name in files:
             run = name.removesuffix(".failed.json")
@@ -127,13 +190,13 @@ def _failure_files(root: Path) -> Iterator[Path]:
                 yield folder / name
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+def _walk(root: Folder) -> Iterator[tuple[Folder, list[str], list[str]]]:
     """Every folder down to those of the runs, with the names of the folders and files in it.
 
     What is inside of runs is left out: temporary folders may vanish while a sweep goes on.
     """
-    for folder, names, files in os.walk(root):
-        yield Path(folder), names.copy(), files
+    for folder, names, files in walk(root):
+        yield folder, names.copy(), files
         names[:] = [name for name in names if not _is_run(name) and not name.startswith(TEMPORARY)]
 
 
@@ -141,7 +204,7 @@ def _is_run(name: str) -> bool:
     return name.startswith("seed-")
 
 
-def _read_run(folder: Path) -> dict[str, Any]:
+def _read_run(folder: Folder) -> dict[str, Any]:
     path = folder / "run.json"
     record = _read_record(path)
     run = {**record, **_member(path, record, "spec")}
@@ -149,7 +212,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
     return run
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def _read_record(path: Folder) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -157,20 +220,20 @@ def _read_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise BrokenRunError(f"{path}: must hold an object")
     if record.get("format") != FORMAT:
-        raise BrokenRunError(
+        raise OtherVersionError(
             f"{path}: has the format {record.get('format')!r}; this version reads {FORMAT}"
         )
     return record
 
 
-def _member(path: Path, record: dict[str, Any], key: str) -> dict[str, Any]:
+def _member(path: Folder, record: dict[str, Any], key: str) -> dict[str, Any]:
     value = record.get(key)
     if not isinstance(value, dict):
         raise BrokenRunError(f"{path}: {key}: must be an object, got {value!r}")
     return value
 
 
-def _require(path: Path, record: dict[str, Any], keys: Iterable[str]) -> None:
+def _require(path: Folder, record: dict[str, Any], keys: Iterable[str]) -> None:
     absent = [key for key in keys if key not in record]
     if absent:
         raise BrokenRunError(f"{path}: has no {', '.join(absent)}")

@@ -1,30 +1,26 @@
 """One run, from its spec to its finished folder."""
 
 import json
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import psutil
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from benchmarks.environments import make_envs
 from benchmarks.evaluation import ScheduledEvaluation, freeze, write_rows
-from benchmarks.provenance import commit, is_dirty, machine, versions
+from benchmarks.provenance import code, machine, versions
 from benchmarks.specs import RunSpec
+from benchmarks.storage import Folder, is_finished, publish, scratch_folder
 from benchmarks.zoo import ModelArguments, algorithm_class, model_arguments
-from sb3_natural import make_vec_env
 
 FORMAT = 1
-TEMPORARY = ".tmp-"
 _REPORT_INTERVAL = 0.5  # seconds
 
 
@@ -39,10 +35,10 @@ class Progress:
 
 def run(
     spec: RunSpec,
-    out: Path,
+    out: Folder,
     command: str,
     report: Callable[[Progress], None] | None = None,
-) -> Path:
+) -> Folder:
     """Train one run and write its folder, whole or not at all.
 
     :param out: the folder below which all runs stand
@@ -52,37 +48,56 @@ def run(
     :raises SpecError: hyperparameters that the algorithm cannot use
     """
     folder = spec.folder(out)
-    if folder.exists():
+    if is_finished(folder):
         return folder
-    with _scratch_folder(folder) as scratch:
-        _train(spec, scratch, command, report)
-        _publish(scratch, folder)
+    with scratch_folder(folder) as scratch:
+        train(spec, scratch, command, report)
+        publish(scratch, folder)
     spec.failure_file(out).unlink(missing_ok=True)
     return folder
 
 
-def _train(
-    spec: RunSpec, scratch: Path, command: str, report: Callable[[Progress], None] | None
+def receive(spec: RunSpec, out: Folder, files: Mapping[str, bytes]) -> None:
+    """Write the folder of a run that was trained elsewhere, whole or not at all.
+
+    :param files: by name, what :func:`train` has written there
+    """
+    folder = spec.folder(out)
+    with scratch_folder(folder) as scratch:
+        for name, content in files.items():
+            (scratch / name).write_bytes(content)
+        publish(scratch, folder)
+    spec.failure_file(out).unlink(missing_ok=True)
+
+
+def train(
+    spec: RunSpec,
+    folder: Path,
+    command: str,
+    report: Callable[[Progress], None] | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
+    """Train one run and write its files into an existing folder, ``run.json`` last.
+
+    :param provenance: commit of the code and whether it differs from it; None: asked of git, where
+        the code stands
+    """
     record = {
         "format": FORMAT,
         "spec": spec.to_dict(),
         "config": spec.config,
         "command": command,
         # Now, since the working tree may change while the run goes on.
-        "commit": commit(),
-        "dirty": is_dirty(),
+        **(code() if provenance is None else provenance),
         "versions": versions(),
         "machine": machine(),
         "started": now(),
     }
     arguments = model_arguments(spec.algo, spec.hyperparams, "hyperparams")
-    env = make_env(spec.env_id, arguments, arguments.n_envs, spec.seed)
-    eval_env = freeze(
-        make_env(spec.env_id, arguments, spec.evaluation.episodes, spec.evaluation.seed)
-    )
+    env = make_env(spec, arguments, arguments.n_envs, spec.seed)
+    eval_env = freeze(make_env(spec, arguments, spec.evaluation.episodes, spec.evaluation.seed))
     model = make_model(spec, arguments, env)
-    model.set_logger(configure(str(scratch), ["csv"]))
+    model.set_logger(configure(str(folder), ["csv", "tensorboard"]))
     evaluation = ScheduledEvaluation(eval_env, spec.n_timesteps, spec.evaluation)
     callbacks: list[BaseCallback] = [evaluation]
     if report is not None:
@@ -94,18 +109,27 @@ def _train(
     record["evaluation_seconds"] = round(evaluation.seconds, 3)
     record["timesteps"] = model.num_timesteps
     model.logger.close()
-    model.save(scratch / "model.zip")
+    for events in folder.glob("events.out.tfevents.*"):
+        events.rename(folder / "events.out.tfevents")  # without the machine's name
+    model.save(folder / "model.zip")
     if isinstance(env, VecNormalize):
-        env.save(str(scratch / "vecnormalize.pkl"))
-    write_rows(evaluation.rows, scratch / "evaluations.csv")
-    (scratch / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+        env.save(str(folder / "vecnormalize.pkl"))
+    write_rows(evaluation.rows, folder / "evaluations.csv")
+    (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n")
     env.close()
     eval_env.close()
 
 
-def make_env(env_id: str, arguments: ModelArguments, n_envs: int, seed: int) -> VecEnv:
-    """The environments of a run, with normalisation if the hyperparameters ask for it."""
-    env: VecEnv = make_vec_env(env_id, n_envs, seed)
+def make_env(spec: RunSpec, arguments: ModelArguments, n_envs: int, seed: int) -> VecEnv:
+    """The environments of a run, with normalisation if the hyperparameters ask for it.
+
+    The suite's wrappers come first, then those of the hyperparameters that it does not have.
+    """
+    options = spec.environment
+    wrappers = list(options.get("wrappers", []))
+    wrappers += [wrapper for wrapper in arguments.wrappers if wrapper not in wrappers]
+    frame_stack = options.get("frame_stack", arguments.frame_stack)
+    env = make_envs(spec.env_id, n_envs, seed, options.get("kwargs"), wrappers, frame_stack)
     if arguments.normalize is not None:
         env = VecNormalize(env, **arguments.normalize)
     return env
@@ -146,48 +170,6 @@ class _Reporting(BaseCallback):
                 )
             )
         return True
-
-
-@contextmanager
-def _scratch_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside the final one, named after its maker; gone at the end."""
-    scratch = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _publish(scratch: Path, folder: Path) -> None:
-    """Give a complete folder its final name, unless another process has been faster."""
-    try:
-        scratch.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-
-
-def remove_abandoned(parents: Iterable[Path]) -> None:
-    """Remove what processes that are no longer running have left unfinished in ``parents``."""
-    for parent in parents:
-        for scratch in parent.glob(f"{TEMPORARY}*"):
-            if _maker_lives(scratch):
-                continue
-            if scratch.is_dir():
-                shutil.rmtree(scratch, ignore_errors=True)
-            else:
-                scratch.unlink(missing_ok=True)
-
-
-def _maker_lives(scratch: Path) -> bool:
-    try:
-        pid = int(scratch.name.rpartition("-")[2])
-        # A process that began after the folder was last changed has only inherited the number.
-        return psutil.Process(pid).create_time() <= scratch.stat().st_mtime + 1
-    except (ValueError, psutil.NoSuchProcess, FileNotFoundError):
-        return False
 
 
 def now() -> str:

@@ -5,15 +5,20 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib import import_module
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-
+from benchmarks.environments import check_environment, check_wrappers
+from benchmarks.storage import Folder
 from benchmarks.yamls import SpecError, parse, read_mapping
-from benchmarks.zoo import ALGORITHMS, hyperparams_file, hyperparams_for, model_arguments
+from benchmarks.zoo import (
+    ALGORITHMS,
+    algorithm_class,
+    hyperparams_file,
+    hyperparams_for,
+    model_arguments,
+)
 
 __all__ = [
     "ALGORITHMS",
@@ -22,16 +27,20 @@ __all__ = [
     "SpecError",
     "Suite",
     "SuiteEnv",
+    "as_file_name",
+    "check_algorithms",
     "check_choice",
     "check_environment",
     "hyperparams_for",
     "load_suite",
+    "parse_files",
     "parse_overrides",
     "plan",
     "suite_names",
 ]
 
 SUITES = Path(__file__).parent / "suites"
+_ENV_KEYS = ("n_timesteps", "kwargs", "wrappers", "frame_stack")
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,8 @@ class Evaluation:
 class RunSpec:
     """All that decides the result of one run.
 
-    ``hyperparams`` are as written in the YAML file, without ``n_timesteps``.
+    ``hyperparams`` are as written in the YAML file, without ``n_timesteps``; ``environment`` holds
+    what the suite says of it: ``kwargs``, ``wrappers`` and ``frame_stack``, those that are given.
     """
 
     suite: str
@@ -61,6 +71,7 @@ class RunSpec:
     n_timesteps: int
     hyperparams: dict[str, Any]
     evaluation: Evaluation
+    environment: dict[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> str:
@@ -70,19 +81,21 @@ class RunSpec:
         canonical = json.dumps(spec, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
-    def folder(self, out: Path) -> Path:
+    def folder(self, out: Folder) -> Folder:
         """Where the finished run stands below ``out``."""
-        # Neither character may stand in a file name everywhere.
-        env = self.env_id.replace("/", "__").replace(":", "__")
-        return out / self.suite / self.algo / env / f"seed-{self.seed}-{self.config}"
+        name = f"seed-{self.seed}-{self.config}"
+        return out / self.suite / as_file_name(self.algo) / as_file_name(self.env_id) / name
 
-    def failure_file(self, out: Path) -> Path:
+    def failure_file(self, out: Folder) -> Folder:
         """Where the record of a failure stands, in the place of the folder."""
         folder = self.folder(out)
         return folder.with_name(f"{folder.name}.failed.json")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        fields = asdict(self)
+        if not self.environment:
+            del fields["environment"]  # so that a plain run has one name, whatever else there is
+        return fields
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "RunSpec":
@@ -98,6 +111,7 @@ class SuiteEnv:
 
     env_id: str
     n_timesteps: int | None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,11 @@ class Suite:
     name: str
     envs: list[SuiteEnv]
     evaluation: Evaluation
+
+
+def as_file_name(name: str) -> str:
+    """An environment's or algorithm's name without what no file name may have everywhere."""
+    return name.replace("/", "__").replace(":", "__")
 
 
 def suite_names() -> list[str]:
@@ -135,8 +154,8 @@ def load_suite(name_or_path: str) -> Suite:
             "'_' and '-'"
         )
     content = read_mapping(path)
-    _refuse_unknown(content, ("environments", "evaluation", "n_timesteps"), str(path))
-    common = _optional_count(content, "n_timesteps", str(path))
+    _refuse_unknown(content, ("environments", "evaluation", *_ENV_KEYS), str(path))
+    common = _env_options(content, str(path))
     environments = content.get("environments")
     if not isinstance(environments, dict) or not environments:
         raise SpecError(
@@ -150,10 +169,25 @@ def load_suite(name_or_path: str) -> Suite:
             raise SpecError(
                 f"{where}: must be a mapping such as {{n_timesteps: 1000}}, got {options!r}"
             )
-        _refuse_unknown(options, ("n_timesteps",), where)
+        _refuse_unknown(options, _ENV_KEYS, where)
         check_environment(str(env_id), where)
-        envs.append(SuiteEnv(str(env_id), _optional_count(options, "n_timesteps", where) or common))
+        merged = {**common, **_env_options(options, where)}
+        merged = {key: value for key, value in merged.items() if value not in ([], {})}
+        envs.append(SuiteEnv(str(env_id), merged.pop("n_timesteps", None), merged))
     return Suite(path.stem, envs, _evaluation(content.get("evaluation", {}), str(path)))
+
+
+def _env_options(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What is said of all environments of a suite, or of one, checked."""
+    options = {key: fields[key] for key in _ENV_KEYS if key in fields}
+    for key in ("n_timesteps", "frame_stack"):
+        if key in options:
+            options[key] = _count(options[key], f"{where}: {key}")
+    if "wrappers" in options:
+        check_wrappers(options["wrappers"], f"{where}: wrappers")
+    if not isinstance(options.get("kwargs", {}), dict):
+        raise SpecError(f"{where}: kwargs: must be a mapping, got {options['kwargs']!r}")
+    return options
 
 
 def _evaluation(fields: Any, source: str) -> Evaluation:
@@ -162,7 +196,8 @@ def _evaluation(fields: Any, source: str) -> Evaluation:
         raise SpecError(f"{where}: must be a mapping, got {fields!r}")
     _refuse_unknown(fields, ("points", "episodes", "seed"), where)
     for key in ("points", "episodes"):
-        _optional_count(fields, key, where)
+        if key in fields:
+            _count(fields[key], f"{where}: {key}")
     seed = fields.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise SpecError(f"{where}: seed: must be an integer of at least 0, got {seed!r}")
@@ -177,33 +212,11 @@ def _refuse_unknown(fields: Mapping[str, Any], allowed: Sequence[str], where: st
             )
 
 
-def _optional_count(fields: Mapping[str, Any], key: str, where: str) -> int | None:
-    if key not in fields:
-        return None
-    return _count(fields[key], f"{where}: {key}")
-
-
 def _count(value: Any, where: str) -> int:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value != int(value) or value < 1:
         raise SpecError(f"{where}: must be a positive integer, got {value!r}")
     return int(value)
-
-
-def check_environment(env_id: str, where: str) -> None:
-    """Check that Gymnasium knows an environment; ``module:Env-v0`` imports the module first.
-
-    :raises SpecError: it does not
-    """
-    module, _, name = env_id.rpartition(":")
-    try:
-        if module:
-            import_module(module)
-        gym.spec(name)
-    except (gym.error.Error, ImportError) as error:
-        raise SpecError(
-            f"{where}: {env_id!r} is not an environment of Gymnasium: {error}"
-        ) from None
 
 
 def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
@@ -224,6 +237,22 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
     return overrides
 
 
+def parse_files(settings: Sequence[str]) -> dict[str, Path]:
+    """``algo=file`` texts as paths.
+
+    :raises SpecError: not of that form, or an algorithm given twice
+    """
+    files: dict[str, Path] = {}
+    for setting in settings:
+        algo, equals, file = setting.partition("=")
+        if not equals or not algo or not file:
+            raise SpecError(f"--hyperparams: must be ALGO=FILE, got {setting!r}")
+        if algo in files:
+            raise SpecError(f"--hyperparams: {algo}: is given twice")
+        files[algo] = Path(file)
+    return files
+
+
 def plan(
     suite: Suite,
     algos: Sequence[str],
@@ -231,26 +260,31 @@ def plan(
     seeds: Sequence[int],
     n_timesteps: int | None = None,
     overrides: Mapping[str, Any] | None = None,
+    files: Mapping[str, Path] | None = None,
 ) -> list[RunSpec]:
     """The runs of a sweep, checked: all algorithms and environments of one seed, then the next.
 
     :param n_timesteps: instead of the suite's and the hyperparameters' numbers
     :param overrides: hyperparameters that take precedence over the files' for every algorithm
+    :param files: for an algorithm, another file with hyperparameters than its own
     :raises SpecError: an unknown or repeated algorithm or environment, or hyperparameters that an
         algorithm cannot use
     """
     known = {env.env_id: env for env in suite.envs}
-    check_choice("--algos", algos, list(ALGORITHMS))
+    files = files or {}
+    check_algorithms("--algos", algos)
     check_choice("--envs", env_ids, list(known))
+    for algo in files:
+        check_choice("--hyperparams", [algo], algos)
     configurations = [
-        _configuration(suite, algo, known[env_id], n_timesteps, overrides or {})
+        _configuration(suite, algo, known[env_id], n_timesteps, overrides or {}, files.get(algo))
         for env_id in env_ids
         for algo in algos
     ]
     return [
-        RunSpec(suite.name, algo, env_id, seed, steps, hyperparams, suite.evaluation)
+        RunSpec(suite.name, algo, env.env_id, seed, steps, written, suite.evaluation, env.options)
         for seed in seeds
-        for algo, env_id, steps, hyperparams in configurations
+        for algo, env, steps, written in configurations
     ]
 
 
@@ -260,8 +294,9 @@ def _configuration(
     env: SuiteEnv,
     n_timesteps: int | None,
     overrides: Mapping[str, Any],
-) -> tuple[str, str, int, dict[str, Any]]:
-    hyperparams = hyperparams_for(algo, env.env_id)
+    file: Path | None,
+) -> tuple[str, SuiteEnv, int, dict[str, Any]]:
+    hyperparams = hyperparams_for(algo, env.env_id, file)
     if overrides:
         model_arguments(algo, overrides, "--set")
         hyperparams = {**hyperparams, **overrides}
@@ -269,15 +304,31 @@ def _configuration(
     steps = n_timesteps or env.n_timesteps or written
     if steps is None:
         raise SpecError(
-            f"{hyperparams_file(algo)}: {env.env_id}: n_timesteps: is given neither here, nor by "
-            f"the suite {suite.name}, nor with --steps"
+            f"{file or hyperparams_file(algo)}: {env.env_id}: n_timesteps: is given neither here, "
+            f"nor by the suite {suite.name}, nor with --steps"
         )
     if suite.evaluation.points > steps:
         raise SpecError(
             f"suite {suite.name}: evaluation: points: must be at most the {steps} steps of "
             f"{algo} on {env.env_id}, got {suite.evaluation.points}"
         )
-    return algo, env.env_id, int(steps), hyperparams
+    return algo, env, int(steps), hyperparams
+
+
+def check_algorithms(option: str, chosen: Sequence[str]) -> None:
+    """Check names of algorithms, and that classes given by their paths can be imported.
+
+    :raises SpecError: one that cannot, one given twice, or none
+    """
+    if not chosen:
+        raise SpecError(f"{option}: must name at least one of {', '.join(ALGORITHMS)}")
+    for name in chosen:
+        try:
+            algorithm_class(name)
+        except SpecError as error:
+            raise SpecError(f"{option}: {error}") from None
+        if chosen.count(name) > 1:
+            raise SpecError(f"{option}: {name!r} is given {chosen.count(name)} times")
 
 
 def check_choice(option: str, chosen: Sequence[str], allowed: Sequence[str]) -> None:

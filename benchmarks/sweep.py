@@ -1,16 +1,26 @@
 """A sweep: the runs that have no finished folder yet, executed, and what became of them."""
 
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
+from benchmarks.claims import Agenda
 from benchmarks.display import display_for
-from benchmarks.engines import Ended, Failure, run_locally
-from benchmarks.run import FORMAT, TEMPORARY, remove_abandoned
+from benchmarks.engines import Advanced, Ended, Failure, run_locally
+from benchmarks.results import OtherVersionError, check_versions
+from benchmarks.run import FORMAT
 from benchmarks.specs import RunSpec
+from benchmarks.storage import (
+    Folder,
+    check_writable,
+    is_finished,
+    remove_abandoned,
+    write_whole,
+)
+
+Engine = Callable[[Agenda, Folder, str], Generator[Advanced | Ended, None, None]]
+"""Executes an agenda; the folder below which all runs stand, the command line for the record."""
 
 
 @dataclass(frozen=True)
@@ -30,39 +40,79 @@ class SweepResult:
     skipped: list[RunSpec]
 
 
+class SweepError(Exception):
+    """A sweep cannot begin or go on; the message says why."""
+
+
 def sweep(
-    specs: Sequence[RunSpec], out: Path, jobs: int, command: str, show_progress: bool = True
+    specs: Sequence[RunSpec],
+    out: Folder,
+    jobs: int,
+    command: str,
+    show_progress: bool = True,
+    engine: Engine | None = None,
 ) -> SweepResult:
     """Execute the runs of ``specs`` that have no finished folder below ``out``, in their order.
 
     A failing run leaves a record in the place of its folder, the others go on, and the next sweep
-    tries it again. Interrupted (Ctrl-C), the runs in flight are lost and nothing else.
+    tries it again. Interrupted (Ctrl-C), the runs in flight are lost and nothing else. Runs that
+    another sweep is doing are left to it, and waited for.
 
     :param jobs: runs at once
     :param command: the command line, for the record
     :param show_progress: bars on a terminal, a line for each run elsewhere
+    :param engine: who executes the runs; None: ``jobs`` processes on this machine
+    :raises SweepError: nothing can be written below ``out``, or runs there are of another version;
+        what is finished is left as it is
     """
+    _check_folder(out)
     unique = list({spec.folder(out): spec for spec in specs}.values())
-    skipped = [spec for spec in unique if spec.folder(out).exists()]
-    missing = [spec for spec in unique if not spec.folder(out).exists()]
+    finished = [is_finished(spec.folder(out)) for spec in unique]
+    skipped = [spec for spec, there in zip(unique, finished, strict=True) if there]
+    missing = [spec for spec, there in zip(unique, finished, strict=True) if not there]
     result = SweepResult([], [], skipped)
     parents = {spec.folder(out).parent for spec in unique}
     remove_abandoned(parents)
+    agenda = Agenda(missing, out)
+    events = engine(agenda, out, command) if engine else run_locally(agenda, out, jobs, command)
     try:
         with (
             display_for(missing, len(skipped), show_progress) as display,
-            closing(run_locally(missing, out, jobs, command)) as events,
+            closing(events),
         ):
             for event in events:
                 if isinstance(event, Ended):
                     _settle(event, out, command, result)
+                    agenda.release(event.spec)
                 display.show(event)
+    except OSError as error:
+        raise SweepError(
+            f"--out: {out}: {error}; what is finished is safe, and the same command goes on"
+        ) from error
     finally:
+        agenda.close()
         remove_abandoned(parents)
+    result.skipped.extend(agenda.finished_elsewhere)
+    result.failed.extend(_failure_elsewhere(spec, out) for spec in agenda.failed_elsewhere)
     return result
 
 
-def _settle(event: Ended, out: Path, command: str, result: SweepResult) -> None:
+def _check_folder(out: Folder) -> None:
+    try:
+        check_writable(out)
+    except OSError as error:
+        raise SweepError(f"--out: {out}: {error.strerror or error}") from None
+    try:
+        check_versions(out)
+    except OtherVersionError as error:
+        raise SweepError(f"--out: {error}") from None
+
+
+def _failure_elsewhere(spec: RunSpec, out: Folder) -> FailedRun:
+    return FailedRun(spec, json.loads(spec.failure_file(out).read_text())["error"])
+
+
+def _settle(event: Ended, out: Folder, command: str, result: SweepResult) -> None:
     if event.failure is None:
         result.finished.append(event.spec)
         return
@@ -70,7 +120,9 @@ def _settle(event: Ended, out: Path, command: str, result: SweepResult) -> None:
     result.failed.append(FailedRun(event.spec, event.failure.error))
 
 
-def record_failure(spec: RunSpec, out: Path, command: str, started: str, failure: Failure) -> None:
+def record_failure(
+    spec: RunSpec, out: Folder, command: str, started: str, failure: Failure
+) -> None:
     """Write the record of a failed run, in the place of its folder."""
     record = {
         "format": FORMAT,
@@ -81,8 +133,4 @@ def record_failure(spec: RunSpec, out: Path, command: str, started: str, failure
         "error": failure.error,
         "traceback": failure.traceback,
     }
-    path = spec.failure_file(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    unfinished.write_text(json.dumps(record, indent=2) + "\n")
-    unfinished.replace(path)
+    write_whole(spec.failure_file(out), json.dumps(record, indent=2) + "\n")

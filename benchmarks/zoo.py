@@ -1,9 +1,9 @@
 """Hyperparameters in RL Baselines3 Zoo's format: checked, and made into constructor arguments.
 
-The format has four keys of its own, ``policy``, ``n_envs``, ``n_timesteps`` and ``normalize``;
-every other key is an argument of the algorithm's constructor. Two kinds of values are written as
-strings: linear schedules (``lin_0.001`` falls from 0.001 to zero over the training) and Python
-keyword arguments (``"dict(log_std_init=-2, activation_fn=nn.ReLU)"``).
+The format has keys of its own, ``policy``, ``n_envs``, ``n_timesteps``, ``normalize``,
+``env_wrapper`` and ``frame_stack``; every other key is an argument of the algorithm's constructor.
+Two kinds of values are written as strings: linear schedules (``lin_0.001`` falls from 0.001 to
+zero over the training) and keyword arguments (``"dict(log_std_init=-2, activation_fn=nn.ReLU)"``).
 """
 
 import ast
@@ -19,8 +19,10 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule
 
+from benchmarks.environments import Wrapper, check_wrappers, is_atari
 from benchmarks.yamls import SpecError, read_mapping
 
 ALGORITHMS: dict[str, str] = {
@@ -32,7 +34,7 @@ ALGORITHMS: dict[str, str] = {
 }
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 
-_ZOO_KEYS = ("policy", "n_envs", "n_timesteps", "normalize")
+_ZOO_KEYS = ("policy", "n_envs", "n_timesteps", "normalize", "env_wrapper", "frame_stack")
 # Arguments that a run sets itself, and those whose values cannot be written in YAML.
 _NOT_HYPERPARAMS = {
     "env",
@@ -49,6 +51,7 @@ _POSITIVE = {
     *_SCHEDULES,
     "n_envs",
     "n_timesteps",
+    "frame_stack",
     "n_steps",
     "batch_size",
     "n_epochs",
@@ -73,6 +76,8 @@ _CLASS_MODULES = {
     "th.optim": torch.optim,
     "torch.optim": torch.optim,
 }
+# Those that the Zoo imports by name.
+_CLASSES = {"RMSpropTFLike": RMSpropTFLike}
 
 
 @dataclass(frozen=True)
@@ -83,17 +88,29 @@ class ModelArguments:
     n_envs: int
     normalize: dict[str, Any] | None  # VecNormalize's arguments; None: no VecNormalize
     constructor: dict[str, Any]
+    wrappers: list[Wrapper]
+    frame_stack: int | None
 
 
 def algorithm_class(algo: str) -> type[BaseAlgorithm]:
-    """The class behind an algorithm's name.
+    """The class behind an algorithm's name, or behind a path: ``module:Class``, ``module.Class``.
 
-    :raises SpecError: unknown name
+    :raises SpecError: neither a known name nor the path of an algorithm of SB3's kind
     """
-    if algo not in ALGORITHMS:
-        raise SpecError(f"algorithm {algo!r} is not one of {', '.join(ALGORITHMS)}")
-    module, _, name = ALGORITHMS[algo].partition(":")
-    return getattr(import_module(module), name)
+    path = ALGORITHMS.get(algo, algo)
+    module, _, name = path.rpartition(":" if ":" in path else ".")
+    if not module:
+        raise SpecError(
+            f"{algo!r} is not one of {', '.join(ALGORITHMS)}, nor the path of a class such as "
+            "sbx:PPO"
+        )
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpecError(f"{algo!r} cannot be imported: {error}") from None
+    if not isinstance(found, type) or not issubclass(found, BaseAlgorithm):
+        raise SpecError(f"{algo!r} is not a subclass of SB3's BaseAlgorithm")
+    return found
 
 
 def hyperparams_file(algo: str) -> Path:
@@ -102,22 +119,28 @@ def hyperparams_file(algo: str) -> Path:
 
 
 def has_own_entry(algo: str, env_id: str) -> bool:
-    """Whether the environment has an entry of its own, or takes the file's ``default``."""
+    """Whether the environment has an entry of its own, or takes a common one."""
     return env_id in read_mapping(hyperparams_file(algo))
 
 
-def hyperparams_for(algo: str, env_id: str) -> dict[str, Any]:
-    """An algorithm's hyperparameters for an environment, as written in its file.
+def hyperparams_for(algo: str, env_id: str, file: Path | None = None) -> dict[str, Any]:
+    """An algorithm's hyperparameters for an environment, as written in a file.
 
-    The environment's own entry if there is one, else the entry ``default``.
+    The environment's own entry if there is one, else the entry ``atari`` if it is an Atari game,
+    else the entry ``default``. An algorithm given by its path that no file is given for has its
+    constructor's defaults.
 
+    :param file: instead of the algorithm's own file
     :raises SpecError: a key or a value that the algorithm cannot use
     """
-    path = hyperparams_file(algo)
+    if file is None and algo not in ALGORITHMS:
+        return {}
+    path = file or hyperparams_file(algo)
     entries = read_mapping(path)
-    name = env_id if env_id in entries else "default"
-    if name not in entries:
-        raise SpecError(f"{path}: has no entry {env_id!r} and no entry 'default'")
+    candidates = [env_id, *(["atari"] if is_atari(env_id) else []), "default"]
+    name = next((name for name in candidates if name in entries), None)
+    if name is None:
+        raise SpecError(f"{path}: has no entry {' or '.join(map(repr, candidates))}")
     hyperparams = entries[name]
     if not isinstance(hyperparams, dict):
         raise SpecError(f"{path}: {name}: must be a mapping, got {hyperparams!r}")
@@ -157,7 +180,16 @@ def model_arguments(algo: str, hyperparams: Mapping[str, Any], source: str) -> M
         n_envs=converted.get("n_envs", 1),
         normalize=None if normalize is False else normalize,
         constructor={key: value for key, value in converted.items() if key not in _ZOO_KEYS},
+        wrappers=_as_list(converted.get("env_wrapper")),
+        frame_stack=converted.get("frame_stack"),
     )
+
+
+def _as_list(wrappers: Any) -> list[Wrapper]:
+    """The Zoo writes one wrapper without a list, and no wrapper as null."""
+    if wrappers is None:
+        return []
+    return wrappers if isinstance(wrappers, list) else [wrappers]
 
 
 def _constructor_annotations(algo: str) -> dict[str, Any]:
@@ -225,6 +257,8 @@ def _python_value(node: ast.expr) -> Any:
     if isinstance(node, ast.List | ast.Tuple):
         items = [_python_value(item) for item in node.elts]
         return items if isinstance(node, ast.List) else tuple(items)
+    if isinstance(node, ast.Name) and node.id in _CLASSES:
+        return _CLASSES[node.id]
     if isinstance(node, ast.Attribute):
         module = _CLASS_MODULES.get(ast.unparse(node.value))
         found = getattr(module, node.attr, None)
@@ -283,8 +317,10 @@ def _check_range(key: str, value: Any, where: str) -> None:
 
 
 def _check_zoo_keys(algo: str, converted: Mapping[str, Any], source: str) -> None:
-    if "n_envs" in converted:
-        _check_type(converted["n_envs"], int, f"{source}: n_envs", converted["n_envs"])
+    for key in ("n_envs", "frame_stack"):
+        if key in converted:
+            _check_type(converted[key], int, f"{source}: {key}", converted[key])
+    check_wrappers(_as_list(converted.get("env_wrapper")), f"{source}: env_wrapper")
     policies = list(algorithm_class(algo).policy_aliases)
     if converted.get("policy", policies[0]) not in policies:
         raise SpecError(

@@ -17,7 +17,7 @@ from benchmarks.__main__ import app
 from benchmarks.results import load_evaluations, load_runs
 
 REPOSITORY = Path(__file__).parents[2]
-COMPLETE = {"run.json", "evaluations.csv", "progress.csv", "model.zip"}
+COMPLETE = {"run.json", "evaluations.csv", "progress.csv", "model.zip", "events.out.tfevents"}
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
@@ -132,7 +132,7 @@ def test_a_failed_run_shows_in_the_summary_and_the_exit_status(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nosuch"], "suite 'nosuch' is not one of classic, demo, "),
+        (["nosuch"], "suite 'nosuch' is not one of atari, classic, demo, "),
         (["smoke", "--algos", "ppo,a3c"], "--algos: 'a3c' is not one of npg, trpo, ppo"),
         (["smoke", "--algos", "ppo,ppo"], "--algos: 'ppo' is given 2 times"),
         (["smoke", "--envs", "Ant-v5"], "--envs: 'Ant-v5' is not one of CartPole-v1, Pendulum-v1"),

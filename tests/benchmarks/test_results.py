@@ -139,12 +139,16 @@ def test_a_broken_record_is_named(out: Path, content: str | None, message: str) 
     ("content", "message"),
     [
         (None, "No such file"),
-        ("", "No columns"),
+        ("", "must have the columns .*, got none"),
         ("timesteps\n0\n", "must have the columns timesteps, wall_seconds"),
         ("timesteps,wall_seconds,return_mean,return_std,length_mean,episodes\n", "no evaluation"),
         (
             "timesteps,wall_seconds,return_mean,return_std,length_mean,episodes\n0,0,high,0,1,1\n",
             "not a number",
+        ),
+        (
+            "timesteps,wall_seconds,return_mean,return_std,length_mean,episodes\nnan,0,1,0,1,1\n",
+            "must be integers",
         ),
     ],
 )

@@ -15,9 +15,11 @@ from sb3_contrib import TRPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import sb3_natural
-from benchmarks.run import Progress, remove_abandoned, run
+from benchmarks.run import Progress, run
+from benchmarks.storage import remove_abandoned
 from benchmarks.zoo import algorithm_class
 
 
@@ -37,6 +39,7 @@ def test_a_finished_folder_holds_everything(make_spec, tmp_path: Path) -> None:
         "progress.csv",
         "model.zip",
         "vecnormalize.pkl",
+        "events.out.tfevents",
     }
     record = json.loads((folder / "run.json").read_text())
     assert record["format"] == 1
@@ -50,6 +53,8 @@ def test_a_finished_folder_holds_everything(make_spec, tmp_path: Path) -> None:
     assert set(record["machine"]) == {"system", "processor", "cores", "memory_gib"}
     progress = pd.read_csv(folder / "progress.csv")
     assert list(progress["time/total_timesteps"]) == [128, 256]
+    events = EventAccumulator(str(folder / "events.out.tfevents")).Reload()
+    assert [event.step for event in events.Scalars("time/fps")] == [128, 256]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
@@ -147,9 +152,11 @@ def test_a_run_is_what_a_user_of_stable_baselines3_would_get(
 
 def test_a_finished_run_is_left_as_it_is(make_spec, tmp_path: Path) -> None:
     spec = make_spec()
-    spec.folder(tmp_path).mkdir(parents=True)
+    record = spec.folder(tmp_path) / "run.json"
+    record.parent.mkdir(parents=True)
+    record.touch()
 
-    assert list(run(spec, tmp_path, "").iterdir()) == []
+    assert list(run(spec, tmp_path, "").iterdir()) == [record]
 
 
 def test_a_run_that_another_process_finished_first_is_discarded(make_spec, tmp_path: Path) -> None:

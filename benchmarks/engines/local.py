@@ -1,4 +1,4 @@
-"""Engines: where the runs of a sweep are executed. For now, processes on this machine."""
+"""The local engine: processes on this machine."""
 
 import multiprocessing
 import os
@@ -6,78 +6,43 @@ import signal
 import sys
 import tempfile
 import threading
-import traceback
-import warnings
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+import time
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
 
+from benchmarks.claims import Agenda
+from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt
 from benchmarks.run import Progress, now, run
 from benchmarks.specs import RunSpec
+from benchmarks.storage import Folder
 
 _SPAWN = multiprocessing.get_context("spawn")
 _GRACE = 10.0  # seconds that a process may take to end
-
-
-@dataclass(frozen=True)
-class Advanced:
-    """A run has come further."""
-
-    spec: RunSpec
-    progress: Progress
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A run has finished, or failed if ``failure`` is set.
-
-    ``warnings`` are the Python warnings of a finished run, each once.
-    """
-
-    spec: RunSpec
-    started: str
-    failure: "Failure | None" = None
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a run failed: as text, since exceptions need not survive the way between processes."""
-
-    error: str
-    traceback: str
-
-
-@dataclass(frozen=True)
-class _Success:
-    warnings: tuple[str, ...]
+_POLL = 1.0  # seconds between looks at what other sweeps are doing
 
 
 def run_locally(
-    specs: Sequence[RunSpec], out: Path, jobs: int, command: str
+    agenda: Agenda, out: Folder, jobs: int, command: str
 ) -> Generator[Advanced | Ended, None, None]:
     """Execute runs on this machine, each in a fresh process, at most ``jobs`` at once.
 
     A process that dies is the failure of its run alone. Closing the iterator ends the processes;
     should this process die, they end by themselves.
     """
-    waiting = deque(specs)
     running: dict[Connection, _Worker] = {}
     with tempfile.TemporaryDirectory() as outputs:
         try:
-            while waiting or running:
-                while waiting and len(running) < jobs:
+            while running or not agenda.is_empty:
+                while len(running) < jobs and (spec := agenda.claim()) is not None:
                     with _interrupts_held_back():
-                        worker = _Worker(waiting.popleft(), out, command, Path(outputs))
+                        worker = _Worker(spec, out, command, Path(outputs))
                         running[worker.connection] = worker
-                for connection in wait(list(running)):
-                    assert isinstance(connection, Connection)
+                for connection in _ready(running, agenda, jobs):
                     event = running[connection].receive()
                     if isinstance(event, Ended):
                         del running[connection]
@@ -89,10 +54,22 @@ def run_locally(
                 worker.stop()
 
 
+def _ready(running: "dict[Connection, _Worker]", agenda: Agenda, jobs: int) -> Iterator[Connection]:
+    """The workers that have something to say; none if it is time to look at the agenda again."""
+    if not running:
+        if not agenda.is_empty:
+            time.sleep(_POLL)
+        return
+    nothing_to_claim = len(running) == jobs or agenda.is_empty
+    for connection in wait(list(running), timeout=None if nothing_to_claim else _POLL):
+        assert isinstance(connection, Connection)
+        yield connection
+
+
 class _Worker:
     """A process that executes one run, seen from the parent."""
 
-    def __init__(self, spec: RunSpec, out: Path, command: str, outputs: Path) -> None:
+    def __init__(self, spec: RunSpec, out: Folder, command: str, outputs: Path) -> None:
         self.spec = spec
         self.started = now()
         descriptor, name = tempfile.mkstemp(dir=outputs)
@@ -115,11 +92,11 @@ class _Worker:
             return Advanced(self.spec, message)
         return self._ended(message)
 
-    def _ended(self, message: "_Success | Failure | None") -> Ended:
+    def _ended(self, message: "Success | Failure | None") -> Ended:
         self.stop()
         output = self._output.read_text(errors="replace").strip()
         self._output.unlink()
-        if isinstance(message, _Success):
+        if isinstance(message, Success):
             return Ended(self.spec, self.started, warnings=message.warnings)
         # A process that died has told nothing, but the library that killed it may have.
         failure = message or Failure(_cause_of_death(self.process.exitcode), output)
@@ -156,22 +133,12 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(spec: RunSpec, out: Path, command: str, connection: Connection, output: Path) -> None:
+def _work(spec: RunSpec, out: Folder, command: str, connection: Connection, output: Path) -> None:
     """Execute one run: what a worker process does."""
     _end_with_parent()
     _redirect_output(output)
     torch.set_num_threads(1)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            # MuJoCo says this of Gymnasium's own models; nobody here can act on it.
-            warnings.filterwarnings("ignore", "(?s).*compiler attribute", UserWarning)
-            run(spec, out, command, report=connection.send)
-    except BaseException as error:
-        line = "".join(traceback.format_exception_only(error)).strip()
-        connection.send(Failure(line, traceback.format_exc()))
-    else:
-        said = dict.fromkeys(f"{each.category.__name__}: {each.message}" for each in caught)
-        connection.send(_Success(tuple(said)))
+    connection.send(attempt(lambda: run(spec, out, command, report=connection.send)))
 
 
 def _end_with_parent() -> None:

@@ -1,0 +1,220 @@
+"""The Ray engine: tasks on the nodes of a cluster, their results collected here."""
+
+import socket
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from benchmarks.claims import Agenda
+from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt
+from benchmarks.provenance import code
+from benchmarks.run import Progress, now, receive, train
+from benchmarks.specs import RunSpec, SpecError
+from benchmarks.storage import Folder
+
+_REPOSITORY = Path(__file__).parents[2]
+_SHIPPED = ("benchmarks", "sb3_natural")
+_PATIENCE = 10.0  # seconds for an answer from the cluster
+_POLL = 0.5  # seconds between looks at the progress
+# Runs that wait at Ray beyond those that have a place, so that a cluster that can grow does.
+_QUEUED = 64
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """How a sweep uses a cluster.
+
+    ``address``: ``host:port`` of an existing cluster, ``auto`` for the one this machine belongs to;
+    None starts one on this machine. ``retries``: how often a run is begun again when its node or
+    its process dies.
+    """
+
+    address: str | None = None
+    cpus_per_run: float = 1.0
+    gpus_per_run: float = 0.0
+    retries: int = 3
+
+
+def run_on_ray(
+    agenda: Agenda, out: Folder, command: str, options: RayOptions
+) -> Generator[Advanced | Ended, None, None]:
+    """Execute runs as tasks of a Ray cluster, and write their folders below ``out``, here.
+
+    The nodes get this code with the tasks; what it imports must be installed there. A task whose
+    node or process dies begins again, elsewhere. Closing the iterator ends the tasks.
+
+    :raises SpecError: Ray is not installed, or no cluster answers
+    """
+    ray = _import_ray()
+    _connect(ray, options)
+    try:
+        tasks = _Tasks(ray, options, command)
+        try:
+            while tasks.running or not agenda.is_empty:
+                while len(tasks.running) < tasks.places() + _QUEUED:
+                    spec = agenda.claim()
+                    if spec is None:
+                        break
+                    tasks.submit(spec)
+                yield from tasks.events(out)
+        finally:
+            tasks.cancel()
+    finally:
+        ray.shutdown()
+
+
+def _import_ray() -> ModuleType:
+    try:
+        import ray
+    except ImportError:
+        raise SpecError("--engine: 'ray' needs Ray: pip install 'ray'") from None
+    return ray
+
+
+def _connect(ray: ModuleType, options: RayOptions) -> None:
+    if options.address not in (None, "auto", "local"):
+        _check_address(str(options.address))
+    modules = [str(_REPOSITORY / name) for name in _SHIPPED]
+    try:
+        ray.init(
+            address=options.address,
+            runtime_env={"py_modules": modules},
+            log_to_driver=False,
+            logging_level="ERROR",
+            include_dashboard=False if options.address is None else None,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise SpecError(
+            f"--address: no Ray cluster answers at {options.address!r}: {error}"
+        ) from None
+
+
+def _check_address(address: str) -> None:
+    """Ray itself tries for minutes before it gives up."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise SpecError(f"--address: must be host:port or auto, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise SpecError(f"--address: no Ray cluster answers at {address!r}: {error}") from None
+
+
+class _Tasks:
+    """The tasks of a sweep that are in flight."""
+
+    def __init__(self, ray: ModuleType, options: RayOptions, command: str) -> None:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self._ray = ray
+        self._options = options
+        self._command = command
+        self._code = code()
+        # Beside this process: no other node's death takes it along.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._task = ray.remote(
+            num_cpus=options.cpus_per_run,
+            num_gpus=options.gpus_per_run,
+            max_retries=options.retries,
+            # A worker keeps what a run has imported and changed: each gets a fresh one.
+            max_calls=1,
+        )(_work)
+        self.running: dict[Any, tuple[RunSpec, str]] = {}
+
+    def places(self) -> int:
+        """How many runs the cluster can execute at once, as it is now."""
+        needs = {"CPU": self._options.cpus_per_run, "GPU": self._options.gpus_per_run}
+        return sum(
+            min(
+                int(node["Resources"].get(kind, 0) // amount)
+                for kind, amount in needs.items()
+                if amount > 0
+            )
+            for node in self._ray.nodes()
+            if node["Alive"]
+        )
+
+    def submit(self, spec: RunSpec) -> None:
+        threads = max(1, int(self._options.cpus_per_run))
+        reference = self._task.remote(spec, self._command, self._code, threads, self._board)
+        self.running[reference] = (spec, now())
+
+    def events(self, out: Folder) -> Iterator[Advanced | Ended]:
+        """What has happened since the last call; waits a moment if nothing has."""
+        if not self.running:
+            time.sleep(_POLL)
+            return
+        ended, _ = self._ray.wait(list(self.running), timeout=_POLL)
+        yield from self._progress()
+        for reference in ended:
+            spec, started = self.running[reference]
+            outcome = self._outcome(reference, spec, out)
+            del self.running[reference]
+            if isinstance(outcome, Success):
+                yield Ended(spec, started, warnings=outcome.warnings)
+            else:
+                yield Ended(spec, started, outcome)
+
+    def _progress(self) -> Iterator[Advanced]:
+        specs = {spec.folder(Path()): spec for spec, _ in self.running.values()}
+        with suppress(self._ray.exceptions.RayError):  # a sweep without bars is a sweep still
+            for folder, progress in self._ray.get(self._board.take.remote()).items():
+                if folder in specs:
+                    yield Advanced(specs[folder], progress)
+
+    def _outcome(self, reference: Any, spec: RunSpec, out: Folder) -> Success | Failure:
+        try:
+            outcome, files = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            return Failure(f"{type(error).__name__}: {error}", str(error))
+        if isinstance(outcome, Success):
+            receive(spec, out, files)
+        assert isinstance(outcome, Success | Failure)
+        return outcome
+
+    def cancel(self) -> None:
+        for reference in self.running:
+            self._ray.cancel(reference, force=True)
+
+
+class _Board:
+    """Where the runs write how far they have come: an actor."""
+
+    def __init__(self) -> None:
+        self._latest: dict[Folder, Progress] = {}
+
+    def write(self, folder: Folder, progress: Progress) -> None:
+        self._latest[folder] = progress
+
+    def take(self) -> dict[Folder, Progress]:
+        latest, self._latest = self._latest, {}
+        return latest
+
+
+def _work(
+    spec: RunSpec, command: str, provenance: dict[str, Any], threads: int, board: Any
+) -> tuple[Success | Failure, dict[str, bytes]]:
+    """Execute one run: what a task does, on whatever node. Returns the files of its folder."""
+    torch.set_num_threads(threads)
+    name = spec.folder(Path())
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        outcome = attempt(
+            lambda: train(
+                spec,
+                folder,
+                command,
+                report=lambda progress: board.write.remote(name, progress),
+                provenance=provenance,
+            )
+        )
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return outcome, files if isinstance(outcome, Success) else {}

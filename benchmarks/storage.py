@@ -1,0 +1,124 @@
+"""Where run folders stand: on a disk, or anywhere that fsspec reaches (``s3://bucket/runs``).
+
+A run folder is written whole or not at all. On a disk it gets its name last, by renaming; where
+folders cannot be renamed, ``run.json`` is written last, and a folder without it is none.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from upath import UPath
+
+Folder = Path | UPath
+"""A folder or file, on a disk (a Path) or elsewhere."""
+
+TEMPORARY = ".tmp-"
+_LAST = "run.json"
+
+
+def open_folder(text: str) -> Folder:
+    """A folder by its path, or by its URL."""
+    return UPath(text) if "://" in text else Path(text)
+
+
+def is_on_disk(folder: Folder) -> bool:
+    """Whether files can be renamed and locked there."""
+    return isinstance(folder, Path)
+
+
+def is_finished(folder: Folder) -> bool:
+    """Whether a run folder is there, whole."""
+    return (folder / _LAST).exists()
+
+
+@contextmanager
+def scratch_folder(folder: Folder) -> Iterator[Path]:
+    """A temporary folder on a disk, for what will be published as ``folder``; gone at the end."""
+    if not isinstance(folder, Path):
+        with tempfile.TemporaryDirectory() as name:
+            yield Path(name)
+        return
+    # Beside the final one, so that it can be renamed; named after its maker.
+    scratch = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def publish(scratch: Path, folder: Folder) -> None:
+    """Give a complete folder its final place, unless another process has been faster."""
+    if isinstance(folder, Path):
+        try:
+            scratch.rename(folder)
+        except OSError:
+            if not is_finished(folder):
+                raise
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(scratch.iterdir(), key=lambda path: path.name == _LAST):
+        (folder / path.name).write_bytes(path.read_bytes())
+
+
+def write_whole(path: Folder, text: str) -> None:
+    """Write a file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not isinstance(path, Path):
+        path.write_text(text)
+        return
+    unfinished = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+def check_writable(folder: Folder) -> None:
+    """Make a folder and try to write there.
+
+    :raises OSError: that cannot be done
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".probe-{os.getpid()}"
+    probe.write_text("")
+    probe.unlink()
+
+
+def walk(root: Folder) -> Iterator[tuple[Folder, list[str], list[str]]]:
+    """Every folder below a root, with the names of the folders and files in it.
+
+    Names that are removed from the list of folders are not entered.
+    """
+    if isinstance(root, Path):  # Path.walk needs Python 3.12
+        for folder, names, files in os.walk(root):
+            yield Path(folder), names, files
+    else:
+        yield from root.walk()
+
+
+def remove_abandoned(parents: Iterable[Folder]) -> None:
+    """Remove what processes that are no longer running have left unfinished in ``parents``."""
+    for parent in parents:
+        if not isinstance(parent, Path):
+            continue  # there, unfinished folders are overwritten by the next attempt
+        for scratch in parent.glob(f"{TEMPORARY}*"):
+            if _maker_lives(scratch):
+                continue
+            if scratch.is_dir():
+                shutil.rmtree(scratch, ignore_errors=True)
+            else:
+                scratch.unlink(missing_ok=True)
+
+
+def _maker_lives(scratch: Path) -> bool:
+    try:
+        pid = int(scratch.name.rpartition("-")[2])
+        # A process that began after the folder was last changed has only inherited the number.
+        return psutil.Process(pid).create_time() <= scratch.stat().st_mtime + 1
+    except (ValueError, psutil.NoSuchProcess, FileNotFoundError):
+        return False

@@ -1,0 +1,92 @@
+"""Algorithms that others bring along."""
+
+from pathlib import Path
+
+import pytest
+from stable_baselines3 import SAC
+
+from benchmarks.results import load_runs
+from benchmarks.specs import SpecError, load_suite, parse_files, plan
+from benchmarks.sweep import sweep
+from benchmarks.zoo import algorithm_class
+
+
+@pytest.mark.parametrize("path", ["stable_baselines3:SAC", "stable_baselines3.SAC"])
+def test_a_class_is_found_by_its_path(path: str) -> None:
+    assert algorithm_class(path) is SAC
+
+
+def test_a_class_by_its_path_is_run_beside_ours(tiny_suite: Path, tmp_path: Path) -> None:
+    """An off-policy one even, with a file of its own; evaluated as all others are."""
+    tiny_suite.write_text(
+        "{evaluation: {points: 2, episodes: 1}, environments: {Pendulum-v1: {n_timesteps: 120}}}"
+    )
+    file = tmp_path / "sac.yml"
+    file.write_text('default: {learning_starts: 50, policy_kwargs: "dict(net_arch=[8])"}\n')
+
+    specs = plan(
+        load_suite(str(tiny_suite)),
+        ["stable_baselines3:SAC", "ppo"],
+        ["Pendulum-v1"],
+        [0],
+        overrides={"gamma": 0.9},
+        files={"stable_baselines3:SAC": file},
+    )
+    result = sweep(specs, tmp_path / "runs", 2, "", show_progress=False)
+
+    assert not result.failed
+    runs = load_runs(tmp_path / "runs")
+    assert list(runs["algo"]) == ["ppo", "stable_baselines3:SAC"]
+    assert runs["path"][1].parts[-3] == "stable_baselines3__SAC"
+    assert runs["hyperparams"][1] == {
+        "learning_starts": 50,
+        "policy_kwargs": "dict(net_arch=[8])",
+        "gamma": 0.9,
+    }
+
+
+def test_without_a_file_it_has_its_constructors_defaults(tiny_suite: Path) -> None:
+    (spec,) = plan(load_suite(str(tiny_suite)), ["sb3_contrib:ARS"], ["CartPole-v1"], [0])
+
+    assert spec.hyperparams == {}
+
+
+@pytest.mark.parametrize(
+    ("algo", "message"),
+    [
+        ("a3c", "'a3c' is not one of npg, trpo, ppo, acer, a2c, nor the path of a class"),
+        ("nowhere:PPO", "'nowhere:PPO' cannot be imported: No module named 'nowhere'"),
+        ("sb3_contrib:Nothing", "'sb3_contrib:Nothing' cannot be imported"),
+        ("sb3_contrib.Nothing", "'sb3_contrib.Nothing' cannot be imported"),
+        ("gymnasium:Env", "'gymnasium:Env' is not a subclass of SB3's BaseAlgorithm"),
+        (".PPO", "'.PPO' is not one of"),
+    ],
+)
+def test_what_is_no_algorithm_is_refused(tiny_suite: Path, algo: str, message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        plan(load_suite(str(tiny_suite)), [algo], ["CartPole-v1"], [0])
+    assert str(error.value).startswith(f"--algos: {message}")
+
+
+def test_a_file_for_an_algorithm_replaces_its_own(tiny_suite: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yml"
+    file.write_text("CartPole-v1: {gamma: 0.5}\n")
+    suite = load_suite(str(tiny_suite))
+
+    theirs, ours = plan(suite, ["ppo", "trpo"], ["CartPole-v1"], [0], files={"ppo": file})
+
+    assert theirs.hyperparams == {"gamma": 0.5}
+    assert "gamma" in ours.hyperparams
+    file.write_text("CartPole-v1: {gama: 0.5}\n")
+    with pytest.raises(SpecError, match=r"mine\.yml: CartPole-v1: gama: 0\.5 is for"):
+        plan(suite, ["ppo"], ["CartPole-v1"], [0], files={"ppo": file})
+    with pytest.raises(SpecError, match="--hyperparams: 'acer' is not one of ppo"):
+        plan(suite, ["ppo"], ["CartPole-v1"], [0], files={"acer": file})
+
+
+@pytest.mark.parametrize("text", ["ppo", "=x.yml", "ppo="])
+def test_a_file_must_be_given_for_an_algorithm(text: str) -> None:
+    with pytest.raises(SpecError, match="--hyperparams: must be ALGO=FILE"):
+        parse_files([text])
+    with pytest.raises(SpecError, match="--hyperparams: ppo: is given twice"):
+        parse_files(["ppo=a.yml", "ppo=b.yml"])

@@ -1,0 +1,118 @@
+"""Several sweeps in the same folder."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.claims import Agenda
+from benchmarks.engines import Failure
+from benchmarks.results import load_failures, load_runs
+from benchmarks.run import run
+from benchmarks.sweep import record_failure, sweep
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_a_claimed_run_is_nobody_elses_until_it_is_given_back(make_spec, tmp_path: Path) -> None:
+    specs = [make_spec(seed=seed) for seed in (0, 1)]
+    ours, theirs = Agenda(specs, tmp_path), Agenda(specs, tmp_path)
+
+    assert ours.claim() == specs[0]
+    assert theirs.claim() == specs[1]
+    assert ours.claim() is theirs.claim() is None
+    assert not ours.is_empty
+    theirs.release(specs[1])
+    assert ours.claim() == specs[1]
+    assert ours.is_empty
+    ours.close()
+    assert theirs.claim() == specs[0]
+    theirs.close()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_what_another_sweep_has_done_meanwhile_is_not_claimed(make_spec, tmp_path: Path) -> None:
+    specs = [make_spec(seed=seed) for seed in (0, 1, 2)]
+    record_failure(specs[2], tmp_path, "", "", Failure("before", ""))
+    time.sleep(0.05)
+    agenda = Agenda(specs, tmp_path)
+    run(specs[0], tmp_path, "")
+    record_failure(specs[1], tmp_path, "", "", Failure("just now", ""))
+
+    assert agenda.claim() == specs[2]  # an old failure is tried again
+    assert agenda.is_empty
+    assert agenda.finished_elsewhere == [specs[0]]
+    assert agenda.failed_elsewhere == [specs[1]]
+    agenda.close()
+
+
+def test_a_sweep_reports_what_another_one_did(make_spec, tmp_path: Path) -> None:
+    specs = [make_spec(seed=seed) for seed in (0, 1)]
+
+    def engine(agenda: Agenda, out: Path, command: str):
+        run(specs[0], out, "")
+        record_failure(specs[1], out, "", "", Failure("ValueError: theirs", ""))
+        assert agenda.claim() is None
+        yield from ()
+
+    result = sweep(specs, tmp_path, 1, "", show_progress=False, engine=engine)
+
+    assert result.skipped == [specs[0]]
+    assert [(failed.spec, failed.error) for failed in result.failed] == [
+        (specs[1], "ValueError: theirs")
+    ]
+
+
+def test_sweeps_at_once_share_the_work(tiny_suite: Path, tmp_path: Path) -> None:
+    """Each run is done once, and both sweeps end when all are done; a failure is one, too."""
+    tiny_suite.write_text(
+        "{evaluation: {points: 1, episodes: 1}, environments: {CartPole-v1: {n_timesteps: 512},"
+        " 'tests.benchmarks.envs:Raising-v0': {n_timesteps: 512}}}\n"
+    )
+    out = tmp_path / "runs"
+    command = [sys.executable, "-m", "benchmarks", "run", str(tiny_suite), "--algos", "ppo"]
+    command += ["--seeds", "3", "--set", "n_steps=64", "--out", str(out)]
+
+    sweeps = [
+        subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate()[0] for process in sweeps]
+
+    # All of them in the summary of each.
+    assert all("failed: ppo tests.benchmarks.envs:Raising-v0 seed 2" in text for text in outputs)
+    assert [process.returncode for process in sweeps] == [1, 1]
+    both = outputs[0] + outputs[1]
+    for seed in range(3):
+        assert both.count(f"] ppo CartPole-v1 seed {seed} finished") == 1
+        assert both.count(f"] ppo tests.benchmarks.envs:Raising-v0 seed {seed} failed") == 1
+    assert len(load_runs(out)) == 3
+    assert len(load_failures(out)) == 3
+    assert not [path for path in out.rglob(".*") if path.name.startswith((".tmp-", ".lock-"))]
+
+
+def test_a_killed_sweep_leaves_its_runs_to_the_other(make_spec, tmp_path: Path) -> None:
+    spec = make_spec()
+    holder = (
+        "import json, sys, time\nfrom pathlib import Path\n"
+        "from benchmarks.claims import Agenda\nfrom benchmarks.specs import RunSpec\n"
+        "spec = RunSpec.from_dict(json.loads(sys.argv[1]))\n"
+        "agenda = Agenda([spec], Path(sys.argv[2]))\n"
+        "assert agenda.claim() == spec\nprint('claimed', flush=True)\ntime.sleep(600)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder, json.dumps(spec.to_dict()), str(tmp_path)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "claimed\n"
+    agenda = Agenda([spec], tmp_path)
+    assert agenda.claim() is None
+    process.kill()
+    process.wait()
+
+    assert agenda.claim() == spec
+    agenda.close()

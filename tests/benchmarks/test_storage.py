@@ -1,0 +1,106 @@
+"""Run folders on a disk, and where fsspec reaches."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+from upath import UPath
+
+from benchmarks.__main__ import app
+from benchmarks.engines import Failure
+from benchmarks.results import load_evaluations, load_failures, load_runs
+from benchmarks.run import run
+from benchmarks.storage import (
+    check_writable,
+    is_finished,
+    is_on_disk,
+    open_folder,
+    publish,
+    scratch_folder,
+)
+from benchmarks.sweep import record_failure, sweep
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> UPath:
+    """A folder reached through fsspec alone: without locks and without renaming."""
+    folder = open_folder(f"file://{tmp_path}/remote/runs")
+    assert not is_on_disk(folder)
+    return folder
+
+
+def test_a_path_is_a_path_and_a_url_is_reached_through_fsspec() -> None:
+    assert open_folder("runs") == Path("runs")
+    assert is_on_disk(open_folder("runs"))
+    assert str(open_folder("memory://bucket/runs") / "a") == "memory://bucket/runs/a"
+
+
+def test_a_sweep_into_a_url_is_the_sweep_into_a_folder(
+    make_spec, remote: UPath, tmp_path: Path
+) -> None:
+    """By worker processes, failures too; resumed, and read back."""
+    good = [make_spec(seed=seed) for seed in (0, 1)]
+    bad = make_spec(env_id="tests.benchmarks.envs:Raising-v0")
+
+    first = sweep([good[0], bad], remote, 2, "", show_progress=False)
+    second = sweep([*good, bad], remote, 2, "", show_progress=False)
+
+    assert first.finished == [good[0]]
+    assert second.skipped == [good[0]]
+    assert second.finished == [good[1]]
+    assert [failed.spec for failed in second.failed] == [bad]
+    assert list(load_failures(remote)["error"]) == ["ValueError: the pole is gone"]
+    assert not list(remote.rglob(".*"))
+    sweep(good, tmp_path / "here", 1, "", show_progress=False)
+    there, here = (
+        load_evaluations(root).drop(columns="wall_seconds") for root in (remote, tmp_path / "here")
+    )
+    pd.testing.assert_frame_equal(there, here, check_exact=True)
+    result = CliRunner().invoke(app, ["status", str(remote)])
+    assert result.exit_code == 0, result.output
+    assert "2" in result.output
+
+
+def test_what_is_not_whole_is_no_run(make_spec, remote: UPath) -> None:
+    spec = make_spec()
+    folder = spec.folder(remote)
+    run(spec, remote, "")
+    (folder / "run.json").unlink()  # which is written last
+
+    assert len(load_runs(remote)) == 0
+    assert sweep([spec], remote, 1, "", show_progress=False).finished == [spec]
+    assert len(load_runs(remote)) == 1
+
+
+def test_in_memory_too(make_spec) -> None:
+    root = open_folder("memory://bucket/runs")
+    spec = make_spec()
+
+    run(spec, root, "")
+    record_failure(make_spec(seed=1), root, "", "", Failure("no", ""))
+
+    assert is_finished(spec.folder(root))
+    assert list(load_runs(root)["seed"]) == [0]
+    assert list(load_failures(root)["seed"]) == [1]
+
+
+def test_who_publishes_later_leaves_what_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "seed-0"
+    with scratch_folder(folder) as scratch:
+        (scratch / "run.json").write_text("ours")
+        folder.mkdir()
+        (folder / "run.json").write_text("theirs")
+        publish(scratch, folder)
+
+    assert (folder / "run.json").read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_probe_leaves_nothing_behind(tmp_path: Path, remote: UPath) -> None:
+    for folder in (tmp_path / "new", remote):
+        check_writable(folder)
+        assert list(folder.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError):
+        check_writable(tmp_path / "file" / "runs")
