@@ -37,6 +37,7 @@ from benchmarks.specs import (
 from benchmarks.status import load_status
 from benchmarks.storage import Folder, open_folder
 from benchmarks.sweep import Engine, SweepError, SweepResult, sweep
+from benchmarks.tracking import prepare
 from benchmarks.zoo import has_own_entry
 
 app = typer.Typer(
@@ -60,6 +61,9 @@ _ADDRESS = typer.Option(
 )
 _CPUS = typer.Option(1.0, "--cpus-per-run", min=0.01, help="Ray: cores that each run takes.")
 _GPUS = typer.Option(0.0, "--gpus-per-run", min=0.0, help="Ray: GPUs that each run takes.")
+_TRACK = typer.Option(
+    "", help="wandb and mlflow, separated by commas: log there, too; both offline."
+)
 _OUT = typer.Option("runs", help="Where the run folders go: a folder, or an fsspec URL.")
 _ROOT = typer.Argument(help="A folder with runs, or an fsspec URL.")
 
@@ -88,6 +92,7 @@ def run(
     address: str = _ADDRESS,
     cpus_per_run: float = _CPUS,
     gpus_per_run: float = _GPUS,
+    track: str = _TRACK,
     out: str = _OUT,
 ) -> None:
     """Run every algorithm on every environment with every seed.
@@ -108,8 +113,8 @@ def run(
         )
     except SpecError as error:
         _refuse(error)
-    chosen = _engine(engine, address, cpus_per_run, gpus_per_run)
-    _sweep(specs, open_folder(out), jobs, chosen)
+    chosen = _engine(engine, address, cpus_per_run, gpus_per_run, _names(track))
+    _sweep(specs, open_folder(out), jobs, chosen, _names(track))
 
 
 @app.command()
@@ -143,6 +148,7 @@ def retry(
     address: str = _ADDRESS,
     cpus_per_run: float = _CPUS,
     gpus_per_run: float = _GPUS,
+    track: str = _TRACK,
 ) -> None:
     """Try the failed runs of a folder again, as they were, with the code as it is now."""
     try:
@@ -157,8 +163,8 @@ def retry(
         typer.echo("--failed tries them again")
     else:
         # All of them stand below the same folder.
-        chosen = _engine(engine, address, cpus_per_run, gpus_per_run)
-        _sweep([spec for spec, _ in found], found[0][1], jobs, chosen)
+        chosen = _engine(engine, address, cpus_per_run, gpus_per_run, _names(track))
+        _sweep([spec for spec, _ in found], found[0][1], jobs, chosen, _names(track))
 
 
 @app.command()
@@ -197,19 +203,31 @@ def _existing(root: str) -> Folder:
 
 
 def _engine(
-    name: EngineName, address: str | None, cpus_per_run: float, gpus_per_run: float
+    name: EngineName,
+    address: str | None,
+    cpus_per_run: float,
+    gpus_per_run: float,
+    trackers: list[str],
 ) -> Engine | None:
     if name is EngineName.ray:
-        return partial(run_on_ray, options=RayOptions(address, cpus_per_run, gpus_per_run))
+        options = RayOptions(address, cpus_per_run, gpus_per_run, trackers=tuple(trackers))
+        return partial(run_on_ray, options=options)
     if address is not None or gpus_per_run or cpus_per_run != 1.0:
         _refuse("--address, --cpus-per-run and --gpus-per-run are for --engine ray")
     return None
 
 
-def _sweep(specs: Sequence[RunSpec], out: Folder, jobs: int, engine: Engine | None) -> None:
+def _sweep(
+    specs: Sequence[RunSpec],
+    out: Folder,
+    jobs: int,
+    engine: Engine | None,
+    trackers: list[str],
+) -> None:
     command = f"python -m benchmarks {shlex.join(sys.argv[1:])}"
     try:
-        result = sweep(specs, out, jobs, command, engine=engine)
+        prepare(trackers, out, on_this_machine=engine is None)
+        result = sweep(specs, out, jobs, command, engine=engine, trackers=trackers)
     except (SpecError, SweepError) as error:
         _refuse(error)
     except KeyboardInterrupt:

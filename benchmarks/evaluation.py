@@ -84,6 +84,8 @@ class ScheduledEvaluation(BaseCallback):
             return_episode_rewards=True,
         )
         assert isinstance(lengths, list)
+        # For TensorBoard; progress.csv keeps the columns that the algorithm gave it.
+        self.logger.record("eval/return_mean", float(np.mean(returns)), exclude="csv")
         self.seconds += time.perf_counter() - began
         self.rows.append(
             EvaluationRow(

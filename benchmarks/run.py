@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,6 +18,7 @@ from benchmarks.evaluation import ScheduledEvaluation, freeze, write_rows
 from benchmarks.provenance import code, machine, versions
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder, is_finished, publish, scratch_folder
+from benchmarks.tracking import tracking
 from benchmarks.zoo import ModelArguments, algorithm_class, model_arguments
 
 FORMAT = 1
@@ -38,12 +39,14 @@ def run(
     out: Folder,
     command: str,
     report: Callable[[Progress], None] | None = None,
+    trackers: Sequence[str] = (),
 ) -> Folder:
     """Train one run and write its folder, whole or not at all.
 
     :param out: the folder below which all runs stand
     :param command: the command line, for the record
     :param report: called about twice a second
+    :param trackers: of ``benchmarks.tracking``, to log to as well
     :return: the finished folder; one that is already there is left as it is
     :raises SpecError: hyperparameters that the algorithm cannot use
     """
@@ -51,7 +54,7 @@ def run(
     if is_finished(folder):
         return folder
     with scratch_folder(folder) as scratch:
-        train(spec, scratch, command, report)
+        train(spec, scratch, command, report, trackers)
         publish(scratch, folder)
     spec.failure_file(out).unlink(missing_ok=True)
     return folder
@@ -65,6 +68,7 @@ def receive(spec: RunSpec, out: Folder, files: Mapping[str, bytes]) -> None:
     folder = spec.folder(out)
     with scratch_folder(folder) as scratch:
         for name, content in files.items():
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
             (scratch / name).write_bytes(content)
         publish(scratch, folder)
     spec.failure_file(out).unlink(missing_ok=True)
@@ -75,6 +79,7 @@ def train(
     folder: Path,
     command: str,
     report: Callable[[Progress], None] | None = None,
+    trackers: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Train one run and write its files into an existing folder, ``run.json`` last.
@@ -97,18 +102,21 @@ def train(
     env = make_env(spec, arguments, arguments.n_envs, spec.seed)
     eval_env = freeze(make_env(spec, arguments, spec.evaluation.episodes, spec.evaluation.seed))
     model = make_model(spec, arguments, env)
-    model.set_logger(configure(str(folder), ["csv", "tensorboard"]))
     evaluation = ScheduledEvaluation(eval_env, spec.n_timesteps, spec.evaluation)
     callbacks: list[BaseCallback] = [evaluation]
     if report is not None:
         callbacks.append(_Reporting(report, evaluation))
 
-    model.learn(spec.n_timesteps, callback=callbacks)
+    logger = configure(str(folder), ["csv", "tensorboard"])
+    with tracking(trackers, spec, folder) as writers:
+        logger.output_formats.extend(writers)
+        model.set_logger(logger)
+        model.learn(spec.n_timesteps, callback=callbacks)
+        logger.close()
 
     record["wall_seconds"] = round(evaluation.training_seconds, 3)
     record["evaluation_seconds"] = round(evaluation.seconds, 3)
     record["timesteps"] = model.num_timesteps
-    model.logger.close()
     for events in folder.glob("events.out.tfevents.*"):
         events.rename(folder / "events.out.tfevents")  # without the machine's name
     model.save(folder / "model.zip")

@@ -63,8 +63,16 @@ def publish(scratch: Path, folder: Folder) -> None:
                 raise
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(scratch.iterdir(), key=lambda path: path.name == _LAST):
-        (folder / path.name).write_bytes(path.read_bytes())
+    files = contents(scratch)
+    for name in sorted(files, key=lambda name: name == _LAST):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(files[name])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, those of folders in it too, by their names relative to it."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def write_whole(path: Folder, text: str) -> None:

@@ -51,6 +51,7 @@ def sweep(
     command: str,
     show_progress: bool = True,
     engine: Engine | None = None,
+    trackers: Sequence[str] = (),
 ) -> SweepResult:
     """Execute the runs of ``specs`` that have no finished folder below ``out``, in their order.
 
@@ -62,6 +63,7 @@ def sweep(
     :param command: the command line, for the record
     :param show_progress: bars on a terminal, a line for each run elsewhere
     :param engine: who executes the runs; None: ``jobs`` processes on this machine
+    :param trackers: what these log to, of ``benchmarks.tracking``
     :raises SweepError: nothing can be written below ``out``, or runs there are of another version;
         what is finished is left as it is
     """
@@ -74,7 +76,10 @@ def sweep(
     parents = {spec.folder(out).parent for spec in unique}
     remove_abandoned(parents)
     agenda = Agenda(missing, out)
-    events = engine(agenda, out, command) if engine else run_locally(agenda, out, jobs, command)
+    if engine is None:
+        events = run_locally(agenda, out, jobs, command, trackers)
+    else:
+        events = engine(agenda, out, command)
     try:
         with (
             display_for(missing, len(skipped), show_progress) as display,

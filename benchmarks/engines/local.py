@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -27,7 +27,7 @@ _POLL = 1.0  # seconds between looks at what other sweeps are doing
 
 
 def run_locally(
-    agenda: Agenda, out: Folder, jobs: int, command: str
+    agenda: Agenda, out: Folder, jobs: int, command: str, trackers: Sequence[str] = ()
 ) -> Generator[Advanced | Ended, None, None]:
     """Execute runs on this machine, each in a fresh process, at most ``jobs`` at once.
 
@@ -40,7 +40,7 @@ def run_locally(
             while running or not agenda.is_empty:
                 while len(running) < jobs and (spec := agenda.claim()) is not None:
                     with _interrupts_held_back():
-                        worker = _Worker(spec, out, command, Path(outputs))
+                        worker = _Worker(spec, out, command, trackers, Path(outputs))
                         running[worker.connection] = worker
                 for connection in _ready(running, agenda, jobs):
                     event = running[connection].receive()
@@ -69,7 +69,9 @@ def _ready(running: "dict[Connection, _Worker]", agenda: Agenda, jobs: int) -> I
 class _Worker:
     """A process that executes one run, seen from the parent."""
 
-    def __init__(self, spec: RunSpec, out: Folder, command: str, outputs: Path) -> None:
+    def __init__(
+        self, spec: RunSpec, out: Folder, command: str, trackers: Sequence[str], outputs: Path
+    ) -> None:
         self.spec = spec
         self.started = now()
         descriptor, name = tempfile.mkstemp(dir=outputs)
@@ -77,7 +79,8 @@ class _Worker:
         self._output = Path(name)
         self.connection, remote = _SPAWN.Pipe(duplex=False)
         self.process: SpawnProcess = _SPAWN.Process(
-            target=_work, args=(spec, out.absolute(), command, remote, self._output)
+            target=_work,
+            args=(spec, out.absolute(), command, trackers, remote, self._output),
         )
         self.process.start()
         # The worker's end must be open in the worker alone, or its death would go unnoticed.
@@ -133,12 +136,19 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(spec: RunSpec, out: Folder, command: str, connection: Connection, output: Path) -> None:
+def _work(
+    spec: RunSpec,
+    out: Folder,
+    command: str,
+    trackers: Sequence[str],
+    connection: Connection,
+    output: Path,
+) -> None:
     """Execute one run: what a worker process does."""
     _end_with_parent()
     _redirect_output(output)
     torch.set_num_threads(1)
-    connection.send(attempt(lambda: run(spec, out, command, report=connection.send)))
+    connection.send(attempt(lambda: run(spec, out, command, connection.send, trackers)))
 
 
 def _end_with_parent() -> None:

@@ -1,5 +1,6 @@
 """The Ray engine: tasks on the nodes of a cluster, their results collected here."""
 
+import os
 import socket
 import tempfile
 import time
@@ -17,10 +18,11 @@ from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt
 from benchmarks.provenance import code
 from benchmarks.run import Progress, now, receive, train
 from benchmarks.specs import RunSpec, SpecError
-from benchmarks.storage import Folder
+from benchmarks.storage import Folder, contents
 
 _REPOSITORY = Path(__file__).parents[2]
 _SHIPPED = ("benchmarks", "sb3_natural")
+_PASSED_ON = ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_API_KEY")
 _PATIENCE = 10.0  # seconds for an answer from the cluster
 _POLL = 0.5  # seconds between looks at the progress
 # Runs that wait at Ray beyond those that have a place, so that a cluster that can grow does.
@@ -40,6 +42,7 @@ class RayOptions:
     cpus_per_run: float = 1.0
     gpus_per_run: float = 0.0
     retries: int = 3
+    trackers: tuple[str, ...] = ()
 
 
 def run_on_ray(
@@ -81,11 +84,12 @@ def _import_ray() -> ModuleType:
 def _connect(ray: ModuleType, options: RayOptions) -> None:
     if options.address not in (None, "auto", "local"):
         _check_address(str(options.address))
+    settings = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
     modules = [str(_REPOSITORY / name) for name in _SHIPPED]
     try:
         ray.init(
             address=options.address,
-            runtime_env={"py_modules": modules},
+            runtime_env={"py_modules": modules, "env_vars": settings},
             log_to_driver=False,
             logging_level="ERROR",
             include_dashboard=False if options.address is None else None,
@@ -143,8 +147,7 @@ class _Tasks:
         )
 
     def submit(self, spec: RunSpec) -> None:
-        threads = max(1, int(self._options.cpus_per_run))
-        reference = self._task.remote(spec, self._command, self._code, threads, self._board)
+        reference = self._task.remote(spec, self._command, self._code, self._options, self._board)
         self.running[reference] = (spec, now())
 
     def events(self, out: Folder) -> Iterator[Advanced | Ended]:
@@ -200,10 +203,10 @@ class _Board:
 
 
 def _work(
-    spec: RunSpec, command: str, provenance: dict[str, Any], threads: int, board: Any
+    spec: RunSpec, command: str, provenance: dict[str, Any], options: RayOptions, board: Any
 ) -> tuple[Success | Failure, dict[str, bytes]]:
     """Execute one run: what a task does, on whatever node. Returns the files of its folder."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, int(options.cpus_per_run)))
     name = spec.folder(Path())
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
@@ -213,8 +216,8 @@ def _work(
                 folder,
                 command,
                 report=lambda progress: board.write.remote(name, progress),
+                trackers=options.trackers,
                 provenance=provenance,
             )
         )
-        files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    return outcome, files if isinstance(outcome, Success) else {}
+        return outcome, contents(folder) if isinstance(outcome, Success) else {}

@@ -1,0 +1,131 @@
+"""Trackers beside the TensorBoard log, where they are installed: Weights & Biases and MLflow.
+
+Both work offline. W&B writes into the run's folder (``wandb sync`` uploads what is in
+``runs/**/wandb/offline-run-*``; with ``WANDB_MODE=online`` it goes at once). MLflow writes to
+``MLFLOW_TRACKING_URI`` or, without, into a database beside the runs
+(``mlflow ui --backend-store-uri sqlite:///runs/mlflow.db``).
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.logger import KVWriter
+
+from benchmarks.specs import RunSpec, SpecError
+from benchmarks.storage import Folder
+
+TRACKERS = ("wandb", "mlflow")
+_EXPERIMENT = "sb3-natural"
+_URI = "MLFLOW_TRACKING_URI"
+
+
+def prepare(names: Sequence[str], out: Folder, on_this_machine: bool) -> None:
+    """Check trackers, and prepare what the runs of a sweep share.
+
+    :param on_this_machine: whether the runs are executed here
+    :raises SpecError: an unknown tracker, one that is not installed, or nowhere to write to
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise SpecError(f"--track: {name!r} is not one of {', '.join(TRACKERS)}")
+        try:
+            import_module(name)
+        except ImportError:
+            raise SpecError(f"--track: {name!r} is not installed: pip install {name}") from None
+    if "mlflow" in names:
+        _prepare_mlflow(out, on_this_machine)
+
+
+def _prepare_mlflow(out: Folder, on_this_machine: bool) -> None:
+    if _URI not in os.environ:
+        if not (on_this_machine and isinstance(out, Path)):
+            raise SpecError(f"--track: 'mlflow' needs {_URI} here: runs or results are elsewhere")
+        out.mkdir(parents=True, exist_ok=True)
+        # For the processes of the runs, which inherit it.
+        os.environ[_URI] = f"sqlite:///{out.absolute()}/mlflow.db"
+    # Now, since runs that begin at once would make the same tables at once.
+    import_module("mlflow").set_experiment(_EXPERIMENT)
+
+
+@contextmanager
+def tracking(names: Sequence[str], spec: RunSpec, folder: Path) -> Iterator[list[KVWriter]]:
+    """Writers for SB3's logger, open for the time of a run."""
+    writers: list[_Tracker] = []
+    succeeded = False
+    try:
+        for name in names:
+            writers.append(_WandB(spec, folder) if name == "wandb" else _MLflow(spec))
+        yield list(writers)
+        succeeded = True
+    finally:
+        for writer in writers:
+            writer.end(succeeded)
+
+
+class _Tracker(KVWriter):
+    """Passes on the numbers that SB3 logs."""
+
+    name: str
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
+        self.log(
+            {
+                key: float(value)
+                for key, value in key_values.items()
+                if isinstance(value, Real) and self.name not in (key_excluded.get(key) or ())
+            },
+            step,
+        )
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        raise NotImplementedError
+
+    def end(self, succeeded: bool) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing yet: the logger closes its writers before the run's last files are written."""
+
+
+class _WandB(_Tracker):
+    name = "wandb"
+
+    def __init__(self, spec: RunSpec, folder: Path) -> None:
+        self._run = import_module("wandb").init(
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            dir=folder,
+            project=_EXPERIMENT,
+            group=f"{spec.suite} {spec.algo} {spec.env_id}",
+            name=str(spec),
+            config=spec.to_dict(),
+        )
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def end(self, succeeded: bool) -> None:
+        self._run.finish(exit_code=0 if succeeded else 1)
+
+
+class _MLflow(_Tracker):
+    name = "mlflow"
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._mlflow = import_module("mlflow")
+        self._mlflow.set_experiment(_EXPERIMENT)
+        self._mlflow.start_run(run_name=str(spec))
+        fields = spec.to_dict()
+        self._mlflow.log_params({**fields.pop("hyperparams"), **fields, "config": spec.config})
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._mlflow.log_metrics(dict(metrics), step=step)
+
+    def end(self, succeeded: bool) -> None:
+        self._mlflow.end_run("FINISHED" if succeeded else "FAILED")
