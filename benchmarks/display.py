@@ -91,11 +91,12 @@ class Bars(Lines):
             speed_estimate_period=120,
         )
         self._n_failed = 0
+        self._tasks: dict[Folder, TaskID] = {}
+        self._timesteps: dict[Folder, int] = {}
+        self._speeds: dict[Folder, float] = {}
         self._sweep = self.progress.add_task(
             "all runs", total=sum(spec.n_timesteps for spec in missing), status=self._counts()
         )
-        self._tasks: dict[Folder, TaskID] = {}
-        self._timesteps: dict[Folder, int] = {}
 
     def show(self, event: Advanced | Ended) -> None:
         if isinstance(event, Advanced):
@@ -104,8 +105,10 @@ class Bars(Lines):
             self._end(event)
 
     def _counts(self) -> str:
+        running = f", {len(self._tasks)} running" if self._tasks else ""
         failed = f", {self._n_failed} failed" if self._n_failed else ""
-        return f"{self._n_ended}/{self._n_runs} runs{failed}"
+        speed = f"  {sum(self._speeds.values()):,.0f} steps/s" if self._speeds else ""
+        return f"{self._n_ended}/{self._n_runs} runs{running}{failed}{speed}"
 
     def _advance(self, event: Advanced) -> None:
         spec, progress = event.spec, event.progress
@@ -116,12 +119,14 @@ class Bars(Lines):
         timesteps = min(progress.timesteps, spec.n_timesteps)
         self._reach(run, timesteps)
         speed = progress.timesteps / max(progress.training_seconds, 1e-9)
+        self._speeds[run] = speed
         self.progress.update(
             self._tasks[run],
             completed=timesteps,
             status=f"{timesteps:,}/{spec.n_timesteps:,}  {speed:,.0f} steps/s  "
             f"return {progress.return_mean:,.1f}",
         )
+        self.progress.update(self._sweep, status=self._counts())
 
     def _reach(self, run: Folder, timesteps: int) -> None:
         self.progress.advance(self._sweep, timesteps - self._timesteps.get(run, 0))
@@ -135,6 +140,7 @@ class Bars(Lines):
         self._warn(event)
         run = event.spec.folder(Path())
         self._reach(run, event.spec.n_timesteps)
+        self._speeds.pop(run, None)
         if run in self._tasks:
             self.progress.remove_task(self._tasks.pop(run))
         self.progress.update(self._sweep, status=self._counts())
