@@ -4,6 +4,7 @@ import os
 import socket
 import tempfile
 import time
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,6 +60,12 @@ def run_on_ray(
     _connect(ray, options)
     try:
         tasks = _Tasks(ray, options, command)
+        if tasks.places() == 0:
+            warnings.warn(
+                f"no node of the cluster has {options.cpus_per_run:g} CPUs and "
+                f"{options.gpus_per_run:g} GPUs for a run; waiting for one",
+                stacklevel=2,
+            )
         try:
             while tasks.running or not agenda.is_empty:
                 while len(tasks.running) < tasks.places() + _QUEUED:

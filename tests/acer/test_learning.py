@@ -26,8 +26,7 @@ def final_returns(env_id, n_seeds, out):
     ("env_id", "target"),
     [
         ("CartPole-v1", 490),
-        # -82 is wanted; 5 seeds reach -82.6. This one guards what is reached, with 3 seeds.
-        ("Acrobot-v1", -90),
+        ("Acrobot-v1", -82),
         ("MountainCar-v0", -115),
         ("Pendulum-v1", -200),
     ],
