@@ -151,7 +151,8 @@ def _read_measured(folder: Folder) -> np.ndarray:
     if not rows:
         raise BrokenRunError(f"{path}: has no evaluation")
     try:
-        values = np.array(rows, dtype=float)
+        # pandas leaves the place of NaN empty.
+        values = np.array([[cell or "nan" for cell in row] for row in rows], dtype=float)
     except ValueError as error:
         raise BrokenRunError(f"{path}: has a value that is not a number: {error}") from error
     if not np.isfinite(values[:, [0, -1]]).all():
