@@ -7,6 +7,7 @@ Both work offline. W&B writes into the run's folder (``wandb sync`` uploads what
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -67,7 +68,7 @@ def tracking(names: Sequence[str], spec: RunSpec, folder: Path) -> Iterator[list
             writer.end(succeeded)
 
 
-class _Tracker(KVWriter):
+class _Tracker(KVWriter, ABC):
     """Passes on the numbers that SB3 logs."""
 
     name: str
@@ -84,11 +85,13 @@ class _Tracker(KVWriter):
             step,
         )
 
+    @abstractmethod
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        raise NotImplementedError
+        """Log numbers at a step of the environments."""
 
+    @abstractmethod
     def end(self, succeeded: bool) -> None:
-        raise NotImplementedError
+        """Close the record of the run."""
 
     def close(self) -> None:
         """Nothing yet: the logger closes its writers before the run's last files are written."""
