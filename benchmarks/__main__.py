@@ -125,9 +125,9 @@ def status(root: str = _ROOT) -> None:
         rows, failures = load_status(folder), load_failures(folder)
     except BrokenRunError as error:
         _refuse(error)
-    table = Table("suite", "algorithm", "environment", box=SIMPLE)
-    for column in ("finished", "in progress", "failed", "steps/s"):
-        table.add_column(column, justify="right")
+    table = Table("suite", "algorithm", Column("environment", no_wrap=True), box=SIMPLE, padding=0)
+    for column in (" finished", " in progress", " failed", " steps/s"):
+        table.add_column(column, justify="right", no_wrap=True)
     for suite, algo, env_id, finished, running, failed, speed in rows.itertuples(index=False):
         shown = "" if pd.isna(speed) else f"{speed:,.0f}"
         table.add_row(suite, algo, env_id, str(finished), str(running), str(failed), shown)
