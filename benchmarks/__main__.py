@@ -162,7 +162,9 @@ def retry(
             typer.echo(spec.failure_file(out))
         typer.echo("--failed tries them again")
     else:
-        # All of them stand below the same folder.
+        outs = {str(out) for _, out in found}
+        if len(outs) > 1:
+            _refuse(f"{root}: has runs of several sweeps; name one of {', '.join(sorted(outs))}")
         chosen = _engine(engine, address, cpus_per_run, gpus_per_run, _names(track))
         _sweep([spec for spec, _ in found], found[0][1], jobs, chosen, _names(track))
 

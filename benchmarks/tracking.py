@@ -76,6 +76,7 @@ class _Tracker(KVWriter, ABC):
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
+        """Log the numbers among what SB3 logs, but for those that exclude this tracker."""
         self.log(
             {
                 key: float(value)

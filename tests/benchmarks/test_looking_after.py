@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -118,8 +117,20 @@ def test_a_broken_run_is_named_by_all_of_them(out: Path) -> None:
         assert str(path) in result.stderr
 
 
-def test_thousands_of_runs_load_in_seconds(out: Path, tmp_path: Path) -> None:
-    """A tenth of what the docs promise, in ten times the time: for a busy machine."""
+def test_runs_of_several_sweeps_are_not_mixed(make_spec, out: Path) -> None:
+    other = out.parent / "other"
+    record_failure(make_spec(seed=8), other, "", "", Failure("MemoryError", ""))
+
+    result = command("retry", out.parent, "--failed")
+
+    assert result.exit_code == 2
+    assert f"name one of {other}, {out}" in result.stderr
+    assert len(load_failures(out.parent)) == 2
+
+
+def test_each_of_many_runs_is_read_once(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = load_runs(out)["path"][0]
     record = json.loads((folder / "run.json").read_text())
     many = tmp_path / "many"
@@ -130,13 +141,22 @@ def test_thousands_of_runs_load_in_seconds(out: Path, tmp_path: Path) -> None:
         record["spec"]["seed"] = seed
         (copy / "run.json").write_text(json.dumps(record))
 
-    began = time.perf_counter()
-    evaluations, status = load_evaluations(many), load_status(many)
-    seconds = time.perf_counter() - began
+    opened: list[str] = []
+    original = Path.open
+
+    def logged(path: Path, *arguments, **options):
+        opened.append(path.name)
+        return original(path, *arguments, **options)
+
+    with monkeypatch.context() as counting:
+        counting.setattr(Path, "open", logged)
+        evaluations = load_evaluations(many)
 
     assert len(evaluations) == 3_000
-    assert status["finished"][0] == 1_000
-    assert seconds < 10
+    assert sorted(set(evaluations["seed"])) == list(range(1_000))
+    assert opened.count("evaluations.csv") == 1_000
+    assert opened.count("run.json") <= 1_000  # read_text need not go through open
+    assert load_status(many)["finished"][0] == 1_000
 
 
 def test_an_unwritable_folder_is_said_before_anything_runs(
