@@ -16,6 +16,7 @@ from rich.table import Column, Table
 
 from benchmarks.display import first_line
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
+from benchmarks.normalisation import rows_for
 from benchmarks.results import (
     BrokenRunError,
     final_return,
@@ -28,6 +29,7 @@ from benchmarks.specs import (
     ALGORITHMS,
     RunSpec,
     SpecError,
+    check_environment,
     load_suite,
     parse_files,
     parse_overrides,
@@ -298,6 +300,23 @@ def products(
             index=["system", "variant"], columns="products", values="efficiency"
         )
         typer.echo(f"\n{env_id}: efficiency by number of products\n{shown.round(3).to_string()}")
+
+
+@app.command("random")
+def measure_random(
+    envs: str = typer.Argument(help="Environments, separated by commas."),
+    episodes: int = typer.Option(100, min=1, help="Episodes on each."),
+    reference: float = typer.Option(
+        None, help="The return that scores 1; else Gymnasium's threshold.", show_default=False
+    ),
+) -> None:
+    """Measure a random policy: prints lines for benchmarks/normalisation.csv."""
+    try:
+        for env_id in _names(envs):
+            check_environment(env_id, "ENVS")
+        typer.echo(rows_for(_names(envs), episodes, reference))
+    except SpecError as error:
+        _refuse(error)
 
 
 @app.command("list")

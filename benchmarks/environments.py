@@ -21,7 +21,7 @@ def check_environment(env_id: str, where: str) -> None:
     :raises SpecError: it does not
     """
     try:
-        _env_spec(env_id)
+        env_spec(env_id)
     except (gym.error.Error, ImportError) as error:
         raise SpecError(
             f"{where}: {env_id!r} is not an environment of Gymnasium: {error}"
@@ -31,12 +31,13 @@ def check_environment(env_id: str, where: str) -> None:
 def is_atari(env_id: str) -> bool:
     """Whether an environment is an Atari game of ale-py."""
     try:
-        return str(_env_spec(env_id).entry_point).startswith("ale_py")
+        return str(env_spec(env_id).entry_point).startswith("ale_py")
     except (gym.error.Error, ImportError):
         return False
 
 
-def _env_spec(env_id: str) -> Any:
+def env_spec(env_id: str) -> Any:
+    """What Gymnasium has registered; ``module:Env-v0`` imports the module first."""
     module, _, name = env_id.rpartition(":")
     if module:
         import_module(module)
