@@ -5,19 +5,14 @@ Intervals are rliable's percentile bootstrap over seeds; nothing here resamples 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from rliable import library
 
+from benchmarks.intervals import REPETITIONS, interval
 from benchmarks.results import final_return
 
-CONFIDENCE = 0.95
-REPETITIONS = 5_000
-
-_BOOTSTRAP_SEED = 0
 _GROUP = ["env_id", "label"]
 _STEPS_COLUMNS = [*_GROUP, "threshold", "seeds", "reached", "median", "lowest", "highest"]
 _STEPS_COLUMNS += ["budget", "spacing"]
@@ -46,15 +41,7 @@ def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     mean = values.mean(axis=0)
     if len(values) == 1:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    with _seeded_numpy(_BOOTSTRAP_SEED):
-        _, intervals = library.get_interval_estimates(
-            {"values": values},
-            lambda sample: sample.mean(axis=0),
-            method="percentile",
-            reps=REPETITIONS,
-            confidence_interval_size=CONFIDENCE,
-        )
-    low, high = intervals["values"]
+    low, high = interval(values, lambda sample: sample.mean(axis=0), REPETITIONS)
     return mean, low, high
 
 
@@ -179,18 +166,3 @@ def _steps_of(evaluations: pd.DataFrame, threshold: float) -> tuple[float, ...]:
     spacing = max(int(np.diff(np.sort(grid), prepend=0).max()) for _, grid in by_seed)
     extent = (float(np.median(steps)), float(steps.min()), float(steps.max()))
     return len(steps), len(first), *extent, int(budgets.min()), spacing
-
-
-@contextmanager
-def _seeded_numpy(seed: int) -> Iterator[None]:
-    """NumPy's global generator seeded, and put back afterwards.
-
-    rliable draws its resamples from the global generator whatever ``random_state`` it is given,
-    so this is the only way to the same interval twice.
-    """
-    state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002

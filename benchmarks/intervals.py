@@ -1,0 +1,51 @@
+"""Intervals of what is measured over seeds: rliable's percentile bootstrap, always the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from rliable import library
+
+CONFIDENCE = 0.95
+REPETITIONS = 5_000
+_SEED = 0
+
+
+def interval(
+    values: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    repetitions: int = REPETITIONS,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The 95% interval of a statistic; each column is resampled by itself.
+
+    :param values: shape ``(n_seeds, n_columns)``
+    :param statistic: of such an array, an array of whatever length
+    :return: lower and upper ends, of the statistic's length
+    """
+    with _seeded_numpy():
+        _, intervals = library.get_interval_estimates(
+            {"values": values},
+            statistic,
+            method="percentile",
+            reps=repetitions,
+            confidence_interval_size=CONFIDENCE,
+        )
+    low, high = intervals["values"]
+    return low, high
+
+
+@contextmanager
+def _seeded_numpy() -> Iterator[None]:
+    """NumPy's global generator seeded, and put back afterwards.
+
+    rliable draws its resamples from the global generator whatever ``random_state`` it is given,
+    so this is the only way to the same interval twice.
+    """
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(_SEED)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
