@@ -2,6 +2,7 @@
 
 import csv
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -36,10 +37,18 @@ class ScheduledEvaluation(BaseCallback):
     :param eval_env: one environment for each episode, wrapped as the training environment is;
         its normalisation statistics are overwritten by those of the training, and not updated
     :param n_timesteps: T
+    :param watch: called after each evaluation
     """
 
-    def __init__(self, eval_env: VecEnv, n_timesteps: int, protocol: Evaluation) -> None:
+    def __init__(
+        self,
+        eval_env: VecEnv,
+        n_timesteps: int,
+        protocol: Evaluation,
+        watch: Callable[[EvaluationRow], None] | None = None,
+    ) -> None:
         super().__init__()
+        self._watch = watch
         self.eval_env = eval_env
         self.protocol = protocol
         self.rows: list[EvaluationRow] = []
@@ -97,6 +106,8 @@ class ScheduledEvaluation(BaseCallback):
                 episodes=len(lengths),
             )
         )
+        if self._watch is not None:
+            self._watch(self.rows[-1])
 
 
 def freeze(eval_env: VecEnv) -> VecEnv:

@@ -14,7 +14,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from benchmarks.environments import make_envs
-from benchmarks.evaluation import ScheduledEvaluation, freeze, write_rows
+from benchmarks.evaluation import EvaluationRow, ScheduledEvaluation, freeze, write_rows
 from benchmarks.provenance import code, machine, versions
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder, is_finished, publish, scratch_folder
@@ -40,6 +40,7 @@ def run(
     command: str,
     report: Callable[[Progress], None] | None = None,
     trackers: Sequence[str] = (),
+    watch: Callable[[EvaluationRow], None] | None = None,
 ) -> Folder:
     """Train one run and write its folder, whole or not at all.
 
@@ -47,6 +48,7 @@ def run(
     :param command: the command line, for the record
     :param report: called about twice a second
     :param trackers: of ``benchmarks.tracking``, to log to as well
+    :param watch: called after each evaluation; if it raises, the run ends and leaves no folder
     :return: the finished folder; one that is already there is left as it is
     :raises SpecError: hyperparameters that the algorithm cannot use
     """
@@ -54,7 +56,7 @@ def run(
     if is_finished(folder):
         return folder
     with scratch_folder(folder) as scratch:
-        train(spec, scratch, command, report, trackers)
+        train(spec, scratch, command, report, trackers, watch=watch)
         publish(scratch, folder)
     spec.failure_file(out).unlink(missing_ok=True)
     return folder
@@ -81,11 +83,13 @@ def train(
     report: Callable[[Progress], None] | None = None,
     trackers: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
+    watch: Callable[[EvaluationRow], None] | None = None,
 ) -> None:
     """Train one run and write its files into an existing folder, ``run.json`` last.
 
     :param provenance: commit of the code and whether it differs from it; None: asked of git, where
         the code stands
+    :param watch: called after each evaluation
     """
     record = {
         "format": FORMAT,
@@ -102,7 +106,7 @@ def train(
     env = make_env(spec, arguments, arguments.n_envs, spec.seed)
     eval_env = freeze(make_env(spec, arguments, spec.evaluation.episodes, spec.evaluation.seed))
     model = make_model(spec, arguments, env)
-    evaluation = ScheduledEvaluation(eval_env, spec.n_timesteps, spec.evaluation)
+    evaluation = ScheduledEvaluation(eval_env, spec.n_timesteps, spec.evaluation, watch)
     callbacks: list[BaseCallback] = [evaluation]
     if report is not None:
         callbacks.append(_Reporting(report, evaluation))

@@ -1,14 +1,9 @@
 """The local engine: processes on this machine."""
 
-import multiprocessing
 import os
-import signal
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -17,11 +12,17 @@ import torch
 
 from benchmarks.claims import Agenda
 from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt
+from benchmarks.engines.processes import (
+    SPAWN,
+    cause_of_death,
+    end_with_parent,
+    interrupts_held_back,
+    redirect_output,
+)
 from benchmarks.run import Progress, now, run
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder
 
-_SPAWN = multiprocessing.get_context("spawn")
 _GRACE = 10.0  # seconds that a process may take to end
 _POLL = 1.0  # seconds between looks at what other sweeps are doing
 
@@ -39,7 +40,7 @@ def run_locally(
         try:
             while running or not agenda.is_empty:
                 while len(running) < jobs and (spec := agenda.claim()) is not None:
-                    with _interrupts_held_back():
+                    with interrupts_held_back():
                         worker = _Worker(spec, out, command, trackers, Path(outputs))
                         running[worker.connection] = worker
                 for connection in _ready(running, agenda, jobs):
@@ -77,8 +78,8 @@ class _Worker:
         descriptor, name = tempfile.mkstemp(dir=outputs)
         os.close(descriptor)
         self._output = Path(name)
-        self.connection, remote = _SPAWN.Pipe(duplex=False)
-        self.process: SpawnProcess = _SPAWN.Process(
+        self.connection, remote = SPAWN.Pipe(duplex=False)
+        self.process: SpawnProcess = SPAWN.Process(
             target=_work,
             args=(spec, out.absolute(), command, trackers, remote, self._output),
         )
@@ -102,7 +103,7 @@ class _Worker:
         if isinstance(message, Success):
             return Ended(self.spec, self.started, warnings=message.warnings)
         # A process that died has told nothing, but the library that killed it may have.
-        failure = message or Failure(_cause_of_death(self.process.exitcode), output)
+        failure = message or Failure(cause_of_death(self.process.exitcode), output)
         return Ended(self.spec, self.started, failure)
 
     def stop(self) -> None:
@@ -111,29 +112,6 @@ class _Worker:
             self.process.kill()
             self.process.join()
         self.connection.close()
-
-
-def _cause_of_death(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        return f"WorkerDied: the process was killed by {signal.Signals(-exitcode).name}"
-    return f"WorkerDied: the process ended with exit code {exitcode}"
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """For starting processes that Ctrl-C does not reach: the parent ends them in good order.
-
-    A process inherits the signals that are blocked. In the parent the interrupt is only delayed,
-    until the process is known and can be ended.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(
@@ -145,28 +123,7 @@ def _work(
     output: Path,
 ) -> None:
     """Execute one run: what a worker process does."""
-    _end_with_parent()
-    _redirect_output(output)
+    end_with_parent()
+    redirect_output(output)
     torch.set_num_threads(1)
     connection.send(attempt(lambda: run(spec, out, command, connection.send, trackers)))
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent ends, however that ends."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _redirect_output(path: Path) -> None:
-    """Send stdout and stderr, those of C libraries too, to a file: the parent's screen is taken."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with path.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)

@@ -5,7 +5,7 @@ import socket
 import tempfile
 import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +56,8 @@ def run_on_ray(
 
     :raises SpecError: Ray is not installed, or no cluster answers
     """
-    ray = _import_ray()
-    _connect(ray, options)
+    ray = import_ray()
+    connect(ray, options.address)
     try:
         tasks = _Tasks(ray, options, command)
         if tasks.places() == 0:
@@ -80,7 +80,11 @@ def run_on_ray(
         ray.shutdown()
 
 
-def _import_ray() -> ModuleType:
+def import_ray() -> ModuleType:
+    """Ray, which is not among what the suite needs.
+
+    :raises SpecError: it is not installed
+    """
     try:
         import ray
     except ImportError:
@@ -88,23 +92,27 @@ def _import_ray() -> ModuleType:
     return ray
 
 
-def _connect(ray: ModuleType, options: RayOptions) -> None:
-    if options.address not in (None, "auto", "local"):
-        _check_address(str(options.address))
+def connect(ray: ModuleType, address: str | None, packages: Sequence[str] = _SHIPPED) -> None:
+    """Connect to a cluster, or start one on this machine; its nodes get this code.
+
+    :param address: as in :class:`RayOptions`
+    :param packages: those of this repository that the tasks import
+    :raises SpecError: no cluster answers
+    """
+    if address not in (None, "auto", "local"):
+        _check_address(str(address))
     settings = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
-    modules = [str(_REPOSITORY / name) for name in _SHIPPED]
+    modules = [str(_REPOSITORY / name) for name in packages]
     try:
         ray.init(
-            address=options.address,
+            address=address,
             runtime_env={"py_modules": modules, "env_vars": settings},
             log_to_driver=False,
             logging_level="ERROR",
-            include_dashboard=False if options.address is None else None,
+            include_dashboard=False if address is None else None,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise SpecError(
-            f"--address: no Ray cluster answers at {options.address!r}: {error}"
-        ) from None
+        raise SpecError(f"--address: no Ray cluster answers at {address!r}: {error}") from None
 
 
 def _check_address(address: str) -> None:
