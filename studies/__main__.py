@@ -1,131 +1,379 @@
-"""``python -m studies``: tune the trust region or the clip range."""
+"""``python -m studies``: tune delta, epsilon and c, and measure how much they matter."""
 
+import os
 import shlex
 import sys
+import time
+import warnings
+from enum import Enum
 from pathlib import Path
+from typing import NoReturn
 
 import optuna
+import pandas as pd
 import typer
-from optuna.trial import FrozenTrial
+from optuna.exceptions import ExperimentalWarning
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.specs import SpecError
-from studies.objective import Problem, define
-from studies.plots import plot_returns
-from studies.search_spaces import SPACES
-from studies.study import (
-    DEFAULT,
-    ERROR,
-    RETURNS,
-    StudyError,
-    carried_out,
-    completed,
-    open_study,
-    optimise,
+from benchmarks.specs import SpecError, as_file_name, check_environment
+from benchmarks.sweep import SweepError
+from studies import sensitivity as sensitivities
+from studies.carrying_out import Confirmation, carry_out, confirm, stored_confirmation
+from studies.entries import entries_of
+from studies.objective import OBJECTIVES, Problem, define, usual_steps
+from studies.plots import plot_history, plot_sensitivity, plot_values
+from studies.progress import outcome, parameters, shown, value_name
+from studies.search_spaces import SPACES, read_space, space_for
+from studies.searching import (
+    PRUNERS,
+    SAMPLERS,
+    Search,
+    check_search,
+    grid_size,
+    quiet,
+    too_few_runs_to_prune,
 )
+from studies.study import DEFAULT, StudyError, best_trial, connect, counted, create, fix_grid, load
+from studies.trials import RETURNS, TrialFailedError
+from studies.workers import LocalWorkers, RayWorkers, Task, Workers
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
+class EngineName(str, Enum):
+    """Where trials are carried out."""
+
+    local = "local"
+    ray = "ray"
+
+
+_WIDE = 1_000  # columns
+
+_NAME = typer.Argument(help="The study's name.")
+_STORAGE = typer.Option(
+    "", help="A database's URL, such as postgresql://host/name; else a file in the study's folder."
+)
+_ROOT = typer.Option(Path("studies-out"), file_okay=False, help="Where the studies' folders are.")
+_FIGURES = typer.Option(
+    None, file_okay=False, help="Where they go; else the study's folder.", show_default=False
+)
+_JOBS = typer.Option(1, min=1, help="Trials at once; each takes one core.")
+
+
 @app.callback()
 def studies() -> None:
-    """Tune how far an update may go: delta of NPG and TRPO, epsilon of PPO."""
+    """Tune how far an update may go: delta of NPG and TRPO, epsilon of PPO, c and delta of ACER."""
+    quiet()
+    warnings.simplefilter("ignore", ExperimentalWarning)
 
 
 @app.command()
 def run(
     algo: str = typer.Option(help=f"One of {', '.join(SPACES)}."),
-    env: str = typer.Option(help="A Gymnasium environment."),
-    trials: int = typer.Option(min=1, help="How many values to try in all."),
-    seeds: int = typer.Option(min=1, help="Runs of each value."),
-    steps: int = typer.Option(min=1, help="Steps of each run."),
-    jobs: int = typer.Option(1, min=1, help="Runs at once; each takes one core."),
-    out: Path = typer.Option(Path("studies-out"), file_okay=False, help="Where studies are kept."),
+    envs: list[str] = typer.Option(
+        ..., "--env", help="A Gymnasium environment; repeatable: the score is over all of them."
+    ),
+    trials: int = typer.Option(min=1, help="How many settings to try in all."),
+    seeds: int = typer.Option(min=1, help="Runs of each setting on each environment."),
+    steps: int = typer.Option(
+        None, min=1, help="Steps of each run; else those of the suites.", show_default=False
+    ),
+    jobs: int = _JOBS,
+    params: str = typer.Option(
+        "", help="Parameters, by name or symbol, separated by commas; else delta, epsilon or c."
+    ),
+    extended: bool = typer.Option(False, help="Tune the next most important parameters, too."),
+    space: Path = typer.Option(
+        None, dir_okay=False, help="A YAML file with a space of your own.", show_default=False
+    ),
+    objective: str = typer.Option("final", help=f"One of {', '.join(OBJECTIVES)}."),
+    sampler: str = typer.Option("tpe", help=f"One of {', '.join(SAMPLERS)}."),
+    pruner: str = typer.Option("none", help=f"One of {', '.join(PRUNERS)}."),
+    search_seed: int = typer.Option(0, min=0, help="The sampler's seed."),
+    timeout: float = typer.Option(
+        None, min=0, help="Seconds after which no trial is begun any more.", show_default=False
+    ),
+    engine: EngineName = typer.Option(EngineName.local, help="This machine, or a Ray cluster."),
+    address: str = typer.Option(
+        None, help="Ray: host:port, or auto; else one is started here.", show_default=False
+    ),
+    cpus_per_run: float = typer.Option(1.0, min=0.01, help="Ray: cores that each trial takes."),
+    gpus_per_run: float = typer.Option(0.0, min=0.0, help="Ray: GPUs that each trial takes."),
+    storage: str = _STORAGE,
     name: str = typer.Option("", help="The study's name; ALGO-ENV if not given."),
+    root: Path = _ROOT,
 ) -> None:
     """Carry out a study, or carry on one that was interrupted.
 
-    The same command goes on where it was stopped; with more trials it extends the study.
+    The same command goes on where it was stopped, and shares the work when it is given several
+    times at once; with more trials it extends the study. In the end the best setting and the
+    defaults are trained on fresh seeds.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    name = name or f"{algo}-{env}".replace("/", "__").replace(":", "__")
-    folder = out / name
-    console = Console()
+    name = name or as_file_name("-".join([algo, *envs]))
     try:
-        problem = define(algo, env, seeds, steps)
-        study = open_study(name, problem, folder)
-    except (SpecError, StudyError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    try:
-        optimise(
-            study,
-            problem,
-            folder,
-            trials,
-            jobs,
-            f"python -m studies {shlex.join(sys.argv[1:])}",
-            lambda trial: typer.echo(_line(problem, trial)),
-            show_progress=console.is_terminal,
+        problem = _define(algo, envs, seeds, steps, params, extended, space, objective)
+        search = Search(sampler, pruner, trials, search_seed)
+        check_search(search, problem)
+        search = _no_more_than_the_grid(search, problem)
+        folder = (root / name).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        study = create(name, problem, connect(storage, folder))
+        if sampler == "grid":
+            fix_grid(study, search.n_trials)
+        workers: Workers = (
+            RayWorkers(address, cpus_per_run, gpus_per_run)
+            if engine is EngineName.ray
+            else LocalWorkers()
         )
+    except (SpecError, StudyError, OSError) as error:
+        _refuse(error)
+    if too_few_runs_to_prune(search, problem):
+        typer.echo("--pruner: 'wilcoxon' cannot tell trials of fewer than 5 runs apart", err=True)
+    deadline = None if timeout is None else time.time() + timeout
+    task = Task(name, storage, folder, search, _command(), deadline)
+    try:
+        carry_out(study, problem, task, workers, jobs, shown=True)
+        _print_trials(study, problem)
+        typer.echo("the best trial and the defaults, on fresh seeds:")
+        found = confirm(study, problem, folder, jobs, _command(), shown=True)
+    except (StudyError, TrialFailedError, SweepError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on with what is missing", err=True)
         raise typer.Exit(130) from None
-    _conclude(problem, study, folder, console)
+    _print_verdict(study, problem, found)
+    _plot(study, problem, folder)
 
 
-def _conclude(problem: Problem, study: optuna.Study, folder: Path, console: Console) -> None:
-    console.print(_table(problem, carried_out(study)))
-    done = completed(study)
-    if not done:
+def _define(
+    algo: str,
+    envs: list[str],
+    seeds: int,
+    steps: int | None,
+    params: str,
+    extended: bool,
+    space: Path | None,
+    objective: str,
+) -> Problem:
+    if space is not None and (params or extended):
+        raise SpecError("--space: exclude --params and --extended")
+    for env_id in envs:
+        check_environment(env_id, "--env")
+    chosen = read_space(algo, space) if space else space_for(algo, _names(params), extended)
+    return define(algo, envs, seeds, steps or usual_steps(envs), chosen, objective)
+
+
+def _no_more_than_the_grid(search: Search, problem: Problem) -> Search:
+    if search.sampler != "grid":
+        return search
+    size = grid_size(search, problem)
+    if size != search.n_trials:
+        typer.echo(f"the grid and the defaults are {size} trials", err=True)
+    return Search(search.sampler, search.pruner, size, search.seed)
+
+
+@app.command()
+def show(name: str = _NAME, storage: str = _STORAGE, root: Path = _ROOT) -> None:
+    """Show a study's trials, the best one, and what it did on fresh seeds."""
+    study, problem, _ = _load(name, storage, root)
+    _print_trials(study, problem)
+    best = best_trial(study)
+    if best is None:
         typer.echo("no trial has completed")
         raise typer.Exit(1)
-    typer.echo(_comparison(problem, study.best_trial, done))
-    figure = folder / "return.png"
-    plot_returns(problem, done, figure)
-    typer.echo(f"figure: {figure}")
+    found = stored_confirmation(study)
+    if found is None:
+        typer.echo(f"best trial: {best.number}; not tried on fresh seeds yet")
+    else:
+        _print_verdict(study, problem, found)
 
 
-def _line(problem: Problem, trial: FrozenTrial) -> str:
-    name = problem.parameter.name
-    outcome = (
-        f"failed: {trial.user_attrs[ERROR].splitlines()[0]}"
-        if trial.value is None
-        else f"return {trial.value:,.1f}"
-    )
-    return f"trial {trial.number}: {name} {trial.params[name]:.4g}: {outcome}"
-
-
-def _table(problem: Problem, trials: list[FrozenTrial]) -> Table:
-    seeds = [f"seed {seed}" for seed in problem.seeds]
-    table = Table("trial", problem.parameter.name, "return", *seeds, "")
-    for trial in trials:
-        notes = "default" if trial.user_attrs.get(DEFAULT) else ""
-        value, returns = "failed", [""] * len(seeds)
-        if trial.value is None:
-            notes = f"{notes} {trial.user_attrs[ERROR].splitlines()[0]}".strip()
-        else:
-            value = f"{trial.value:,.1f}"
-            returns = [f"{each:,.1f}" for each in trial.user_attrs[RETURNS]]
-        table.add_row(
-            str(trial.number), f"{trial.params[problem.parameter.name]:.4g}", value, *returns, notes
+@app.command()
+def best(
+    name: str = _NAME,
+    yaml: bool = typer.Option(False, "--yaml", help="As entries of benchmarks/hyperparams/."),
+    storage: str = _STORAGE,
+    root: Path = _ROOT,
+) -> None:
+    """Print the best trial's values, or entries that can be appended to a hyperparameter file."""
+    study, problem, _ = _load(name, storage, root)
+    trial = best_trial(study)
+    if trial is None:
+        _refuse("no trial has completed")
+    if not yaml:
+        typer.echo(f"{parameters(problem, trial)}: {outcome(problem, trial)}")
+        return
+    text, present = entries_of(study.study_name, problem, trial, stored_confirmation(study))
+    typer.echo(text, nl=False)
+    for env_id in present:
+        typer.echo(
+            f"benchmarks/hyperparams/{problem.algo}.yml has an entry {env_id!r} already; "
+            "remove the one that you do not want",
+            err=True,
         )
-    return table
 
 
-def _comparison(problem: Problem, best: FrozenTrial, done: list[FrozenTrial]) -> str:
-    name = problem.parameter.name
-    lines = [
-        f"best:    {name} = {best.params[name]:.4g}, return {best.value:,.1f}, "
-        f"the highest of {len(done)} trials: expect less on other seeds"
+@app.command()
+def plot(
+    name: str = _NAME, storage: str = _STORAGE, root: Path = _ROOT, out: Path = _FIGURES
+) -> None:
+    """Draw a study's trials: by value and in their order."""
+    study, problem, folder = _load(name, storage, root)
+    try:
+        _plot(study, problem, out or folder)
+    except ValueError as error:
+        _refuse(error)
+
+
+@app.command()
+def sensitivity(
+    name: str = _NAME,
+    params: str = typer.Option("", help="Parameters, separated by commas; else all with ranges."),
+    points: int = typer.Option(9, min=3, help="Values of each, evenly spread over its range."),
+    jobs: int = _JOBS,
+    storage: str = _STORAGE,
+    root: Path = _ROOT,
+    out: Path = _FIGURES,
+) -> None:
+    """Measure how the score depends on each parameter, all else as in the best trial.
+
+    Writes sensitivity.csv (each run), widths.csv (how wide the good part of the range is) and
+    sensitivity.png; runs that are there are not made again.
+    """
+    study, problem, folder = _load(name, storage, root)
+    try:
+        chosen = [sensitivities.swept(problem, each) for each in _names(params)]
+        chosen = chosen or sensitivities.sweepable(problem)
+        if not chosen:
+            raise SpecError("the study has no parameter with a range of positive numbers")
+        runs = {
+            each.name: sensitivities.measure(
+                study, problem, folder, each, points, jobs, _command(), shown=True
+            )
+            for each in chosen
+        }
+    except (SpecError, StudyError, TrialFailedError, SweepError) as error:
+        _refuse(error)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on with what is missing", err=True)
+        raise typer.Exit(130) from None
+    widths = {each: sensitivities.width(frame) for each, frame in runs.items()}
+    out = out or folder
+    out.mkdir(parents=True, exist_ok=True)
+    pd.concat(runs.values()).to_csv(out / "sensitivity.csv", index=False)
+    pd.DataFrame([vars(each) for each in widths.values()]).to_csv(out / "widths.csv", index=False)
+    plot_sensitivity(problem, runs, widths, out / "sensitivity.png")
+    _print_widths(study, problem, widths)
+    typer.echo(f"figure: {os.path.relpath(out / 'sensitivity.png')}")
+
+
+def _load(name: str, storage: str, root: Path) -> tuple[optuna.Study, Problem, Path]:
+    folder = (root / name).absolute()
+    if not storage and not folder.is_dir():
+        known = sorted(path.name for path in root.glob("*") if path.is_dir())
+        _refuse(f"{name!r} is not a study in {root}; there are: {', '.join(known) or 'none'}")
+    try:
+        study, problem = load(name, connect(storage, folder))
+    except StudyError as error:
+        _refuse(error)
+    folder.mkdir(parents=True, exist_ok=True)
+    return study, problem, folder
+
+
+def _print_trials(study: optuna.Study, problem: Problem) -> None:
+    names = [each.symbol for each in problem.space]
+    table = Table("trial", *names, box=SIMPLE, padding=0)
+    table.add_column(f" {value_name(problem)}", justify="right")
+    if problem.has_two_objectives:
+        table.add_column(" seconds", justify="right")
+    for spec in problem.specs("", {}):
+        table.add_column(f" {_run_name(problem, spec.env_id, spec.seed)}", justify="right")
+    table.add_column(" ")
+    for trial in counted(study):
+        table.add_row(*_cells(problem, trial))
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    console = Console()
+    # Off a terminal nobody has asked for a width, and lines that are broken are of no use.
+    Console(width=console.width if console.is_terminal else _WIDE).print(table)
+
+
+def _run_name(problem: Problem, env_id: str, seed: int) -> str:
+    return f"seed {seed}" if len(problem.env_ids) == 1 else f"{env_id} {seed}"
+
+
+def _cells(problem: Problem, trial: optuna.trial.FrozenTrial) -> list[str]:
+    cells = [str(trial.number)]
+    cells += [
+        shown(trial.params[each.name]) if each.name in trial.params else ""
+        for each in problem.space
     ]
-    lines += [
-        f"default: {name} = {trial.params[name]:.4g}, return {trial.value:,.1f}"
-        for trial in done
-        if trial.user_attrs.get(DEFAULT)
-    ]
-    return "\n".join(lines)
+    values = trial.values if trial.state is optuna.trial.TrialState.COMPLETE else None
+    cells.append(f"{values[0]:,.3f}" if values else "")
+    if problem.has_two_objectives:
+        cells.append(f"{values[1]:,.1f}" if values else "")
+    n_runs = len(problem.seeds) * len(problem.env_ids)
+    returns = [f"{value:,.1f}" for value in trial.user_attrs.get(RETURNS, [])]
+    cells += (returns + [""] * n_runs)[:n_runs]
+    notes = [] if values else [trial.state.name.lower()]
+    notes += ["defaults"] * bool(trial.user_attrs.get(DEFAULT))
+    return [*cells, " ".join(notes)]
+
+
+def _print_verdict(study: optuna.Study, problem: Problem, found: Confirmation) -> None:
+    trial = next(each for each in counted(study) if each.number == found.trial)
+    name = value_name(problem)
+    typer.echo(f"best trial: {trial.number}, {parameters(problem, trial)}")
+    typer.echo(f"  in the study:   {name} {found.searched:,.3f}, the highest of many")
+    fresh = f"{found.seeds[0]} to {found.seeds[-1]}" if len(found.seeds) > 1 else found.seeds[0]
+    typer.echo(f"  on fresh seeds: {name} {found.value:,.3f} (seeds {fresh})")
+    typer.echo(f"  the defaults:   {name} {found.default_value:,.3f} on the same seeds")
+    better = found.value - found.default_value
+    if trial.user_attrs.get(DEFAULT):
+        typer.echo("the defaults are the best that was found")
+    elif better > 0:
+        typer.echo(f"it beats the defaults by {better:,.3f}")
+    else:
+        typer.echo(f"it does not beat the defaults ({better:,.3f}): keep them")
+
+
+def _print_widths(
+    study: optuna.Study, problem: Problem, widths: dict[str, sensitivities.Width]
+) -> None:
+    shares = sensitivities.importances(study, problem)
+    table = Table("parameter", "best", "good from", "to", "decades", "importance", box=SIMPLE)
+    for name, good in widths.items():
+        at_least = "at least " if good.reaches_low or good.reaches_high else ""
+        decades = f"{good.decades:.2f} [{good.decades_low:.2f}, {good.decades_high:.2f}]"
+        share = f"{shares[name]:.0%}" if name in shares else ""
+        values = (shown(good.best), shown(good.low), shown(good.high))
+        table.add_row(name, *values, at_least + decades, share)
+    _print(table)
+
+
+def _plot(study: optuna.Study, problem: Problem, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for draw, file in ((plot_values, "values.png"), (plot_history, "history.png")):
+        draw(study, problem, folder / file)
+        typer.echo(f"figure: {os.path.relpath(folder / file)}")
+
+
+def _command() -> str:
+    return f"python -m studies {shlex.join(sys.argv[1:])}"
+
+
+def _names(option: str) -> list[str]:
+    return [name.strip() for name in option.split(",") if name.strip()]
+
+
+def _refuse(error: object) -> NoReturn:
+    typer.echo(f"error: {error}", err=True)
+    raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":

@@ -1,31 +1,45 @@
-"""What a trial is worth: the final return, averaged over seeds, of the runs that a sweep makes."""
+"""What a trial is worth: the scores of its runs, over seeds and environments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import trim_mean
 
-from benchmarks.results import final_return, read_evaluations
+from benchmarks.normalisation import Scale, scale_for
+from benchmarks.results import final_window
 from benchmarks.specs import (
     Evaluation,
     RunSpec,
     SpecError,
     check_choice,
-    check_environment,
     hyperparams_for,
+    load_suite,
 )
-from benchmarks.sweep import sweep
-from studies.search_spaces import SPACES, Parameter, space_for, with_value
+from studies.search_spaces import (
+    Parameter,
+    Value,
+    default_value,
+    from_dict,
+    including,
+    to_dict,
+    with_values,
+)
 
 # Far from the seeds that sweeps begin with: a value chosen for doing well on some seeds must be
 # compared on others.
 FIRST_SEED = 1000
+FIRST_FRESH_SEED = 2000
+MAX_SEEDS = FIRST_FRESH_SEED - FIRST_SEED
 
+_SUITES = ("classic", "mujoco")
 
-class TrialFailedError(Exception):
-    """A trial has no value; the message says which run failed and why."""
+OBJECTIVES = {
+    "final": "final return (mean of the last 10% of evaluations)",
+    "area": "mean return over the training (area under the learning curve)",
+    "final-and-seconds": "final return, and seconds of training",
+}
 
 
 @dataclass(frozen=True)
@@ -33,73 +47,176 @@ class Problem:
     """What a study optimises. Two studies can go on as one if and only if these are the same."""
 
     algo: str
-    env_id: str
+    env_ids: tuple[str, ...]
     n_timesteps: int
     seeds: tuple[int, ...]
-    parameter: Parameter
-    hyperparams: dict[str, Any]
+    space: tuple[Parameter, ...]
+    hyperparams: dict[str, dict[str, Any]]
     evaluation: Evaluation
+    objective: str
+    scales: dict[str, Scale | None]
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "seeds": list(self.seeds)}
+        fields = asdict(self)
+        fields |= {"env_ids": list(self.env_ids), "seeds": list(self.seeds)}
+        return fields | {"space": {each.name: to_dict(each) for each in self.space}}
 
-    def specs(self, suite: str, value: float) -> list[RunSpec]:
-        """The runs of a trial, one for each seed."""
-        hyperparams = with_value(self.hyperparams, self.parameter, value)
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Problem":
+        scales = fields["scales"].items()
+        return cls(
+            **{
+                **fields,
+                "env_ids": tuple(fields["env_ids"]),
+                "seeds": tuple(fields["seeds"]),
+                "space": tuple(from_dict(each) for each in fields["space"].values()),
+                "evaluation": Evaluation(**fields["evaluation"]),
+                "scales": {env_id: scale and Scale(**scale) for env_id, scale in scales},
+            }
+        )
+
+    @property
+    def has_two_objectives(self) -> bool:
+        return self.objective == "final-and-seconds"
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether scores are on the scale where a random policy has 0 and the reference 1."""
+        return None not in self.scales.values()
+
+    def specs(
+        self, suite: str, values: Mapping[Parameter, Value], seeds: Sequence[int] = ()
+    ) -> list[RunSpec]:
+        """The runs of a trial, in the order in which they are made.
+
+        All environments of a seed come before the next seed: a pruner sees all of them early.
+
+        :param values: none: the hyperparameters of each environment as they are
+        :param seeds: instead of the study's
+        """
         return [
             RunSpec(
                 suite,
                 self.algo,
-                self.env_id,
+                env_id,
                 seed,
                 self.n_timesteps,
-                hyperparams,
+                with_values(self.hyperparams[env_id], values),
                 self.evaluation,
             )
-            for seed in self.seeds
+            for seed in seeds or self.seeds
+            for env_id in self.env_ids
         ]
 
+    def normalised(self, env_id: str, returns: Sequence[float]) -> np.ndarray:
+        """Returns on the environment's scale, if there is one."""
+        scale = self.scales[env_id]
+        values = np.asarray(returns, dtype=float)
+        return values if scale is None else scale.normalise(values)
 
-def define(algo: str, env_id: str, n_seeds: int, n_timesteps: int) -> Problem:
+    def score(self, env_id: str, returns: Sequence[float]) -> float:
+        """What a run, whole or so far, is worth.
+
+        :param returns: mean returns of its evaluations, in the order of their steps
+        """
+        values = self.normalised(env_id, returns)
+        if self.objective == "area":
+            return area(values)
+        return float(values[-final_window(len(values)) :].mean())
+
+    def defaults(self) -> list[dict[Parameter, Value]]:
+        """The values that the hyperparameters give, where environments differ for each of them."""
+        found: list[dict[Parameter, Value]] = []
+        for env_id in self.env_ids:
+            hyperparams = self.hyperparams[env_id]
+            values = {each: default_value(self.algo, each, hyperparams) for each in self.space}
+            if values not in found:
+                found.append(values)
+        return found
+
+
+def define(
+    algo: str,
+    env_ids: Sequence[str],
+    n_seeds: int,
+    n_timesteps: int,
+    space: Sequence[Parameter],
+    objective: str = "final",
+) -> Problem:
     """A problem from the command line's words, with the hyperparameters of the files.
 
-    :raises SpecError: an unknown algorithm or environment, or fewer steps than evaluations
+    Ranges are widened to the defaults, and choices completed with them.
+
+    :raises SpecError: what cannot be studied
     """
-    check_choice("--algo", [algo], list(SPACES))
-    check_environment(env_id, "--env")
+    check_choice("--objective", [objective], list(OBJECTIVES))
+    if len(set(env_ids)) < len(env_ids):
+        raise SpecError(f"--env: must be different ones, got {', '.join(env_ids)}")
     evaluation = Evaluation()
     if n_timesteps < evaluation.points:
         raise SpecError(
             f"--steps: must be at least {evaluation.points}, the number of evaluations of a run, "
             f"got {n_timesteps}"
         )
-    hyperparams = hyperparams_for(algo, env_id)
-    hyperparams.pop("n_timesteps", None)
+    if n_seeds > MAX_SEEDS:
+        raise SpecError(f"--seeds: must be at most {MAX_SEEDS}, got {n_seeds}")
+    hyperparams = {env_id: hyperparams_for(algo, env_id) for env_id in env_ids}
+    for fields in hyperparams.values():
+        fields.pop("n_timesteps", None)
+    scales = {env_id: scale_for(env_id) for env_id in env_ids}
+    unknown = [env_id for env_id, scale in scales.items() if scale is None]
+    if unknown and len(env_ids) > 1:
+        raise SpecError(
+            f"--env: {', '.join(unknown)}: returns on several environments can be averaged only "
+            "where it is known what a random policy and a reference have; measure it with "
+            "python -m benchmarks random"
+        )
+    space = tuple(
+        including(each, [default_value(algo, each, fields) for fields in hyperparams.values()])
+        for each in space
+    )
+    seeds = tuple(range(FIRST_SEED, FIRST_SEED + n_seeds))
     return Problem(
         algo,
-        env_id,
+        tuple(env_ids),
         n_timesteps,
-        tuple(range(FIRST_SEED, FIRST_SEED + n_seeds)),
-        space_for(algo, hyperparams),
+        seeds,
+        space,
         hyperparams,
         evaluation,
+        objective,
+        scales,
     )
 
 
-def measure(
-    specs: Sequence[RunSpec], runs: Path, jobs: int, command: str, show_progress: bool
-) -> list[float]:
-    """The final return of each run; those that have a finished folder below ``runs`` are reused.
+def usual_steps(env_ids: Sequence[str]) -> int:
+    """The budget that the suites give the environments.
 
-    :raises TrialFailedError: a run failed, or has a final return that is not finite
+    :raises SpecError: they give none, or not the same to all
     """
-    result = sweep(specs, runs, jobs, command, show_progress)
-    if result.failed:
-        raise TrialFailedError(
-            "; ".join(f"seed {failed.spec.seed}: {failed.error}" for failed in result.failed)
-        )
-    returns = [final_return(read_evaluations(spec.folder(runs))["return_mean"]) for spec in specs]
-    for spec, value in zip(specs, returns, strict=True):
-        if not np.isfinite(value):
-            raise TrialFailedError(f"seed {spec.seed}: the final return is {value}")
-    return returns
+    known = {env.env_id: env.n_timesteps for suite in _SUITES for env in load_suite(suite).envs}
+    budgets = {known.get(env_id) for env_id in env_ids}
+    if len(budgets) > 1 or None in budgets:
+        said = ", ".join(f"{env_id}: {known.get(env_id)}" for env_id in env_ids)
+        raise SpecError(f"--steps: must be given, since the suites do not say one number: {said}")
+    return int(next(iter(budgets)) or 0)
+
+
+def area(values: np.ndarray) -> float:
+    """The mean of a curve through evenly spaced points: its area over its length."""
+    if len(values) == 1:
+        return float(values[0])
+    return float((values[:-1] + values[1:]).mean() / 2)
+
+
+def interquartile_mean(scores: Sequence[float]) -> float:
+    """The mean of the scores without the lowest and the highest quarter of them.
+
+    As rliable has it: a quarter is rounded down, so up to three scores have their plain mean.
+    """
+    return float(trim_mean(np.asarray(scores, dtype=float), 0.25))
+
+
+def fresh_seeds(problem: Problem) -> list[int]:
+    """As many seeds as the study's, none of which it has seen."""
+    return list(range(FIRST_FRESH_SEED, FIRST_FRESH_SEED + len(problem.seeds)))

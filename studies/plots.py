@@ -1,72 +1,208 @@
-"""The figure of a study."""
+"""The figures of a study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import optuna
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
-from optuna.trial import FrozenTrial
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+from optuna.trial import FrozenTrial, TrialState
 
-from studies.objective import Problem
-from studies.search_spaces import is_scheduled
-from studies.study import DEFAULT, RETURNS
+from studies.objective import OBJECTIVES, Problem
+from studies.progress import shown
+from studies.search_spaces import Parameter, is_schedule
+from studies.sensitivity import GOOD, Width, curve
+from studies.study import DEFAULT, completed, counted, in_state
+from studies.trials import SCORES
+
+_BLUE, _ORANGE, _RED, _GREY = "#0072b2", "#e69f00", "#d55e00", "0.55"
+_WIDTH = 5.5  # inches of a panel
 
 
-def plot_returns(problem: Problem, trials: Sequence[FrozenTrial], path: Path) -> None:
-    """Write the return of every trial against its parameter's value, a point for each seed.
+def plot_values(study: optuna.Study, problem: Problem, path: Path) -> None:
+    """Write what each trial scored against each parameter's value, with a point for each run.
 
-    :param trials: completed trials, at least one
+    :raises ValueError: no trial has completed
     """
-    parameter = problem.parameter
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
+    trials = _completed(study)
+    figure, panels = _panels(len(problem.space))
+    for axes, parameter in zip(panels, problem.space, strict=True):
+        having = [trial for trial in trials if parameter.name in trial.params]
+        _draw_trials(axes, problem, parameter, having)
+    panels[0].set_ylabel(_value_label(problem))
+    figure.suptitle(f"{_title(problem)}, {len(trials)} trials")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.savefig(path, dpi=150)
 
-    # By value, so that the line does not follow the order of the trials.
-    points = sorted((trial.params[parameter.name], _value(trial)) for trial in trials)
-    axes.plot(*zip(*points, strict=True), "o-", linewidth=1, label="mean over seeds")
-    seeds = [
-        (trial.params[parameter.name], value)
+
+def _draw_trials(
+    axes: Axes, problem: Problem, parameter: Parameter, trials: Sequence[FrozenTrial]
+) -> None:
+    points = sorted((_position(parameter, trial), trial.values[0]) for trial in trials)
+    runs = [
+        (_position(parameter, trial), score)
         for trial in trials
-        for value in trial.user_attrs[RETURNS]
+        for score in trial.user_attrs[SCORES]
     ]
-    axes.plot(*zip(*seeds, strict=True), ".", color="0.55", label="one seed", zorder=1)
-
-    best = max(trials, key=_value)
+    axes.plot(*zip(*runs, strict=True), ".", color=_GREY, label="one run", zorder=1)
+    style = "o-" if len(problem.space) == 1 else "o"
+    axes.plot(*zip(*points, strict=True), style, color=_BLUE, linewidth=1, label="trial")
     for trial in trials:
         if trial.user_attrs.get(DEFAULT):
-            _mark(axes, trial, parameter.name, "default", "s", "tab:orange")
-    _mark(axes, best, parameter.name, "best", "*", "tab:red")
+            _mark(axes, parameter, trial, "defaults", "s", _ORANGE)
+    best = max(trials, key=lambda trial: trial.values[0])
+    _mark(axes, parameter, best, "best trial", "*", _RED)
+    if parameter.choices:
+        axes.set_xticks(range(len(parameter.choices)), [str(each) for each in parameter.choices])
+    else:
+        _scale(axes, parameter)
+    axes.set_xlabel(_parameter_label(problem, parameter))
+    axes.grid(alpha=0.3)
 
-    if parameter.log:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    start = ", start of a linear schedule" if is_scheduled(parameter, problem.hyperparams) else ""
-    axes.set_xlabel(f"{parameter.symbol} ({parameter.name}{start}): {parameter.meaning}")
-    axes.set_ylabel("final return\n(mean of the last 10% of evaluations)")
-    axes.set_title(
-        f"{problem.algo} on {problem.env_id}: {problem.n_timesteps:,} steps, "
-        f"{len(problem.seeds)} seeds, {len(trials)} trials"
+
+def _position(parameter: Parameter, trial: FrozenTrial) -> float:
+    value = trial.params[parameter.name]
+    return float(parameter.choices.index(value)) if parameter.choices else float(value)
+
+
+def _mark(
+    axes: Axes, parameter: Parameter, trial: FrozenTrial, label: str, marker: str, color: str
+) -> None:
+    axes.plot(
+        _position(parameter, trial),
+        trial.values[0],
+        linestyle="none",
+        marker=marker,
+        markersize=13,
+        markerfacecolor="none" if marker == "s" else color,
+        markeredgecolor=color,
+        markeredgewidth=1.5,
+        label=label if label not in axes.get_legend_handles_labels()[1] else None,
     )
-    axes.set_xlim(parameter.low / 1.1, parameter.high * 1.1)
+
+
+def plot_history(study: optuna.Study, problem: Problem, path: Path) -> None:
+    """Write the trials' values in their order, and the best one so far.
+
+    :raises ValueError: no trial has completed
+    """
+    trials = _completed(study)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    numbers = [trial.number for trial in trials]
+    values = [trial.values[0] for trial in trials]
+    axes.plot(numbers, values, "o", color=_BLUE, label="trial")
+    axes.step(numbers, np.maximum.accumulate(values), where="post", color=_RED, label="best so far")
+    for state, marker, label in (
+        (TrialState.PRUNED, "|", "pruned"),
+        (TrialState.FAIL, "x", "failed"),
+    ):
+        if ended := in_state(counted(study), state):
+            low = [min(values)] * len(ended)
+            axes.plot([t.number for t in ended], low, marker, color="black", ls="", label=label)
+    axes.set_xlabel("trial")
+    axes.set_ylabel(_value_label(problem))
+    axes.set_title(_title(problem))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)
 
 
-def _mark(axes: Axes, trial: FrozenTrial, name: str, label: str, marker: str, color: str) -> None:
-    axes.plot(
-        trial.params[name],
-        _value(trial),
-        linestyle="none",
-        marker=marker,
-        markersize=12,
-        markerfacecolor="none" if marker == "s" else color,
-        markeredgecolor=color,
-        label=f"{label}: {trial.params[name]:.3g}",
+def plot_sensitivity(
+    problem: Problem, runs: Mapping[str, pd.DataFrame], widths: Mapping[str, Width], path: Path
+) -> None:
+    """Write scores over each parameter's range, with intervals, and the good part of the range.
+
+    :param runs: by the parameter's name, as ``sensitivity.measure`` returns them
+    :param widths: the good parts, by the same names
+    """
+    figure, panels = _panels(len(runs))
+    for axes, (name, frame) in zip(panels, runs.items(), strict=True):
+        parameter = next(each for each in problem.space if each.name == name)
+        _draw_curve(axes, problem, parameter, frame, widths[name])
+    panels[0].set_ylabel(_value_label(problem))
+    figure.suptitle(_title(problem))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_curve(
+    axes: Axes, problem: Problem, parameter: Parameter, runs: pd.DataFrame, good: Width
+) -> None:
+    points = curve(runs)
+    axes.axvspan(good.low, good.high, color=_ORANGE, alpha=0.15, label="within 10% of the best")
+    bound = good.best_score - (1 - GOOD) * abs(good.best_score)
+    axes.axhline(bound, color=_ORANGE, linestyle=":")
+    axes.plot(runs["value"], runs["score"], ".", color=_GREY, label="one run", zorder=1)
+    axes.plot(points["value"], points["score"], "o-", color=_BLUE, label="interquartile mean")
+    if points["low"].notna().all():
+        axes.fill_between(
+            points["value"], points["low"], points["high"], color=_BLUE, alpha=0.2, linewidth=0,
+            label="95% interval over seeds",
+        )  # fmt: skip
+    _scale(axes, parameter, always_log=True)
+    axes.set_xlabel(_parameter_label(problem, parameter))
+    at_least = "at least " if good.reaches_low or good.reaches_high else ""
+    interval = (
+        "" if np.isnan(good.decades_low) else f" [{good.decades_low:.2f}, {good.decades_high:.2f}]"
+    )
+    axes.set_title(f"{at_least}{good.decades:.2f}{interval} decades wide", fontsize="medium")
+    axes.grid(alpha=0.3)
+
+
+def _panels(n: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(max(7, _WIDTH * n), 4.8), layout="constrained")
+    return figure, list(figure.subplots(1, n, squeeze=False, sharey=True)[0])
+
+
+def _completed(study: optuna.Study) -> list[FrozenTrial]:
+    trials = completed(study)
+    if not trials:
+        raise ValueError("no trial has completed")
+    return trials
+
+
+def _scale(axes: Axes, parameter: Parameter, always_log: bool = False) -> None:
+    """The whole range, whatever has been tried of it."""
+    if parameter.log or always_log:
+        axes.set_xscale("log")
+        axes.set_xlim(parameter.low / 1.2, parameter.high * 1.2)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        margin = 0.03 * (parameter.high - parameter.low)
+        axes.set_xlim(parameter.low - margin, parameter.high + margin)
+
+
+def _parameter_label(problem: Problem, parameter: Parameter) -> str:
+    scheduled = any(
+        is_schedule(hyperparams.get(parameter.name)) for hyperparams in problem.hyperparams.values()
+    )
+    start = ", start of a linear schedule" if scheduled else ""
+    name = parameter.symbol if parameter.symbol == parameter.name else str(parameter)
+    return f"{name}{start}" + (f":\n{parameter.meaning}" if parameter.meaning else "")
+
+
+def _value_label(problem: Problem) -> str:
+    what = OBJECTIVES[problem.objective].split(", and")[0]
+    if not problem.is_normalised:
+        return what.replace(" (", "\n(")
+    if len(problem.env_ids) > 1:
+        return f"score: {what}\n0: random policy, 1: each environment's reference"
+    (scale,) = problem.scales.values()
+    assert scale is not None
+    return (
+        f"score: {what}\n0: random policy ({shown(scale.random)}), "
+        f"1: reference ({shown(scale.reference)})"
     )
 
 
-def _value(trial: FrozenTrial) -> float:
-    assert trial.value is not None
-    return trial.value
+def _title(problem: Problem) -> str:
+    return (
+        f"{problem.algo.upper()} on {', '.join(problem.env_ids)}: {problem.n_timesteps:,} steps, "
+        f"{len(problem.seeds)} seeds"
+    )

@@ -1,81 +1,304 @@
-"""What is tuned, for each algorithm, and over which range."""
+"""What is tuned: for each algorithm the parameters, their ranges and their symbols."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from benchmarks.zoo import schedule_start
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import Trial
+
+from benchmarks.specs import SpecError, check_choice
+from benchmarks.yamls import read_mapping
+from benchmarks.zoo import algorithm_class, model_arguments, schedule_start
+
+Value = float | int | str | bool
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A hyperparameter with a range.
+    """A hyperparameter with the values that it may take: a range, or choices.
 
-    ``default`` is what the algorithm's constructor takes where the hyperparameters say nothing.
+    ``default`` is taken where neither the hyperparameters nor the constructor say anything.
+    ``excludes`` names a parameter that the algorithm takes instead of this one.
     """
 
     name: str
     symbol: str
     meaning: str
-    low: float
-    high: float
-    log: bool
-    default: float
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    integer: bool = False
+    choices: tuple[Value, ...] = ()
+    default: Value | None = None
+    excludes: str = ""
+    extended: bool = False
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        """What Optuna draws from."""
+        if self.choices:
+            return CategoricalDistribution(self.choices)
+        if self.integer:
+            return IntDistribution(int(self.low), int(self.high), log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+    def __str__(self) -> str:
+        return f"{self.symbol} ({self.name})" if self.symbol != self.name else self.name
 
 
-_DELTA = Parameter(
-    "target_kl",
-    "delta",
-    "KL divergence of an update [nats]",
-    low=1e-3,
-    high=0.5,
-    log=True,
-    default=0.02,
-)
+def _log(name: str, symbol: str, meaning: str, low: float, high: float, **more: Any) -> Parameter:
+    return Parameter(name, symbol, meaning, low, high, log=True, **more)
 
-SPACES: dict[str, Parameter] = {
-    "npg": _DELTA,
-    "trpo": replace(_DELTA, default=0.01),
-    "ppo": Parameter(
-        "clip_range",
-        "epsilon",
-        "clip range of the probability ratio",
-        low=0.02,
-        high=0.6,
-        log=False,
-        default=0.2,
+
+def _also(parameter: Parameter) -> Parameter:
+    return replace(parameter, extended=True)
+
+
+_KL = "KL divergence of an update [nats]"
+_DELTA = _log("target_kl", "delta", _KL, 1e-3, 0.5, default=0.02)
+_STEP_SIZE = _log(
+    "step_size", "step_size", "length of the natural gradient step", 1e-3, 1.0, default=0.05,
+    excludes="target_kl",
+)  # fmt: skip
+_DAMPING = _log("cg_damping", "damping", "multiple of the identity added to F", 1e-3, 1.0)
+_LAMBDA = Parameter("gae_lambda", "lambda", "decay of GAE's weights", 0.8, 1.0)
+_LEARNING_RATE = _log("learning_rate", "learning_rate", "length of a gradient step", 1e-5, 1e-2)
+_GAMMA = Parameter("gamma", "gamma", "discount factor", choices=(0.98, 0.99, 0.995, 0.999))
+
+# The first of each are tuned unless others are named; --extended adds those marked _also.
+SPACES: dict[str, tuple[Parameter, ...]] = {
+    "npg": (_DELTA, _also(_STEP_SIZE), _also(_DAMPING), _also(_LAMBDA), _also(_GAMMA)),
+    "trpo": (_DELTA, _also(_DAMPING), _also(_LEARNING_RATE), _also(_LAMBDA), _also(_GAMMA)),
+    "ppo": (
+        _log("clip_range", "epsilon", "clip range of the probability ratio", 0.02, 0.8),
+        _also(_LEARNING_RATE),
+        _also(Parameter("n_epochs", "n_epochs", "passes over a rollout", 1, 20, integer=True)),
+        _also(_LAMBDA),
+        _also(_GAMMA),
+    ),
+    "acer": (
+        _log("correction_term", "c", "where importance ratios are truncated", 0.5, 50.0),
+        _log("delta", "delta", "KL divergence from the average policy [nats]", 0.01, 10.0),
+        _also(_LEARNING_RATE),
+        _also(Parameter("replay_ratio", "replay_ratio", "replayed updates for each new one", 0, 8)),
+        _also(_log("ent_coef", "ent_coef", "weight of the entropy", 1e-4, 1e-1)),
+        _also(_GAMMA),
     ),
 }
 
 
-def space_for(algo: str, hyperparams: Mapping[str, Any]) -> Parameter:
-    """The algorithm's parameter, with the hyperparameters' value as default and within the range.
+def space_for(
+    algo: str, params: Sequence[str] = (), extended: bool = False
+) -> tuple[Parameter, ...]:
+    """The parameters to tune.
 
-    :raises SpecError: the hyperparameters' value is neither a number nor a schedule
+    :param params: by name or symbol; none: the algorithm's own, which are delta, epsilon, c
+    :param extended: tune all of the algorithm's parameters (but one of those that exclude others)
+    :raises SpecError: an unknown algorithm or parameter
     """
-    parameter = SPACES[algo]
+    check_choice("--algo", [algo], list(SPACES))
+    table = SPACES[algo]
+    if not params:
+        return tuple(p for p in table if (extended and not p.excludes) or not p.extended)
+    chosen = []
+    for given in params:
+        found = [parameter for parameter in table if given in (parameter.name, parameter.symbol)]
+        if not found:
+            allowed = ", ".join(str(parameter) for parameter in table)
+            raise SpecError(f"--params: {given!r} is not one of {algo}'s parameters {allowed}")
+        if found[0] in chosen:
+            raise SpecError(f"--params: {given!r} is given twice")
+        chosen += found
+    return tuple(chosen)
+
+
+_KEYS = ("low", "high", "log", "integer", "choices", "default", "symbol", "meaning")
+
+
+def read_space(algo: str, path: Path) -> tuple[Parameter, ...]:
+    """A space of one's own: a YAML file with the algorithm's arguments and their values.
+
+    ``gamma: {low: 0.9, high: 1.0}`` is a range, with ``log: true`` a logarithmic one, with
+    ``integer: true`` one of integers; ``n_steps: {choices: [64, 128]}`` is a choice.
+
+    :raises SpecError: naming the file, the key, the value and what is allowed
+    """
+    check_choice("--algo", [algo], list(SPACES))
+    content = read_mapping(path)
+    if not content:
+        raise SpecError(f"{path}: must name at least one parameter")
+    return tuple(_read(algo, str(name), fields, path) for name, fields in content.items())
+
+
+def _read(algo: str, name: str, fields: Any, path: Path) -> Parameter:
+    where = f"{path}: {name}"
+    if not isinstance(fields, dict):
+        raise SpecError(f"{where}: must be a mapping such as {{low: 0.1, high: 1}}, got {fields!r}")
+    for key, value in fields.items():
+        if key not in _KEYS:
+            raise SpecError(
+                f"{where}: {key}: {value!r} is for an unknown key; allowed are {', '.join(_KEYS)}"
+            )
+    if name == "n_timesteps":
+        raise SpecError(f"{where}: is the same for all trials; use --steps")
+    known = next((p for p in SPACES[algo] if p.name == name), Parameter(name, name, ""))
+    if "choices" in fields:
+        parameter = _read_choices(known, fields, where)
+    else:
+        parameter = _read_range(known, fields, where)
+    parameter = replace(
+        parameter,
+        symbol=str(fields.get("symbol", known.symbol)),
+        meaning=str(fields.get("meaning", known.meaning)),
+        default=fields.get("default", known.default),
+        extended=False,
+    )
+    values = list(parameter.choices or (parameter.low, parameter.high))
+    if parameter.default is not None:
+        if not parameter.choices and not isinstance(parameter.default, int | float):
+            raise SpecError(f"{where}: default: must be a number, got {parameter.default!r}")
+        values.append(parameter.default)
+    for value in values:
+        model_arguments(algo, with_values({}, {parameter: value}), str(path))
+    return parameter
+
+
+def _read_choices(known: Parameter, fields: Mapping[str, Any], where: str) -> Parameter:
+    choices = fields["choices"]
+    both = [key for key in ("low", "high", "log", "integer") if key in fields]
+    if both:
+        raise SpecError(f"{where}: choices: exclude {', '.join(both)}")
+    if (
+        not isinstance(choices, list)
+        or len(set(map(repr, choices))) < max(2, len(choices))
+        or not all(isinstance(choice, float | int | str) for choice in choices)
+    ):
+        raise SpecError(
+            f"{where}: choices: must be a list of two or more different values, got {choices!r}"
+        )
+    return replace(known, choices=tuple(choices), low=0.0, high=0.0, log=False, integer=False)
+
+
+def _read_range(known: Parameter, fields: Mapping[str, Any], where: str) -> Parameter:
+    for key in ("low", "high"):
+        value = fields.get(key)
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not math.isfinite(value)
+        ):
+            raise SpecError(f"{where}: {key}: must be a finite number, got {value!r}")
+    for key in ("log", "integer"):
+        if not isinstance(fields.get(key, False), bool):
+            raise SpecError(f"{where}: {key}: must be true or false, got {fields[key]!r}")
+    low, high, log = fields["low"], fields["high"], fields.get("log", False)
+    integer = fields.get("integer", False)
+    if not low < high:
+        raise SpecError(f"{where}: low: must be below high, got {low} and {high}")
+    if log and low <= 0:
+        raise SpecError(f"{where}: low: must be positive on a logarithmic range, got {low}")
+    if integer and (low != int(low) or high != int(high)):
+        raise SpecError(f"{where}: integer: low and high must be integers, got {low} and {high}")
+    # So that what takes integers alone refuses a range of fractions.
+    kind = int if integer else float
+    return replace(known, low=kind(low), high=kind(high), log=log, integer=integer, choices=())
+
+
+def default_value(algo: str, parameter: Parameter, hyperparams: Mapping[str, Any]) -> Value:
+    """What the hyperparameters say of a parameter, or else the constructor; a schedule's start.
+
+    :raises SpecError: there is no such value, or it is one that the parameter may not take
+    """
     written = hyperparams.get(parameter.name)
     if written is None:
-        return parameter
-    default = (
-        schedule_start(written, parameter.name) if isinstance(written, str) else float(written)
-    )
-    return replace(
-        parameter,
-        default=default,
-        low=min(parameter.low, default),
-        high=max(parameter.high, default),
-    )
+        argument = inspect.signature(algorithm_class(algo)).parameters.get(parameter.name)
+        written = None if argument is None else argument.default
+    if written is None or written is inspect.Parameter.empty:
+        written = parameter.default
+    if is_schedule(written) and not any(is_schedule(choice) for choice in parameter.choices):
+        written = schedule_start(str(written), parameter.name)
+    if not isinstance(written, float | int | str):
+        raise SpecError(f"{parameter.name}: has no default; a space of your own can give one")
+    return int(written) if parameter.integer else written
 
 
-def is_scheduled(parameter: Parameter, hyperparams: Mapping[str, Any]) -> bool:
-    """Whether the hyperparameters give the parameter as a schedule, such as ``lin_0.05``."""
-    return isinstance(hyperparams.get(parameter.name), str)
+def including(parameter: Parameter, values: Sequence[Value]) -> Parameter:
+    """The parameter, with its range or its choices widened to values outside of them."""
+    if parameter.choices:
+        absent = [value for value in dict.fromkeys(values) if value not in parameter.choices]
+        return replace(parameter, choices=(*parameter.choices, *absent))
+    numbers = [float(value) for value in values]
+    low, high = min(parameter.low, *numbers), max(parameter.high, *numbers)
+    # Zero often means "none of it", and has no place on a logarithmic scale.
+    return replace(parameter, low=low, high=high, log=parameter.log and low > 0)
 
 
-def with_value(
-    hyperparams: Mapping[str, Any], parameter: Parameter, value: float
+def suggest(trial: Trial, space: Sequence[Parameter]) -> dict[Parameter, Value]:
+    """A value for each parameter; of those that exclude each other, for one."""
+    names = {parameter.name for parameter in space}
+    left_out = set()
+    for parameter in space:
+        if parameter.excludes in names:
+            pair = (parameter.excludes, parameter.name)
+            chosen = trial.suggest_categorical(rule_name(parameter), pair)
+            left_out.add(pair[chosen == pair[0]])
+    return {
+        parameter: _suggest(trial, parameter)
+        for parameter in space
+        if parameter.name not in left_out
+    }
+
+
+def rule_name(parameter: Parameter) -> str:
+    """The name of the choice between a parameter and the one that it excludes."""
+    return f"{parameter.excludes}_or_{parameter.name}"
+
+
+def _suggest(trial: Trial, parameter: Parameter) -> Value:
+    if parameter.choices:
+        chosen = trial.suggest_categorical(parameter.name, parameter.choices)
+        assert chosen is not None
+        return chosen
+    if parameter.integer:
+        low, high = int(parameter.low), int(parameter.high)
+        return trial.suggest_int(parameter.name, low, high, log=parameter.log)
+    return trial.suggest_float(parameter.name, parameter.low, parameter.high, log=parameter.log)
+
+
+def is_schedule(written: Any) -> bool:
+    """Whether a hyperparameter is written as a schedule, such as ``lin_0.05``."""
+    return isinstance(written, str) and written.startswith("lin_")
+
+
+def with_values(
+    hyperparams: Mapping[str, Any], values: Mapping[Parameter, Value]
 ) -> dict[str, Any]:
-    """The hyperparameters with another value; a schedule stays one, with another initial value."""
-    written = f"lin_{value!r}" if is_scheduled(parameter, hyperparams) else value
-    return {**hyperparams, parameter.name: written}
+    """The hyperparameters with other values; a schedule stays one, with another initial value."""
+    changed = dict(hyperparams)
+    for parameter, value in values.items():
+        scheduled = is_schedule(hyperparams.get(parameter.name)) and not isinstance(value, str)
+        changed[parameter.name] = f"lin_{value!r}" if scheduled else value
+        if parameter.excludes:
+            changed.pop(parameter.excludes, None)
+    return changed
+
+
+def to_dict(parameter: Parameter) -> dict[str, Any]:
+    """What a study stores of a parameter: all that decides which values are tried."""
+    fields = asdict(parameter)
+    fields["choices"] = list(parameter.choices)
+    return fields
+
+
+def from_dict(fields: Mapping[str, Any]) -> Parameter:
+    """The parameter that :func:`to_dict` has made into a dictionary."""
+    return Parameter(**{**fields, "choices": tuple(fields["choices"])})

@@ -1,56 +1,144 @@
-"""A study: kept in a journal file, carried on where it was interrupted."""
+"""A study: its trials in a storage that several processes and machines can share.
 
-from collections.abc import Callable
+A storage is a journal file, kept beside the runs, or any database that Optuna knows by a URL. A
+trial whose worker has died is tried once more; which trials those are, a journal's workers say by
+file locks, which end with the process, and a database's by Optuna's heartbeat.
+"""
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
-import psutil
-from optuna.storages import JournalStorage
+from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import RetryHeartbeatStaleTrialCallback as Retry
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
-from studies.objective import Problem, TrialFailedError, measure
+from studies.objective import Problem
+from studies.search_spaces import Parameter, Value, rule_name
 
-# Of the study: what it is about, and which trials were cut short.
+# What the study's user attributes hold.
 _PROBLEM = "problem"
-_INTERRUPTED = "interrupted"
-# Of a trial.
-RETURNS = "returns"  # final return of each seed
-ERROR = "error"
-DEFAULT = "default"  # whether it has the default value
-_PROCESS = "process"
+_GRID = "grid"
+CONFIRMED = "confirmed"
+# What a trial's hold.
+DEFAULT = "default"  # whether it has the values of the hyperparameter files
+WORKER = "worker"  # who carries it out
+_INTERRUPTED = "interrupted"  # the number of the trial that it is instead of
+
+_JOURNAL = "journal.log"
+_RETRIES = 1
+_ATTEMPTS = 5
+_HEARTBEAT = 10  # seconds
+_STALE = 40  # seconds without a heartbeat
+# Seconds that a worker has to claim the trial that it has been given, and the maker of a study to
+# say what it is about.
+_CLAIMING = 10.0
 
 
 class StudyError(Exception):
-    """A study cannot be carried on; the message says why."""
+    """A study cannot be opened or carried on; the message says why."""
 
 
-def open_study(name: str, problem: Problem, folder: Path) -> optuna.Study:
-    """Create a study, or open the one of that name in ``folder`` to carry it on.
+def connect(storage: str, folder: Path) -> BaseStorage:
+    """The storage at a URL; none: the journal file in the study's folder.
 
-    A trial that a killed process left running is marked as failed and its value is enqueued
-    again: the runs that it finished are reused. The default value comes first.
-
-    :raises StudyError: the stored study is about something else, or a process is running it
+    :raises StudyError: nothing answers there, or Optuna does not know the kind of database
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
-    study = optuna.create_study(
-        storage=storage, study_name=name, direction="maximize", load_if_exists=True
-    )
-    stored = study.user_attrs.get(_PROBLEM)
-    if stored is None:
-        study.set_user_attr(_PROBLEM, problem.to_dict())
-    else:
+    if not storage:
+        return JournalStorage(JournalFileBackend(str(folder / _JOURNAL)))
+    for attempt in range(_ATTEMPTS):
+        try:
+            return RDBStorage(
+                storage,
+                engine_kwargs={"pool_pre_ping": True},
+                heartbeat_interval=_HEARTBEAT,
+                grace_period=_STALE,
+                heartbeat_stale_trial_callback=Retry(max_retry=_RETRIES),
+            )
+        except (IntegrityError, ProgrammingError, OperationalError) as error:
+            # Another process may have been making the same tables.
+            if attempt == _ATTEMPTS - 1:
+                raise StudyError(f"--storage: {storage!r}: {error}") from None
+            time.sleep(1.0)
+        except Exception as error:  # of SQLAlchemy, of its drivers, of Optuna
+            raise StudyError(f"--storage: {storage!r}: {error}") from None
+    raise AssertionError
+
+
+def create(name: str, problem: Problem, storage: BaseStorage) -> optuna.Study:
+    """Create a study, or open the one of that name to carry it on; the defaults come first.
+
+    :raises StudyError: the stored study is about something else
+    """
+    directions = [StudyDirection.MAXIMIZE]
+    if problem.has_two_objectives:
+        directions.append(StudyDirection.MINIMIZE)
+    try:
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+        stored = None
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(storage=storage, study_name=name)
+        stored = _stored_problem(study)
+    if stored is not None:
         _refuse_another_problem(name, stored, problem.to_dict())
-    _requeue_interrupted(study)
-    if not any(trial.user_attrs.get(DEFAULT) for trial in study.trials):
-        study.enqueue_trial(
-            {problem.parameter.name: problem.parameter.default}, user_attrs={DEFAULT: True}
-        )
+        return study
+    if any(DEFAULT not in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
+        raise StudyError(f"{name!r} has not been made by python -m studies run")
+    for values in problem.defaults():
+        enqueued = {parameter.name: value for parameter, value in values.items()}
+        for parameter in values:
+            if parameter.excludes in enqueued:
+                enqueued[rule_name(parameter)] = parameter.excludes
+        study.enqueue_trial(enqueued, user_attrs={DEFAULT: True}, skip_if_exists=True)
+    # Last: a study that says what it is about has its first trials.
+    study.set_user_attr(_PROBLEM, problem.to_dict())
     return study
+
+
+def _stored_problem(study: optuna.Study) -> dict[str, Any] | None:
+    """What a study is about; its maker has a moment to say it, or has died before it did."""
+    deadline = time.monotonic() + _CLAIMING
+    while (stored := study.user_attrs.get(_PROBLEM)) is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return stored
+
+
+def fix_grid(study: optuna.Study, n_trials: int) -> None:
+    """Keep the size of the grid with the study: another one has other points.
+
+    :raises StudyError: the study has been begun with another one
+    """
+    stored = study.user_attrs.get(_GRID)
+    if stored is None:
+        study.set_user_attr(_GRID, n_trials)
+    elif stored != n_trials:
+        raise StudyError(
+            f"--trials: the grid of the study {study.study_name!r} has {stored} trials, "
+            f"got {n_trials}; choose another --name"
+        )
+
+
+def load(name: str, storage: BaseStorage) -> tuple[optuna.Study, Problem]:
+    """A stored study, and what it is about.
+
+    :raises StudyError: there is none of that name, or it is not one of ours
+    """
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        names = ", ".join(optuna.get_all_study_names(storage)) or "none"
+        raise StudyError(f"{name!r} is not a study in this storage; there are: {names}") from None
+    if _PROBLEM not in study.user_attrs:
+        raise StudyError(f"{name!r} has not been made by python -m studies run")
+    return study, Problem.from_dict(study.user_attrs[_PROBLEM])
 
 
 def _refuse_another_problem(name: str, stored: dict[str, Any], given: dict[str, Any]) -> None:
@@ -77,78 +165,95 @@ def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _requeue_interrupted(study: optuna.Study) -> None:
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        if _is_alive(trial):
-            raise StudyError(
-                f"trial {trial.number} of the study {study.study_name!r} is being run by process "
-                f"{trial.user_attrs[_PROCESS]}"
-            )
-        params = trial.params or trial.system_attrs.get("fixed_params", {})
-        waiting = [
-            each.system_attrs.get("fixed_params")
-            for each in study.get_trials(states=(TrialState.WAITING,))
-        ]
-        # In this order, whatever moment the next kill comes at, no value is lost or run twice.
-        study.set_user_attr(
-            _INTERRUPTED, sorted({*study.user_attrs.get(_INTERRUPTED, []), trial.number})
-        )
-        if params and params not in waiting:
-            is_default = {DEFAULT: True} if trial.user_attrs.get(DEFAULT) else None
-            study.enqueue_trial(params, user_attrs=is_default)
-        study.tell(trial.number, state=TrialState.FAIL)
+def counted(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials but for those that others have been made instead of."""
+    trials = study.get_trials(deepcopy=False)
+    replaced = _replaced(trials)
+    return [trial for trial in trials if trial.number not in replaced]
 
 
-def _is_alive(trial: FrozenTrial) -> bool:
-    try:
-        process = psutil.Process(trial.user_attrs[_PROCESS])
-        began = trial.datetime_start
-        # A process that began after the trial has only inherited the number.
-        return began is not None and process.create_time() <= began.timestamp()
-    except (KeyError, psutil.NoSuchProcess):
-        return False
+def _replaced(trials: Iterable[FrozenTrial]) -> set[int]:
+    replaced = set()
+    for trial in trials:
+        replaced.update(Retry.retry_history(trial))
+        replaced.update(trial.system_attrs.get(_INTERRUPTED, []))
+        # Every trial that is retried has itself in its history.
+        replaced.discard(trial.number)
+    return replaced
 
 
-def carried_out(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that ended by themselves, completed or failed, in their order."""
-    interrupted = study.user_attrs.get(_INTERRUPTED, [])
-    ended = study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL))
-    return [trial for trial in ended if trial.number not in interrupted]
+def in_state(trials: Iterable[FrozenTrial], *states: TrialState) -> list[FrozenTrial]:
+    """Those of the trials that are in one of the states."""
+    return [trial for trial in trials if trial.state in states]
 
 
 def completed(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that have a value, in their order."""
-    return study.get_trials(states=(TrialState.COMPLETE,))
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
-def optimise(
-    study: optuna.Study,
-    problem: Problem,
-    folder: Path,
-    n_trials: int,
-    jobs: int,
-    command: str,
-    report: Callable[[FrozenTrial], None],
-    show_progress: bool,
-) -> None:
-    """Carry out trials until the study has ``n_trials`` of them.
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The completed trial of the highest score, the first of them; None if there is none."""
+    trials = completed(study)
+    return max(trials, key=lambda trial: trial.values[0]) if trials else None
 
-    :param report: called with each trial as it ends
-    :param show_progress: show the runs of each trial
-    """
-    while (n_done := len(carried_out(study))) < n_trials:
-        # A generator for each trial: a study carried on proposes what it would have proposed.
-        study.sampler = optuna.samplers.TPESampler(seed=n_done)
-        trial = study.ask()
-        trial.set_user_attr(_PROCESS, psutil.Process().pid)
-        space = problem.parameter
-        value = trial.suggest_float(space.name, space.low, space.high, log=space.log)
-        specs = problem.specs(study.study_name, value)
-        try:
-            returns = measure(specs, folder / "runs", jobs, command, show_progress)
-        except TrialFailedError as error:
-            trial.set_user_attr(ERROR, str(error))
-            report(study.tell(trial, state=TrialState.FAIL))
-        else:
-            trial.set_user_attr(RETURNS, returns)
-            report(study.tell(trial, float(np.mean(returns))))
+
+def values_of(problem: Problem, trial: FrozenTrial) -> dict[Parameter, Value]:
+    """A trial's values by parameter."""
+    return {each: trial.params[each.name] for each in problem.space if each.name in trial.params}
+
+
+def claim(folder: Path, trial_number: int) -> FileLock:
+    """The lock that a worker holds while it carries out a trial of a journal's study."""
+    return FileLock(folder / f".lock-trial-{trial_number}")
+
+
+def retry_abandoned(study: optuna.Study, folder: Path) -> None:
+    """Have the trials tried once more whose workers have died."""
+    optuna.storages.fail_stale_trials(study)
+    if isinstance(study._storage, RDBStorage):
+        return
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not _is_abandoned(trial, folder):
+            continue
+        # In this order: should this process die in between, the next one finds it replaced.
+        if trial.number not in _replaced(study.get_trials(deepcopy=False)):
+            Retry(max_retry=_RETRIES)(study, trial)
+        with suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):
+            study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _is_abandoned(trial: FrozenTrial, folder: Path) -> bool:
+    began = trial.datetime_start
+    if began is None or (datetime.now() - began).total_seconds() < _CLAIMING:
+        return False
+    lock = claim(folder, trial.number)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
+    return True
+
+
+def requeue(study: optuna.Study, numbers: Iterable[int]) -> None:
+    """Put trials that are being interrupted back; this does not count as a death."""
+    for trial in study.get_trials(deepcopy=True, states=(TrialState.RUNNING,)):
+        if trial.number not in numbers:
+            continue
+        attrs = {**trial.system_attrs}
+        attrs[_INTERRUPTED] = [*attrs.get(_INTERRUPTED, []), trial.number]
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.WAITING,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs={
+                    key: trial.user_attrs[key] for key in (DEFAULT,) if key in trial.user_attrs
+                },
+                system_attrs=attrs,
+            )
+        )
+        with suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):
+            study.tell(trial.number, state=TrialState.FAIL)

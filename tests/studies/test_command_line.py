@@ -1,4 +1,4 @@
-"""What ``python -m studies`` refuses."""
+"""What ``python -m studies`` refuses, and what it prints of a finished study."""
 
 from pathlib import Path
 
@@ -6,26 +6,113 @@ import pytest
 from typer.testing import CliRunner
 
 from studies.__main__ import app
+from studies.objective import Problem
+from tests.studies.conftest import CarryOn
+
+
+def invoke(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (["--algo", "a2c"], "--algo: 'a2c' is not one of npg, trpo, ppo"),
+        (["--algo", "a2c"], "--algo: 'a2c' is not one of npg, trpo, ppo, acer"),
         (["--env", "CartPol-v1"], "--env: 'CartPol-v1' is not an environment of Gymnasium"),
+        (["--env", "CartPole-v1"], "--env: must be different ones, got CartPole-v1, CartPole-v1"),
         (["--steps", "19"], "--steps: must be at least 20"),
         (["--seeds", "0"], "--seeds"),
         (["--trials", "0"], "--trials"),
+        (["--params", "delta"], "--params: 'delta' is not one of ppo's parameters epsilon"),
+        (["--space", "nowhere.yaml"], "nowhere.yaml: No such file"),
+        (["--space", "nowhere.yaml", "--extended"], "--space: exclude --params and --extended"),
+        (["--sampler", "best"], "--sampler: 'best' is not one of tpe, gp, cmaes, random, grid"),
+        (["--sampler", "cmaes"], "--sampler: 'cmaes' needs two or more parameters"),
+        (["--pruner", "best"], "--pruner: 'best' is not one of none, wilcoxon"),
+        (["--objective", "best"], "--objective: 'best' is not one of final, area"),
+        (
+            ["--objective", "final-and-seconds", "--pruner", "median"],
+            "--pruner: 'median' compares returns alone",
+        ),
+        (["--storage", "nonsense://here"], "--storage: 'nonsense://here'"),
+        (["--engine", "ray", "--address", "here"], "--address: must be host:port or auto"),
     ],
 )
 def test_a_study_that_cannot_be_run_is_refused(
     tmp_path: Path, changed: list[str], message: str
 ) -> None:
     arguments = ["--algo", "ppo", "--env", "CartPole-v1", "--trials", "1", "--seeds", "1"]
-    arguments += ["--steps", "64", "--out", str(tmp_path / "out")]
+    arguments += ["--steps", "64", "--root", str(tmp_path / "root")]
 
-    result = CliRunner().invoke(app, ["run", *arguments, *changed])
+    code, _, errors = invoke("run", *arguments, *changed)
 
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert not (tmp_path / "out").exists()
+    assert code == 2
+    assert message in errors
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_without_steps_the_suites_say_them(tmp_path: Path) -> None:
+    arguments = ["run", "--algo", "ppo", "--env", "CartPole-v1", "--env", "Acrobot-v1"]
+
+    code, _, errors = invoke(*arguments, "--trials", 1, "--seeds", 1, "--root", tmp_path)
+
+    assert code == 2
+    assert "--steps: must be given" in errors
+    assert "CartPole-v1: 50000, Acrobot-v1: 100000" in errors
+
+
+@pytest.mark.parametrize("command", ["show", "best", "plot", "sensitivity"])
+def test_a_study_that_is_not_there_is_refused(
+    command: str, problem: Problem, carry_on: CarryOn, tmp_path: Path
+) -> None:
+    carry_on(problem, 1, "theirs")
+
+    code, _, errors = invoke(command, "mine", "--root", tmp_path)
+
+    assert code == 2
+    assert f"'mine' is not a study in {tmp_path}; there are: theirs" in errors
+
+
+def test_a_finished_study_is_shown(problem: Problem, carry_on: CarryOn, tmp_path: Path) -> None:
+    study = carry_on(problem, 2)
+
+    code, output, _ = invoke("show", "mine", "--root", tmp_path)
+
+    assert code == 0
+    lines = output.splitlines()
+    assert "trial epsilon" in lines[1]
+    assert "seed 1000" in lines[1]
+    assert "defaults" in lines[3]
+    assert f"best trial: {study.best_trial.number}; not tried on fresh seeds yet" in output
+
+
+def test_the_best_trial_is_printed_and_an_entry_that_is_there_already_is_named(
+    problem: Problem, carry_on: CarryOn, tmp_path: Path
+) -> None:
+    carry_on(problem, 1)
+
+    assert invoke("best", "mine", "--root", tmp_path)[1].startswith("epsilon=0.2: score ")
+    code, output, errors = invoke("best", "mine", "--yaml", "--root", tmp_path)
+
+    assert code == 0
+    assert output.startswith("# Study mine, trial 0: score ")
+    assert "CartPole-v1:\n  n_timesteps: 64\n" in output
+    assert "benchmarks/hyperparams/ppo.yml has an entry 'CartPole-v1' already" in errors
+
+
+def test_figures_go_where_they_are_wanted(
+    problem: Problem, carry_on: CarryOn, tmp_path: Path
+) -> None:
+    carry_on(problem, 1)
+
+    assert invoke("plot", "mine", "--root", tmp_path, "--out", tmp_path / "figures")[0] == 0
+    names = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert names == ["history.png", "values.png"]
+
+    options = ["--points", 3, "--root", tmp_path, "--out", tmp_path / "more"]
+    code, output, _ = invoke("sensitivity", "mine", *options)
+    assert code == 0
+    assert "decades" in output
+    names = sorted(path.name for path in (tmp_path / "more").iterdir())
+    assert names == ["sensitivity.csv", "sensitivity.png", "widths.csv"]

@@ -1,242 +1,291 @@
-"""Studies with real environments and a real journal."""
+"""Studies with real environments and a real journal: what is stored, counted and tried again."""
 
-import contextlib
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
-import psutil
 import pytest
-import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.specs import Evaluation
-from studies.objective import Problem, define
-from studies.plots import plot_returns
+from benchmarks.results import read_evaluations
+from benchmarks.specs import RunSpec
+from studies import study as studies
+from studies.objective import Problem
 from studies.study import (
     DEFAULT,
-    ERROR,
-    RETURNS,
     StudyError,
-    carried_out,
+    claim,
     completed,
-    open_study,
-    optimise,
+    connect,
+    counted,
+    create,
+    in_state,
+    load,
+    requeue,
+    retry_abandoned,
+    values_of,
 )
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet() -> Iterator[None]:
-    torch.set_num_threads(1)
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    yield
-    optuna.logging.set_verbosity(before)
-
-
-@pytest.fixture
-def problem() -> Problem:
-    small = {"n_steps": 64, "batch_size": 32, "policy_kwargs": "dict(net_arch=[8])"}
-    return replace(
-        define("ppo", "CartPole-v1", n_seeds=2, n_timesteps=64),
-        hyperparams=small,
-        evaluation=Evaluation(points=2, episodes=2, seed=7),
-    )
-
-
-def carry_on(problem: Problem, folder: Path, n_trials: int) -> optuna.Study:
-    study = open_study("mine", problem, folder)
-    optimise(study, problem, folder, n_trials, 2, "the command", lambda trial: None, False)
-    return study
+from studies.trials import ERROR, RETURNS, SCORES, SECONDS
+from tests.studies.conftest import CarryOn
 
 
 def clip_ranges(trials: list[FrozenTrial]) -> list[float]:
     return [trial.params["clip_range"] for trial in trials]
 
 
-def test_values_are_means_over_the_run_folders_and_the_default_comes_first(
-    problem: Problem, tmp_path: Path
-) -> None:
-    study = carry_on(problem, tmp_path, 2)
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers claim what they begin without delay."""
+    monkeypatch.setattr(studies, "_CLAIMING", 0.0)
 
-    default, other = completed(study)
-    assert default.params == {"clip_range": 0.2}
-    assert default.user_attrs[DEFAULT]
-    assert DEFAULT not in other.user_attrs
-    for trial in (default, other):
-        final = []
-        for spec in problem.specs("mine", trial.params["clip_range"]):
+
+def final(spec: RunSpec, runs: Path) -> float:
+    returns = read_evaluations(spec.folder(runs))["return_mean"]
+    return float(returns.tolist()[-1])  # the last tenth of three
+
+
+def test_a_trials_value_is_that_of_its_run_folders(
+    problem: Problem, carry_on: CarryOn, tmp_path: Path
+) -> None:
+    three = replace(problem, seeds=(1000, 1001, 1002, 1003))
+
+    (trial,) = completed(carry_on(three, 1))
+
+    returns = [
+        final(spec, tmp_path / "mine" / "runs")
+        for spec in three.specs("mine", values_of(three, trial))
+    ]
+    assert trial.user_attrs[RETURNS] == returns
+    # CartPole-v1: a random policy has 23.14, the reference 475.
+    scores = [(value - 23.14) / (475 - 23.14) for value in returns]
+    np.testing.assert_allclose(trial.user_attrs[SCORES], scores)
+    assert len(set(returns)) > 2
+    # Of four the highest and the lowest are left out.
+    assert trial.value == pytest.approx(np.mean(sorted(scores)[1:3]))
+
+
+def test_the_defaults_come_first(problem: Problem, carry_on: CarryOn) -> None:
+    first, second = completed(carry_on(problem, 2))
+
+    assert first.params == {"clip_range": 0.2}
+    assert first.user_attrs[DEFAULT]
+    assert second.params != first.params
+    assert DEFAULT not in second.user_attrs
+
+
+def test_the_value_tried_is_the_one_that_the_run_had(
+    problem: Problem, carry_on: CarryOn, tmp_path: Path
+) -> None:
+    trials = completed(carry_on(problem, 2))
+
+    for trial in trials:
+        for spec in problem.specs("mine", values_of(problem, trial)):
             assert spec.hyperparams["clip_range"] == trial.params["clip_range"]
-            returns = pd.read_csv(spec.folder(tmp_path / "runs") / "evaluations.csv")["return_mean"]
-            final.append(returns.tolist()[-1])  # the last tenth of three
-        assert trial.user_attrs[RETURNS] == final
-        assert trial.value == np.mean(final)
-    assert len(list((tmp_path / "runs").rglob("run.json"))) == 4
+            assert (spec.folder(tmp_path / "mine" / "runs") / "run.json").exists()
+    assert len(list((tmp_path / "mine" / "runs").rglob("run.json"))) == 4
+
+
+def test_with_two_objectives_the_second_is_the_time(problem: Problem, carry_on: CarryOn) -> None:
+    both = replace(problem, objective="final-and-seconds")
+
+    (trial,) = completed(carry_on(both, 1))
+
+    assert trial.values[0] == pytest.approx(np.mean(trial.user_attrs[SCORES]))
+    assert trial.values[1] == pytest.approx(np.mean(trial.user_attrs[SECONDS]))
+    assert trial.values[1] > 0
 
 
 def test_a_study_carried_on_proposes_what_one_in_a_piece_proposes(
-    problem: Problem, tmp_path: Path
+    problem: Problem, carry_on: CarryOn
 ) -> None:
     """With runs that fail at once: they take a trial each all the same."""
-    broken = replace(problem, env_id="no.such.module:Env-v0", seeds=(1000,))
-    pieces = tmp_path / "pieces"
-    carry_on(broken, pieces, 1)
+    broken = replace(
+        problem,
+        env_ids=("no.such.module:Env-v0",),
+        hyperparams={"no.such.module:Env-v0": {}},
+        scales={"no.such.module:Env-v0": None},
+        seeds=(1000,),
+    )
+    whole = carry_on(broken, 4, "whole")
+    carry_on(broken, 1, "pieces")
+    pieces = carry_on(broken, 4, "pieces")
 
-    whole = carry_on(broken, tmp_path / "whole", 2)
-
-    assert clip_ranges(carried_out(carry_on(broken, pieces, 2))) == clip_ranges(carried_out(whole))
+    assert len(set(clip_ranges(counted(whole)))) == 4
+    assert clip_ranges(counted(pieces)) == clip_ranges(counted(whole))
 
 
 def test_a_failing_run_fails_its_trial_and_the_study_goes_on(
-    problem: Problem, tmp_path: Path
+    problem: Problem, carry_on: CarryOn
 ) -> None:
+    env_id = "tests.benchmarks.envs:Raising-v0"
     broken = replace(
-        problem, env_id="tests.benchmarks.envs:Raising-v0", n_timesteps=512, seeds=(1000,)
+        problem,
+        env_ids=(env_id,),
+        hyperparams={env_id: problem.hyperparams["CartPole-v1"]},
+        scales={env_id: None},
+        n_timesteps=512,
+        seeds=(1000,),
     )
-    seen: list[FrozenTrial] = []
-    study = open_study("mine", broken, tmp_path)
 
-    optimise(study, broken, tmp_path, 2, 1, "", seen.append, False)
+    study = carry_on(broken, 2)
 
-    assert [trial.state for trial in seen] == [TrialState.FAIL, TrialState.FAIL]
-    assert seen[0].user_attrs[ERROR] == "seed 1000: ValueError: the pole is gone"
-    assert seen[0].params != seen[1].params
-    assert completed(study) == []
+    assert [trial.state for trial in counted(study)] == [TrialState.FAIL, TrialState.FAIL]
+    assert counted(study)[0].user_attrs[ERROR] == (
+        f"ppo {env_id} seed 1000: ValueError: the pole is gone"
+    )
 
 
 def test_another_problem_under_the_same_name_is_refused_with_the_difference(
     problem: Problem, tmp_path: Path
 ) -> None:
-    open_study("mine", problem, tmp_path)
+    create("mine", problem, connect("", tmp_path))
+    (parameter,) = problem.space
     other = replace(
         problem,
-        env_id="Acrobot-v1",
+        env_ids=("Acrobot-v1",),
         seeds=(1000,),
-        parameter=replace(problem.parameter, high=0.9),
-        hyperparams=problem.hyperparams | {"gamma": 0.9},
+        space=(replace(parameter, high=0.9),),
+        hyperparams={"CartPole-v1": problem.hyperparams["CartPole-v1"] | {"gamma": 0.9}},
     )
 
     with pytest.raises(StudyError) as refusal:
-        open_study("mine", other, tmp_path)
+        create("mine", other, connect("", tmp_path))
 
     assert str(refusal.value).splitlines()[1:] == [
-        "  env_id: stored 'CartPole-v1', now 'Acrobot-v1'",
-        "  hyperparams.gamma: stored None, now 0.9",
-        "  parameter.high: stored 0.6, now 0.9",
+        "  env_ids: stored ['CartPole-v1'], now ['Acrobot-v1']",
+        "  hyperparams.CartPole-v1.gamma: stored None, now 0.9",
         "  seeds: stored [1000, 1001], now [1000]",
+        "  space.clip_range.high: stored 0.8, now 0.9",
     ]
-    open_study("mine", problem, tmp_path)
+    create("mine", problem, connect("", tmp_path))
 
 
-def test_an_interrupted_trial_is_enqueued_again_once(problem: Problem, tmp_path: Path) -> None:
-    study = open_study("mine", problem, tmp_path)
+def test_a_stored_study_says_what_it_is_about(problem: Problem, tmp_path: Path) -> None:
+    create("mine", problem, connect("", tmp_path))
+
+    assert load("mine", connect("", tmp_path))[1] == problem
+    with pytest.raises(StudyError, match=r"'yours' is not a study in this storage; .*: mine"):
+        load("yours", connect("", tmp_path))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_study_whose_maker_died_is_made_whole_and_one_of_others_is_refused(
+    problem: Problem, tmp_path: Path
+) -> None:
+    optuna.create_study(storage=connect("", tmp_path), study_name="mine", direction="maximize")
+    theirs = optuna.create_study(storage=connect("", tmp_path), study_name="theirs")
+    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+
+    (default,) = counted(create("mine", problem, connect("", tmp_path)))
+
+    assert default.user_attrs[DEFAULT]
+    for open_it in (
+        lambda: create("theirs", problem, connect("", tmp_path)),
+        lambda: load("theirs", connect("", tmp_path)),
+    ):
+        with pytest.raises(StudyError, match="'theirs' has not been made by python -m studies"):
+            open_it()
+
+
+def test_a_grid_keeps_its_size(problem: Problem, tmp_path: Path) -> None:
+    study = create("mine", problem, connect("", tmp_path))
+    studies.fix_grid(study, 5)
+
+    studies.fix_grid(study, 5)
+    with pytest.raises(
+        StudyError, match="--trials: the grid of the study 'mine' has 5 trials, got 6"
+    ):
+        studies.fix_grid(study, 6)
+
+
+def test_a_storage_that_does_not_answer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="--storage: 'nonsense://here'"):
+        connect("nonsense://here", tmp_path)
+
+
+def begin(study: optuna.Study) -> optuna.trial.Trial:
     trial = study.ask()
-    trial.set_user_attr("process", 999_999_999)
-    trial.suggest_float("clip_range", 0.02, 0.6)
+    trial.suggest_float("clip_range", 0.02, 0.8, log=True)
+    return trial
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_trial_whose_worker_has_died_is_tried_once_more(problem: Problem, tmp_path: Path) -> None:
+    study = create("mine", problem, connect("", tmp_path))
+    begin(study)
 
     for _ in range(2):
-        study = open_study("mine", problem, tmp_path)
+        retry_abandoned(study, tmp_path)
 
-    waiting = study.get_trials(states=(TrialState.WAITING,))
-    assert [each.system_attrs["fixed_params"] for each in waiting] == [{"clip_range": 0.2}]
-    assert waiting[0].user_attrs[DEFAULT]
-    assert study.trials[0].state == TrialState.FAIL
-    assert carried_out(study) == []
+    (again,) = counted(study)
+    assert again.state is TrialState.WAITING
+    assert again.params == {"clip_range": 0.2}
+    assert again.user_attrs[DEFAULT]
 
+    begin(study)
+    retry_abandoned(study, tmp_path)
 
-def test_a_study_that_is_being_run_is_refused(problem: Problem, tmp_path: Path) -> None:
-    study = open_study("mine", problem, tmp_path)
-    study.ask().set_user_attr("process", psutil.Process().pid)
-
-    with pytest.raises(StudyError, match="trial 0 of the study 'mine' is being run by process"):
-        open_study("mine", problem, tmp_path)
+    (dead,) = counted(study)
+    assert dead.number == again.number
+    assert dead.state is TrialState.FAIL
 
 
-def test_the_figure_says_what_it_shows(problem: Problem, tmp_path: Path) -> None:
-    trials = [
-        optuna.trial.create_trial(
-            params={"clip_range": value},
-            distributions={"clip_range": optuna.distributions.FloatDistribution(0.02, 0.6)},
-            value=10 * value,
-            user_attrs={RETURNS: [9 * value, 11 * value]} | ({DEFAULT: True} if not i else {}),
-        )
-        for i, value in enumerate([0.2, 0.1, 0.4])
-    ]
+@pytest.mark.usefixtures("at_once")
+def test_a_trial_whose_worker_lives_is_left_to_it(problem: Problem, tmp_path: Path) -> None:
+    study = create("mine", problem, connect("", tmp_path))
+    trial = begin(study)
 
-    plot_returns(problem, trials, tmp_path / "figure.svg")
+    with claim(tmp_path, trial.number):
+        retry_abandoned(study, tmp_path)
 
-    drawn = (tmp_path / "figure.svg").read_text()
-    for text in (
-        "ppo on CartPole-v1: 64 steps, 2 seeds, 3 trials",
-        "epsilon (clip_range): clip range of the probability ratio",
-        "final return",
-        "default: 0.2",
-        "best: 0.4",
-    ):
-        assert f"<!-- {text} -->" in drawn
+    assert [each.state for each in counted(study)] == [TrialState.RUNNING]
+    assert len(study.trials) == 1
 
 
-def start(*arguments: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "studies", "run", *map(str, arguments)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def test_a_worker_has_a_moment_to_claim_its_trial(problem: Problem, tmp_path: Path) -> None:
+    study = create("mine", problem, connect("", tmp_path))
+    begin(study)
+
+    retry_abandoned(study, tmp_path)
+
+    assert [each.state for each in counted(study)] == [TrialState.RUNNING]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        assert time.monotonic() < deadline, "this takes too long"
-        # Folders vanish while they are being looked at.
-        with contextlib.suppress(FileNotFoundError):
-            if condition():
-                return
-        time.sleep(0.005)
+@pytest.mark.usefixtures("at_once")
+def test_an_interruption_does_not_count_as_a_death(problem: Problem, tmp_path: Path) -> None:
+    study = create("mine", problem, connect("", tmp_path))
+    for _ in range(3):
+        requeue(study, [begin(study).number])
+
+    (waiting,) = counted(study)
+    assert waiting.state is TrialState.WAITING
+    assert waiting.params == {"clip_range": 0.2}
+    assert waiting.user_attrs[DEFAULT]
+
+    begin(study)
+    retry_abandoned(study, tmp_path)
+
+    assert [each.state for each in counted(study)] == [TrialState.WAITING]
 
 
-def test_a_killed_study_goes_on_with_the_same_command_and_reuses_its_runs(tmp_path: Path) -> None:
-    command = ["--algo", "ppo", "--env", "CartPole-v1", "--trials", 2, "--seeds", 2]
-    command += ["--steps", 256, "--out", tmp_path, "--name", "mine"]
-    folder = tmp_path / "mine"
+def test_a_database_notices_by_heartbeats_that_a_worker_has_died(
+    problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "_HEARTBEAT", 1)
+    monkeypatch.setattr(studies, "_STALE", 1)
+    storage = connect(f"sqlite:///{tmp_path / 'studies.db'}", tmp_path)
+    study = create("mine", problem, storage)
+    trial = begin(study)
+    storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+    retry_abandoned(study, tmp_path)
+    assert [each.state for each in counted(study)] == [TrialState.RUNNING]
 
-    process = start(*command)
-    # One run of the first trial has finished, the other is going on.
-    wait_until(lambda: any(folder.rglob("seed-1000-*/run.json")))
-    wait_until(lambda: any(folder.rglob(".tmp-seed-1001-*")))
-    workers = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate()
-    _, alive = psutil.wait_procs(workers, timeout=30)
-    assert not alive
-    runs = [path for path in folder.rglob("seed-1000-*") if path.is_dir()]
-    changed = {path: path.stat().st_mtime for path in runs if ".tmp-" not in str(path)}
+    deadline = pd.Timestamp.now() + pd.Timedelta(30, "s")
+    while in_state(counted(study), TrialState.RUNNING) and pd.Timestamp.now() < deadline:
+        retry_abandoned(study, tmp_path)
 
-    process = start(*command)
-    output, errors = process.communicate()
-
-    assert process.returncode == 0, errors
-    assert all(path.stat().st_mtime == time for path, time in changed.items())
-    assert len(list(folder.rglob("run.json"))) == 4
-    assert not list(folder.rglob(".tmp-*"))
-    assert "trial 1: clip_range 0.2: return" in output
-    assert "trial 2: clip_range" in output
-    assert "default: clip_range = 0.2" in output
-    assert (folder / "return.png").exists()
-
-    process = start(*command[:6], "--seeds", 3, *command[8:])
-    _, errors = process.communicate()
-
-    assert process.returncode == 2
-    assert "  seeds: stored [1000, 1001], now [1000, 1001, 1002]" in errors
+    (again,) = counted(study)
+    assert again.state is TrialState.WAITING
+    assert again.params == {"clip_range": 0.2}

@@ -1,0 +1,159 @@
+"""Carrying out a study: its workers looked after, then its best values tried on fresh seeds."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from benchmarks.results import final_return, read_evaluations
+from benchmarks.specs import RunSpec
+from benchmarks.sweep import sweep
+from studies.objective import Problem, fresh_seeds, interquartile_mean
+from studies.progress import Progress
+from studies.study import (
+    CONFIRMED,
+    WORKER,
+    StudyError,
+    best_trial,
+    counted,
+    in_state,
+    requeue,
+    retry_abandoned,
+    values_of,
+)
+from studies.trials import TrialFailedError
+from studies.workers import Task, Workers, n_due
+
+_POLL = 0.5  # seconds between looks at the storage
+# Workers that die one after another without a trial having ended in between.
+_PATIENCE = 5
+
+
+def carry_out(
+    study: optuna.Study, problem: Problem, task: Task, workers: Workers, jobs: int, shown: bool
+) -> None:
+    """Have trials carried out until the study has as many as it should.
+
+    Trials that workers elsewhere are carrying out are waited for. Interrupted, those of the
+    workers here are put back.
+
+    :raises StudyError: workers die as soon as they begin
+    """
+    deaths = 0
+    n_ended = -1
+    try:
+        with Progress(problem, task.search.n_trials, jobs, shown) as progress:
+            progress.already(counted(study))
+            while True:
+                retry_abandoned(study, task.folder)
+                trials = counted(study)
+                progress.show(trials)
+                running = in_state(trials, TrialState.RUNNING)
+                waiting = in_state(trials, TrialState.WAITING)
+                if n_ended != (n_ended := len(trials) - len(running) - len(waiting)):
+                    deaths = 0
+                for reason in workers.ended():
+                    if reason:
+                        deaths += 1
+                        progress.say(f"a worker has died: {reason}")
+                if deaths >= _PATIENCE:
+                    raise StudyError(f"{deaths} workers have died one after another: {reason}")
+                due = n_due(study, task)
+                for _ in range(min(due, jobs) - len(workers)):
+                    workers.start(task)
+                if not due and not running and not len(workers):
+                    return
+                time.sleep(_POLL)
+    finally:
+        # After a complete study there is nothing left to stop, nor to put back.
+        workers.stop()
+        ours = [
+            trial.number
+            for trial in in_state(counted(study), TrialState.RUNNING)
+            if workers.is_ours(trial.user_attrs.get(WORKER, ""))
+        ]
+        requeue(study, ours)
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The best trial's values and the defaults, on seeds that the search has not seen.
+
+    ``searched`` are their values in the study; the scores are of the runs on fresh seeds, in the
+    order of ``Problem.specs``. The defaults are each environment's own.
+    """
+
+    trial: int
+    searched: float
+    seeds: list[int]
+    scores: list[float]
+    returns: list[float]
+    default_scores: list[float]
+    default_returns: list[float]
+
+    @property
+    def value(self) -> float:
+        return interquartile_mean(self.scores)
+
+    @property
+    def default_value(self) -> float:
+        return interquartile_mean(self.default_scores)
+
+
+def confirm(
+    study: optuna.Study, problem: Problem, folder: Path, jobs: int, command: str, shown: bool
+) -> Confirmation:
+    """Train with the best trial's values and with the defaults on fresh seeds.
+
+    The result is kept with the study; runs that are there are not made again.
+
+    :raises TrialFailedError: a run has failed
+    :raises StudyError: no trial has completed
+    """
+    best = best_trial(study)
+    if best is None:
+        raise StudyError("no trial has completed")
+    seeds = fresh_seeds(problem)
+    tuned = problem.specs(study.study_name, values_of(problem, best), seeds)
+    defaults = problem.specs(study.study_name, {}, seeds)
+    runs = folder / "runs"
+    result = sweep([*tuned, *defaults], runs, jobs, command, shown)
+    if result.failed:
+        raise TrialFailedError(
+            "; ".join(f"{failed.spec}: {failed.error}" for failed in result.failed)
+        )
+    scores, returns = _results(problem, tuned, runs)
+    default_scores, default_returns = _results(problem, defaults, runs)
+    confirmation = Confirmation(
+        best.number, best.values[0], seeds, scores, returns, default_scores, default_returns
+    )
+    study.set_user_attr(CONFIRMED, vars(confirmation))
+    return confirmation
+
+
+def stored_confirmation(study: optuna.Study) -> Confirmation | None:
+    """What :func:`confirm` has found of the trial that is the best one now."""
+    stored: dict[str, Any] | None = study.user_attrs.get(CONFIRMED)
+    best = best_trial(study)
+    if stored is None or best is None or stored["trial"] != best.number:
+        return None
+    return Confirmation(**stored)
+
+
+def _results(
+    problem: Problem, specs: Sequence[RunSpec], runs: Path
+) -> tuple[list[float], list[float]]:
+    """Scores and final returns."""
+    scores, returns = [], []
+    for spec in specs:
+        evaluations = read_evaluations(spec.folder(runs))["return_mean"]
+        if not np.isfinite(evaluations).all():
+            raise TrialFailedError(f"{spec}: an evaluation's return is not finite")
+        scores.append(problem.score(spec.env_id, evaluations.tolist()))
+        returns.append(final_return(evaluations))
+    return scores, returns

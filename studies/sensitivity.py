@@ -1,0 +1,263 @@
+"""How much a parameter matters: scores over its range, and how wide the good part of it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.importance import get_param_importances
+from scipy.stats import bootstrap, trim_mean
+
+from benchmarks.intervals import CONFIDENCE, interval
+from benchmarks.results import final_return, read_evaluations
+from benchmarks.specs import SpecError
+from benchmarks.storage import is_finished
+from benchmarks.sweep import sweep
+from studies.objective import Problem
+from studies.search_spaces import Parameter, Value
+from studies.searching import spread
+from studies.study import StudyError, best_trial, completed, values_of
+from studies.trials import TrialFailedError
+
+# Values whose score is at least this share of the best one's are good.
+GOOD = 0.9
+_REPETITIONS = 2_000
+RUN_COLUMNS = ["parameter", "value", "env_id", "seed", "return", "score"]
+
+
+@dataclass(frozen=True)
+class Width:
+    """The good values of a parameter: those around the best one whose scores are within 10% of it.
+
+    ``decades`` is the width of their interval, the number that compares parameters and methods;
+    ``decades_low`` and ``decades_high`` are its 95% interval. Where the good values reach the end
+    of the range, the true width may be larger: ``reaches_low`` and ``reaches_high``.
+    """
+
+    parameter: str
+    best: float
+    best_score: float
+    low: float
+    high: float
+    decades: float
+    decades_low: float
+    decades_high: float
+    reaches_low: bool
+    reaches_high: bool
+
+
+def swept(problem: Problem, name: str) -> Parameter:
+    """The parameter whose range is to be swept.
+
+    :raises SpecError: the study has none of that name, or its values are no positive numbers
+    """
+    found = [each for each in problem.space if name in (each.name, each.symbol)]
+    if not found:
+        allowed = ", ".join(str(each) for each in problem.space)
+        raise SpecError(f"--params: {name!r} is not one of the study's parameters {allowed}")
+    if found[0].choices or found[0].low <= 0:
+        raise SpecError(f"--params: {name!r} has no range of positive numbers")
+    return found[0]
+
+
+def sweepable(problem: Problem) -> list[Parameter]:
+    """The parameters whose ranges can be swept."""
+    return [each for each in problem.space if not each.choices and each.low > 0]
+
+
+def measure(
+    study: optuna.Study,
+    problem: Problem,
+    folder: Path,
+    parameter: Parameter,
+    n_points: int,
+    jobs: int,
+    command: str,
+    shown: bool,
+) -> pd.DataFrame:
+    """Train with values over a parameter's range, all else as in the best trial.
+
+    Runs that are there, of the study's trials too, are not made again; and trials that differ from
+    the best one in this parameter alone are points as well.
+
+    :return: one row a run, with ``RUN_COLUMNS``
+    :raises StudyError: no trial has completed, or the best one does not have the parameter
+    :raises TrialFailedError: a run has failed
+    """
+    best = best_trial(study)
+    if best is None:
+        raise StudyError("no trial has completed")
+    base = values_of(problem, best)
+    if parameter not in base:
+        raise StudyError(f"the best trial does not use {parameter}")
+    grid = [{**base, parameter: value} for value in spread(parameter, n_points)]
+    specs = [spec for values in grid for spec in problem.specs(study.study_name, values)]
+    runs = folder / "runs"
+    result = sweep(specs, runs, jobs, command, shown)
+    if result.failed:
+        raise TrialFailedError(
+            "; ".join(f"{failed.spec}: {failed.error}" for failed in result.failed)
+        )
+    neighbours = [values_of(problem, trial) for trial in completed(study)]
+    others = [values for values in neighbours if _differ_only_in(values, base, parameter)]
+    rows = []
+    for values in _unique([*grid, *others]):
+        rows += _rows(problem, study.study_name, values, parameter, runs)
+    frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
+    return frame.sort_values(["value", "env_id", "seed"], ignore_index=True)
+
+
+def _differ_only_in(
+    values: dict[Parameter, Value], base: dict[Parameter, Value], parameter: Parameter
+) -> bool:
+    return values.keys() == base.keys() and all(
+        values[each] == base[each] for each in base if each != parameter
+    )
+
+
+def _unique(settings: Sequence[dict[Parameter, Value]]) -> list[dict[Parameter, Value]]:
+    unique: list[dict[Parameter, Value]] = []
+    for values in settings:
+        if values not in unique:
+            unique.append(values)
+    return unique
+
+
+def _rows(
+    problem: Problem,
+    suite: str,
+    values: dict[Parameter, Value],
+    parameter: Parameter,
+    runs: Path,
+) -> list[tuple[str, Value, str, int, float, float]]:
+    rows = []
+    for spec in problem.specs(suite, values):
+        folder = spec.folder(runs)
+        if not is_finished(folder):
+            return []  # of a trial that was carried out elsewhere
+        evaluations = read_evaluations(folder)["return_mean"]
+        score = problem.score(spec.env_id, evaluations.tolist())
+        final = final_return(evaluations)
+        rows.append((parameter.name, values[parameter], spec.env_id, spec.seed, final, score))
+    return rows
+
+
+def curve(runs: pd.DataFrame) -> pd.DataFrame:
+    """The interquartile mean of the scores at each value, with its 95% interval over seeds.
+
+    :param runs: of one parameter, as :func:`measure` returns them
+    :return: ``value, score, low, high, runs``; no interval with one seed
+    """
+    values, scores = _scores(runs)
+    n_values, n_seeds, n_envs = scores.shape
+    middle = _interquartile_means(scores)
+    low = high = np.full(n_values, np.nan)
+    if n_seeds > 1:
+
+        def of_columns(sample: np.ndarray) -> np.ndarray:
+            resampled = sample.reshape(n_seeds, n_values, n_envs).transpose(1, 0, 2)
+            return _interquartile_means(resampled)
+
+        columns = scores.transpose(1, 0, 2).reshape(n_seeds, n_values * n_envs)
+        low, high = interval(columns, of_columns, _REPETITIONS)
+    frame = pd.DataFrame({"value": values, "score": middle, "low": low, "high": high})
+    return frame.assign(runs=n_seeds * n_envs)
+
+
+def width(runs: pd.DataFrame) -> Width:
+    """How wide the good part of a parameter's range is.
+
+    Its interval is from resampled seeds, each with its runs at all values, since runs of the same
+    seed have much in common.
+
+    :param runs: of one parameter, as :func:`measure` returns them
+    """
+    values, scores = _scores(runs)
+    positions = np.log10(values)
+    middle = _interquartile_means(scores)
+    low, high = good_interval(positions, middle)
+
+    def decades(seeds: np.ndarray) -> float:
+        ends = good_interval(positions, _interquartile_means(scores[:, seeds]))
+        return ends[1] - ends[0]
+
+    decades_low = decades_high = np.nan
+    n_seeds = scores.shape[1]
+    if n_seeds > 1:
+        resampled = bootstrap(
+            (np.arange(n_seeds),),
+            decades,
+            n_resamples=_REPETITIONS,
+            vectorized=False,
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        )
+        decades_low, decades_high = resampled.confidence_interval
+    best = int(np.argmax(middle))
+    return Width(
+        parameter=str(runs["parameter"].iloc[0]),
+        best=float(values[best]),
+        best_score=float(middle[best]),
+        low=float(10**low),
+        high=float(10**high),
+        decades=high - low,
+        decades_low=float(decades_low),
+        decades_high=float(decades_high),
+        reaches_low=bool(low <= positions[0]),
+        reaches_high=bool(high >= positions[-1]),
+    )
+
+
+def good_interval(positions: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """The ends of the interval around the best score in which none is more than 10% below it.
+
+    Between the points the scores are on straight lines.
+
+    :param positions: in ascending order, shape ``(n,)``, as ``scores``
+    """
+    best = int(np.argmax(scores))
+    bound = scores[best] - (1 - GOOD) * abs(scores[best])
+    return (
+        _crossing(positions[: best + 1][::-1], scores[: best + 1][::-1], bound),
+        _crossing(positions[best:], scores[best:], bound),
+    )
+
+
+def _crossing(positions: np.ndarray, scores: np.ndarray, bound: float) -> float:
+    """Where scores, the best one first, go below the bound; the end if they do not."""
+    below = np.flatnonzero(scores < bound)
+    if len(below) == 0:
+        return float(positions[-1])
+    i = int(below[0])
+    share = (scores[i - 1] - bound) / (scores[i - 1] - scores[i])
+    return float(positions[i - 1] + share * (positions[i] - positions[i - 1]))
+
+
+def _scores(runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Values in ascending order, and scores of shape (values, seeds, environments)."""
+    table = runs.pivot(index="value", columns=["seed", "env_id"], values="score").sort_index()
+    n_seeds, n_envs = runs["seed"].nunique(), runs["env_id"].nunique()
+    table = table.sort_index(axis=1)
+    return table.index.to_numpy(float), table.to_numpy().reshape(len(table), n_seeds, n_envs)
+
+
+def _interquartile_means(scores: np.ndarray) -> np.ndarray:
+    """Of each value, over seeds and environments."""
+    means: np.ndarray = trim_mean(scores.reshape(len(scores), -1), 0.25, axis=1)
+    return means
+
+
+def importances(study: optuna.Study, problem: Problem) -> dict[str, float]:
+    """How much of what makes trials good each parameter explains, in all 1: PED-ANOVA.
+
+    Empty for a study of one parameter, or with too few trials.
+    """
+    if len(problem.space) < 2 or len(completed(study)) < 4:
+        return {}
+    if problem.has_two_objectives:
+        # With a target of its own, PED-ANOVA looks for what makes it low.
+        return get_param_importances(study, target=lambda trial: -trial.values[0])
+    return get_param_importances(study)

@@ -1,0 +1,125 @@
+"""One trial: its runs, one after another, and what the pruner sees of them."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import optuna
+import pandas as pd
+from optuna.trial import Trial
+
+from benchmarks.results import final_return, read_evaluations
+from benchmarks.run import run
+from benchmarks.specs import RunSpec
+from benchmarks.storage import is_finished
+from studies.objective import Problem, interquartile_mean
+from studies.search_spaces import suggest
+
+# What a trial's user attributes hold.
+RETURNS = "returns"  # final return of each run, in the order of Problem.specs
+SCORES = "scores"  # what each run is worth
+SECONDS = "seconds"  # seconds of training of each run
+ERROR = "error"
+
+
+class TrialFailedError(Exception):
+    """A trial has no value; the message says which run failed and why."""
+
+
+class Objective:
+    """What Optuna maximises: makes the runs of a trial, and scores them.
+
+    :param suite: the first level below ``runs``
+    :param runs: the folder below which all runs stand; those that are there are not made again
+    :param command: the command line, for the record
+    :param by_run: whether the pruner sees a value for each run; else one for each evaluation
+    """
+
+    def __init__(
+        self, problem: Problem, suite: str, runs: Path, command: str, by_run: bool
+    ) -> None:
+        self._problem = problem
+        self._suite = suite
+        self._runs = runs
+        self._command = command
+        self._by_run = by_run
+
+    def __call__(self, trial: Trial) -> float | tuple[float, float]:
+        """A trial's value: the interquartile mean of its runs' scores.
+
+        With two objectives also the mean seconds of training, which depend on what else the
+        machine has to do.
+
+        :raises TrialFailedError: a run has failed, or its returns are not finite
+        :raises optuna.TrialPruned: the pruner has seen enough
+        """
+        problem = self._problem
+        scores: list[float] = []
+        returns: list[float] = []
+        seconds: list[float] = []
+        for spec in problem.specs(self._suite, suggest(trial, problem.space)):
+            evaluations = self._evaluations(trial, spec, scores)
+            scores.append(problem.score(spec.env_id, evaluations["return_mean"].tolist()))
+            returns.append(final_return(evaluations["return_mean"]))
+            seconds.append(float(evaluations["wall_seconds"].iloc[-1]))
+            trial.set_user_attr(SCORES, scores)
+            trial.set_user_attr(RETURNS, returns)
+            trial.set_user_attr(SECONDS, seconds)
+            if self._by_run:
+                self._report(trial, scores[-1], len(scores) - 1)
+        value = interquartile_mean(scores)
+        if problem.has_two_objectives:
+            return value, sum(seconds) / len(seconds)
+        return value
+
+    def _evaluations(self, trial: Trial, spec: RunSpec, before: Sequence[float]) -> pd.DataFrame:
+        """The evaluations of a run, made now unless it is there already; the pruner sees each."""
+        folder = spec.folder(self._runs)
+        see = self._observer(trial, spec, before)
+        if is_finished(folder):
+            evaluations = read_evaluations(folder)
+            for value in evaluations["return_mean"]:
+                see(float(value))
+            return evaluations
+        try:
+            run(spec, self._runs, self._command, watch=lambda row: see(row.return_mean))
+        except (optuna.TrialPruned, TrialFailedError):
+            raise
+        except Exception as error:  # whatever it is, the study goes on
+            self._fail(trial, spec, f"{type(error).__name__}: {error}", error)
+        return read_evaluations(folder)
+
+    def _observer(
+        self, trial: Trial, spec: RunSpec, before: Sequence[float]
+    ) -> Callable[[float], None]:
+        """What is called with each evaluation's mean return.
+
+        The pruner is told the mean score of the runs so far, the last one as far as it has come.
+        """
+        seen: list[float] = []
+        points = self._problem.evaluation.points + 1
+
+        def see(value: float) -> None:
+            seen.append(value)
+            score = self._problem.score(spec.env_id, seen)
+            if not math.isfinite(score):
+                self._fail(trial, spec, f"the return of an evaluation is {value}")
+            if not self._by_run:
+                step = len(before) * points + len(seen) - 1
+                self._report(trial, (sum(before) + score) / (len(before) + 1), step)
+
+        return see
+
+    def _report(self, trial: Trial, value: float, step: int) -> None:
+        if self._problem.has_two_objectives:
+            return
+        trial.report(value, step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    @staticmethod
+    def _fail(trial: Trial, spec: RunSpec, reason: str, error: Exception | None = None) -> NoReturn:
+        message = f"{spec}: {reason}"
+        trial.set_user_attr(ERROR, message)
+        raise TrialFailedError(message) from error

@@ -1,0 +1,57 @@
+"""A problem whose runs take a fraction of a second, and studies of it."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+
+from benchmarks.specs import Evaluation
+from studies.objective import Problem, define
+from studies.search_spaces import space_for
+from studies.searching import Search
+from studies.study import connect, create
+from studies.workers import Task, work
+
+CarryOn = Callable[..., optuna.Study]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    torch.set_num_threads(1)
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+    optuna.logging.set_verbosity(before)
+
+
+@pytest.fixture
+def problem() -> Problem:
+    small = {"n_steps": 64, "batch_size": 32, "policy_kwargs": "dict(net_arch=[8])"}
+    defined = define("ppo", ["CartPole-v1"], 2, 64, space_for("ppo"))
+    return replace(
+        defined,
+        hyperparams={"CartPole-v1": small},
+        evaluation=Evaluation(points=2, episodes=2, seed=7),
+    )
+
+
+@pytest.fixture
+def carry_on(tmp_path: Path) -> CarryOn:
+    """Carries a study on in this process, until it has so many trials."""
+
+    def carry_on(
+        problem: Problem, n_trials: int, name: str = "mine", **search: str
+    ) -> optuna.Study:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        study = create(name, problem, connect("", folder))
+        work(Task(name, "", folder, Search(n_trials=n_trials, **search), "the command"))
+        return study
+
+    return carry_on

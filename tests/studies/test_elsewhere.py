@@ -1,0 +1,131 @@
+"""Studies beyond one process and one file: a PostgreSQL server, a Ray cluster."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from studies.study import WORKER, counted
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def run_study(root: Path, *options: Any) -> subprocess.Popen[str]:
+    command = ["run", "--algo", "ppo", "--env", "CartPole-v1", "--trials", 3, "--seeds", 1]
+    command += ["--steps", 2048, "--name", "mine", "--root", root, *options]
+    return subprocess.Popen(
+        [sys.executable, "-m", "studies", *map(str, command)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"RAY_worker_niceness": "0"},
+    )
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output
+
+
+def check_complete(study: optuna.Study) -> None:
+    trials = counted(study)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
+    assert trials[0].params == {"clip_range": 0.2}
+    assert len({trial.params["clip_range"] for trial in trials}) == 3
+
+
+def binaries() -> Path:
+    """Where PostgreSQL's programs are; installs them where that is possible."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found and os.geteuid() == 0 and shutil.which("apt-get"):
+        quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        for arguments in (["update"], ["install", "-y", "--no-install-recommends", "postgresql"]):
+            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+            subprocess.run(["apt-get", "-q", *arguments], env=environment, check=False, **quietly)  # type: ignore[call-overload]
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL is not installed and cannot be (apt-get install postgresql)")
+    return found[-1].parent
+
+
+@pytest.fixture(scope="module")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an empty database on a server of its own."""
+    programs = binaries()
+    # The server refuses to be root, and another user must be able to reach its folder.
+    folder = Path("/tmp") / f"postgresql-of-tests-{os.getpid()}"
+    folder.mkdir()
+    user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        owner = pwd.getpwnam("postgres")
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        user = {"user": owner.pw_uid, "group": owner.pw_gid}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def call(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [programs / program, "-D", folder / "data", *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=folder,
+            **user,
+        )
+
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    try:
+        call("initdb", "-U", "tests", "-A", "trust")
+        call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
+        yield f"postgresql://tests@127.0.0.1:{port}/postgres"
+        call("pg_ctl", "-w", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.timeout(600)
+def test_two_machines_share_a_study_in_postgresql(postgresql: str, tmp_path: Path) -> None:
+    """Each with folders of its own: what they know of each other is in the database."""
+    roots = [tmp_path / "here", tmp_path / "there"]
+    processes = [run_study(root, "--storage", postgresql) for root in roots]
+
+    outputs = [end(process) for process in processes]
+
+    study = optuna.load_study(study_name="mine", storage=RDBStorage(postgresql))
+    check_complete(study)
+    assert len({trial.user_attrs[WORKER] for trial in counted(study)}) == 2
+    assert all("on fresh seeds: score" in output for output in outputs)
+    shown = subprocess.run(
+        [sys.executable, "-m", "studies", "show", "mine", "--storage", postgresql],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "best trial:" in shown.stdout
+    assert optuna.get_all_study_names(postgresql) == ["mine"]
+
+
+@pytest.mark.xdist_group("ray")
+def test_workers_on_a_ray_cluster(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+
+    output = end(run_study(tmp_path, "--engine", "ray", "--jobs", 2))
+
+    journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / "mine" / "journal.log"))
+    storage = optuna.storages.JournalStorage(journal)
+    check_complete(optuna.load_study(study_name="mine", storage=storage))
+    assert "on fresh seeds: score" in output
+    assert len(list((tmp_path / "mine" / "runs").rglob("run.json"))) in (4, 5)
