@@ -35,7 +35,17 @@ from studies.searching import (
     quiet,
     too_few_runs_to_prune,
 )
-from studies.study import DEFAULT, StudyError, best_trial, connect, counted, create, fix_grid, load
+from studies.study import (
+    DEFAULT,
+    StudyError,
+    best_trial,
+    completed,
+    connect,
+    counted,
+    create,
+    fix_grid,
+    load,
+)
 from studies.trials import RETURNS, TrialFailedError
 from studies.workers import LocalWorkers, RayWorkers, Task, Workers
 
@@ -327,9 +337,9 @@ def _cells(problem: Problem, trial: optuna.trial.FrozenTrial) -> list[str]:
 
 def _print_verdict(study: optuna.Study, problem: Problem, found: Confirmation) -> None:
     trial = next(each for each in counted(study) if each.number == found.trial)
-    name = value_name(problem)
+    name, n_trials = value_name(problem), len(completed(study))
     typer.echo(f"best trial: {trial.number}, {parameters(problem, trial)}")
-    typer.echo(f"  in the study:   {name} {found.searched:,.3f}, the highest of many")
+    typer.echo(f"  in the study:   {name} {found.searched:,.3f}, the highest of {n_trials}")
     fresh = f"{found.seeds[0]} to {found.seeds[-1]}" if len(found.seeds) > 1 else found.seeds[0]
     typer.echo(f"  on fresh seeds: {name} {found.value:,.3f} (seeds {fresh})")
     typer.echo(f"  the defaults:   {name} {found.default_value:,.3f} on the same seeds")

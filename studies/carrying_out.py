@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.trial import TrialState
+from rich.console import Console
 
 from benchmarks.results import final_return, read_evaluations
 from benchmarks.specs import RunSpec
 from benchmarks.sweep import sweep
 from studies.objective import Problem, fresh_seeds, interquartile_mean
-from studies.progress import Progress
+from studies.progress import ENDED, Progress
 from studies.study import (
     CONFIRMED,
+    DEFAULT,
     WORKER,
     StudyError,
     best_trial,
@@ -44,40 +46,34 @@ def carry_out(
 
     :raises StudyError: workers die as soon as they begin
     """
-    deaths = 0
-    n_ended = -1
+    deaths: list[str] = []
+    n_ended = 0
     try:
-        with Progress(problem, task.search.n_trials, jobs, shown) as progress:
+        with Progress(problem, task.search.n_trials, jobs, Console(quiet=not shown)) as progress:
             progress.already(counted(study))
             while True:
                 retry_abandoned(study, task.folder)
                 trials = counted(study)
                 progress.show(trials)
-                running = in_state(trials, TrialState.RUNNING)
-                waiting = in_state(trials, TrialState.WAITING)
-                if n_ended != (n_ended := len(trials) - len(running) - len(waiting)):
-                    deaths = 0
-                for reason in workers.ended():
-                    if reason:
-                        deaths += 1
-                        progress.say(f"a worker has died: {reason}")
-                if deaths >= _PATIENCE:
-                    raise StudyError(f"{deaths} workers have died one after another: {reason}")
+                if len(in_state(trials, *ENDED)) > n_ended:
+                    deaths, n_ended = [], len(in_state(trials, *ENDED))
+                for reason in filter(None, workers.ended()):
+                    progress.say(f"a worker has died: {reason}")
+                    deaths.append(reason)
+                if len(deaths) >= _PATIENCE:
+                    raise StudyError(f"{len(deaths)} workers have died in a row: {deaths[-1]}")
                 due = n_due(study, task)
                 for _ in range(min(due, jobs) - len(workers)):
                     workers.start(task)
-                if not due and not running and not len(workers):
+                if not due and not len(workers) and not in_state(trials, TrialState.RUNNING):
                     return
                 time.sleep(_POLL)
     finally:
         # After a complete study there is nothing left to stop, nor to put back.
         workers.stop()
-        ours = [
-            trial.number
-            for trial in in_state(counted(study), TrialState.RUNNING)
-            if workers.is_ours(trial.user_attrs.get(WORKER, ""))
-        ]
-        requeue(study, ours)
+        running = in_state(counted(study), TrialState.RUNNING)
+        ours = [each for each in running if workers.is_ours(each.user_attrs.get(WORKER, ""))]
+        requeue(study, [trial.number for trial in ours])
 
 
 @dataclass(frozen=True)
@@ -119,8 +115,10 @@ def confirm(
     if best is None:
         raise StudyError("no trial has completed")
     seeds = fresh_seeds(problem)
-    tuned = problem.specs(study.study_name, values_of(problem, best), seeds)
     defaults = problem.specs(study.study_name, {}, seeds)
+    tuned = problem.specs(study.study_name, values_of(problem, best), seeds)
+    if best.user_attrs.get(DEFAULT) and len(problem.defaults()) == 1:
+        tuned = defaults  # the same, only not written out
     runs = folder / "runs"
     result = sweep([*tuned, *defaults], runs, jobs, command, shown)
     if result.failed:

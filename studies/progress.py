@@ -1,6 +1,5 @@
 """What a study shows while it goes on."""
 
-import time
 from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
@@ -21,14 +20,13 @@ class Progress:
     :param jobs: how many trials are carried out at once here, for the time left
     """
 
-    def __init__(self, problem: Problem, n_trials: int, jobs: int, is_shown: bool = True) -> None:
+    def __init__(self, problem: Problem, n_trials: int, jobs: int, console: Console) -> None:
         self._problem = problem
         self._n_trials = n_trials
         self._jobs = jobs
-        self._console = Console(quiet=not is_shown)
+        self._console = console
         self._live = Live(console=self._console, refresh_per_second=2, transient=True)
         self._told: set[int] = set()
-        self._began = time.time()
 
     def __enter__(self) -> "Progress":
         if self._console.is_terminal:
