@@ -4,6 +4,7 @@ Both critics get the parameters that V depends on and the policy does not: what 
 features extractor, say) belongs to the policy, whose step the trust region has measured.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -20,7 +21,9 @@ from sb3_natural.common.mlp import critic_mlp, flat_features
 from sb3_natural.common.parameters import assign_flat, flatten
 from sb3_natural.common.solvers import NoStepError, Solution, conjugate_gradient
 
-__all__ = ["AdamCritic", "Critic", "GaussNewtonCritic", "value_jacobian"]
+__all__ = ["AdamCritic", "Critic", "GaussNewtonCritic", "descend", "value_jacobian"]
+
+_TRIES = 10
 
 
 class Critic(ABC):
@@ -73,7 +76,8 @@ class GaussNewtonCritic(Critic):
     """Natural-gradient steps on the squared error: the critic's counterpart of NPG.
 
     Each step solves ``(J^T J / N + damping I) x = J^T (returns - V) / N`` by conjugate gradient and
-    adds x. J^T J / N is the Fisher information of a Gaussian with mean V and unit variance.
+    adds x, or as much of it as lowers the error (:func:`descend`). J^T J / N is the Fisher
+    information of a Gaussian with mean V and unit variance.
 
     :param n_steps: Gauss-Newton steps per rollout
     :param cg_max_steps: conjugate gradient iterations per step
@@ -101,19 +105,18 @@ class GaussNewtonCritic(Critic):
         batch = next(buffer.get(batch_size=None))
         returns = batch.returns[:, None]
         before = flatten(param.detach() for param in params)
-        for _ in range(self.n_steps):
-            jacobian = value_jacobian(policy, params, batch.observations)
-            curvature = self._curvature(policy, params, batch.observations, jacobian)
-            gradient = jacobian.vjp((returns - jacobian.outputs) / len(returns))
-            theta = flatten(param.detach() for param in jacobian.params)
-            assign_flat(jacobian.params, theta + self.solve(curvature, gradient).direction)
-        loss = F.mse_loss(jacobian.evaluate(), returns)
-        if not torch.isfinite(loss):
+        loss = math.nan
+        try:
+            for _ in range(self.n_steps):
+                jacobian = value_jacobian(policy, params, batch.observations)
+                curvature = self._curvature(policy, params, batch.observations, jacobian)
+                gradient = jacobian.vjp((returns - jacobian.outputs) / len(returns))
+                direction = self.solve(curvature, gradient).direction
+                loss = descend(jacobian, direction, gradient, returns)
+        except NoStepError:
             assign_flat(params, before)
-            raise NoStepError(
-                "the critic's Gauss-Newton step is not finite; use more critic_damping"
-            )
-        return loss.item()
+            raise
+        return loss
 
     def _curvature(
         self,
@@ -131,6 +134,40 @@ class GaussNewtonCritic(Critic):
     def solve(self, curvature: CurvatureOperator, gradient: Tensor) -> Solution:
         """Solve (J^T J / N + damping I) x = gradient, shape (P,)."""
         return conjugate_gradient(curvature, gradient, self.cg_max_steps)
+
+
+def descend(jacobian: Jacobian, direction: Tensor, gradient: Tensor, returns: Tensor) -> float:
+    """Move along a direction as far as the squared error falls: all of it, if it falls there.
+
+    Where it does not, the way is shortened to the lowest point of the parabola through the error
+    and its slope here and the error there, and at least by half. Curvature from few samples does
+    not see the directions in which those few do not differ, and the network is not linear: without
+    this, single steps could multiply the error by a thousand.
+
+    :param jacobian: of V, with its outputs at the parameters as they are
+    :param direction: shape (P,)
+    :param gradient: half of the error's descent direction, ``J^T (returns - V) / N``, shape (P,)
+    :param returns: shape (N, 1)
+    :return: the mean squared error where the parameters are now; they have not moved if no
+        shortened step lowers it
+    :raises NoStepError: the direction or the error here is not finite; nothing has moved
+    """
+    here = F.mse_loss(jacobian.outputs, returns).item()
+    if not math.isfinite(here) or not torch.isfinite(direction).all():
+        raise NoStepError("the critic's Gauss-Newton step is not finite; use more critic_damping")
+    theta = flatten(param.detach() for param in jacobian.params)
+    fall = 2.0 * float(gradient @ direction)  # of the error by length, at the beginning
+    length = 1.0
+    for _ in range(_TRIES):
+        assign_flat(jacobian.params, theta + length * direction)
+        there = F.mse_loss(jacobian.evaluate(), returns).item()
+        if there <= here:
+            return there
+        lowest = fall * length**2 / (2.0 * (there - here + fall * length))
+        # Not a number and infinity, too, end here.
+        length = lowest if 0.0 < lowest < length / 2 else length / 2
+    assign_flat(jacobian.params, theta)
+    return here
 
 
 def value_jacobian(

@@ -1,14 +1,17 @@
 """The critics against least squares, and that they leave the policy alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from sb3_natural.common.critic import AdamCritic, GaussNewtonCritic, value_jacobian
+from sb3_natural.common.critic import AdamCritic, GaussNewtonCritic, descend, value_jacobian
 from sb3_natural.common.fisher import CurvatureOperator
-from sb3_natural.common.parameters import flatten
+from sb3_natural.common.parameters import assign_flat, flatten
 from sb3_natural.common.solvers import NoStepError
 from tests.helpers import make_observations, make_policy
 
@@ -95,9 +98,111 @@ def test_curvature_of_some_samples_and_the_gradient_of_all(n_samples):
     assert critic.seen[0] == n_samples
     torch.testing.assert_close(critic.seen[1], matrix)
     torch.testing.assert_close(critic.seen[2], gradient)
-    torch.testing.assert_close(
-        flatten(p.detach() for p in params) - before, step, rtol=1e-2, atol=1e-4
-    )
+    moved = flatten(p.detach() for p in params) - before
+    # Of the step that 20 samples ask for, as much as lowers the error of all 64.
+    length = float(moved @ step / (step @ step))
+    assert (length == pytest.approx(1.0, rel=1e-2)) if n_samples == 64 else 0 < length < 0.5
+    torch.testing.assert_close(moved, length * step, rtol=1e-2, atol=1e-4)
+
+
+def on_a_line(policy, params, buffer, direction, length):
+    """The squared error some way along a direction, in float64; the parameters stay."""
+    batch = next(buffer.get())
+    here = flatten(p.detach() for p in params).clone()
+    assign_flat(params, here + length * direction)
+    values = policy.predict_values(batch.observations).flatten().double()
+    error = float((values - batch.returns.double()).square().mean().detach())
+    assign_flat(params, here)
+    return error
+
+
+def linear_problem():
+    """A critic that is linear, so that the error along a line is a parabola."""
+    policy = make_policy("gaussian", net_arch=())
+    params = list(policy.value_net.parameters())
+    buffer = filled_buffer(policy)
+    batch = next(buffer.get())
+    jacobian = value_jacobian(policy, params, batch.observations)
+    returns = batch.returns[:, None]
+    gradient = jacobian.vjp((returns - jacobian.outputs) / len(returns))
+    return policy, params, buffer, jacobian, returns, gradient
+
+
+def test_a_step_that_is_too_long_ends_at_the_lowest_point_of_the_line():
+    policy, params, buffer, jacobian, returns, gradient = linear_problem()
+    direction = 100.0 * gradient
+    found = minimize_scalar(lambda x: on_a_line(policy, params, buffer, direction, x))
+    assert 0 < found.x < 0.1
+    before = flatten(p.detach() for p in params).clone()
+
+    loss = descend(jacobian, direction, gradient, returns)
+
+    moved = flatten(p.detach() for p in params) - before
+    torch.testing.assert_close(moved, found.x * direction, rtol=1e-3, atol=1e-5)
+    assert loss == pytest.approx(found.fun, rel=1e-4)
+
+
+def test_a_step_that_lowers_the_error_is_taken_whole():
+    policy, params, buffer, jacobian, returns, gradient = linear_problem()
+    direction = 0.01 * gradient
+    before = flatten(p.detach() for p in params).clone()
+
+    loss = descend(jacobian, direction, gradient, returns)
+
+    torch.testing.assert_close(flatten(p.detach() for p in params), before + direction)
+    assert loss == pytest.approx(on_a_line(policy, params, buffer, direction, 0.0), rel=1e-5)
+
+
+def test_no_step_is_made_where_none_lowers_the_error():
+    _, params, _, jacobian, returns, gradient = linear_problem()
+    before = flatten(p.detach() for p in params).clone()
+    error = float((jacobian.outputs - returns).square().mean())
+
+    loss = descend(jacobian, -gradient, gradient, returns)
+
+    assert torch.equal(flatten(p.detach() for p in params), before)
+    assert loss == pytest.approx(error)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e30])
+def test_a_network_is_not_thrown_far_off_its_returns(size):
+    """By directions that a nonlinear network cannot follow, even those that overflow."""
+    policy = PPO("MlpPolicy", "Pendulum-v1", device="cpu", seed=0).policy
+    params = critic_params(policy)
+    rng = np.random.default_rng(0)
+    observations = torch.from_numpy(rng.normal(size=(64, 3)).astype(np.float32))
+    returns = torch.from_numpy(rng.normal(size=(64, 1)).astype(np.float32))
+    jacobian = value_jacobian(policy, params, observations)
+    gradient = jacobian.vjp((returns - jacobian.outputs) / 64)
+    before = float((jacobian.outputs - returns).square().mean())
+
+    loss = descend(jacobian, size * gradient, gradient, returns)
+
+    after = float((policy.predict_values(observations) - returns).square().mean())
+    assert loss == pytest.approx(after)
+    assert after <= before
+
+
+def test_samples_unlike_all_others_do_not_throw_the_critic_off():
+    """Curvature from samples without a rare, large feature knows nothing of its direction."""
+    policy = PPO("MlpPolicy", "Pendulum-v1", device="cpu", seed=0).policy
+    params = critic_params(policy)
+    buffer = RolloutBuffer(512, policy.observation_space, policy.action_space, device="cpu")
+    rng = np.random.default_rng(0)
+    zero = torch.zeros(1)
+    for i in range(512):
+        observation = 0.1 * rng.normal(size=(1, 3)).astype(np.float32)
+        observation[0, 2] = 10.0 if i % 100 == 0 else 0.0
+        buffer.add(observation, np.zeros((1, 1)), np.zeros(1), np.zeros(1), zero, zero)
+    buffer.returns = 3.0 * rng.normal(size=(512, 1)).astype(np.float32)
+    error = float(np.mean(buffer.returns**2))
+    critic = GaussNewtonCritic(2, 10, damping=0.01, n_curvature_samples=16)
+
+    losses = [critic.fit(policy, params, buffer) for _ in range(20)]
+
+    assert losses[0] <= error * 1.1  # V begins near zero
+    assert all(after <= before for before, after in itertools.pairwise(losses))
+    assert losses[-1] < error
 
 
 def test_gauss_newton_matrix_is_the_fisher_of_a_unit_variance_gaussian():
