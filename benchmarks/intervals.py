@@ -14,19 +14,21 @@ _SEED = 0
 
 
 def interval(
-    values: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
+    values: np.ndarray | tuple[np.ndarray, ...],
+    statistic: Callable[..., np.ndarray],
     repetitions: int = REPETITIONS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The 95% interval of a statistic; each column is resampled by itself.
 
-    :param values: shape ``(n_seeds, n_columns)``
-    :param statistic: of such an array, an array of whatever length
+    :param values: shape ``(n_seeds, n_columns, ...)``; or several such arrays, not necessarily of
+        as many seeds, each of which is resampled by itself
+    :param statistic: of such an array, or of as many, an array of one dimension
     :return: lower and upper ends, of the statistic's length
     """
+    given = values if isinstance(values, np.ndarray) else list(values)
     with _seeded_numpy():
         _, intervals = library.get_interval_estimates(
-            {"values": values},
+            {"values": given},
             statistic,
             method="percentile",
             reps=repetitions,

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.results import BrokenRunError
-from reports import document, thresholds
+from benchmarks.yamls import SpecError
+from reports import comparison, document, published, recording, thresholds, watching
 from reports.runs import ReportError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -32,14 +33,106 @@ def build(
             "one registered with Gymnasium; repeatable.",
         ),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The algorithm that the others are compared with; else the second."),
+    ] = None,
+    with_published: Annotated[
+        bool, typer.Option("--published", help="Put results from the literature beside ours.")
+    ] = False,
+    published_file: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="More of them, a CSV like reports/published.csv."),
+    ] = None,
 ) -> None:
-    """Write report.md, scores.csv and the learning curves (PNG and SVG)."""
+    """Write report.md, scores.csv and the figures (PNG and SVG)."""
     try:
-        report = document.build(root, out, title, thresholds.parse(threshold or []))
+        rows = published.load(published_file) if with_published or published_file else None
+        given = thresholds.parse(threshold or [])
+        report = document.build(root, out, title, given, baseline, rows)
     except (ReportError, BrokenRunError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     typer.echo(f"wrote {report}")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="Folder with the runs before.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Folder with the runs after.")],
+    metric: Annotated[
+        comparison.Metric, typer.Option(help="Final return or best evaluation decides.")
+    ] = comparison.Metric.final,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="A mean lower by at most this share of A's mean is not worse."
+        ),
+    ] = 0.0,
+    form: Annotated[
+        comparison.Format, typer.Option("--format", help="Text is for a terminal.")
+    ] = comparison.Format.text,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write there instead of to the terminal.")
+    ] = None,
+) -> None:
+    """Say what changed beyond noise from A to B; exit with 1 if something is worse.
+
+    The exit status is 0 where nothing is worse, and 2 where A and B cannot be compared. With few
+    seeds some of many comparisons are worse by chance; the output says how many.
+    """
+    try:
+        compared = comparison.compare(a, b, metric, tolerance)
+        rendered = comparison.render(compared, form)
+        if out:
+            out.write_text(rendered, encoding="utf-8")
+    except (ReportError, BrokenRunError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"{comparison.summary(compared)}\nwrote {out}" if out else rendered.rstrip("\n"))
+    raise typer.Exit(compared.exit_status)
+
+
+@app.command()
+def watch(
+    root: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder with the run folders.")],
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENV", help="An environment to show, instead of all; repeatable."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG file to write the curves to as well.")] = (
+        None
+    ),
+    once: Annotated[bool, typer.Option("--once", help="Draw once and exit.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.")] = watching.EVERY,
+) -> None:
+    """Show learning curves while a sweep is running, until Ctrl-C."""
+    try:
+        watching.watch(root, env or [], out, once, every)
+    except (ReportError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+@app.command()
+def record(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="The film, .gif or .mp4.")],
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the environment; else that of the evaluations.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Length of the film.")] = recording.SECONDS,
+    fps: Annotated[int, typer.Option(help="Frames a second.")] = recording.FPS,
+) -> None:
+    """Film the trained agent of a run, beside its learning curve."""
+    try:
+        recording.record(folder, out, seed, seconds, fps)
+    except (ReportError, BrokenRunError, SpecError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"wrote {out}")
 
 
 if __name__ == "__main__":

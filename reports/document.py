@@ -12,7 +12,17 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from reports import figures, runs, scores, thresholds, wording
+from reports import (
+    aggregate_figures,
+    aggregates,
+    figures,
+    published,
+    runs,
+    scores,
+    summary,
+    thresholds,
+    wording,
+)
 from reports.tables import Table, duration, estimate_cells, steps_cells
 
 DEFAULT_TITLE = "Benchmark report"
@@ -37,28 +47,57 @@ class StepsSection:
     notes: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Literature:
+    """What the report says of published results, an entry of each for each environment."""
+
+    tables: Sequence[tuple[str, Table]]
+    sentences: Sequence[str]
+    sources: Sequence[str]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Overall:
+    """What the report says of all environments together."""
+
+    introduction: Sequence[str]
+    scales: Table
+    aggregates: Table
+    improvements: Table | None
+    figures: Sequence[tuple[str, str]]  # file name without its ending, and what it shows
+
+
 def build(
     root: Path,
     out: Path,
     title: str = DEFAULT_TITLE,
     given_thresholds: Mapping[str, float] | None = None,
+    baseline: str | None = None,
+    published_rows: pd.DataFrame | None = None,
 ) -> Path:
     """Write ``report.md``, ``scores.csv`` and the figures into ``out``.
 
     :param root: where the run folders are
     :param out: made if it does not exist; files of the same names are overwritten
     :param given_thresholds: environment to return, instead of what Gymnasium has registered
+    :param baseline: the label that the others are compared with; None: the second best
+    :param published_rows: results of others, as :func:`reports.published.load` gives them
     :return: path of ``report.md``
     :raises reports.runs.ReportError: see :func:`reports.runs.load` and
-        :func:`reports.thresholds.resolve`
+        :func:`reports.thresholds.resolve`; a baseline that is not among the labels
     """
     data = runs.load(root)
+    _check_baseline(data, baseline)
     steps = steps_section(data, given_thresholds or {})
     table = scores.score_table(data.runs, data.evaluations)
     curves = scores.learning_curves(data.evaluations)
     styles = figures.looks(list(table["label"]))
     out.mkdir(parents=True, exist_ok=True)
     sections = sections_of(table)
+    matrices = aggregates.matrices(data.evaluations)
+    overall = None if matrices is None else overall_of(matrices, baseline, styles, out)
+    lines = summary.summary(table, matrices, baseline)
     figures.save(figures.learning_curves(curves, styles), out / "learning_curves")
     for section in sections:
         if section.figure:
@@ -66,7 +105,9 @@ def build(
             figures.save(figures.learning_curves(of_environment, styles), out / section.figure)
     table.to_csv(out / "scores.csv", index=False, float_format="%.10g", lineterminator="\n")
     report = out / "report.md"
-    report.write_text(render(data, table, sections, steps, title), encoding="utf-8", newline="\n")
+    literature = None if published_rows is None else literature_of(data, published_rows)
+    text = render(data, table, sections, steps, title, lines, overall, literature)
+    report.write_text(text, encoding="utf-8", newline="\n")
     return report
 
 
@@ -76,6 +117,9 @@ def render(
     sections: Sequence[Section],
     steps: StepsSection | None,
     title: str,
+    summary_lines: Sequence[str],
+    overall: Overall | None,
+    literature: Literature | None,
 ) -> str:
     """The report as Markdown; the figures it names lie beside it."""
     environment = jinja2.Environment(
@@ -88,6 +132,9 @@ def render(
     return environment.get_template("report.md.j2").render(
         title=title,
         introduction=wording.introduction(data),
+        summary=summary_lines,
+        overall=overall,
+        literature=literature,
         sections=sections,
         notes=wording.notes(data, table),
         steps=steps,
@@ -113,6 +160,125 @@ def sections_of(table: pd.DataFrame) -> list[Section]:
         )
         for env_id, group in table.groupby("env_id", sort=True)
     ]
+
+
+def _check_baseline(data: runs.RunData, baseline: str | None) -> None:
+    labels = sorted(data.runs["label"].unique())
+    if baseline is not None and baseline not in labels:
+        raise runs.ReportError(f"--baseline: {baseline!r} is not one of {', '.join(labels)}")
+
+
+def overall_of(
+    matrices: aggregates.Matrices,
+    baseline: str | None,
+    styles: Mapping[str, figures.Look],
+    out: Path,
+) -> Overall:
+    """The section on all environments; its figures are written into ``out``."""
+    table = aggregates.aggregate_table(matrices.finals)
+    drawn = {
+        "aggregates": (
+            aggregate_figures.aggregates(table, styles),
+            "Aggregates over environments, each with its 95% interval",
+        ),
+        "profiles": (
+            aggregate_figures.profiles(aggregates.profiles(matrices.finals), styles),
+            "Performance profiles: which share of its runs an algorithm has above a score",
+        ),
+    }
+    if matrices.curves:
+        efficiency = aggregates.efficiency(matrices.curves, matrices.shares)
+        drawn["efficiency"] = (
+            aggregate_figures.efficiency(efficiency, styles),
+            "Sample efficiency: the interquartile mean of all scores as training goes on",
+        )
+    pairs = aggregates.improvements(matrices.finals)
+    if len(pairs):
+        over = _baseline(table, baseline)
+        drawn["improvement"] = (
+            aggregate_figures.improvements(pairs, over, styles),
+            f"Probability of improvement over {over}",
+        )
+    for name, (figure, _) in drawn.items():
+        figures.save(figure, out / name)
+    return Overall(
+        introduction=wording.overall(matrices),
+        scales=scale_table(matrices),
+        aggregates=aggregates_table(table),
+        improvements=improvements_table(pairs, table) if len(pairs) else None,
+        figures=[(name, caption) for name, (_, caption) in drawn.items()],
+    )
+
+
+def literature_of(data: runs.RunData, rows: pd.DataFrame) -> Literature | None:
+    """Our results beside published ones; ``None`` where none is of the same task."""
+    frame = published.for_runs(data, rows)
+    if frame.empty:
+        return None
+    return Literature(
+        published.tables(frame),
+        published.sentences(frame),
+        published.sources(frame),
+        published.notes(frame),
+    )
+
+
+def _ranking(table: pd.DataFrame) -> list[str]:
+    """Labels by their interquartile mean, the highest first."""
+    first = table[table["aggregate"] == "interquartile mean"]
+    return [str(label) for label in first.sort_values("value", ascending=False)["label"]]
+
+
+def _baseline(table: pd.DataFrame, baseline: str | None) -> str:
+    ranking = _ranking(table)
+    return baseline if baseline in ranking else ranking[min(1, len(ranking) - 1)]
+
+
+def scale_table(matrices: aggregates.Matrices) -> Table:
+    """What scores 0 and what scores 1 on each environment."""
+    rows = [
+        [env_id, f"{scale.random:,.2f}", f"{scale.reference:,.2f}", scale.reference_source]
+        for env_id, scale in matrices.scales.items()
+    ]
+    headers = ["environment", "random policy (0)", "reference (1)", "the reference is"]
+    return Table(headers, rows, "lrrl")
+
+
+def aggregates_table(table: pd.DataFrame) -> Table:
+    """One row per label of :func:`reports.aggregates.aggregate_table`, one column per aggregate."""
+    ranking = _ranking(table)
+    columns = [ranking]
+    for name in aggregates.AGGREGATES:
+        rows = table[table["aggregate"] == name].set_index("label").loc[ranking]
+        value, low, high = (
+            rows[key].to_numpy(dtype=np.float64) for key in ("value", "low", "high")
+        )
+        sign = -1.0 if name == "optimality gap" else 1.0
+        ends = (low, high) if sign > 0 else (-high, -low)
+        bold = scores.not_told_apart(sign * value, *ends)
+        columns.append(estimate_cells(value, low, high, bold))
+    seeds = table.drop_duplicates("label").set_index("label").loc[ranking, "seeds"]
+    columns.append([str(n) for n in seeds])
+    headers = ["algorithm", *aggregates.AGGREGATES, "seeds"]
+    return Table(headers, list(zip(*columns, strict=True)), "l" + "r" * (len(headers) - 1))
+
+
+def improvements_table(pairs: pd.DataFrame, table: pd.DataFrame) -> Table:
+    """How probable it is that a run of the row's label is better than one of the column's."""
+    ranking = _ranking(table)
+    cells = {
+        (row["label"], row["over"]): _probability(row["probability"], row["low"], row["high"])
+        for row in pairs.to_dict("records")
+    }
+    rows = [[label, *(cells.get((label, other), "–") for other in ranking)] for label in ranking]
+    return Table(["P(row > column)", *ranking], rows, "l" + "r" * len(ranking))
+
+
+def _probability(value: float, low: float, high: float) -> str:
+    if np.isnan(low):
+        return f"{value:.2f} (1 seed)"
+    shown = f"**{value:.2f}**" if low > 0.5 or high < 0.5 else f"{value:.2f}"
+    return f"{shown} [{low:.2f}, {high:.2f}]"
 
 
 def environment_table(table: pd.DataFrame) -> Table:

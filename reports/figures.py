@@ -38,7 +38,7 @@ PANEL_SIZE = (4.4, 3.2)
 SINGLE_PANEL_SIZE = (8.0, 3.9)
 MARKERS_PER_LINE = 7
 
-_THEME: dict[Any, Any] = {
+THEME: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,
@@ -92,11 +92,11 @@ def learning_curves(curves: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
     rows = -(-len(env_ids) // columns)
     panel_width, panel_height = PANEL_SIZE if len(env_ids) > 1 else SINGLE_PANEL_SIZE
     width = columns * panel_width
-    with mpl.rc_context(_THEME):
+    with mpl.rc_context(THEME):
         handles = _legend_handles(curves, styles)
         legend_columns = _n_legend_columns([str(handle.get_label()) for handle in handles], width)
         legend_rows = -(-len(handles) // legend_columns)
-        figure = _figure(width, rows * panel_height + 0.25 * (1 + legend_rows))
+        figure = new_figure(width, rows * panel_height + 0.25 * (1 + legend_rows))
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax, env_id in zip(axes, env_ids, strict=False):
             draw_panel(ax, curves[curves["env_id"] == env_id], styles)
@@ -124,7 +124,7 @@ def draw_panel(ax: Axes, curves: pd.DataFrame, styles: Mapping[str, Look]) -> No
             curve["mean"].to_numpy(),
             markevery=(offset, spacing),
             label=label,
-            **_line_style(look),
+            **line_style(look),
         )
         ax.fill_between(
             steps,
@@ -143,7 +143,7 @@ def draw_panel(ax: Axes, curves: pd.DataFrame, styles: Mapping[str, Look]) -> No
 
 def save(figure: Figure, path: Path) -> None:
     """``path`` with the endings ``.png`` and ``.svg``, free of dates."""
-    with mpl.rc_context(_THEME):
+    with mpl.rc_context(THEME):
         figure.savefig(path.with_name(path.name + ".png"), metadata={"Software": None})
         figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
 
@@ -171,7 +171,8 @@ def _look(slot: int) -> Look:
     )
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, to be filled under :data:`THEME`."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -198,7 +199,7 @@ def _legend_handles(curves: pd.DataFrame, styles: Mapping[str, Look]) -> list[Ar
             [],
             [],
             label=f"{label}, {seeds_text(group['seeds'])}",
-            **_line_style(styles[str(label)]),
+            **line_style(styles[str(label)]),
         )
         for label, group in curves.groupby("label", sort=True)
     ]
@@ -214,7 +215,8 @@ def _n_legend_columns(labels: Sequence[str], width: float) -> int:
     return min(len(labels), max(1, int(width / column)))
 
 
-def _line_style(look: Look) -> dict[str, Any]:
+def line_style(look: Look) -> dict[str, Any]:
+    """How matplotlib draws a line of that look."""
     return {
         "color": look.colour,
         "linestyle": look.dashes,

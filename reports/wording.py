@@ -10,6 +10,8 @@ import pandas as pd
 
 from benchmarks.results import final_window
 from reports import figures, runs, scores
+from reports.aggregates import REPETITIONS as AGGREGATE_REPETITIONS
+from reports.aggregates import Matrices
 from reports.thresholds import Threshold, value_text
 
 # What nominal 95% intervals of the mean really cover, by the number of seeds: the share of 95%
@@ -98,6 +100,34 @@ def notes(data: runs.RunData, table: pd.DataFrame) -> list[str]:
             "**Intervals** in brackets are rliable's 95% percentile bootstrap intervals of the "
             f"mean over seeds ({scores.REPETITIONS:,} resamples, fixed seed). "
             + coverage_sentence(),
+        )
+    return lines
+
+
+def overall(matrices: Matrices) -> list[str]:
+    """What is aggregated, how, and what had to be left out."""
+    lines = [
+        f"Final returns on {listing(matrices.env_ids)}, each normalised so that a random policy "
+        "has 0 and a reference 1, then over environments and seeds. **Interquartile mean**: "
+        "of the middle half of all runs, which a single lucky or failed run does not move. "
+        "**Optimality gap**: how far runs stay below the reference, on average; less is better. "
+        f"Intervals: rliable's stratified bootstrap over seeds ({AGGREGATE_REPETITIONS:,} "
+        "resamples, fixed seed)."
+    ]
+    if matrices.without_scale:
+        lines.append(
+            f"{listing(matrices.without_scale)} is not in it: no random policy has been measured "
+            "there (`python -m benchmarks random`)."
+        )
+    if matrices.partial:
+        lines.append(
+            f"Not in it, since they have not been run on all of these environments: "
+            f"{listing(matrices.partial)}."
+        )
+    for label, n in matrices.surplus.items():
+        lines.append(
+            f"Of {label} {runs.runs_text(n)} do not count here, since it has not as many seeds on "
+            "every environment."
         )
     return lines
 

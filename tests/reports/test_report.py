@@ -10,14 +10,16 @@ from typer.testing import CliRunner
 
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
-from reports import document, scores
+from reports import aggregates, document, scores
 from reports.__main__ import app
+from reports.published import PUBLISHED
 from tests.reports.conftest import EVALUATION, RunFolders
 
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores, "REPETITIONS", 200)
+    monkeypatch.setattr(aggregates, "REPETITIONS", 200)
 
 
 def build(folders: RunFolders, name: str = "report") -> str:
@@ -43,7 +45,8 @@ def test_every_file_the_report_names_is_there(study: RunFolders) -> None:
     named = {part.split(")")[0] for part in text.split("](")[1:]}
     files = {name for name in named if not name.startswith("#")}
     assert {"learning_curves.png", "learning_curves.svg", "scores.csv"} <= files
-    assert len(files) == 2 * 3 + 1
+    # Learning curves of all and of each; aggregates, profiles, efficiency and improvement.
+    assert len(files) == 2 * (3 + 4) + 1
     assert all((out / name).stat().st_size > 500 for name in files)
 
 
@@ -53,7 +56,7 @@ def test_same_runs_give_the_same_bytes(study: RunFolders) -> None:
     first, second = (study.root.parent / name for name in ("first", "second"))
     names = sorted(path.name for path in first.iterdir())
     assert names == sorted(path.name for path in second.iterdir())
-    assert len(names) == 8
+    assert len(names) == 16
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
@@ -61,7 +64,8 @@ def test_same_runs_give_the_same_bytes(study: RunFolders) -> None:
 def test_every_table_is_aligned_in_the_source(study: RunFolders) -> None:
     study.add_failure("npg", seed=3, error="ValueError: a | b")
     blocks = [block for block in build(study).split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 2 + 1 + 3 + 1  # scores, steps, hyperparameters, failures
+    # Scores; aggregates, improvements and scales; steps, hyperparameters, failures.
+    assert len(blocks) == 2 + 3 + 1 + 3 + 1
     for block in blocks:
         assert len({len(line) for line in block.splitlines()}) == 1, block
 
@@ -194,3 +198,23 @@ def test_a_broken_run_folder_is_named(study: RunFolders, tmp_path: Path) -> None
     assert "evaluations.csv" in result.stderr
     assert broken.parent.name in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_published_results_stand_beside_ours_where_they_are_wanted(
+    study: RunFolders, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.csv"
+    header = PUBLISHED.read_text().splitlines()[0]
+    own.write_text(f"{header}\nOur paper,npg,CartPole-v1,50000,321.5,,2,mean,final policy,\n")
+    arguments = ["build", str(study.root), "--out", str(tmp_path / "out")]
+
+    result = CliRunner().invoke(app, [*arguments, "--published-file", str(own)])
+
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "out" / "report.md").read_text()
+    section = text.partition("## Against the literature")[2].partition("## How it was made")[0]
+    assert "321.5" in section
+    assert "HalfCheetah-v3" in section
+    assert "](https://github.com/thu-ml/tianshou)" in section
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert "Against the literature" not in (tmp_path / "out" / "report.md").read_text()

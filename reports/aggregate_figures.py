@@ -1,0 +1,151 @@
+"""Figures of what is aggregated over environments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from reports.aggregates import AGGREGATES
+from reports.figures import THEME, Look, line_style, new_figure
+
+_PANEL_WIDTH = 2.6  # inches
+_ROW_HEIGHT = 0.42
+_BARS = "bars: 95% intervals over seeds"
+_BETTER = dict.fromkeys(AGGREGATES, "higher is better") | {"optimality gap": "lower is better"}
+
+
+def aggregates(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
+    """A panel for each aggregate: a mark and its 95% interval for each label.
+
+    :param table: as :func:`reports.aggregates.aggregate_table` gives it
+    """
+    labels = _from_best(table)
+    with mpl.rc_context(THEME):
+        height = 1.1 + _ROW_HEIGHT * len(labels)
+        figure = new_figure(_PANEL_WIDTH * len(AGGREGATES) + 1.0, height)
+        panels = figure.subplots(1, len(AGGREGATES), sharey=True, squeeze=False)[0]
+        for ax, name in zip(panels, AGGREGATES, strict=True):
+            rows = table[table["aggregate"] == name].set_index("label").loc[labels]
+            _draw_intervals(ax, rows, labels, styles)
+            ax.set_title(name)
+            ax.set_xlabel(f"normalised score\n({_BETTER[name]})")
+        figure.suptitle(_BARS, x=0.99, ha="right", fontsize=9)
+    return figure
+
+
+def _draw_intervals(
+    ax: Axes, rows: pd.DataFrame, labels: Sequence[str], styles: Mapping[str, Look]
+) -> None:
+    for position, label in enumerate(labels):
+        look, row = styles[label], rows.loc[label]
+        if np.isfinite(row["low"]):
+            ax.barh(
+                position,
+                row["high"] - row["low"],
+                left=row["low"],
+                height=0.5,
+                color=to_rgba(look.colour, 0.35),
+                edgecolor=look.colour,
+                linewidth=0.8,
+            )
+        ax.plot(row["value"], position, look.marker, color=look.colour, markeredgecolor="white")
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
+    ax.grid(axis="y", visible=False)
+    ax.use_sticky_edges = False  # a bar at the edge would look cut
+    ax.margins(x=0.06)
+
+
+def profiles(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
+    """Which share of runs is above a score, with bands.
+
+    :param table: as :func:`reports.aggregates.profiles` gives it
+    """
+    with mpl.rc_context(THEME):
+        figure = new_figure(8.0, 3.9)
+        ax = figure.subplots()
+        _draw_curves(ax, table, "score", "share", styles)
+        ax.axvline(1.0, color="#999999", linewidth=1.0, linestyle=":")
+        ax.set_xlabel("normalised score τ (0: random policy, 1: reference)")
+        ax.set_ylabel("share of runs above τ")
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        _add_legend(ax, table)
+    return figure
+
+
+def efficiency(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
+    """Interquartile mean of the scores against the share of the budget, with bands.
+
+    :param table: as :func:`reports.aggregates.efficiency` gives it
+    """
+    with mpl.rc_context(THEME):
+        figure = new_figure(8.0, 3.9)
+        ax = figure.subplots()
+        _draw_curves(ax, table, "share", "value", styles)
+        ax.axhline(1.0, color="#999999", linewidth=1.0, linestyle=":")
+        ax.set_xlabel("share of each environment's budget")
+        ax.set_ylabel("interquartile mean of\nnormalised scores")
+        ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+        _add_legend(ax, table)
+    return figure
+
+
+def _draw_curves(ax: Axes, table: pd.DataFrame, x: str, y: str, styles: Mapping[str, Look]) -> None:
+    labels = sorted(table["label"].unique())
+    for position, label in enumerate(labels):
+        rows = table[table["label"] == label]
+        look, spacing = styles[label], max(1, len(rows) // 7)
+        style: dict[str, Any] = line_style(look)
+        offset = position * spacing // len(labels)
+        ax.plot(rows[x], rows[y], label=label, markevery=(offset, spacing), **style)
+        ax.fill_between(
+            rows[x],
+            rows["low"],
+            rows["high"],
+            facecolor=to_rgba(look.colour, 0.14),
+            edgecolor=to_rgba(look.colour, 0.45),
+            linewidth=0.7,
+        )
+    ax.margins(x=0.02)
+
+
+def _add_legend(ax: Axes, table: pd.DataFrame) -> None:
+    handles, _ = ax.get_legend_handles_labels()
+    if table["low"].notna().any():
+        handles.append(Patch(facecolor="#dddddd", edgecolor="#aaaaaa", label="95% interval"))
+    ax.legend(handles=handles, loc="best", handlelength=3.6)
+
+
+def improvements(table: pd.DataFrame, baseline: str, styles: Mapping[str, Look]) -> Figure:
+    """The probability that a run of each label is better than one of the baseline.
+
+    :param table: as :func:`reports.aggregates.improvements` gives it
+    """
+    rows = table[table["over"] == baseline].sort_values("probability", ascending=False)
+    labels = rows["label"].tolist()
+    with mpl.rc_context(THEME):
+        figure = new_figure(8.0, 1.2 + _ROW_HEIGHT * len(labels))
+        ax = figure.subplots()
+        intervals = rows.rename(columns={"probability": "value"}).set_index("label")
+        _draw_intervals(ax, intervals, labels, styles)
+        ax.axvline(0.5, color="#999999", linewidth=1.0, linestyle=":")
+        ax.set_xlim(-0.02, 1.02)
+        ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+        ax.set_xlabel(f"probability that a run is better than one of {baseline}")
+        figure.suptitle(_BARS, x=0.99, ha="right", fontsize=9)
+    return figure
+
+
+def _from_best(table: pd.DataFrame) -> list[str]:
+    first = table[table["aggregate"] == next(iter(AGGREGATES))]
+    return [str(label) for label in first.sort_values("value", ascending=False)["label"]]

@@ -1,0 +1,229 @@
+"""Scores over all environments, as Agarwal et al. (2021) ask for them, with rliable.
+
+Everything here is about normalised scores: a random policy has 0 and a reference 1 on every
+environment (``benchmarks/normalisation.csv``). A matrix has a row for each seed and a column for
+each environment; intervals are from seeds resampled within each column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from rliable import metrics
+from scipy.stats import trim_mean
+
+from benchmarks.intervals import interval
+from benchmarks.normalisation import Scale, scale_for
+from reports.scores import run_scores
+
+REPETITIONS = 2_000
+AGGREGATES = {
+    "interquartile mean": metrics.aggregate_iqm,
+    "median": metrics.aggregate_median,
+    "mean": metrics.aggregate_mean,
+    "optimality gap": metrics.aggregate_optimality_gap,
+}
+_THRESHOLDS = 101
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """The normalised scores that are aggregated, and what had to be left out.
+
+    ``finals``: label to final returns, shape ``(n_seeds, n_environments)``; ``curves``: label to
+    evaluation returns, shape ``(n_seeds, n_environments, n_points)``, the points being the same
+    shares of every environment's budget, ``shares``; empty where the environments do not have that
+    in common. ``without_scale`` are environments for which random policy and reference are not
+    known; ``partial`` are labels that have not been run on all of the others; ``surplus`` says of
+    how many runs a label has more on some environments than on others, which do not count.
+    """
+
+    env_ids: list[str]
+    finals: dict[str, np.ndarray]
+    curves: dict[str, np.ndarray]
+    shares: np.ndarray
+    scales: dict[str, Scale]
+    without_scale: list[str]
+    partial: list[str]
+    surplus: dict[str, int]
+
+
+def matrices(evaluations: pd.DataFrame) -> Matrices | None:
+    """The scores of all labels that have been run on all environments with a scale.
+
+    Where a label has more seeds on one environment than on another, the first of them count, as
+    many as there are on each.
+
+    :param evaluations: as for :func:`reports.scores.run_scores`
+    :return: None where there is nothing to aggregate: fewer than two environments have a scale, or
+        no label has been run on all of them
+    """
+    every = sorted(map(str, evaluations["env_id"].unique()))
+    scales = {env_id: scale for env_id in every if (scale := scale_for(env_id)) is not None}
+    env_ids = list(scales)
+    by_label = {str(label): group for label, group in evaluations.groupby("label", sort=True)}
+    complete = {
+        label: group for label, group in by_label.items() if set(env_ids) <= set(group["env_id"])
+    }
+    if len(env_ids) < 2 or not complete:
+        return None
+    shares = _common_shares(evaluations[evaluations["env_id"].isin(env_ids)])
+    finals, curves, surplus = {}, {}, {}
+    for label, group in complete.items():
+        seeds = {env_id: sorted(rows["seed"].unique()) for env_id, rows in group.groupby("env_id")}
+        n_seeds = min(len(seeds[env_id]) for env_id in env_ids)
+        surplus[label] = sum(len(seeds[env_id]) - n_seeds for env_id in env_ids)
+        scores = run_scores(group).set_index(["env_id", "seed"])["final"]
+        finals[label] = np.column_stack(
+            [
+                scales[env_id].normalise(
+                    scores[env_id].loc[seeds[env_id][:n_seeds]].to_numpy(float)
+                )
+                for env_id in env_ids
+            ]
+        )
+        if len(shares):
+            curves[label] = np.stack(
+                [
+                    _curves(group, env_id, seeds[env_id][:n_seeds], scales[env_id])
+                    for env_id in env_ids
+                ],
+                axis=1,
+            )
+    return Matrices(
+        env_ids,
+        finals,
+        curves,
+        shares,
+        scales,
+        without_scale=[env_id for env_id in every if env_id not in scales],
+        partial=[label for label in by_label if label not in complete],
+        surplus={label: n for label, n in surplus.items() if n},
+    )
+
+
+def _common_shares(evaluations: pd.DataFrame) -> np.ndarray:
+    """At which shares of its budget every run has been evaluated; empty if they differ."""
+    grids = []
+    for _, rows in evaluations.groupby(["env_id", "label", "seed"]):
+        steps = np.sort(rows["timesteps"].to_numpy(float))
+        grids.append(steps / steps[-1])
+    first = grids[0]
+    same = all(len(grid) == len(first) and np.allclose(grid, first, atol=1e-6) for grid in grids)
+    return first if same else np.array([])
+
+
+def _curves(rows: pd.DataFrame, env_id: str, seeds: Sequence[int], scale: Scale) -> np.ndarray:
+    """Normalised returns of one environment, shape ``(n_seeds, n_points)``."""
+    table = rows[rows["env_id"] == env_id].pivot(
+        index="seed", columns="timesteps", values="return_mean"
+    )
+    return scale.normalise(table.loc[list(seeds)].to_numpy(float))
+
+
+def aggregate_table(finals: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Interquartile mean, median, mean and optimality gap of each label, with 95% intervals.
+
+    :param finals: label to scores, shape ``(n_seeds, n_environments)``
+    :return: one row a label and aggregate: ``label, aggregate, value, low, high, seeds``; ``low``
+        and ``high`` are NaN with one seed
+    """
+
+    def statistics(scores: np.ndarray) -> np.ndarray:
+        return np.array([aggregate(scores) for aggregate in AGGREGATES.values()])
+
+    rows = []
+    for label, scores in finals.items():
+        values = statistics(scores)
+        low = high = np.full(len(values), np.nan)
+        if len(scores) > 1:
+            low, high = interval(scores, statistics, REPETITIONS)
+        rows += [
+            (label, name, values[i], low[i], high[i], len(scores))
+            for i, name in enumerate(AGGREGATES)
+        ]
+    return pd.DataFrame(rows, columns=["label", "aggregate", "value", "low", "high", "seeds"])
+
+
+def profiles(finals: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Which share of its runs each label has above a score, for scores from lowest to highest.
+
+    :param finals: label to scores, shape ``(n_seeds, n_environments)``
+    :return: one row a label and score: ``label, score, share, low, high``, the interval NaN with
+        one seed
+    """
+    lowest = min(0.0, *(float(scores.min()) for scores in finals.values()))
+    highest = max(1.0, *(float(scores.max()) for scores in finals.values()))
+    thresholds = np.linspace(lowest, highest, _THRESHOLDS)
+
+    def shares(scores: np.ndarray) -> np.ndarray:
+        return np.mean(scores[None] > thresholds[:, None, None], axis=(1, 2))
+
+    frames = []
+    for label, scores in finals.items():
+        low = high = np.full(_THRESHOLDS, np.nan)
+        if len(scores) > 1:
+            low, high = interval(scores, shares, REPETITIONS)
+        columns = {"score": thresholds, "share": shares(scores), "low": low, "high": high}
+        frames.append(pd.DataFrame({"label": label, **columns}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def improvement(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+    """Probability that a run of X is better than a run of Y, averaged over environments.
+
+    Ties count half: the Mann-Whitney statistic over the number of pairs, as rliable has it.
+
+    :param x: scores, shape ``(n_seeds_of_x, n_environments)``; ``y`` likewise
+    :return: the probability and its 95% interval, NaN where either has one seed
+    """
+
+    def probability(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        pairs = ours[:, None] - theirs[None]
+        return np.array([np.mean((pairs > 0) + 0.5 * (pairs == 0))])
+
+    value = float(probability(x, y)[0])
+    if min(len(x), len(y)) < 2:
+        return value, np.nan, np.nan
+    low, high = interval((x, y), probability, REPETITIONS)
+    return value, float(low[0]), float(high[0])
+
+
+def improvements(finals: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """:func:`improvement` of each label over each other one.
+
+    :return: one row an ordered pair: ``label, over, probability, low, high``
+    """
+    rows = [
+        (label, other, *improvement(finals[label], finals[other]))
+        for label in finals
+        for other in finals
+        if label != other
+    ]
+    return pd.DataFrame(rows, columns=["label", "over", "probability", "low", "high"])
+
+
+def efficiency(curves: Mapping[str, np.ndarray], shares: np.ndarray) -> pd.DataFrame:
+    """The interquartile mean of the scores at each share of the budget.
+
+    :param curves: label to scores, shape ``(n_seeds, n_environments, n_points)``
+    :param shares: of the budget, shape ``(n_points,)``
+    :return: one row a label and point: ``label, share, value, low, high``, the interval NaN with
+        one seed
+    """
+
+    def middle(scores: np.ndarray) -> np.ndarray:
+        middles: np.ndarray = trim_mean(scores.reshape(-1, len(shares)), 0.25, axis=0)
+        return middles
+
+    frames = []
+    for label, scores in curves.items():
+        low = high = np.full(len(shares), np.nan)
+        if len(scores) > 1:
+            low, high = interval(scores, middle, REPETITIONS)
+        columns = {"share": shares, "value": middle(scores), "low": low, "high": high}
+        frames.append(pd.DataFrame({"label": label, **columns}))
+    return pd.concat(frames, ignore_index=True)

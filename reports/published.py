@@ -1,0 +1,527 @@
+"""Published results of the same tasks, beside our own by the metric that matches."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from reports.runs import ReportError, RunData, runs_text
+from reports.tables import Table, decimals
+from reports.wording import listing
+
+PUBLISHED = Path(__file__).parent / "published.csv"
+
+BEST, FINAL, TRAINING = "best evaluation", "final policy", "training returns"
+KINDS = (BEST, FINAL, TRAINING)
+"""What a published value is: the highest evaluation within the budget, what the policy of the end
+returns, or what training itself returned at the end."""
+
+NO_MATCH = (
+    "no value of ours matches: they are returns of the exploring policy during training, and ours "
+    "are evaluations of the deterministic one; the nearest is the final return"
+)
+"""Why ours has no value by the metric ``training returns``."""
+
+_COLUMNS = ["source", "algo", "env_id", "timesteps", "mean", "std", "n_seeds", "metric"]
+_COLUMNS += ["kind", "note"]
+_RENAMED = {"env_id": "their_env_id", "timesteps": "their_timesteps", "mean": "their_mean"}
+_RENAMED |= {"std": "their_std", "n_seeds": "their_seeds"}
+_THEIRS = ["source", "algo", "their_env_id", "their_version", "their_timesteps", "their_seeds"]
+_THEIRS += ["kind", "metric", "their_mean", "their_std", "note"]
+_OURS = ["label", "our_seeds", "our_timesteps", "our_evaluations", "our_episodes"]
+_OURS += ["our_mean", "our_std", "reason"]
+_PAIR_COLUMNS = ["env_id", *_THEIRS, *_OURS, "differences"]
+
+# What GitHub allows, so that neither an address nor a DOI is taken for a repository.
+_REPOSITORY = re.compile(r"([A-Za-z\d][A-Za-z\d-]*)/([\w.-]+)(?=\s|$)")
+_VERSION = re.compile(r"-(v\d+)$")
+_VERSION_IN_NOTE = re.compile(r"\bv\d+(?:/v\d+)*\b")
+# How much an evaluation consists of, where the metric's words say so.
+_AMOUNT = re.compile(
+    r"(?P<episodes>\d[\d,]*) (?:test |evaluation )?episodes?\b"
+    r"|(?P<steps>(?:about )?\d[\d,.]*k? evaluation steps)"
+)
+_OVER_EPISODES = "± over episodes"
+
+
+def load(extra: Path | None = None) -> pd.DataFrame:
+    """The published results that come with the package, and those of a file of the user's own.
+
+    :param extra: a CSV file of the same columns as ``published.csv``, in any order
+    :return: one row a result, in the order of the files: ``source, algo, env_id, timesteps``
+        (environment steps, NaN where the source does not say), ``mean, std`` (NaN likewise),
+        ``n_seeds, metric`` (in the source's words), ``kind`` (one of ``KINDS``) and ``note``
+    :raises ReportError: a file that cannot be read, or whose columns or values are not as they
+        must be, naming file, line, column and value; or a row that is there twice
+    """
+    rows: list[dict[str, Any]] = []
+    places: dict[tuple[Any, ...], str] = {}
+    for path in [PUBLISHED] if extra is None else [PUBLISHED, extra]:
+        for line, cells in _read(path):
+            where = f"{path}: line {line}"
+            key = tuple(cells[name] for name in _COLUMNS)
+            if key in places:
+                raise ReportError(f"{where}: is the same as {places[key]}; leave one out")
+            places[key] = where
+            rows.append(_result(cells, where))
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def for_runs(data: RunData, published: pd.DataFrame) -> pd.DataFrame:
+    """Every published result on a task of ours, beside each of our algorithms.
+
+    Ours by the metric ``best evaluation`` is the highest evaluation of each run, by
+    ``final policy`` the last one, both as mean over runs. Runs whose environment the suite made
+    with arguments are left out: those may make it another task.
+
+    :param published: as :func:`load` gives it
+    :return: tidy, one row per environment of ours, published result and label; sorted by
+        environment, metric, mean (highest first) and label. Of theirs: ``source, algo,
+        their_env_id, their_version`` (``""``: not known), ``their_timesteps`` (NaN: not known),
+        ``their_seeds, kind, metric, their_mean, their_std, note``. Of ours: ``env_id, label,
+        our_seeds`` (finished runs), ``our_timesteps`` (budget in environment steps),
+        ``our_evaluations`` (of a run), ``our_episodes`` (of an evaluation), ``our_mean, our_std``
+        (sample standard deviation over runs, NaN with one), ``reason`` (why ``our_mean`` is NaN,
+        else ``""``), and ``differences`` between the two protocols (``""``: none known)
+    """
+    theirs = published.rename(columns=_RENAMED)
+    theirs["their_version"] = [
+        version(env_id, note)
+        for env_id, note in zip(theirs["their_env_id"], theirs["note"], strict=True)
+    ]
+    theirs["rank"] = theirs["kind"].map(KINDS.index)
+    theirs = theirs.sort_values(["rank", "their_mean"], ascending=[True, False], kind="stable")
+    tasks = theirs["their_env_id"].map(task)
+    rows = []
+    for env_id, group in data.runs.groupby("env_id", sort=True):
+        labels = [_own(data, runs) for _, runs in group.groupby("label", sort=True)]
+        ours = [own for own in labels if own is not None]
+        for result in theirs.loc[tasks == task(str(env_id)), _THEIRS].to_dict("records"):
+            rows += [_pair(result, own) for own in ours]
+    return pd.DataFrame(rows, columns=_PAIR_COLUMNS)
+
+
+def tables(frame: pd.DataFrame) -> list[tuple[str, Table]]:
+    """For each environment its published results and ours, the highest first for each metric.
+
+    Bold are the highest published and the highest of ours by each metric.
+
+    :param frame: as :func:`for_runs` gives it
+    """
+    names = _short_names(frame)
+    return [
+        (str(env_id), _table(group, names)) for env_id, group in frame.groupby("env_id", sort=True)
+    ]
+
+
+def sources(frame: pd.DataFrame) -> list[str]:
+    """What each short source of the tables stands for, its address and its metric in its words.
+
+    :param frame: as :func:`for_runs` gives it
+    """
+    lines = []
+    for source, name in sorted(_short_names(frame).items(), key=lambda item: item[1].casefold()):
+        of_source = frame.loc[frame["source"] == source, ["kind", "metric"]].drop_duplicates()
+        metrics = [f"{row['kind']}: {row['metric']}" for row in of_source.to_dict("records")]
+        lines.append(f"**{name}**: {_linked(source)}; {'; '.join(sorted(metrics))}")
+    return lines
+
+
+def sentences(frame: pd.DataFrame) -> list[str]:
+    """One sentence for each environment: what is higher by how much, and what differs.
+
+    For each metric the highest of ours stands against the highest published with our budget, or,
+    where none has it, against the highest with any.
+
+    :param frame: as :func:`for_runs` gives it
+    """
+    names = _short_names(frame)
+    return [
+        f"{env_id}: {_sentence(group, names)}."
+        for env_id, group in frame.groupby("env_id", sort=True)
+    ]
+
+
+def notes(frame: pd.DataFrame) -> list[str]:
+    """How the tables are to be read.
+
+    :param frame: as :func:`for_runs` gives it
+    """
+    if frame.empty:
+        return []
+    kinds = set(frame["kind"])
+    protocols = (
+        frame[["our_evaluations", "our_episodes"]]
+        .drop_duplicates()
+        .sort_values(["our_evaluations", "our_episodes"])
+    )
+    evaluations = " or ".join(
+        f"{row['our_evaluations']} evaluations of {_episodes_text(row['our_episodes'])}"
+        for row in protocols.to_dict("records")
+    )
+    lines = []
+    if BEST in kinds:
+        lines.append(
+            f"**{BEST}**: ours is the highest of a run's {evaluations}, then the mean over runs. "
+            "A maximum of more, or of noisier, evaluations lies higher."
+        )
+    if FINAL in kinds:
+        lines.append(
+            f"**{FINAL}**: ours is the last of a run's {evaluations}, then the mean over runs."
+        )
+    if TRAINING in kinds:
+        lines.append(f"**{TRAINING}**: {NO_MATCH}.")
+    lines += [
+        "**±** is the standard deviation over runs; of one published run it is that over episodes. "
+        "Of one run of ours there is none.",
+        "**Bold** are the highest published mean and the highest of ours by each metric, which "
+        "does not say that one method is better than the other: see what differs.",
+    ]
+    return lines
+
+
+def task(env_id: str) -> str:
+    """``HalfCheetah`` for ``HalfCheetah-v5``, ``HalfCheetah`` and ``some.module:HalfCheetah-v3``.
+
+    A namespace is part of it: ``phys2d/CartPole-v1`` is another task than ``CartPole-v1``.
+    """
+    return _VERSION.sub("", env_id.rpartition(":")[2])
+
+
+def version(env_id: str, note: str = "") -> str:
+    """``v5`` of ``HalfCheetah-v5``; without one, what the note says, such as ``v2/v3``, or none."""
+    found = _VERSION.search(env_id)
+    if found:
+        return found[1]
+    noted = _VERSION_IN_NOTE.search(note)
+    return noted[0] if noted else ""
+
+
+def _read(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a file as column to text, each with the number of its line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark at the start
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportError(f"{path}: cannot be read: {error}") from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_columns(path, header)
+        rows = []
+        for cells in reader:
+            if len(cells) not in (0, len(header)):
+                raise ReportError(
+                    f"{path}: line {reader.line_num}: must have {len(header)} cells, one for each "
+                    f"column, got {len(cells)}; a cell with a comma stands in double quotes"
+                )
+            if cells:
+                texts = [" ".join(cell.split()) for cell in cells]
+                rows.append((reader.line_num, dict(zip(header, texts, strict=True))))
+    except csv.Error as error:
+        raise ReportError(f"{path}: line {reader.line_num}: is no CSV: {error}") from error
+    return rows
+
+
+def _check_columns(path: Path, header: Sequence[str]) -> None:
+    problems = [f"{name!r} is unknown" for name in header if name not in _COLUMNS]
+    problems += [f"{name!r} is missing" for name in _COLUMNS if name not in header]
+    problems += [f"{name!r} is there twice" for name in _COLUMNS if header.count(name) > 1]
+    if problems:
+        raise ReportError(
+            f"{path}: line 1: must have the columns {', '.join(_COLUMNS)}: {', '.join(problems)}"
+        )
+
+
+def _result(cells: Mapping[str, str], where: str) -> dict[str, Any]:
+    """A row of a file with its numbers as numbers."""
+    for name in ("source", "algo", "env_id", "metric"):
+        if not cells[name]:
+            raise ReportError(f"{where}: {name}: must not be empty, got ''")
+    if cells["kind"] not in KINDS:
+        allowed = ", ".join(repr(kind) for kind in KINDS)
+        raise ReportError(f"{where}: kind: must be one of {allowed}, got {cells['kind']!r}")
+    mean, std = _number(cells["mean"]), _number(cells["std"])
+    if mean is None:
+        raise ReportError(f"{where}: mean: must be a finite number, got {cells['mean']!r}")
+    if cells["std"] and (std is None or std < 0):
+        raise ReportError(
+            f"{where}: std: must be a finite number that is not negative, or empty, "
+            f"got {cells['std']!r}"
+        )
+    counts = {name: _number(cells[name]) for name in ("timesteps", "n_seeds")}
+    for name, count in counts.items():
+        empty = name == "timesteps" and not cells[name]
+        if not empty and (count is None or count < 1 or count != int(count)):
+            allowed = "a positive integer" + (", or empty" if name == "timesteps" else "")
+            raise ReportError(f"{where}: {name}: must be {allowed}, got {cells[name]!r}")
+    return {
+        **cells,
+        "timesteps": math.nan if counts["timesteps"] is None else counts["timesteps"],
+        "mean": mean,
+        "std": math.nan if std is None else std,
+        "n_seeds": int(counts["n_seeds"] or 0),
+    }
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _own(data: RunData, runs: pd.DataFrame) -> dict[str, Any] | None:
+    """One label on one environment: its protocol, and mean and deviation for each metric.
+
+    ``None`` where the environment was made with arguments.
+    """
+    first = runs.iloc[0]
+    if _has_arguments(first["path"]):
+        return None
+    evaluations = data.evaluations
+    own = (evaluations["env_id"] == first["env_id"]) & (evaluations["label"] == first["label"])
+    by_seed = evaluations[own].sort_values("timesteps", kind="stable").groupby("seed", sort=True)
+    returns = by_seed["return_mean"]
+    scores = {BEST: returns.max().to_numpy(float), FINAL: returns.last().to_numpy(float)}
+    return {
+        "env_id": first["env_id"],
+        "label": first["label"],
+        "our_seeds": len(runs),
+        "our_timesteps": int(first["n_timesteps"]),
+        "our_evaluations": int(by_seed.size().max()),
+        "our_episodes": int(first["evaluation"]["episodes"]),
+        "values": {
+            kind: (values.mean(), values.std(ddof=1) if len(values) > 1 else math.nan)
+            for kind, values in scores.items()
+        },
+    }
+
+
+def _has_arguments(folder: Path) -> bool:
+    """Whether a run's environment was made with arguments, such as LunarLander's continuous."""
+    spec = json.loads((folder / "run.json").read_text())["spec"]
+    return bool(spec.get("environment", {}).get("kwargs"))
+
+
+def _pair(theirs: Mapping[Any, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of :func:`for_runs`."""
+    mean, std = own["values"].get(theirs["kind"], (math.nan, math.nan))
+    row = {**theirs, **{name: own[name] for name in own if name != "values"}}
+    row |= {"our_mean": mean, "our_std": std}
+    row["reason"] = NO_MATCH if theirs["kind"] == TRAINING else ""
+    row["differences"] = "; ".join(_differences(row, [own["our_seeds"]]))
+    return row
+
+
+def _differences(row: Mapping[Any, Any], our_seeds: Sequence[int]) -> list[str]:
+    """What is theirs and what is ours, where it is not the same.
+
+    :param row: of :func:`for_runs`; of one label, whatever the label is
+    :param our_seeds: how many runs each label has that it is compared with
+    """
+    texts = []
+    ours = version(row["env_id"])
+    if row["their_version"] != ours or not ours:
+        texts.append(f"version {row['their_version'] or 'not said'} for {ours or 'none'}")
+    if set(our_seeds) != {row["their_seeds"]}:
+        fewest, most = min(our_seeds), max(our_seeds)
+        own_runs = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        texts.append(f"{runs_text(row['their_seeds'])} for {own_runs}")
+    if np.isnan(row["their_timesteps"]):
+        texts.append(f"budget not said for {row['our_timesteps']:,}")
+    elif row["their_timesteps"] != row["our_timesteps"]:
+        texts.append(f"budget {row['their_timesteps']:,.0f} for {row['our_timesteps']:,}")
+    if row["kind"] == TRAINING:
+        texts.append("training returns for evaluations")
+        return texts
+    found = _AMOUNT.search(row["metric"])
+    if found and found["steps"]:
+        texts.append(f"{found['steps']} for {_episodes_text(row['our_episodes'])}")
+    elif found and int(found["episodes"].replace(",", "")) != row["our_episodes"]:
+        episodes = _episodes_text(int(found["episodes"].replace(",", "")))
+        texts.append(f"{episodes} for {row['our_episodes']:,}")
+    if row["their_seeds"] == 1 and not np.isnan(row["their_std"]):
+        texts.append(_OVER_EPISODES)
+    return texts
+
+
+def _episodes_text(count: int) -> str:
+    return "1 episode" if count == 1 else f"{count:,} episodes"
+
+
+class _Line(NamedTuple):
+    """A row of a table: a published result, or one of ours."""
+
+    kind: str
+    algo: str
+    mean: float
+    std: float
+    seeds: float
+    timesteps: float
+    env_id: str
+    source: str
+    differences: str = ""
+    note: str = ""
+    ours: bool = False
+
+
+_NO_LINE = _Line(
+    TRAINING,
+    "all of ours",
+    mean=math.nan,
+    std=math.nan,
+    seeds=math.nan,
+    timesteps=math.nan,
+    env_id="–",
+    source="this report",
+    differences="no such value: ours are evaluations, the nearest is the final return",
+    ours=True,
+)
+
+
+def _table(group: pd.DataFrame, names: Mapping[str, str]) -> Table:
+    """The table of one environment."""
+    seeds = group["our_seeds"].tolist()
+    lines = [
+        _Line(
+            row["kind"],
+            row["algo"],
+            row["their_mean"],
+            row["their_std"],
+            row["their_seeds"],
+            row["their_timesteps"],
+            row["their_env_id"],
+            names[row["source"]],
+            "; ".join(_differences(row, seeds)),
+            row["note"],
+        )
+        for row in group.drop_duplicates(_THEIRS).to_dict("records")
+    ]
+    own = group[group["kind"] != TRAINING].drop_duplicates(["kind", "label"])
+    lines += [
+        _Line(
+            row["kind"],
+            row["label"],
+            row["our_mean"],
+            row["our_std"],
+            row["our_seeds"],
+            row["our_timesteps"],
+            row["env_id"],
+            "this report",
+            ours=True,
+        )
+        for row in own.to_dict("records")
+    ]
+    if TRAINING in set(group["kind"]):
+        lines.append(_NO_LINE)
+    lines.sort(key=lambda line: (KINDS.index(line.kind), _downwards(line.mean), line.ours))
+    highest: dict[tuple[str, bool], float] = {}
+    for line in lines:
+        highest.setdefault((line.kind, line.ours), line.mean)
+    digits = _digits(group)
+    columns = {
+        "metric": [line.kind for line in lines],
+        "algorithm": [line.algo for line in lines],
+        "mean": [
+            _marked(_text(line.mean, digits), line.mean == highest[line.kind, line.ours])
+            for line in lines
+        ],
+        "±": [_text(line.std, digits) for line in lines],
+        "runs": [_text(line.seeds) for line in lines],
+        "steps": [_text(line.timesteps) for line in lines],
+        "environment": [line.env_id for line in lines],
+        "source": [line.source for line in lines],
+        "what differs: theirs for ours": [line.differences for line in lines],
+    }
+    if any(line.note for line in lines):
+        columns["note"] = [line.note for line in lines]
+    align = "".join("r" if name in ("mean", "±", "runs", "steps") else "l" for name in columns)
+    return Table(list(columns), list(zip(*columns.values(), strict=True)), align)
+
+
+def _downwards(mean: float) -> float:
+    """A key that sorts the highest to the front and what is not known to the end."""
+    return math.inf if math.isnan(mean) else -mean
+
+
+def _text(value: float, digits: int = 0) -> str:
+    return "–" if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def _marked(text: str, bold: bool) -> str:
+    """Both of one width, so that the numbers stand one below the other."""
+    return f"**{text}**" if bold else f"  {text}  "
+
+
+def _digits(group: pd.DataFrame) -> int:
+    return decimals(group[["their_mean", "our_mean"]].to_numpy(dtype=np.float64))
+
+
+def _sentence(group: pd.DataFrame, names: Mapping[str, str]) -> str:
+    """What one environment's rows say, a clause for each metric."""
+    digits = _digits(group)
+    kinds = [kind for kind in KINDS if kind in set(group["kind"])]
+    if kinds == [TRAINING]:
+        row = group.iloc[int(group["their_mean"].argmax())]
+        return (
+            f"the highest published is {row['their_mean']:,.{digits}f} ({row['algo']}, "
+            f"{names[row['source']]}), by the metric {TRAINING}, by which there is nothing of ours"
+        )
+    return "; ".join(
+        _clause(group[group["kind"] == kind], digits, names) for kind in kinds if kind != TRAINING
+    )
+
+
+def _clause(group: pd.DataFrame, digits: int, names: Mapping[str, str]) -> str:
+    """The highest of ours against the highest published, by one metric."""
+    own = group.drop_duplicates("label")
+    leaders = own[own["our_mean"] == own["our_mean"].max()]
+    same_budget = group["their_timesteps"] == group["our_timesteps"]
+    published = group[same_budget] if same_budget.any() else group
+    highest = published[published["their_mean"] == published["their_mean"].max()]
+    # Of several with one mean, the one with the nearest budget.
+    distance = (highest["their_timesteps"] - highest["our_timesteps"]).abs()
+    row = highest.iloc[int(np.argsort(distance.to_numpy(), kind="stable")[0])].to_dict()
+    others = len(highest.drop_duplicates(_THEIRS)) - 1
+    ours, theirs = round(leaders["our_mean"].iloc[0], digits), round(row["their_mean"], digits)
+    which = "" if len(own) == 1 else f", the highest of our {len(own)}"
+    gap = f"{abs(ours - theirs):,.{digits}f} {'above' if ours > theirs else 'below'}"
+    budget = "the same" if same_budget.any() else "any"
+    names_of = f"{row['algo']}, {names[row['source']]}"
+    names_of += f", and {others} more" if others else ""
+    differences = _differences(row, leaders["our_seeds"].tolist())
+    differences = [text for text in differences if text != _OVER_EPISODES]  # shows no deviation
+    return (
+        f"{row['kind']} {ours:,.{digits}f} of {listing(leaders['label'].tolist())}{which}, "
+        f"{'equal to' if ours == theirs else gap} {theirs:,.{digits}f}, the highest published at "
+        f"{budget} budget ({names_of})"
+        + (f", which differs in {listing(differences)}" if differences else "")
+    )
+
+
+def _short_names(frame: pd.DataFrame) -> dict[str, str]:
+    """Source to the name of its repository, or to itself where that would not say which it is."""
+    found = {source: _REPOSITORY.match(source) for source in frame["source"].unique()}
+    names = {source: match[2] if match else source for source, match in found.items()}
+    return {
+        source: name if list(names.values()).count(name) == 1 else source
+        for source, name in names.items()
+    }
+
+
+def _linked(source: str) -> str:
+    """A source with the address of the repository that it begins with, or that it is itself."""
+    found = _REPOSITORY.match(source)
+    if found:
+        return f"[{found[0]}](https://github.com/{found[0]}){source[found.end() :]}"
+    return f"<{source}>" if re.fullmatch(r"https?://\S+", source) else source

@@ -1,0 +1,99 @@
+"""The report in a few lines of plain words, computed from the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from rliable.metrics import aggregate_iqm
+
+from reports import figures
+from reports.aggregates import Matrices, improvements
+from reports.scores import not_told_apart
+from reports.wording import listing
+
+
+def summary(table: pd.DataFrame, scores: Matrices | None, baseline: str | None) -> list[str]:
+    """Which label is best overall and by how much, how sure that is, where it loses, how fast.
+
+    "Better" is said only where the 95% interval of the probability of improvement excludes 0.5.
+
+    :param table: as :func:`reports.scores.score_table` gives it
+    :param scores: as :func:`reports.aggregates.matrices` gives them
+    :param baseline: the label that the others are compared with; None: the second best
+    """
+    if scores is None or len(scores.finals) < 2:
+        return _without_aggregates(table)
+    means = {label: float(aggregate_iqm(finals)) for label, finals in scores.finals.items()}
+    ranking = sorted(means, key=lambda label: -means[label])
+    best = ranking[0]
+    other = baseline if baseline in means and baseline != best else ranking[1]
+    return [
+        f"**Highest over all: {best}**, with an interquartile mean of {means[best]:.2f} over "
+        f"{len(scores.env_ids)} environments, on the scale where a random policy has 0 and the "
+        f"reference 1; then "
+        + listing([f"{label} ({means[label]:.2f})" for label in ranking[1:]])
+        + ".",
+        _how_sure(scores, best, other),
+        *_where_it_loses(table, best),
+        _speed(table, ranking),
+    ]
+
+
+def _how_sure(scores: Matrices, best: str, other: str) -> str:
+    pairs = improvements({label: scores.finals[label] for label in (best, other)})
+    row = pairs[pairs["label"] == best].iloc[0]
+    text = f"A run of {best} ends above one of {other} with probability {row['probability']:.2f}"
+    if not np.isfinite(row["low"]):
+        return f"{text}; one of them has one seed, so nothing is known of how sure that is."
+    interval = f" (95% interval {row['low']:.2f} to {row['high']:.2f})"
+    if row["low"] > 0.5:
+        return f"{text}{interval}: {best} is better, as far as these environments and seeds go."
+    return f"{text}{interval}: that may be chance."
+
+
+def _where_it_loses(table: pd.DataFrame, best: str) -> list[str]:
+    """On which environments another label is the best and cannot be taken for this one's equal."""
+    lost, shared = [], []
+    for env_id, rows in table.groupby("env_id", sort=True):
+        if best not in set(rows["label"]) or len(rows) < 2:
+            continue
+        mean, low, high = (
+            rows[f"final_{part}"].to_numpy(dtype=np.float64) for part in ("mean", "low", "high")
+        )
+        equal = dict(zip(rows["label"], not_told_apart(mean, low, high), strict=True))
+        highest = str(rows["label"].iloc[int(np.argmax(mean))])
+        if not equal.get(best, False) and highest != best and any(equal.values()):
+            lost.append(f"{env_id} (to {highest})")
+        elif sum(equal.values()) > 1:
+            shared.append(str(env_id))
+    lines = []
+    if lost:
+        lines.append(f"It loses on {listing(lost)}: there the intervals do not overlap.")
+    if shared:
+        lines.append(f"On {listing(shared)} it cannot be told apart from others.")
+    return lines or [f"On no environment is another one ahead of {best}, beyond the intervals."]
+
+
+def _speed(table: pd.DataFrame, ranking: Sequence[str]) -> str:
+    speeds = table.groupby("label")["steps_per_second"].median()
+    texts = [f"{label} {speeds[label]:,.0f}" for label in ranking]
+    seeds = figures.seeds_text(table["seeds"])
+    return (
+        f"Environment steps per second of training, median over environments: {listing(texts)}; "
+        f"they depend on what else the machine was doing. All of this rests on {seeds} each."
+    )
+
+
+def _without_aggregates(table: pd.DataFrame) -> list[str]:
+    """What can be said of one environment, or of labels that have none in common."""
+    lines = []
+    for env_id, rows in table.groupby("env_id", sort=True):
+        ordered = rows.sort_values("final_mean", ascending=False)
+        texts = [
+            f"{label} {mean:,.1f}"
+            for label, mean in zip(ordered["label"], ordered["final_mean"], strict=True)
+        ]
+        lines.append(f"{env_id}, final return: {listing(texts)}.")
+    return lines

@@ -1,0 +1,175 @@
+"""Scores over all environments: by hand, and beside rliable's own functions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from rliable import library, metrics
+
+from reports import aggregates, runs
+from reports.aggregates import AGGREGATES, REPETITIONS, aggregate_table, improvement, matrices
+from tests.reports.conftest import RunFolders
+
+# Of benchmarks/normalisation.csv: random policy and reference.
+CARTPOLE = (23.14, 475.0)
+CHEETAH = (-272.20, 4800.0)
+
+
+def normalised(value: float, scale: tuple[float, float]) -> float:
+    return (value - scale[0]) / (scale[1] - scale[0])
+
+
+@pytest.fixture
+def two_tasks(folders: RunFolders) -> pd.DataFrame:
+    """npg with two seeds on both, ppo with a third one on CartPole-v1, trpo on one task alone."""
+    for seed in range(2):
+        folders.add("npg", "CartPole-v1", seed, [20, 100 * seed + 100])
+        folders.add("npg", "HalfCheetah-v5", seed, [0, 1000 * seed + 1000], 400_000)
+        folders.add("ppo", "CartPole-v1", seed, [20, 50 * seed + 50])
+        folders.add("ppo", "HalfCheetah-v5", seed, [0, 500 * seed + 2000], 400_000)
+        folders.add("trpo", "CartPole-v1", seed, [20, 300])
+        folders.add("npg", "Own-v0", seed, [0, 1])
+    folders.add("ppo", "CartPole-v1", 2, [20, 500])
+    return runs.load(folders.root).evaluations
+
+
+def test_matrices_hold_normalised_final_returns(two_tasks: pd.DataFrame) -> None:
+    found = matrices(two_tasks)
+
+    assert found is not None
+    assert found.env_ids == ["CartPole-v1", "HalfCheetah-v5"]
+    np.testing.assert_allclose(
+        found.finals["npg"],
+        [
+            [normalised(100, CARTPOLE), normalised(1000, CHEETAH)],
+            [normalised(200, CARTPOLE), normalised(2000, CHEETAH)],
+        ],
+    )
+    # The third seed has no counterpart on the other task.
+    assert found.finals["ppo"][:, 0].tolist() == pytest.approx(
+        [normalised(50, CARTPOLE), normalised(100, CARTPOLE)]
+    )
+    assert found.surplus == {"ppo": 1}
+    assert found.partial == ["trpo"]
+    assert found.without_scale == ["Own-v0"]
+
+
+def test_curves_are_at_common_shares_of_the_budgets(two_tasks: pd.DataFrame) -> None:
+    found = matrices(two_tasks)
+
+    assert found is not None
+    assert found.shares.tolist() == [0.0, 1.0]
+    assert found.curves["npg"].shape == (2, 2, 2)
+    np.testing.assert_allclose(found.curves["npg"][..., -1], found.finals["npg"])
+    np.testing.assert_allclose(
+        found.curves["npg"][0, :, 0], [normalised(20, CARTPOLE), normalised(0, CHEETAH)]
+    )
+
+
+def test_without_common_shares_there_are_no_curves(folders: RunFolders) -> None:
+    folders.add("npg", "CartPole-v1", 0, [1, 2, 3])
+    folders.add("npg", "HalfCheetah-v5", 0, [1, 2], 400_000)
+
+    found = matrices(runs.load(folders.root).evaluations)
+
+    assert found is not None
+    assert found.curves == {}
+    assert len(found.shares) == 0
+
+
+def test_one_environment_is_not_aggregated(folders: RunFolders) -> None:
+    folders.add("npg", "CartPole-v1")
+    folders.add("npg", "Own-v0")
+
+    assert matrices(runs.load(folders.root).evaluations) is None
+
+
+def test_aggregates_by_hand() -> None:
+    """Eight scores: the interquartile mean is that of the middle four."""
+    scores = np.array([[0.0, 0.4], [0.1, 0.5], [0.2, 0.6], [0.3, 1.5]])
+
+    table = aggregate_table({"npg": scores}).set_index("aggregate")["value"]
+
+    assert table["interquartile mean"] == pytest.approx((0.2 + 0.3 + 0.4 + 0.5) / 4)
+    assert table["median"] == pytest.approx((0.15 + 0.75) / 2)
+    assert table["mean"] == pytest.approx((0.15 + 0.75) / 2)
+    # What is missing to 1, the score above it counting as 1.
+    assert table["optimality gap"] == pytest.approx(1 - (0.6 + 0.4 + 0.5 + 0.6 + 1.0) / 8)
+
+
+def test_intervals_are_rliables() -> None:
+    scores = np.random.default_rng(0).normal(size=(5, 3))
+
+    found = aggregate_table({"npg": scores}).set_index("aggregate")
+
+    np.random.seed(0)  # noqa: NPY002
+    _, expected = library.get_interval_estimates(
+        {"npg": scores},
+        lambda sample: np.array([aggregate(sample) for aggregate in AGGREGATES.values()]),
+        reps=REPETITIONS,
+    )
+    np.testing.assert_allclose(found[["low", "high"]].to_numpy().T, expected["npg"])
+
+
+def test_one_seed_has_no_interval() -> None:
+    scores = {"npg": np.array([[0.5, 0.7]]), "ppo": np.array([[0.1, 0.2]])}
+
+    assert aggregate_table(scores)[["low", "high"]].isna().all(axis=None)
+    assert aggregates.profiles(scores)[["low", "high"]].isna().all(axis=None)
+    assert np.isnan(improvement(scores["npg"], scores["ppo"])[1:]).all()
+    curves = {label: values[..., None] for label, values in scores.items()}
+    assert aggregates.efficiency(curves, np.array([1.0]))["low"].isna().all()
+
+
+def test_the_probability_of_improvement_is_rliables() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 4, size=(5, 3)) / 4, rng.integers(0, 4, size=(4, 3)) / 4
+
+    value, low, high = improvement(x, y)
+
+    assert value == pytest.approx(float(metrics.probability_of_improvement(x, y)))
+    assert low < value < high
+
+
+def test_the_probability_of_improvement_by_hand() -> None:
+    """One environment, 2 x 2 pairs: two wins, one tie."""
+    x, y = np.array([[2.0], [1.0]]), np.array([[1.0], [1.5]])
+
+    assert improvement(x, y)[0] == pytest.approx(2.5 / 4)
+
+
+def test_improvements_of_a_pair_add_up_to_one() -> None:
+    rng = np.random.default_rng(0)
+    finals = {label: rng.normal(size=(4, 2)) for label in ("a", "b", "c")}
+
+    table = aggregates.improvements(finals).set_index(["label", "over"])["probability"]
+
+    assert len(table) == 6
+    for first, second in (("a", "b"), ("a", "c"), ("b", "c")):
+        assert table[first, second] + table[second, first] == pytest.approx(1.0)
+
+
+def test_profiles_count_runs_above_a_score() -> None:
+    scores = np.array([[0.25, 0.75], [0.5, 2.0]])
+
+    table = aggregates.profiles({"npg": scores})
+
+    expected = library.create_performance_profile(
+        {"npg": scores}, table["score"].to_numpy(), reps=10
+    )[0]["npg"]
+    np.testing.assert_allclose(table["share"], expected)
+    assert table["score"].iloc[[0, -1]].tolist() == [0.0, 2.0]
+    assert table["share"].iloc[[0, -1]].tolist() == [1.0, 0.0]
+    assert (table["low"] <= table["share"]).all()
+
+
+def test_efficiency_is_the_interquartile_mean_at_each_point() -> None:
+    curves = np.random.default_rng(0).normal(size=(4, 3, 5))
+
+    table = aggregates.efficiency({"npg": curves}, np.linspace(0, 1, 5))
+
+    expected = [metrics.aggregate_iqm(curves[..., i]) for i in range(5)]
+    np.testing.assert_allclose(table["value"], expected)
+    assert (table["low"] < table["value"]).all()
+    assert (table["high"] > table["value"]).all()
