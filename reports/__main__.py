@@ -44,12 +44,23 @@ def build(
         Path | None,
         typer.Option(dir_okay=False, help="More of them, a CSV like reports/published.csv."),
     ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="md alone, or md,html: also one self-contained file.")
+    ] = ",".join(document.FORMATS),
+    csv: Annotated[bool, typer.Option("--csv", help="Each table as CSV, too.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Each table as LaTeX, too.")] = False,
 ) -> None:
-    """Write report.md, scores.csv and the figures (PNG and SVG)."""
+    """Write report.md, report.html, scores.csv and the figures (PNG and SVG)."""
     try:
+        wanted = [name.strip() for name in formats.split(",")]
+        unknown = [name for name in wanted if name not in document.FORMATS]
+        if unknown:
+            allowed = ", ".join(document.FORMATS)
+            raise ReportError(f"--format: {unknown[0]!r} is not one of {allowed}")
+        wanted += ["csv"] * csv + ["latex"] * latex
         rows = published.load(published_file) if with_published or published_file else None
         given = thresholds.parse(threshold or [])
-        report = document.build(root, out, title, given, baseline, rows)
+        report = document.build(root, out, title, given, baseline, rows, wanted)
     except (ReportError, BrokenRunError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,13 @@ import jinja2
 import numpy as np
 import pandas as pd
 
+from benchmarks.specs import as_file_name
 from reports import (
     aggregate_figures,
     aggregates,
+    exports,
     figures,
+    html,
     published,
     runs,
     scores,
@@ -26,6 +29,11 @@ from reports import (
 from reports.tables import Table, duration, estimate_cells, steps_cells
 
 DEFAULT_TITLE = "Benchmark report"
+FORMATS = ("md", "html")
+TABLE_FORMATS: dict[str, Callable[[Table], str]] = {
+    "csv": exports.to_csv,
+    "latex": exports.to_latex,
+}
 
 
 @dataclass(frozen=True)
@@ -75,14 +83,17 @@ def build(
     given_thresholds: Mapping[str, float] | None = None,
     baseline: str | None = None,
     published_rows: pd.DataFrame | None = None,
+    formats: Sequence[str] = FORMATS,
 ) -> Path:
-    """Write ``report.md``, ``scores.csv`` and the figures into ``out``.
+    """Write the report, ``scores.csv`` and the figures into ``out``.
 
     :param root: where the run folders are
     :param out: made if it does not exist; files of the same names are overwritten
     :param given_thresholds: environment to return, instead of what Gymnasium has registered
     :param baseline: the label that the others are compared with; None: the second best
     :param published_rows: results of others, as :func:`reports.published.load` gives them
+    :param formats: of ``FORMATS`` and ``TABLE_FORMATS``: beside ``report.md``, which is always
+        there, ``report.html``, and each table by itself in the folder ``tables``
     :return: path of ``report.md``
     :raises reports.runs.ReportError: see :func:`reports.runs.load` and
         :func:`reports.thresholds.resolve`; a baseline that is not among the labels
@@ -108,6 +119,13 @@ def build(
     literature = None if published_rows is None else literature_of(data, published_rows)
     text = render(data, table, sections, steps, title, lines, overall, literature)
     report.write_text(text, encoding="utf-8", newline="\n")
+    tables = named_tables(sections, overall, steps, literature)
+    for ending, export in TABLE_FORMATS.items():
+        if ending in formats:
+            write_tables(tables, out / "tables", ending, export)
+    if "html" in formats:
+        page = html.page(text, out)
+        (out / "report.html").write_text(page, encoding="utf-8", newline="\n")
     return report
 
 
@@ -146,6 +164,36 @@ def render(
         failures=failure_table(data.failures),
         missing=wording.missing_results(data),
     )
+
+
+def named_tables(
+    sections: Sequence[Section],
+    overall: Overall | None,
+    steps: StepsSection | None,
+    literature: Literature | None,
+) -> dict[str, Table]:
+    """The tables of results, by names that can be those of files."""
+    tables = {f"scores-{section.env_id}": section.table for section in sections}
+    if overall is not None:
+        tables |= {"aggregates": overall.aggregates, "normalisation": overall.scales}
+        if overall.improvements is not None:
+            tables["improvement"] = overall.improvements
+    if steps is not None:
+        tables["steps-to-threshold"] = steps.table
+    if literature is not None:
+        tables |= {f"literature-{env_id}": table for env_id, table in literature.tables}
+    return {as_file_name(name): table for name, table in tables.items()}
+
+
+def write_tables(
+    tables: Mapping[str, Table], folder: Path, ending: str, export: Callable[[Table], str]
+) -> None:
+    """A file for each table."""
+    folder.mkdir(exist_ok=True)
+    suffix = "tex" if ending == "latex" else ending
+    for name, table in tables.items():
+        path = folder / f"{name}.{suffix}"
+        path.write_text(export(table), encoding="utf-8", newline="\n")
 
 
 def sections_of(table: pd.DataFrame) -> list[Section]:

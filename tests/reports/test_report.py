@@ -56,7 +56,7 @@ def test_same_runs_give_the_same_bytes(study: RunFolders) -> None:
     first, second = (study.root.parent / name for name in ("first", "second"))
     names = sorted(path.name for path in first.iterdir())
     assert names == sorted(path.name for path in second.iterdir())
-    assert len(names) == 16
+    assert len(names) == 17
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
@@ -218,3 +218,33 @@ def test_published_results_stand_beside_ours_where_they_are_wanted(
     assert "](https://github.com/thu-ml/tianshou)" in section
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert "Against the literature" not in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_page_and_each_table_are_written_where_they_are_wanted(
+    study: RunFolders, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["build", str(study.root), "--out", str(out), "--csv", "--latex", "--published"]
+
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+
+    page = (out / "report.html").read_text()
+    assert page.count("<table") == (out / "report.md").read_text().count("\n| --")
+    names = sorted(path.name for path in (out / "tables").iterdir())
+    assert [name for name in names if name.endswith(".csv")] == [
+        "aggregates.csv",
+        "improvement.csv",
+        "literature-CartPole-v1.csv",
+        "literature-HalfCheetah-v5.csv",
+        "normalisation.csv",
+        "scores-CartPole-v1.csv",
+        "scores-HalfCheetah-v5.csv",
+        "steps-to-threshold.csv",
+    ]
+    assert len(names) == 16
+    table = pd.read_csv(out / "tables" / "scores-CartPole-v1.csv")
+    assert table["algorithm"].tolist() == ["npg", "ppo", "trpo"]
+    assert table["final return"].between(0, 500).all()
+    assert "\\toprule" in (out / "tables" / "aggregates.tex").read_text()
+
+    assert CliRunner().invoke(app, [*arguments[:4], "--format", "pdf"]).exit_code == 2
