@@ -29,12 +29,12 @@ def summary(table: pd.DataFrame, scores: Matrices | None, baseline: str | None) 
     ranking = sorted(means, key=lambda label: -means[label])
     best = ranking[0]
     other = baseline if baseline in means and baseline != best else ranking[1]
+    level = [label for label in ranking if np.isclose(means[label], means[best])]
+    rest = [f"{label} ({means[label]:.2f})" for label in ranking if label not in level]
     return [
-        f"**Highest over all: {best}**, with an interquartile mean of {means[best]:.2f} over "
-        f"{len(scores.env_ids)} environments, on the scale where a random policy has 0 and the "
-        f"reference 1; then "
-        + listing([f"{label} ({means[label]:.2f})" for label in ranking[1:]])
-        + ".",
+        f"**Highest over all: {listing(level)}**, with an interquartile mean of {means[best]:.2f} "
+        f"over {len(scores.env_ids)} environments, where a random policy has 0 and the "
+        f"reference 1{'; then ' if rest else ''}{listing(rest)}.",
         _how_sure(scores, best, other),
         *_where_it_loses(table, best),
         _speed(table, ranking),
@@ -48,6 +48,8 @@ def _how_sure(scores: Matrices, best: str, other: str) -> str:
     if not np.isfinite(row["low"]):
         return f"{text}; one of them has one seed, so nothing is known of how sure that is."
     interval = f" (95% interval {row['low']:.2f} to {row['high']:.2f})"
+    if row["low"] == row["high"] == 0.5:
+        return f"The runs of {best} and {other} end level."
     if row["low"] > 0.5:
         return f"{text}{interval}: {best} is better, as far as these environments and seeds go."
     return f"{text}{interval}: that may be chance."
@@ -70,9 +72,9 @@ def _where_it_loses(table: pd.DataFrame, best: str) -> list[str]:
             shared.append(str(env_id))
     lines = []
     if lost:
-        lines.append(f"It loses on {listing(lost)}: there the intervals do not overlap.")
+        lines.append(f"{best} loses on {listing(lost)}: there the intervals do not overlap.")
     if shared:
-        lines.append(f"On {listing(shared)} it cannot be told apart from others.")
+        lines.append(f"On {listing(shared)} {best} cannot be told apart from others.")
     return lines or [f"On no environment is another one ahead of {best}, beyond the intervals."]
 
 

@@ -67,6 +67,16 @@ def test_curves_are_at_common_shares_of_the_budgets(two_tasks: pd.DataFrame) -> 
     )
 
 
+def test_whole_steps_make_shares_differ_in_the_last_digits_alone(folders: RunFolders) -> None:
+    folders.add("npg", "CartPole-v1", 0, [1, 2, 3, 4], 50_000)  # steps 16,666 and 33,333
+    folders.add("npg", "HalfCheetah-v5", 0, [1, 2, 3, 4], 10_000)
+
+    found = matrices(runs.load(folders.root).evaluations)
+
+    assert found is not None
+    assert len(found.shares) == 4
+
+
 def test_without_common_shares_there_are_no_curves(folders: RunFolders) -> None:
     folders.add("npg", "CartPole-v1", 0, [1, 2, 3])
     folders.add("npg", "HalfCheetah-v5", 0, [1, 2], 400_000)

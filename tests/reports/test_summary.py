@@ -63,12 +63,25 @@ def test_what_may_be_chance_is_called_that(folders: RunFolders) -> None:
     assert not any("better" in line for line in rest)
 
 
+def test_what_is_level_is_called_level(folders: RunFolders) -> None:
+    for algo in ("npg", "ppo"):
+        for seed in range(3):
+            folders.add(algo, "CartPole-v1", seed, [20, 500])
+            folders.add(algo, "HalfCheetah-v5", seed, [0, 4800], 400_000)
+
+    first, sure, *_ = lines(folders)
+
+    assert first.startswith("**Highest over all: npg and ppo**")
+    assert first.endswith("the reference 1.")
+    assert sure == "The runs of npg and ppo end level."
+
+
 def test_where_it_loses_is_said(folders: RunFolders) -> None:
     add(folders, "npg", 480, 1500)
     add(folders, "ppo", 100, 2000)
 
     assert any(
-        line == "It loses on HalfCheetah-v5 (to ppo): there the intervals do not overlap."
+        line == "npg loses on HalfCheetah-v5 (to ppo): there the intervals do not overlap."
         for line in lines(folders)
     )
 

@@ -278,12 +278,15 @@ def test_on_a_terminal_it_goes_on_until_interrupted(folders: RunFolders, tmp_pat
 
     console = Console(file=io.StringIO(), width=100, height=40, force_terminal=True)
     thread = threading.Thread(target=interrupt_once_drawn)
+    # A shell's background jobs ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread.start()
     try:
         watching.watch(folders.root, out=out, every=0.1, console=console)
     finally:
         over.set()
         thread.join()
+        signal.signal(signal.SIGINT, before)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert 0 < shown.index("npg, 1 seed") < shown.index("ppo, 1 seed")
     assert out.exists()
