@@ -71,15 +71,11 @@ def profiles(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
 
     :param table: as :func:`reports.aggregates.profiles` gives it
     """
-    with mpl.rc_context(THEME):
-        figure = new_figure(8.0, 3.9)
-        ax = figure.subplots()
-        _draw_curves(ax, table, "score", "share", styles)
-        ax.axvline(1.0, color="#999999", linewidth=1.0, linestyle=":")
-        ax.set_xlabel("normalised score τ (0: random policy, 1: reference)")
-        ax.set_ylabel("share of runs above τ")
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-        _add_legend(ax, table)
+    figure, ax = _curves(table, "score", "share", styles)
+    ax.axvline(1.0, color="#999999", linewidth=1.0, linestyle=":")
+    ax.set_xlabel("normalised score τ (0: random policy, 1: reference)")
+    ax.set_ylabel("share of runs above τ")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
 
@@ -88,16 +84,22 @@ def efficiency(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
 
     :param table: as :func:`reports.aggregates.efficiency` gives it
     """
+    figure, ax = _curves(table, "share", "value", styles)
+    ax.axhline(1.0, color="#999999", linewidth=1.0, linestyle=":")
+    ax.set_xlabel("share of each environment's budget")
+    ax.set_ylabel("interquartile mean of\nnormalised scores")
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+    return figure
+
+
+def _curves(table: pd.DataFrame, x: str, y: str, styles: Mapping[str, Look]) -> tuple[Figure, Axes]:
+    """A figure with a line and a band for each label, and a legend."""
     with mpl.rc_context(THEME):
         figure = new_figure(8.0, 3.9)
         ax = figure.subplots()
-        _draw_curves(ax, table, "share", "value", styles)
-        ax.axhline(1.0, color="#999999", linewidth=1.0, linestyle=":")
-        ax.set_xlabel("share of each environment's budget")
-        ax.set_ylabel("interquartile mean of\nnormalised scores")
-        ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+        _draw_curves(ax, table, x, y, styles)
         _add_legend(ax, table)
-    return figure
+    return figure, ax
 
 
 def _draw_curves(ax: Axes, table: pd.DataFrame, x: str, y: str, styles: Mapping[str, Look]) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from rliable.metrics import aggregate_iqm
 
 from reports import figures
-from reports.aggregates import Matrices, improvements
+from reports.aggregates import Matrices, improvement
 from reports.scores import not_told_apart
 from reports.wording import listing
 
@@ -42,15 +42,14 @@ def summary(table: pd.DataFrame, scores: Matrices | None, baseline: str | None) 
 
 
 def _how_sure(scores: Matrices, best: str, other: str) -> str:
-    pairs = improvements({label: scores.finals[label] for label in (best, other)})
-    row = pairs[pairs["label"] == best].iloc[0]
-    text = f"A run of {best} ends above one of {other} with probability {row['probability']:.2f}"
-    if not np.isfinite(row["low"]):
+    probability, low, high = improvement(scores.finals[best], scores.finals[other])
+    text = f"A run of {best} ends above one of {other} with probability {probability:.2f}"
+    if not np.isfinite(low):
         return f"{text}; one of them has one seed, so nothing is known of how sure that is."
-    interval = f" (95% interval {row['low']:.2f} to {row['high']:.2f})"
-    if row["low"] == row["high"] == 0.5:
+    interval = f" (95% interval {low:.2f} to {high:.2f})"
+    if low == high == 0.5:
         return f"The runs of {best} and {other} end level."
-    if row["low"] > 0.5:
+    if low > 0.5:
         return f"{text}{interval}: {best} is better, as far as these environments and seeds go."
     return f"{text}{interval}: that may be chance."
 
