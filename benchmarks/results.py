@@ -22,6 +22,7 @@ RUN_COLUMNS = [
     "timesteps",
     "wall_seconds",
     "evaluation_seconds",
+    "peak_memory_mib",
     "started",
     "commit",
     "dirty",
@@ -63,12 +64,13 @@ def check_versions(root: Folder) -> None:
 def load_runs(root: Folder) -> pd.DataFrame:
     """One row for each finished run below ``root``, with ``RUN_COLUMNS``, sorted.
 
-    ``hyperparams``, ``evaluation``, ``versions`` and ``machine`` are dictionaries.
+    ``hyperparams``, ``evaluation``, ``versions`` and ``machine`` are dictionaries;
+    ``peak_memory_mib`` is NaN where it is not known.
 
     :raises BrokenRunError: a run folder that cannot be read
     """
     rows = [_read_run(folder) | {"path": folder} for folder in _run_folders(root)]
-    return _frame(rows, RUN_COLUMNS, _KEYS)
+    return _frame(rows, RUN_COLUMNS, _KEYS).astype({"peak_memory_mib": float})
 
 
 def load_evaluations(root: Folder) -> pd.DataFrame:
@@ -208,7 +210,8 @@ def _is_run(name: str) -> bool:
 def _read_run(folder: Folder) -> dict[str, Any]:
     path = folder / "run.json"
     record = _read_record(path)
-    run = {**record, **_member(path, record, "spec")}
+    # Runs made before this was measured do not have it.
+    run = {"peak_memory_mib": None, **record, **_member(path, record, "spec")}
     _require(path, run, RUN_COLUMNS[:-1])
     return run
 

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from benchmarks.environments import make_envs
 from benchmarks.evaluation import EvaluationRow, ScheduledEvaluation, freeze, write_rows
+from benchmarks.memory import peak_resident_mib
 from benchmarks.provenance import code, machine, versions
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder, is_finished, publish, scratch_folder
@@ -121,6 +122,8 @@ def train(
     record["wall_seconds"] = round(evaluation.training_seconds, 3)
     record["evaluation_seconds"] = round(evaluation.seconds, 3)
     record["timesteps"] = model.num_timesteps
+    # In a sweep, of a process that has done nothing else.
+    record["peak_memory_mib"] = peak_resident_mib()
     for events in folder.glob("events.out.tfevents.*"):
         events.rename(folder / "events.out.tfevents")  # without the machine's name
     model.save(folder / "model.zip")

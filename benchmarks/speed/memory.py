@@ -1,9 +1,8 @@
 """How much memory this process holds."""
 
-from pathlib import Path
-
 import psutil
 
+from benchmarks import memory
 from benchmarks.speed.protocol import UnavailableError
 
 _MIB = 2**20
@@ -19,10 +18,7 @@ def peak_resident_mib() -> float:
 
     :raises UnavailableError: not on Linux
     """
-    try:
-        # getrusage's ru_maxrss is more portable, but starts from the parent process's.
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        raise UnavailableError("peak memory is read from /proc, which only Linux has") from None
-    status = dict(line.split(":", 1) for line in lines)
-    return int(status["VmHWM"].split()[0]) * 1024 / _MIB
+    peak = memory.peak_resident_mib()
+    if peak is None:
+        raise UnavailableError("peak memory is read from /proc, which only Linux has")
+    return peak

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from sb3_contrib import TRPO
@@ -56,6 +58,14 @@ def test_a_finished_folder_holds_everything(make_spec, tmp_path: Path) -> None:
     events = EventAccumulator(str(folder / "events.out.tfevents")).Reload()
     assert [event.step for event in events.Scalars("time/fps")] == [128, 256]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_record_says_how_much_memory_its_process_has_held(make_spec, tmp_path: Path) -> None:
+    folder = run(make_spec(), tmp_path, "a test")
+    recorded = json.loads((folder / "run.json").read_text())["peak_memory_mib"]
+    now = psutil.Process().memory_info().rss / 2**20
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    assert 0.8 * now <= recorded <= 1.01 * highest
 
 
 def test_a_run_without_normalisation_has_no_statistics(make_spec, tmp_path: Path) -> None:
