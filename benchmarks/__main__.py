@@ -14,6 +14,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
+from benchmarks.archive import archive as archive_runs
 from benchmarks.display import first_line
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
 from benchmarks.normalisation import rows_for
@@ -197,6 +198,24 @@ def export(
         _refuse(f"--out: {error}")
     n_runs = len(frame[["suite", "algo", "env_id", "seed", "config"]].drop_duplicates())
     typer.echo(f"{path}: {len(frame):,} evaluations of {n_runs:,} runs")
+
+
+@app.command()
+def archive(
+    root: str = _ROOT,
+    out: str = typer.Argument(help="Where the archive goes: a folder, or an fsspec URL."),
+    rows: int = typer.Option(100, min=2, help="Rows of each training log to keep."),
+) -> None:
+    """Copy finished runs without models and TensorBoard logs, small enough for a repository.
+
+    Reports read an archive as they read runs, and a sweep into it goes on from what it has. Runs
+    that are in it already are left as they are.
+    """
+    try:
+        added, present = archive_runs(_existing(root), open_folder(out), rows)
+    except (BrokenRunError, OSError) as error:
+        _refuse(error)
+    typer.echo(f"{out}: {added:,} runs added, {present:,} were there already")
 
 
 def _existing(root: str) -> Folder:

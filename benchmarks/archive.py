@@ -1,0 +1,72 @@
+"""Finished runs without what is large, to be kept in a repository or published with a paper.
+
+An archived run has its ``run.json`` and ``evaluations.csv`` as they were and a shorter
+``progress.csv``; the model, its normalisation and the TensorBoard log are left out. Reports read
+archives as they read runs, and a sweep goes on from one.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks.results import load_failed_specs, load_runs
+from benchmarks.storage import Folder, is_finished, write_whole
+
+_ROWS = 100
+_RECORD = "run.json"
+
+
+def archive(root: Folder, out: Folder, n_rows: int = _ROWS) -> tuple[int, int]:
+    """Write finished runs, and the records of those that failed, into an archive.
+
+    Runs that are in it already are left as they are.
+
+    :param root: the folder below which the runs stand
+    :param n_rows: how many rows of the training log to keep, evenly spread, the last one with them
+    :return: how many runs were added, and how many were there before
+    :raises benchmarks.results.BrokenRunError: a run folder that cannot be read
+    """
+    added = present = 0
+    for folder in load_runs(root)["path"]:
+        target = out / folder.relative_to(root).as_posix()
+        if is_finished(target):
+            present += 1
+            continue
+        log = folder / "progress.csv"
+        if log.exists() and log.stat().st_size:
+            write_whole(target / log.name, thinned(log.read_text(), n_rows))
+        # The record last: a folder without it is not a finished run.
+        for name in ("evaluations.csv", _RECORD):
+            write_whole(target / name, (folder / name).read_text())
+        added += 1
+    for spec, parent in load_failed_specs(root):
+        failure = spec.failure_file(parent)
+        name = failure.relative_to(root.absolute()).as_posix()
+        write_whole(out / name, failure.read_text())
+    return added, present
+
+
+def thinned(text: str, n_rows: int) -> str:
+    """A CSV table with at most ``n_rows`` of its rows, numbers with six significant digits."""
+    header, *rows = csv.reader(io.StringIO(text))
+    if len(rows) > n_rows:
+        kept = np.linspace(len(rows) - 1, 0, n_rows).round().astype(int)[::-1]
+        rows = [rows[i] for i in kept]
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header, *map(_rounded, rows)])
+    return file.getvalue()
+
+
+def _rounded(row: Sequence[str]) -> list[str]:
+    return [_rounded_cell(cell) for cell in row]
+
+
+def _rounded_cell(cell: str) -> str:
+    try:
+        value = float(cell)
+    except ValueError:
+        return cell
+    return cell if value.is_integer() or not math.isfinite(value) else f"{value:.6g}"

@@ -1,0 +1,117 @@
+"""Archives: what is kept of runs, and that reports and sweeps can use them."""
+
+import filecmp
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+from typer.testing import CliRunner
+
+from benchmarks.__main__ import app
+from benchmarks.archive import archive, thinned
+from benchmarks.engines import Failure
+from benchmarks.results import BrokenRunError, load_evaluations, load_failures, load_runs
+from benchmarks.run import run
+from benchmarks.storage import open_folder
+from benchmarks.sweep import record_failure, sweep
+
+
+@pytest.fixture
+def runs(make_spec, tmp_path: Path) -> Path:
+    """Two finished runs and a failed one."""
+    root = tmp_path / "runs"
+    for seed in (0, 1):
+        run(make_spec(seed=seed), root, "")
+    record_failure(make_spec(seed=2), root, "", "", Failure("ValueError: gone", "..."))
+    return root
+
+
+def test_an_archive_reads_as_the_runs_do_and_lacks_what_is_large(
+    runs: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+
+    assert archive(runs, kept, n_rows=1) == (2, 0)
+
+    assert_frame_equal(load_evaluations(kept), load_evaluations(runs))
+    assert_frame_equal(load_runs(kept).drop(columns="path"), load_runs(runs).drop(columns="path"))
+    assert_frame_equal(load_failures(kept), load_failures(runs))
+    files = {path.name for path in kept.rglob("seed-0-*/*")}
+    assert files == {"run.json", "evaluations.csv", "progress.csv"}
+    # The last row of the log, which has what was counted from the beginning.
+    for folder in load_runs(kept)["path"]:
+        log = pd.read_csv(folder / "progress.csv")
+        assert log["time/total_timesteps"].to_list() == [256]
+
+
+def test_an_archive_grows_and_what_is_in_it_stays(runs: Path, make_spec, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    archive(runs, kept)
+    (record,) = kept.rglob("seed-0-*/run.json")
+    before = record.stat().st_mtime_ns
+    run(make_spec(seed=2), runs, "")  # had failed
+
+    assert archive(runs, kept) == (1, 2)
+
+    assert record.stat().st_mtime_ns == before
+    assert load_runs(kept)["seed"].to_list() == [0, 1, 2]
+    assert load_failures(kept).empty
+
+
+def test_a_sweep_goes_on_from_an_archive(runs: Path, make_spec, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    archive(runs, kept)
+
+    result = sweep([make_spec(seed=seed) for seed in (0, 1)], kept, 1, "")
+
+    assert len(result.skipped) == 2
+    assert not result.finished
+
+
+def test_an_archive_may_stand_elsewhere(runs: Path) -> None:
+    kept = open_folder("memory://kept-runs")
+    archive(runs, kept)
+    assert_frame_equal(load_evaluations(kept), load_evaluations(runs))
+    assert len(load_failures(kept)) == 1
+
+
+def test_rows_are_evenly_spread_and_numbers_are_shortened() -> None:
+    rows = [f"{i * 1000},{i / 7},text,,nan" for i in range(11)]
+    text = "\n".join(["a,b,c,d,e", *rows]) + "\n"
+    assert thinned(text, 3) == (
+        "a,b,c,d,e\n0,0.0,text,,nan\n5000,0.714286,text,,nan\n10000,1.42857,text,,nan\n"
+    )
+    assert thinned("a,b\n1,2\n", 3) == "a,b\n1,2\n"
+
+
+def test_the_command(runs: Path, tmp_path: Path) -> None:
+    arguments = ["archive", str(runs), str(tmp_path / "kept")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    assert "2 runs added, 0 were there already" in result.output
+    again = CliRunner().invoke(app, arguments)
+    assert "0 runs added, 2 were there already" in again.output
+    other = CliRunner().invoke(app, ["archive", str(tmp_path / "none"), str(tmp_path / "b")])
+    assert other.exit_code == 2
+    assert "no such folder" in other.output
+
+
+def test_a_broken_run_is_named_before_anything_is_written(runs: Path, tmp_path: Path) -> None:
+    (broken,) = runs.rglob("seed-1-*/run.json")
+    broken.write_text("{")
+    with pytest.raises(BrokenRunError, match="seed-1"):
+        archive(runs, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_report_is_the_same_from_an_archive(runs: Path, tmp_path: Path) -> None:
+    # Here, since benchmarks does not import reports.
+    from reports.document import build
+
+    archive(runs, tmp_path / "kept")
+    for root in (runs, tmp_path / "kept"):
+        build(root, tmp_path / f"report-{root.name}", formats=["md"])
+    assert filecmp.cmp(
+        tmp_path / "report-runs" / "scores.csv", tmp_path / "report-kept" / "scores.csv", False
+    )
