@@ -9,6 +9,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def archive(root: Folder, out: Folder, n_rows: int = _ROWS) -> tuple[int, int]:
     """
     added = present = 0
     for folder in load_runs(root)["path"]:
-        target = out / folder.relative_to(root).as_posix()
+        target = out / _name(folder, root)
         if is_finished(target):
             present += 1
             continue
@@ -44,8 +45,7 @@ def archive(root: Folder, out: Folder, n_rows: int = _ROWS) -> tuple[int, int]:
         added += 1
     for spec, parent in load_failed_specs(root):
         failure = spec.failure_file(parent)
-        name = failure.relative_to(root.absolute()).as_posix()
-        write_whole(out / name, failure.read_text())
+        write_whole(out / _name(failure, root.absolute()), failure.read_text())
     return added, present
 
 
@@ -58,6 +58,11 @@ def thinned(text: str, n_rows: int) -> str:
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([header, *map(_rounded, rows)])
     return file.getvalue()
+
+
+def _name(path: Any, root: Folder) -> str:
+    """Of a folder or file below a root, relative to it."""
+    return str(path.relative_to(root).as_posix())
 
 
 def _rounded(row: Sequence[str]) -> list[str]:
