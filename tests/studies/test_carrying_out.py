@@ -135,7 +135,7 @@ def test_an_interrupted_study_goes_on_and_can_be_extended(tmp_path: Path) -> Non
     process = start(*study_command(tmp_path, 2))
     wait_until(lambda: len(workers_at_work(tmp_path)) == 1)
     os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 130, errors
     assert "the same command goes on" in errors
     assert not in_state(counted(stored(tmp_path)), TrialState.RUNNING)
@@ -148,7 +148,7 @@ def test_an_interrupted_study_goes_on_and_can_be_extended(tmp_path: Path) -> Non
     assert len(counted(stored(tmp_path))) == 3
 
     refused = start(*study_command(tmp_path, 3, "--params", "learning_rate"))
-    _, errors = refused.communicate(timeout=60)
+    _, errors = refused.communicate(timeout=240)
     assert refused.returncode == 2
     assert "space.clip_range.name: stored 'clip_range', now None" in errors
 
