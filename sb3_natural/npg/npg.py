@@ -489,6 +489,8 @@ class NPG(FastRollouts):
         log("train/policy_objective", step.objective)
         log("train/kl", step.kl)
         log("train/kl_predicted", step.kl_predicted)
+        if self.target_kl is not None:
+            log("train/target_kl", self._scheduled("target_kl"))
         log("train/step_length", step.length)
         if step.iterations is not None:
             log("train/cg_iterations", step.iterations)

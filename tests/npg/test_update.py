@@ -154,6 +154,8 @@ def test_schedules_reach_the_step():
             model._current_progress_remaining = progress
             model.train()
             assert logged(model)[key] == pytest.approx(schedule(progress))
+            delta = schedule(progress) if argument == "target_kl" else None
+            assert logged(model).get("train/target_kl") == delta
 
 
 def test_schedule_out_of_range_is_refused():
