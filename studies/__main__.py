@@ -250,8 +250,9 @@ def sensitivity(
 ) -> None:
     """Measure how the score depends on each parameter, all else as in the best trial.
 
-    Writes sensitivity.csv (each run), widths.csv (how wide the good part of the range is) and
-    sensitivity.png; runs that are there are not made again.
+    Writes sensitivity.csv (each run; into the study's folder, too), widths.csv (how wide the good
+    part of the range is) and sensitivity.png, with the parameters that have been measured before;
+    runs that are there are not made again.
     """
     study, problem, folder = _load(name, storage, root)
     try:
@@ -259,21 +260,21 @@ def sensitivity(
         chosen = chosen or sensitivities.sweepable(problem)
         if not chosen:
             raise SpecError("the study has no parameter with a range of positive numbers")
-        runs = {
-            each.name: sensitivities.measure(
+        runs = sensitivities.stored(folder)
+        for each in chosen:
+            runs[each.name] = sensitivities.measure(
                 study, problem, folder, each, points, jobs, _command(), shown=True
             )
-            for each in chosen
-        }
     except (SpecError, StudyError, TrialFailedError, SweepError) as error:
         _refuse(error)
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on with what is missing", err=True)
         raise typer.Exit(130) from None
-    widths = {each: sensitivities.width(frame) for each, frame in runs.items()}
+    widths = {name: sensitivities.width(frame) for name, frame in runs.items()}
     out = out or folder
     out.mkdir(parents=True, exist_ok=True)
-    pd.concat(runs.values()).to_csv(out / "sensitivity.csv", index=False)
+    for place in (folder, out):
+        sensitivities.store(runs, place)
     pd.DataFrame([vars(each) for each in widths.values()]).to_csv(out / "widths.csv", index=False)
     plot_sensitivity(problem, runs, widths, out / "sensitivity.png")
     _print_widths(study, problem, widths)

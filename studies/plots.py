@@ -59,7 +59,7 @@ def _draw_trials(
         axes.set_xticks(range(len(parameter.choices)), [str(each) for each in parameter.choices])
     else:
         _scale(axes, parameter)
-    axes.set_xlabel(_parameter_label(problem, parameter))
+    axes.set_xlabel(parameter_label(problem, parameter))
     axes.grid(alpha=0.3)
 
 
@@ -145,7 +145,7 @@ def _draw_curve(
             label="95% interval over seeds",
         )  # fmt: skip
     _scale(axes, parameter, always_log=True)
-    axes.set_xlabel(_parameter_label(problem, parameter))
+    axes.set_xlabel(parameter_label(problem, parameter))
     at_least = "at least " if good.reaches_low or good.reaches_high else ""
     interval = (
         "" if np.isnan(good.decades_low) else f" [{good.decades_low:.2f}, {good.decades_high:.2f}]"
@@ -178,7 +178,8 @@ def _scale(axes: Axes, parameter: Parameter, always_log: bool = False) -> None:
         axes.set_xlim(parameter.low - margin, parameter.high + margin)
 
 
-def _parameter_label(problem: Problem, parameter: Parameter) -> str:
+def parameter_label(problem: Problem, parameter: Parameter) -> str:
+    """Symbol, name and meaning of a parameter, on two lines."""
     scheduled = any(
         is_schedule(hyperparams.get(parameter.name)) for hyperparams in problem.hyperparams.values()
     )

@@ -1,6 +1,6 @@
 """How much a parameter matters: scores over its range, and how wide the good part of it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,10 @@ from studies.trials import TrialFailedError
 GOOD = 0.9
 _REPETITIONS = 2_000
 RUN_COLUMNS = ["parameter", "value", "env_id", "seed", "return", "score"]
+# The number of the trial that all else was as in: with several parameters another one gives
+# another curve.
+BASE = "base"
+FILE = "sensitivity.csv"
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def measure(
     Runs that are there, of the study's trials too, are not made again; and trials that differ from
     the best one in this parameter alone are points as well.
 
-    :return: one row a run, with ``RUN_COLUMNS``
+    :return: one row a run, with ``RUN_COLUMNS`` and ``BASE``
     :raises StudyError: no trial has completed, or the best one does not have the parameter
     :raises TrialFailedError: a run has failed
     """
@@ -106,7 +110,42 @@ def measure(
     for values in _unique([*grid, *others]):
         rows += _rows(problem, study.study_name, values, parameter, runs)
     frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
-    return frame.sort_values(["value", "env_id", "seed"], ignore_index=True)
+    return frame.sort_values(["value", "env_id", "seed"], ignore_index=True).assign(
+        **{BASE: best.number}
+    )
+
+
+def store(runs: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """Write sweeps into ``sensitivity.csv``, one row a run.
+
+    :param runs: by the parameter's name, as :func:`measure` returns them
+    """
+    pd.concat(runs.values()).to_csv(folder / FILE, index=False, lineterminator="\n")
+
+
+def stored(folder: Path) -> dict[str, pd.DataFrame]:
+    """The sweeps that :func:`store` has written there, in its order; none without the file.
+
+    :raises StudyError: the file cannot be read
+    """
+    path = folder / FILE
+    if not path.exists():
+        return {}
+    try:
+        # The numbers that were written, to the last bit.
+        frame = pd.read_csv(path, float_precision="round_trip")
+    except ValueError as error:
+        raise StudyError(f"{path}: {error}") from None
+    missing = [name for name in (*RUN_COLUMNS, BASE) if name not in frame]
+    if missing:
+        raise StudyError(
+            f"{path}: has no column {', '.join(missing)}; remove it and measure the sensitivity "
+            "again (runs that are there are not made again)"
+        )
+    return {
+        str(name): rows.reset_index(drop=True)
+        for name, rows in frame.groupby("parameter", sort=False)
+    }
 
 
 def _differ_only_in(
@@ -150,7 +189,7 @@ def curve(runs: pd.DataFrame) -> pd.DataFrame:
     :param runs: of one parameter, as :func:`measure` returns them
     :return: ``value, score, low, high, runs``; no interval with one seed
     """
-    values, scores = _scores(runs)
+    values, scores = scores_by_value(runs)
     n_values, n_seeds, n_envs = scores.shape
     middle = _interquartile_means(scores)
     low = high = np.full(n_values, np.nan)
@@ -174,7 +213,7 @@ def width(runs: pd.DataFrame) -> Width:
 
     :param runs: of one parameter, as :func:`measure` returns them
     """
-    values, scores = _scores(runs)
+    values, scores = scores_by_value(runs)
     positions = np.log10(values)
     middle = _interquartile_means(scores)
     low, high = good_interval(positions, middle)
@@ -236,8 +275,11 @@ def _crossing(positions: np.ndarray, scores: np.ndarray, bound: float) -> float:
     return float(positions[i - 1] + share * (positions[i] - positions[i - 1]))
 
 
-def _scores(runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Values in ascending order, and scores of shape (values, seeds, environments)."""
+def scores_by_value(runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Values in ascending order, and scores of shape (values, seeds, environments).
+
+    :param runs: of one parameter, as :func:`measure` returns them
+    """
     table = runs.pivot(index="value", columns=["seed", "env_id"], values="score").sort_index()
     n_seeds, n_envs = runs["seed"].nunique(), runs["env_id"].nunique()
     table = table.sort_index(axis=1)

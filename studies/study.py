@@ -33,7 +33,7 @@ DEFAULT = "default"  # whether it has the values of the hyperparameter files
 WORKER = "worker"  # who carries it out
 _INTERRUPTED = "interrupted"  # the number of the trial that it is instead of
 
-_JOURNAL = "journal.log"
+JOURNAL = "journal.log"  # in the study's folder, unless a database has it
 _RETRIES = 1
 _ATTEMPTS = 5
 _HEARTBEAT = 10  # seconds
@@ -53,7 +53,7 @@ def connect(storage: str, folder: Path) -> BaseStorage:
     :raises StudyError: nothing answers there, or Optuna does not know the kind of database
     """
     if not storage:
-        return JournalStorage(JournalFileBackend(str(folder / _JOURNAL)))
+        return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
     for attempt in range(_ATTEMPTS):
         try:
             return RDBStorage(

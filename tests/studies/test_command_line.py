@@ -1,12 +1,21 @@
 """What ``python -m studies`` refuses, and what it prints of a finished study."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.run import run
+from benchmarks.specs import RunSpec
+from benchmarks.storage import is_finished
+from benchmarks.sweep import SweepResult
+from studies import sensitivity
 from studies.__main__ import app
 from studies.objective import Problem
+from studies.search_spaces import space_for
 from tests.studies.conftest import CarryOn
 
 
@@ -116,3 +125,31 @@ def test_figures_go_where_they_are_wanted(
     assert "decades" in output
     names = sorted(path.name for path in (tmp_path / "more").iterdir())
     assert names == ["sensitivity.csv", "sensitivity.png", "widths.csv"]
+    # The study keeps its runs, wherever the figure goes.
+    kept, out = (tmp_path / folder / "sensitivity.csv" for folder in ("mine", "more"))
+    assert kept.read_bytes() == out.read_bytes()
+
+
+def test_a_sweep_leaves_those_of_other_parameters_in_place(
+    problem: Problem, carry_on: CarryOn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sweep_here(specs: Sequence[RunSpec], out: Path, *_: object) -> SweepResult:
+        for spec in specs:
+            if not is_finished(spec.folder(out)):
+                run(spec, out, "the command")
+        return SweepResult([], [], [])
+
+    monkeypatch.setattr(sensitivity, "sweep", sweep_here)
+    two = replace(problem, space=space_for("ppo", ["epsilon", "learning_rate"]), seeds=(1000,))
+    carry_on(two, 1)
+
+    for name in ("epsilon", "learning_rate"):
+        options = ["--params", name, "--points", 3, "--root", tmp_path]
+        code, output, errors = invoke("sensitivity", "mine", *options)
+        assert code == 0, errors
+
+    assert "clip_range" in output
+    runs = pd.read_csv(tmp_path / "mine" / "sensitivity.csv")
+    # The default's trial is a point of both; clip_range's default is not one of three values.
+    assert runs["parameter"].tolist() == ["clip_range"] * 4 + ["learning_rate"] * 4
+    assert set(runs["base"]) == {0}

@@ -13,7 +13,17 @@ from benchmarks.specs import SpecError
 from studies import sensitivity
 from studies.objective import Problem
 from studies.search_spaces import Parameter, space_for
-from studies.sensitivity import RUN_COLUMNS, curve, good_interval, importances, measure, width
+from studies.sensitivity import (
+    BASE,
+    RUN_COLUMNS,
+    curve,
+    good_interval,
+    importances,
+    measure,
+    store,
+    stored,
+    width,
+)
 from studies.study import StudyError, completed, connect, create
 from tests.studies.conftest import CarryOn
 
@@ -106,6 +116,7 @@ def test_a_sweep_takes_in_the_trials_that_fit_and_makes_no_run_twice(
     tried = [trial.params["clip_range"] for trial in completed(study)]
     assert runs["value"].unique().tolist() == sorted([0.02, 0.126491, 0.8, *tried])
     assert runs["seed"].tolist() == [1000, 1001] * 5
+    assert set(runs[BASE]) == {study.best_trial.number}
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(list(folder.rglob("run.json"))) == 10
     for value, seed, score in zip(runs["value"], runs["seed"], runs["score"], strict=True):
@@ -128,6 +139,31 @@ def test_trials_that_differ_in_something_else_are_no_points(
     best = max(trial.value or 0 for trial in completed(study))
     base = next(trial for trial in completed(study) if trial.value == best)
     assert set(runs["value"]) == {1e-5, 0.000316228, 1e-2, base.params["learning_rate"]}
+
+
+def test_sweeps_are_stored_to_the_last_bit(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).normal(size=(3, 4))
+    first = runs_with(scores, [0.1 / 3, 0.2 / 3, 0.4], n_envs=2).assign(**{BASE: 7})
+    second = runs_with(scores[:2] / 3, [0.1, 0.2]).assign(parameter="another", **{BASE: 0})
+
+    store({"target_kl": first, "another": second}, tmp_path)
+
+    again = stored(tmp_path)
+    assert list(again) == ["target_kl", "another"]
+    pd.testing.assert_frame_equal(again["target_kl"], first, check_exact=True)
+    pd.testing.assert_frame_equal(again["another"], second, check_exact=True)
+    assert stored(tmp_path / "nothing") == {}
+
+
+def test_a_file_of_sweeps_that_is_none_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "sensitivity.csv"
+    for content, message in (
+        ("", "No columns"),
+        ("parameter,value,env_id,seed,return,score\n", "has no column base; remove it"),
+    ):
+        file.write_text(content)
+        with pytest.raises(StudyError, match=rf"sensitivity\.csv: {message}"):
+            stored(tmp_path)
 
 
 def test_what_cannot_be_swept_is_refused(problem: Problem, tmp_path: Path) -> None:
