@@ -2,7 +2,9 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,9 @@ _KEYS = RUN_COLUMNS[:5]
 _MEASURED = ["timesteps", "wall_seconds", "return_mean", "return_std", "length_mean", "episodes"]
 EVALUATION_COLUMNS = [*_KEYS, *_MEASURED]
 FAILURE_COLUMNS = [*_KEYS, "error", "traceback"]
+_NUMBERS = ["seed", "n_timesteps", "timesteps", "wall_seconds", "evaluation_seconds"]
+_OBJECTS = ["hyperparams", "evaluation", "versions", "machine"]
+_PROTOCOL = ["points", "episodes", "seed"]
 
 
 class BrokenRunError(Exception):
@@ -45,6 +50,52 @@ class BrokenRunError(Exception):
 
 class OtherVersionError(BrokenRunError):
     """A run folder is of a version that this one cannot read."""
+
+
+@dataclass(frozen=True)
+class Readable:
+    """What can be read below a folder, and why the rest of it cannot.
+
+    The tables are as :func:`load_runs`, :func:`load_evaluations` and :func:`load_failures` give
+    them; ``broken`` has an error for each run, or record of a failure, that is not in them.
+    """
+
+    runs: pd.DataFrame
+    evaluations: pd.DataFrame
+    failures: pd.DataFrame
+    broken: list[BrokenRunError]
+
+
+def load_readable(
+    root: Folder, reading: Callable[[Sequence[Folder]], Iterable[Folder]] = iter
+) -> Readable:
+    """Everything below ``root`` in one pass, without the runs that cannot be read.
+
+    :param reading: goes through the folders; to show how far it has come
+    """
+    runs: list[dict[str, Any]] = []
+    measured: list[np.ndarray] = []
+    failures: list[dict[str, Any]] = []
+    broken: list[BrokenRunError] = []
+    for folder in reading(sorted(_run_folders(root))):
+        try:
+            run, values = _read_run(folder), _read_measured(folder)
+        except BrokenRunError as error:
+            broken.append(error)
+            continue
+        runs.append(run | {"path": folder})
+        measured.append(values)
+    for path in sorted(_failure_files(root)):
+        try:
+            failures.append(_read_failure(path))
+        except BrokenRunError as error:
+            broken.append(error)
+    return Readable(
+        _runs_frame(runs),
+        _evaluations_frame(runs, measured),
+        _frame(failures, FAILURE_COLUMNS, _KEYS),
+        broken,
+    )
 
 
 def check_versions(root: Folder) -> None:
@@ -69,8 +120,7 @@ def load_runs(root: Folder) -> pd.DataFrame:
 
     :raises BrokenRunError: a run folder that cannot be read
     """
-    rows = [_read_run(folder) | {"path": folder} for folder in _run_folders(root)]
-    return _frame(rows, RUN_COLUMNS, _KEYS).astype({"peak_memory_mib": float})
+    return _runs_frame([_read_run(folder) | {"path": folder} for folder in _run_folders(root)])
 
 
 def load_evaluations(root: Folder) -> pd.DataFrame:
@@ -78,26 +128,9 @@ def load_evaluations(root: Folder) -> pd.DataFrame:
 
     :raises BrokenRunError: a run folder that cannot be read
     """
-    # One table at the end: pandas takes longer to make a small one than the disk to read it.
-    runs, measured = [], [np.empty((0, len(_MEASURED)))]
-    for folder in _run_folders(root):
-        run = _read_run(folder)
-        runs.append([run[key] for key in _KEYS])
-        measured.append(_read_measured(folder))
-    lengths = [len(rows) for rows in measured[1:]]
-    frame = pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    key: np.repeat(np.array([run[i] for run in runs], dtype=object), lengths)
-                    for i, key in enumerate(_KEYS)
-                }
-            ).infer_objects(),
-            _measured_frame(np.concatenate(measured)),
-        ],
-        axis=1,
-    )
-    return frame.sort_values([*_KEYS, "timesteps"], kind="stable", ignore_index=True)
+    folders = list(_run_folders(root))
+    runs = [_read_run(folder) for folder in folders]
+    return _evaluations_frame(runs, [_read_measured(folder) for folder in folders])
 
 
 def load_failures(root: Folder) -> pd.DataFrame:
@@ -107,11 +140,7 @@ def load_failures(root: Folder) -> pd.DataFrame:
 
     :raises BrokenRunError: a record that cannot be read
     """
-    rows = []
-    for path in _failure_files(root):
-        record = _read_record(path)
-        rows.append({**record, **_member(path, record, "spec")})
-        _require(path, rows[-1], FAILURE_COLUMNS)
+    rows = [_read_failure(path) for path in _failure_files(root)]
     return _frame(rows, FAILURE_COLUMNS, _KEYS)
 
 
@@ -146,10 +175,9 @@ def _read_measured(folder: Folder) -> np.ndarray:
         with path.open(newline="") as file:
             header, *rows = list(csv.reader(file)) or [[]]
     except (OSError, ValueError) as error:
-        raise BrokenRunError(f"{path}: {error}") from error
+        raise BrokenRunError(f"{path}: {_reason(error)}") from error
     if header != _MEASURED:
-        got = ", ".join(header) or "none"
-        raise BrokenRunError(f"{path}: must have the columns {', '.join(_MEASURED)}, got {got}")
+        raise BrokenRunError(f"{path}: {_wrong_columns(header)}")
     if not rows:
         raise BrokenRunError(f"{path}: has no evaluation")
     try:
@@ -160,6 +188,27 @@ def _read_measured(folder: Folder) -> np.ndarray:
     if not np.isfinite(values[:, [0, -1]]).all():
         raise BrokenRunError(f"{path}: timesteps and episodes must be integers")
     return values
+
+
+def _wrong_columns(header: list[str]) -> str:
+    problems = [f"{name!r} is unknown" for name in header if name not in _MEASURED]
+    problems += [f"{name!r} is missing" for name in _MEASURED if name not in header]
+    got = ", ".join(problems if header and problems else header) or "none"
+    return f"must have the columns {', '.join(_MEASURED)}, in this order; got {got}"
+
+
+def _evaluations_frame(
+    runs: Sequence[dict[str, Any]], measured: Sequence[np.ndarray]
+) -> pd.DataFrame:
+    """The evaluations of several runs, as many arrays as runs."""
+    # One table at the end: pandas takes longer to make a small one than the disk to read it.
+    lengths = [len(rows) for rows in measured]
+    columns = {
+        key: np.repeat(np.array([run[key] for run in runs], dtype=object), lengths) for key in _KEYS
+    }
+    values = np.concatenate([np.empty((0, len(_MEASURED))), *measured])
+    frame = pd.concat([pd.DataFrame(columns).infer_objects(), _measured_frame(values)], axis=1)
+    return frame.sort_values([*_KEYS, "timesteps"], kind="stable", ignore_index=True)
 
 
 def _measured_frame(values: np.ndarray) -> pd.DataFrame:
@@ -213,14 +262,32 @@ def _read_run(folder: Folder) -> dict[str, Any]:
     # Runs made before this was measured do not have it.
     run = {"peak_memory_mib": None, **record, **_member(path, record, "spec")}
     _require(path, run, RUN_COLUMNS[:-1])
+    for key in _OBJECTS:
+        _member(path, run, key)
+    for key in _NUMBERS:
+        _check_number(path, key, run[key])
+    _require(path, run["evaluation"], _PROTOCOL)
     return run
+
+
+def _read_failure(path: Folder) -> dict[str, Any]:
+    record = _read_record(path)
+    failure = {**record, **_member(path, record, "spec")}
+    _require(path, failure, FAILURE_COLUMNS)
+    return failure
+
+
+def _check_number(path: Folder, key: str, value: Any) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        raise BrokenRunError(f"{path}: {key}: must be a finite number, got {value!r}")
 
 
 def _read_record(path: Folder) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise BrokenRunError(f"{path}: {error}") from error
+        raise BrokenRunError(f"{path}: {_reason(error)}") from error
     if not isinstance(record, dict):
         raise BrokenRunError(f"{path}: must hold an object")
     if record.get("format") != FORMAT:
@@ -228,6 +295,11 @@ def _read_record(path: Folder) -> dict[str, Any]:
             f"{path}: has the format {record.get('format')!r}; this version reads {FORMAT}"
         )
     return record
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """What is wrong; an OSError names the file, too, which has been named."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _member(path: Folder, record: dict[str, Any], key: str) -> dict[str, Any]:
@@ -241,6 +313,10 @@ def _require(path: Folder, record: dict[str, Any], keys: Iterable[str]) -> None:
     absent = [key for key in keys if key not in record]
     if absent:
         raise BrokenRunError(f"{path}: has no {', '.join(absent)}")
+
+
+def _runs_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return _frame(rows, RUN_COLUMNS, _KEYS).astype({"peak_memory_mib": float})
 
 
 def _frame(rows: list[dict[str, Any]], columns: list[str], keys: list[str]) -> pd.DataFrame:

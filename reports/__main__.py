@@ -10,7 +10,9 @@ import typer
 from benchmarks.results import BrokenRunError
 from benchmarks.yamls import SpecError
 from reports import comparison, document, published, recording, thresholds, watching
+from reports.progress import progress
 from reports.runs import ReportError
+from reports.tuning import Studies
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -22,7 +24,12 @@ def main() -> None:
 
 @app.command()
 def build(
-    root: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder with the run folders.")],
+    root: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RUNS]", help="Folder with the run folders; none for studies alone."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write the report into.")] = Path("report"),
     title: Annotated[str, typer.Option(help="Heading.")] = document.DEFAULT_TITLE,
     threshold: Annotated[
@@ -47,6 +54,23 @@ def build(
     formats: Annotated[
         str, typer.Option("--format", help="md alone, or md,html: also one self-contained file.")
     ] = ",".join(document.FORMATS),
+    studies: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A study to report as well; repeatable."),
+    ] = None,
+    studies_root: Annotated[Path, typer.Option(help="Where the studies' folders are.")] = Path(
+        "studies-out"
+    ),
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="The database with the studies, if any.")
+    ] = None,
+    allow_mixed: Annotated[
+        bool,
+        typer.Option(
+            "--allow-mixed",
+            help="Report runs of different budgets or evaluation protocols, told apart by name.",
+        ),
+    ] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Each table as CSV, too.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Each table as LaTeX, too.")] = False,
 ) -> None:
@@ -60,11 +84,34 @@ def build(
         wanted += ["csv"] * csv + ["latex"] * latex
         rows = published.load(published_file) if with_published or published_file else None
         given = thresholds.parse(threshold or [])
-        report = document.build(root, out, title, given, baseline, rows, wanted)
+        of_studies = Studies(studies, studies_root, storage) if studies else None
+        if root is not None:
+            with progress() as shown:
+                report = document.build(
+                    root,
+                    out,
+                    title,
+                    given_thresholds=given,
+                    baseline=baseline,
+                    published_rows=rows,
+                    formats=wanted,
+                    allow_mixed=allow_mixed,
+                    warn=_warn,
+                    progress=shown,
+                    studies=of_studies,
+                )
+        elif of_studies is not None:
+            report = document.build_of_studies(of_studies, out, title, wanted)
+        else:
+            raise ReportError("RUNS: must be given, or --studies")
     except (ReportError, BrokenRunError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     typer.echo(f"wrote {report}")
+
+
+def _warn(text: str) -> None:
+    typer.echo(f"warning: {text}", err=True)
 
 
 @app.command()

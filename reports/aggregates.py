@@ -13,15 +13,33 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from rliable import metrics
-from scipy.stats import trim_mean
 
 from benchmarks.intervals import interval
 from benchmarks.normalisation import Scale, scale_for
+from reports import scores as of_runs
 from reports.scores import run_scores
 
 REPETITIONS = 2_000
+
+
+def interquartile_mean(scores: np.ndarray) -> np.ndarray:
+    """The mean of the middle half of the scores, of each column by itself.
+
+    What :func:`rliable.metrics.aggregate_iqm` gives for one column, and a tenth of its time, which
+    counts where it is taken of every resample.
+
+    :param scores: shape ``(n_scores, n_columns)``
+    :return: shape ``(n_columns,)``
+    """
+    cut = len(scores) // 4
+    # Side by side in memory, what belongs together is sorted faster.
+    ordered = np.sort(np.ascontiguousarray(scores.T), axis=1)
+    middles: np.ndarray = ordered[:, cut : len(scores) - cut].mean(axis=1)
+    return middles
+
+
 AGGREGATES = {
-    "interquartile mean": metrics.aggregate_iqm,
+    "interquartile mean": lambda scores: interquartile_mean(scores.reshape(-1, 1))[0],
     "median": metrics.aggregate_median,
     "mean": metrics.aggregate_mean,
     "optimality gap": metrics.aggregate_optimality_gap,
@@ -37,7 +55,8 @@ class Matrices:
     evaluation returns, shape ``(n_seeds, n_environments, n_points)``, the points being the same
     shares of every environment's budget, ``shares``; empty where the environments do not have that
     in common. ``without_scale`` are environments for which random policy and reference are not
-    known; ``partial`` are labels that have not been run on all of the others; ``surplus`` says of
+    known; ``mixed`` are those whose runs have different budgets or evaluation protocols;
+    ``partial`` are labels that have not been run on all of the others; ``surplus`` says of
     how many runs a label has more on some environments than on others, which do not count.
     """
 
@@ -47,6 +66,7 @@ class Matrices:
     shares: np.ndarray
     scales: dict[str, Scale]
     without_scale: list[str]
+    mixed: list[str]
     partial: list[str]
     surplus: dict[str, int]
 
@@ -57,10 +77,13 @@ def matrices(evaluations: pd.DataFrame) -> Matrices | None:
     Where a label has more seeds on one environment than on another, the first of them count, as
     many as there are on each.
 
-    :param evaluations: as for :func:`reports.scores.run_scores`
+    :param evaluations: as for :func:`reports.scores.run_scores`, with ``protocol``
     :return: None where there is nothing to aggregate: fewer than two environments have a scale, or
         no label has been run on all of them
     """
+    is_mixed = evaluations["protocol"] != ""
+    mixed = sorted(map(str, evaluations.loc[is_mixed, "env_id"].unique()))
+    evaluations = evaluations[~is_mixed]
     every = sorted(map(str, evaluations["env_id"].unique()))
     scales = {env_id: scale for env_id in every if (scale := scale_for(env_id)) is not None}
     env_ids = list(scales)
@@ -100,6 +123,7 @@ def matrices(evaluations: pd.DataFrame) -> Matrices | None:
         shares,
         scales,
         without_scale=[env_id for env_id in every if env_id not in scales],
+        mixed=mixed,
         partial=[label for label in by_label if label not in complete],
         surplus={label: n for label, n in surplus.items() if n},
     )
@@ -176,15 +200,14 @@ def profiles(finals: Mapping[str, np.ndarray]) -> pd.DataFrame:
 def improvement(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     """Probability that a run of X is better than a run of Y, averaged over environments.
 
-    Ties count half: the Mann-Whitney statistic over the number of pairs, as rliable has it.
+    The mean over environments of :func:`reports.scores.improvement`, as rliable has it.
 
     :param x: scores, shape ``(n_seeds_of_x, n_environments)``; ``y`` likewise
     :return: the probability and its 95% interval, NaN where either has one seed
     """
 
     def probability(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-        pairs = ours[:, None] - theirs[None]
-        return np.array([np.mean((pairs > 0) + 0.5 * (pairs == 0))])
+        return of_runs.improvement(ours, theirs).mean(keepdims=True)
 
     value = float(probability(x, y)[0])
     if min(len(x), len(y)) < 2:
@@ -217,8 +240,7 @@ def efficiency(curves: Mapping[str, np.ndarray], shares: np.ndarray) -> pd.DataF
     """
 
     def middle(scores: np.ndarray) -> np.ndarray:
-        middles: np.ndarray = trim_mean(scores.reshape(-1, len(shares)), 0.25, axis=0)
-        return middles
+        return interquartile_mean(scores.reshape(-1, len(shares)))
 
     frames = []
     for label, scores in curves.items():

@@ -35,7 +35,7 @@ from reports.runs import (
     runs_text,
     setting_text,
 )
-from reports.scores import run_scores
+from reports.scores import improvement, run_scores
 from reports.tables import Table, decimals
 from reports.wording import commit_lines, listing
 
@@ -217,21 +217,6 @@ def refuse_different_protocols(a: pd.DataFrame, b: pd.DataFrame, env_ids: Sequen
         )
 
 
-def improvement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """P(B > A): the share of all pairs of a run of A and one of B in which B's is higher.
-
-    A tie counts half. What :func:`rliable.metrics.probability_of_improvement` gives for one
-    column, without the test for which that takes a hundred times as long.
-
-    :param a: shape ``(n_seeds_of_a, n_columns)``; ``b`` likewise
-    :return: shape ``(n_columns,)``
-    """
-    difference = b[:, None] - a
-    higher, level = (difference > 0).sum(axis=(0, 1)), (difference == 0).sum(axis=(0, 1))
-    shares: np.ndarray = (higher + 0.5 * level) / (len(a) * len(b))
-    return shares
-
-
 def estimates(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The difference of the means over seeds, B minus A, and P(B > A), with 95% intervals.
 
@@ -241,7 +226,7 @@ def estimates(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
 
     def statistics(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.concatenate([b.mean(axis=0) - a.mean(axis=0), improvement(a, b)])
+        return np.concatenate([b.mean(axis=0) - a.mean(axis=0), improvement(b, a)])
 
     values = statistics(a, b)
     low = high = np.full_like(values, np.nan)

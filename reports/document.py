@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import pandas as pd
 
 from benchmarks.specs import as_file_name
 from reports import (
-    aggregate_figures,
     aggregates,
     exports,
     figures,
@@ -23,10 +20,17 @@ from reports import (
     runs,
     scores,
     summary,
-    thresholds,
     wording,
 )
-from reports.tables import Table, duration, estimate_cells, steps_cells
+from reports.costs import costs_of
+from reports.diagnostics import diagnostics_of
+from reports.environments import Section, sections_of
+from reports.origins import failure_table, origins_of
+from reports.overall import overall_of
+from reports.progress import Silent
+from reports.steps import StepsSection, steps_section
+from reports.tables import Table, code
+from reports.tuning import Studies, tuning_of
 
 DEFAULT_TITLE = "Benchmark report"
 FORMATS = ("md", "html")
@@ -34,25 +38,6 @@ TABLE_FORMATS: dict[str, Callable[[Table], str]] = {
     "csv": exports.to_csv,
     "latex": exports.to_latex,
 }
-
-
-@dataclass(frozen=True)
-class Section:
-    """What the report says of one environment."""
-
-    env_id: str
-    table: Table
-    verdicts: Sequence[str]
-    figure: str | None  # file name without its ending; none where it would be the report's first
-
-
-@dataclass(frozen=True)
-class StepsSection:
-    """How soon the algorithms reached the thresholds, all environments in one table."""
-
-    caption: str
-    table: Table
-    notes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -65,17 +50,6 @@ class Literature:
     notes: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Overall:
-    """What the report says of all environments together."""
-
-    introduction: Sequence[str]
-    scales: Table
-    aggregates: Table
-    improvements: Table | None
-    figures: Sequence[tuple[str, str]]  # file name without its ending, and what it shows
-
-
 def build(
     root: Path,
     out: Path,
@@ -84,8 +58,14 @@ def build(
     baseline: str | None = None,
     published_rows: pd.DataFrame | None = None,
     formats: Sequence[str] = FORMATS,
+    allow_mixed: bool = False,
+    warn: Callable[[str], None] = lambda _: None,
+    progress: Silent | None = None,
+    studies: Studies | None = None,
 ) -> Path:
     """Write the report, ``scores.csv`` and the figures into ``out``.
+
+    Runs that cannot be read are left out, and the report says which and why.
 
     :param root: where the run folders are
     :param out: made if it does not exist; files of the same names are overwritten
@@ -94,32 +74,45 @@ def build(
     :param published_rows: results of others, as :func:`reports.published.load` gives them
     :param formats: of ``FORMATS`` and ``TABLE_FORMATS``: beside ``report.md``, which is always
         there, ``report.html``, and each table by itself in the folder ``tables``
+    :param allow_mixed: runs of one environment may have different budgets or evaluation protocols
+    :param warn: called with a line for each run that is left out, and for what is mixed
+    :param progress: shows how far it has come
+    :param studies: whose results have a section of their own
     :return: path of ``report.md``
-    :raises reports.runs.ReportError: see :func:`reports.runs.load` and
-        :func:`reports.thresholds.resolve`; a baseline that is not among the labels
+    :raises reports.runs.ReportError: see :func:`reports.runs.load`,
+        :func:`reports.thresholds.resolve` and :func:`reports.tuning.tuning_of`; a baseline that is
+        not among the labels
+    :raises benchmarks.results.BrokenRunError: a training log, or a run of a study, that cannot be
+        read
     """
-    data = runs.load(root)
+    progress = progress or Silent()
+    data = runs.load(
+        root, allow_mixed, True, lambda folders: progress.going_through(folders, "Reading")
+    )
+    for line in [*(f"left out: {line}" for line in data.broken), *wording.mixed_lines(data)]:
+        warn(line)
     _check_baseline(data, baseline)
     steps = steps_section(data, given_thresholds or {})
-    table = scores.score_table(data.runs, data.evaluations)
-    curves = scores.learning_curves(data.evaluations)
-    styles = figures.looks(list(table["label"]))
     out.mkdir(parents=True, exist_ok=True)
-    sections = sections_of(table)
-    matrices = aggregates.matrices(data.evaluations)
-    overall = None if matrices is None else overall_of(matrices, baseline, styles, out)
-    lines = summary.summary(table, matrices, baseline)
-    figures.save(figures.learning_curves(curves, styles), out / "learning_curves")
-    for section in sections:
-        if section.figure:
-            of_environment = curves[curves["env_id"] == section.env_id]
-            figures.save(figures.learning_curves(of_environment, styles), out / section.figure)
-    table.to_csv(out / "scores.csv", index=False, float_format="%.10g", lineterminator="\n")
+    # First, since it refuses studies that are not there before anything is written.
+    tuning = None if studies is None else tuning_of(studies, out)
+    parts = _parts(data, out, steps, baseline, published_rows, progress)
+    parts |= {"tuning": tuning}
+    return _write(render(data, title, parts), named_tables(parts), out, formats)
+
+
+def build_of_studies(
+    studies: Studies, out: Path, title: str = DEFAULT_TITLE, formats: Sequence[str] = FORMATS
+) -> Path:
+    """Write a report on studies alone; parameters, return and errors as for :func:`build`."""
+    tuning = tuning_of(studies, out)
+    text = _template("studies.md.j2").render(title=title, tuning=tuning)
+    return _write(text, tuning.named_tables(), out, formats)
+
+
+def _write(text: str, tables: Mapping[str, Table], out: Path, formats: Sequence[str]) -> Path:
     report = out / "report.md"
-    literature = None if published_rows is None else literature_of(data, published_rows)
-    text = render(data, table, sections, steps, title, lines, overall, literature)
     report.write_text(text, encoding="utf-8", newline="\n")
-    tables = named_tables(sections, overall, steps, literature)
     for ending, export in TABLE_FORMATS.items():
         if ending in formats:
             write_tables(tables, out / "tables", ending, export)
@@ -129,17 +122,68 @@ def build(
     return report
 
 
-def render(
+def _parts(
     data: runs.RunData,
-    table: pd.DataFrame,
-    sections: Sequence[Section],
+    out: Path,
     steps: StepsSection | None,
-    title: str,
-    summary_lines: Sequence[str],
-    overall: Overall | None,
-    literature: Literature | None,
-) -> str:
-    """The report as Markdown; the figures it names lie beside it."""
+    baseline: str | None,
+    published_rows: pd.DataFrame | None,
+    progress: Silent,
+) -> dict[str, Any]:
+    """What the template shows, by the names it has there; figures are written into ``out``."""
+    table = scores.score_table(data.runs, data.evaluations)
+    table.to_csv(out / "scores.csv", index=False, float_format="%.10g", lineterminator="\n")
+    styles = figures.looks(list(table["label"]))
+    sections = sections_of(table)
+    matrices = aggregates.matrices(data.evaluations)
+    making: dict[str, Callable[[], Any]] = {
+        "summary": lambda: summary.summary(table, matrices, baseline),
+        "sections": lambda: _with_figures(sections, data.evaluations, styles, out, progress),
+        "costs": lambda: costs_of(data, table, styles, out),
+        "overall": lambda: matrices and overall_of(matrices, baseline, styles, out),
+        "steps": lambda: steps,
+        "literature": lambda: literature_of(data, published_rows),
+        "diagnostics": lambda: diagnostics_of(data, styles, out),
+        "origins": lambda: origins_of(data.runs),
+        "notes": lambda: wording.notes(data, table),
+    }
+    return {name: make() for name, make in progress.going_through(list(making.items()), "Building")}
+
+
+def _with_figures(
+    sections: Sequence[Section],
+    evaluations: pd.DataFrame,
+    styles: Mapping[str, figures.Look],
+    out: Path,
+    progress: Silent,
+) -> Sequence[Section]:
+    """The sections, after their learning curves, and those of all, are written into ``out``."""
+    curves = scores.learning_curves(evaluations)
+    figures.save(figures.learning_curves(curves, styles), out / "learning_curves")
+    for section in progress.going_through(sections, "Drawing"):
+        if section.figure:
+            of_environment = curves[curves["env_id"] == section.env_id]
+            figures.save(figures.learning_curves(of_environment, styles), out / section.figure)
+    return sections
+
+
+def render(data: runs.RunData, title: str, parts: Mapping[str, Any]) -> str:
+    """The report as Markdown; the figures it names lie beside it.
+
+    :param parts: what the template shows, by the names it has there
+    """
+    return _template("report.md.j2").render(
+        title=title,
+        introduction=wording.introduction(data),
+        warnings=wording.mixed_lines(data),
+        failures=failure_table(data.failures),
+        missing=wording.missing_results(data),
+        broken=[code(line) for line in data.broken],
+        **parts,
+    )
+
+
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -147,41 +191,28 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("report.md.j2").render(
-        title=title,
-        introduction=wording.introduction(data),
-        summary=summary_lines,
-        overall=overall,
-        literature=literature,
-        sections=sections,
-        notes=wording.notes(data, table),
-        steps=steps,
-        commits=wording.commit_lines(data.runs),
-        versions=wording.tally_text(data.runs["versions"].map(wording.versions_text)),
-        machines=wording.tally_text(data.runs["machine"].map(wording.machine_text)),
-        commands=sorted(data.runs["command"].unique()),
-        hyperparameters=hyperparameter_tables(data.runs),
-        failures=failure_table(data.failures),
-        missing=wording.missing_results(data),
-    )
+    return environment.get_template(name)
 
 
-def named_tables(
-    sections: Sequence[Section],
-    overall: Overall | None,
-    steps: StepsSection | None,
-    literature: Literature | None,
-) -> dict[str, Table]:
-    """The tables of results, by names that can be those of files."""
-    tables = {f"scores-{section.env_id}": section.table for section in sections}
-    if overall is not None:
+def named_tables(parts: Mapping[str, Any]) -> dict[str, Table]:
+    """The tables of results, by names that can be those of files.
+
+    :param parts: as for :func:`render`
+    """
+    tables = {f"scores-{section.env_id}": section.table for section in parts["sections"]}
+    tables["costs"] = parts["costs"].table
+    if (overall := parts["overall"]) is not None:
         tables |= {"aggregates": overall.aggregates, "normalisation": overall.scales}
         if overall.improvements is not None:
             tables["improvement"] = overall.improvements
-    if steps is not None:
-        tables["steps-to-threshold"] = steps.table
-    if literature is not None:
+    if parts["steps"] is not None:
+        tables["steps-to-threshold"] = parts["steps"].table
+    if (literature := parts["literature"]) is not None:
         tables |= {f"literature-{env_id}": table for env_id, table in literature.tables}
+    if (diagnostics := parts["diagnostics"]) is not None:
+        tables |= {f"diagnostics-{part.name}": part.table for part in diagnostics.parts}
+    if parts["tuning"] is not None:
+        tables |= parts["tuning"].named_tables()
     return {as_file_name(name): table for name, table in tables.items()}
 
 
@@ -196,70 +227,16 @@ def write_tables(
         path.write_text(export(table), encoding="utf-8", newline="\n")
 
 
-def sections_of(table: pd.DataFrame) -> list[Section]:
-    """A section for each environment of :func:`reports.scores.score_table`."""
-    several = table["env_id"].nunique() > 1
-    return [
-        Section(
-            env_id=str(env_id),
-            table=environment_table(group),
-            verdicts=wording.verdict(group),
-            figure=f"learning_curve_{str(env_id).replace('/', '__')}" if several else None,
-        )
-        for env_id, group in table.groupby("env_id", sort=True)
-    ]
-
-
 def _check_baseline(data: runs.RunData, baseline: str | None) -> None:
     labels = sorted(data.runs["label"].unique())
     if baseline is not None and baseline not in labels:
         raise runs.ReportError(f"--baseline: {baseline!r} is not one of {', '.join(labels)}")
 
 
-def overall_of(
-    matrices: aggregates.Matrices,
-    baseline: str | None,
-    styles: Mapping[str, figures.Look],
-    out: Path,
-) -> Overall:
-    """The section on all environments; its figures are written into ``out``."""
-    table = aggregates.aggregate_table(matrices.finals)
-    drawn = {
-        "aggregates": (
-            aggregate_figures.aggregates(table, styles),
-            "Aggregates over environments, each with its 95% interval",
-        ),
-        "profiles": (
-            aggregate_figures.profiles(aggregates.profiles(matrices.finals), styles),
-            "Performance profiles: which share of its runs an algorithm has above a score",
-        ),
-    }
-    if matrices.curves:
-        efficiency = aggregates.efficiency(matrices.curves, matrices.shares)
-        drawn["efficiency"] = (
-            aggregate_figures.efficiency(efficiency, styles),
-            "Sample efficiency: the interquartile mean of all scores as training goes on",
-        )
-    pairs = aggregates.improvements(matrices.finals)
-    if len(pairs):
-        over = _baseline(table, baseline)
-        drawn["improvement"] = (
-            aggregate_figures.improvements(pairs, over, styles),
-            f"Probability of improvement over {over}",
-        )
-    for name, (figure, _) in drawn.items():
-        figures.save(figure, out / name)
-    return Overall(
-        introduction=wording.overall(matrices),
-        scales=scale_table(matrices),
-        aggregates=aggregates_table(table),
-        improvements=improvements_table(pairs, table) if len(pairs) else None,
-        figures=[(name, caption) for name, (_, caption) in drawn.items()],
-    )
-
-
-def literature_of(data: runs.RunData, rows: pd.DataFrame) -> Literature | None:
-    """Our results beside published ones; ``None`` where none is of the same task."""
+def literature_of(data: runs.RunData, rows: pd.DataFrame | None) -> Literature | None:
+    """Our results beside published ones; ``None`` where none is wanted or of the same task."""
+    if rows is None:
+        return None
     frame = published.for_runs(data, rows)
     if frame.empty:
         return None
@@ -269,165 +246,3 @@ def literature_of(data: runs.RunData, rows: pd.DataFrame) -> Literature | None:
         published.sources(frame),
         published.notes(frame),
     )
-
-
-def _ranking(table: pd.DataFrame) -> list[str]:
-    """Labels by their interquartile mean, the highest first."""
-    first = table[table["aggregate"] == "interquartile mean"]
-    return [str(label) for label in first.sort_values("value", ascending=False)["label"]]
-
-
-def _baseline(table: pd.DataFrame, baseline: str | None) -> str:
-    ranking = _ranking(table)
-    return baseline if baseline in ranking else ranking[min(1, len(ranking) - 1)]
-
-
-def scale_table(matrices: aggregates.Matrices) -> Table:
-    """What scores 0 and what scores 1 on each environment."""
-    rows = [
-        [env_id, f"{scale.random:,.2f}", f"{scale.reference:,.2f}", scale.reference_source]
-        for env_id, scale in matrices.scales.items()
-    ]
-    headers = ["environment", "random policy (0)", "reference (1)", "the reference is"]
-    return Table(headers, rows, "lrrl")
-
-
-def aggregates_table(table: pd.DataFrame) -> Table:
-    """One row per label of :func:`reports.aggregates.aggregate_table`, one column per aggregate."""
-    ranking = _ranking(table)
-    columns = [ranking]
-    for name in aggregates.AGGREGATES:
-        rows = table[table["aggregate"] == name].set_index("label").loc[ranking]
-        value, low, high = (
-            rows[key].to_numpy(dtype=np.float64) for key in ("value", "low", "high")
-        )
-        sign = -1.0 if name == "optimality gap" else 1.0
-        ends = (low, high) if sign > 0 else (-high, -low)
-        bold = scores.not_told_apart(sign * value, *ends)
-        columns.append(estimate_cells(value, low, high, bold))
-    seeds = table.drop_duplicates("label").set_index("label").loc[ranking, "seeds"]
-    columns.append([str(n) for n in seeds])
-    headers = ["algorithm", *aggregates.AGGREGATES, "seeds"]
-    return Table(headers, list(zip(*columns, strict=True)), "l" + "r" * (len(headers) - 1))
-
-
-def improvements_table(pairs: pd.DataFrame, table: pd.DataFrame) -> Table:
-    """How probable it is that a run of the row's label is better than one of the column's."""
-    ranking = _ranking(table)
-    cells = {
-        (row["label"], row["over"]): _probability(row["probability"], row["low"], row["high"])
-        for row in pairs.to_dict("records")
-    }
-    rows = [[label, *(cells.get((label, other), "–") for other in ranking)] for label in ranking]
-    return Table(["P(row > column)", *ranking], rows, "l" + "r" * len(ranking))
-
-
-def _probability(value: float, low: float, high: float) -> str:
-    if np.isnan(low):
-        return f"{value:.2f} (1 seed)"
-    shown = f"**{value:.2f}**" if low > 0.5 or high < 0.5 else f"{value:.2f}"
-    return f"{shown} [{low:.2f}, {high:.2f}]"
-
-
-def environment_table(table: pd.DataFrame) -> Table:
-    """One row per label: scores with intervals, seeds, steps, time and speed."""
-    columns = [
-        list(table["label"]),
-        _estimates(table, "final"),
-        _estimates(table, "best"),
-        [str(n) for n in table["seeds"]],
-        [f"{steps:,.0f}" for steps in table["timesteps"]],
-        [duration(seconds) for seconds in table["wall_seconds"]],
-        [f"{speed:,.0f}" for speed in table["steps_per_second"]],
-    ]
-    headers = ["algorithm", "final return", "best evaluation", "seeds", "steps"]
-    headers += ["wall time per run", "steps/s"]
-    return Table(headers, list(zip(*columns, strict=True)), "lrrrrrr")
-
-
-def steps_section(data: runs.RunData, given: Mapping[str, float]) -> StepsSection | None:
-    """Steps to the threshold of each environment that has one; ``None`` where none has.
-
-    :param given: environment to return, instead of what Gymnasium has registered
-    :raises reports.runs.ReportError: see :func:`reports.thresholds.resolve`
-    """
-    resolved = thresholds.resolve(data.runs["env_id"], given)
-    if not resolved:
-        return None
-    values = {env_id: threshold.value for env_id, threshold in resolved.items()}
-    table = scores.steps_to_threshold(data.evaluations, values)
-    return StepsSection(
-        caption=wording.thresholds_sentence(resolved),
-        table=steps_table(table),
-        notes=wording.steps_notes(table),
-    )
-
-
-def steps_table(table: pd.DataFrame) -> Table:
-    """One row per environment and label of :func:`reports.scores.steps_to_threshold`."""
-    names = ("median", "lowest", "highest", "budget", "seeds")
-    rows = table.to_dict("records")
-    columns = [
-        [f"{row['env_id']} ({thresholds.value_text(row['threshold'])})" for row in rows],
-        [row["label"] for row in rows],
-        [f"{row['reached']} of {row['seeds']}" for row in rows],
-        steps_cells(*(table[name].to_numpy(dtype=np.float64) for name in names)),
-    ]
-    headers = ["environment (threshold)", "algorithm", "seeds that reached it"]
-    headers += ["steps: median (lowest, highest)"]
-    return Table(headers, list(zip(*columns, strict=True)), "llrr")
-
-
-def _estimates(table: pd.DataFrame, score: str) -> list[str]:
-    mean, low, high = (
-        table[f"{score}_{part}"].to_numpy(dtype=np.float64) for part in ("mean", "low", "high")
-    )
-    return estimate_cells(mean, low, high, scores.not_told_apart(mean, low, high))
-
-
-def failure_table(failures: pd.DataFrame) -> Table | None:
-    """Every failed run with its error line; ``None`` where none failed."""
-    if failures.empty:
-        return None
-    rows = [
-        [row["env_id"], row["label"], str(row["seed"]), _code(row["error"].partition("\n")[0])]
-        for row in failures.to_dict("records")
-    ]
-    return Table(["environment", "algorithm", "seed", "error"], rows, "llrl")
-
-
-def hyperparameter_tables(table: pd.DataFrame) -> list[Table]:
-    """For each algorithm its settings, one column for each set of environments that share them."""
-    every = set(table["env_id"])
-    tables = []
-    for _, group in table.groupby("algo", sort=True):
-        settings: dict[str, Mapping[str, Any]] = {}
-        where: dict[str, dict[str, list[str]]] = {}
-        for row in group.drop_duplicates(["env_id", "label"]).to_dict("records"):
-            key = json.dumps(row["hyperparams"], sort_keys=True)
-            settings[key] = row["hyperparams"]
-            where.setdefault(key, {}).setdefault(row["label"], []).append(row["env_id"])
-        names = sorted({name for values in settings.values() for name in values})
-        rows = [[f"`{name}`", *(_value_cell(v, name) for v in settings.values())] for name in names]
-        rows = rows or [["none set", *("–" for _ in settings)]]
-        headers = ["hyperparameter", *(_heading(labels, every) for labels in where.values())]
-        tables.append(Table(headers, rows, "l" + "r" * len(settings)))
-    return tables
-
-
-def _heading(labels: Mapping[str, Sequence[str]], every: set[str]) -> str:
-    """Whose settings a column has, such as ``npg on CartPole-v1, Hopper-v5``."""
-    return "; ".join(
-        f"{label} on "
-        + ("all environments" if len(every) > 2 and set(envs) == every else ", ".join(envs))
-        for label, envs in labels.items()
-    )
-
-
-def _value_cell(settings: Mapping[str, Any], name: str) -> str:
-    return _code(runs.setting_text(settings[name])) if name in settings else "–"
-
-
-def _code(text: str) -> str:
-    """``text`` verbatim; a backtick in it would end the verbatim part."""
-    return f"`{text.replace('`', chr(39))}`"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,25 @@ class Look:
     marker: str
 
 
+def steps_text(steps: float) -> str:
+    """``250k`` or ``1.5M``; below a thousand the number itself."""
+    if abs(steps) >= 1e6:
+        return f"{steps / 1e6:g}M"
+    return f"{steps / 1e3:g}k" if abs(steps) >= 1e3 else f"{steps:g}"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What learning curves are drawn against: a column of theirs, and how it is written."""
+
+    column: str
+    label: str
+    text: Callable[[float], str]
+
+
+STEPS = Axis("timesteps", "environment steps", steps_text)
+
+
 def looks(labels: Sequence[str]) -> dict[str, Look]:
     """A look for each label; the well-known algorithms have the same one in every report."""
     unique = sorted(set(labels))
@@ -81,53 +100,55 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
     return {label: _look(slots[label]) for label in unique}
 
 
-def learning_curves(curves: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
+def learning_curves(curves: pd.DataFrame, styles: Mapping[str, Look], axis: Axis = STEPS) -> Figure:
     """A panel for each environment and one legend, with the number of seeds, below them.
 
     :param curves: as :func:`reports.scores.learning_curves` gives them
     :param styles: as :func:`looks` gives them, for all labels of the report
     """
     env_ids = sorted(curves["env_id"].unique())
-    columns = _n_columns(len(env_ids))
+    columns = n_columns(len(env_ids))
     rows = -(-len(env_ids) // columns)
     panel_width, panel_height = PANEL_SIZE if len(env_ids) > 1 else SINGLE_PANEL_SIZE
     width = columns * panel_width
     with mpl.rc_context(THEME):
         handles = _legend_handles(curves, styles)
-        legend_columns = _n_legend_columns([str(handle.get_label()) for handle in handles], width)
+        legend_columns = n_legend_columns([str(handle.get_label()) for handle in handles], width)
         legend_rows = -(-len(handles) // legend_columns)
         figure = new_figure(width, rows * panel_height + 0.25 * (1 + legend_rows))
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax, env_id in zip(axes, env_ids, strict=False):
-            draw_panel(ax, curves[curves["env_id"] == env_id], styles)
+            draw_panel(ax, curves[curves["env_id"] == env_id], styles, axis)
             ax.set_title(env_id)
         for ax in axes[len(env_ids) :]:
             ax.set_visible(False)
-        _label_outer_axes(axes[: len(env_ids)], columns)
+        _label_outer_axes(axes[: len(env_ids)], columns, axis)
         figure.legend(
             handles=handles, loc="outside lower center", ncols=legend_columns, handlelength=3.6
         )
     return figure
 
 
-def draw_panel(ax: Axes, curves: pd.DataFrame, styles: Mapping[str, Look]) -> None:
+def draw_panel(
+    ax: Axes, curves: pd.DataFrame, styles: Mapping[str, Look], axis: Axis = STEPS
+) -> None:
     """Mean line and band of every label of one environment."""
     groups = list(curves.groupby("label", sort=True))
     for position, (label, curve) in enumerate(groups):
         look = styles[str(label)]
-        steps = curve["timesteps"].to_numpy(dtype=np.float64)
-        spacing = max(1, round(len(steps) / MARKERS_PER_LINE))
+        where = curve[axis.column].to_numpy(dtype=np.float64)
+        spacing = max(1, round(len(where) / MARKERS_PER_LINE))
         # Shifted from line to line, so that markers of close curves do not cover each other.
         offset = position * spacing // len(groups)
         ax.plot(
-            steps,
+            where,
             curve["mean"].to_numpy(),
             markevery=(offset, spacing),
             label=label,
             **line_style(look),
         )
         ax.fill_between(
-            steps,
+            where,
             curve["low"].to_numpy(),
             curve["high"].to_numpy(),
             facecolor=to_rgba(look.colour, 0.14),
@@ -136,7 +157,7 @@ def draw_panel(ax: Axes, curves: pd.DataFrame, styles: Mapping[str, Look]) -> No
             linewidth=0.7,
         )
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: steps_text(value)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: axis.text(value)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     ax.margins(x=0.02)
 
@@ -146,13 +167,6 @@ def save(figure: Figure, path: Path) -> None:
     with mpl.rc_context(THEME):
         figure.savefig(path.with_name(path.name + ".png"), metadata={"Software": None})
         figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
-
-
-def steps_text(steps: float) -> str:
-    """``250k`` or ``1.5M``; below a thousand the number itself."""
-    if abs(steps) >= 1e6:
-        return f"{steps / 1e6:g}M"
-    return f"{steps / 1e3:g}k" if abs(steps) >= 1e3 else f"{steps:g}"
 
 
 def seeds_text(seeds: pd.Series[int]) -> str:
@@ -178,17 +192,17 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _n_columns(panels: int) -> int:
+def n_columns(panels: int) -> int:
     """Wide rather than tall, and no row with a single panel left over where it can be helped."""
     if panels <= 3:
         return panels
     return 2 if panels == 4 else min(4, -(-panels // -(-panels // 4)))
 
 
-def _label_outer_axes(axes: Sequence[Axes], columns: int) -> None:
+def _label_outer_axes(axes: Sequence[Axes], columns: int, axis: Axis) -> None:
     for position, ax in enumerate(axes):
         if position + columns >= len(axes):
-            ax.set_xlabel("environment steps")
+            ax.set_xlabel(axis.label)
         if position % columns == 0:
             ax.set_ylabel("evaluation return")
 
@@ -209,7 +223,7 @@ def _legend_handles(curves: pd.DataFrame, styles: Mapping[str, Look]) -> list[Ar
     return handles
 
 
-def _n_legend_columns(labels: Sequence[str], width: float) -> int:
+def n_legend_columns(labels: Sequence[str], width: float) -> int:
     """As many as fit into ``width`` inches, the longest label deciding."""
     column = 0.95 + 0.085 * max(len(label) for label in labels)
     return min(len(labels), max(1, int(width / column)))

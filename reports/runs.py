@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import results
+from benchmarks.storage import Folder
+from reports import protocols
+
+_CONFIG = ["algo", "env_id", "config"]
 
 
 class ReportError(Exception):
@@ -23,39 +28,71 @@ class RunData:
     """Everything a report reads; the frames are sorted by environment, label and seed.
 
     ``runs``: one row a finished run, as :func:`benchmarks.results.load_runs` gives it, and
-    ``label``, the name under which the run is reported (see :func:`config_labels`).
-    ``evaluations``: one row an evaluation, with the same ``label``.
+    ``label``, the name under which the run is reported (see :func:`config_labels`), and
+    ``protocol``, what tells its budget and evaluation from others on the environment (see
+    :func:`reports.protocols.names`).
+    ``evaluations``: one row an evaluation, with the same ``label`` and ``protocol``.
     ``failures``: one row a failed run, with ``label``.
+    ``broken``: a line for each run that was left out, naming it and saying why.
     """
 
     runs: pd.DataFrame
     evaluations: pd.DataFrame
     failures: pd.DataFrame
+    broken: Sequence[str] = ()
+
+    @property
+    def mixed(self) -> list[str]:
+        """The environments whose runs have different budgets or evaluation protocols."""
+        return sorted(map(str, self.runs.loc[self.runs["protocol"] != "", "env_id"].unique()))
 
 
-def load(root: Path) -> RunData:
+def load(
+    root: Path,
+    allow_mixed: bool = False,
+    allow_broken: bool = False,
+    reading: Callable[[Sequence[Folder]], Iterable[Folder]] = iter,
+) -> RunData:
     """Read the run folders under ``root``.
 
-    :raises ReportError: no such folder, no finished run in it, a run that is there twice, runs of
-        one environment with different budgets or evaluation protocols, or seeds of one
-        configuration with evaluations that cannot be averaged.
-    :raises benchmarks.results.BrokenRunError: a run folder that cannot be read.
+    :param allow_mixed: runs of one environment may have different budgets or evaluation protocols;
+        their labels then tell them apart
+    :param allow_broken: what cannot be read, or has an evaluation without a return, is left out
+    :param reading: as for :func:`benchmarks.results.load_readable`
+    :raises ReportError: no such folder, no finished run in it that can be read, a run that is there
+        twice, seeds of one configuration with evaluations that cannot be averaged; unless they are
+        allowed, different budgets or evaluation protocols, and evaluations without a return.
+    :raises benchmarks.results.BrokenRunError: a run folder that cannot be read, unless allowed.
     """
     if not root.is_dir():
         raise ReportError(f"{root}: there is no such folder")
-    runs = results.load_runs(root)
-    failures = results.load_failures(root)
+    found = results.load_readable(root, reading)
+    if found.broken and not allow_broken:
+        raise found.broken[0]
+    runs, evaluations = found.runs, found.evaluations
+    broken = [str(error).replace(f"{root}{os.sep}", "") for error in found.broken]
+    without_return = _without_return(evaluations)
+    if allow_broken:
+        broken += without_return.values()
+        runs, evaluations = (_without(frame, list(without_return)) for frame in (runs, evaluations))
+    elif without_return:
+        raise ReportError(next(iter(without_return.values())))
     if runs.empty:
-        raise ReportError(f"{root}: no finished run folder in it{_first_failure(failures)}")
-    evaluations = results.load_evaluations(root)
+        reason = f"; {broken[0]}" if broken else ""
+        what = "no run that can be read" if broken else "no finished run folder"
+        raise ReportError(f"{root}: {what} in it{reason}{_first_failure(found.failures)}")
     refuse_repeated_runs(runs)
-    refuse_mixed_protocols(runs)
-    refuse_unusable_evaluations(evaluations)
-    labels = config_labels(runs)
+    if not allow_mixed:
+        refuse_mixed_protocols(runs)
+    refuse_different_grids(evaluations)
+    runs = runs.assign(protocol=protocols.names(runs))
+    labels = _labels(runs)
+    of_config = runs.drop_duplicates(_CONFIG).set_index(_CONFIG)["protocol"]
     return RunData(
         runs=_labelled(runs, labels),
-        evaluations=_labelled(evaluations, labels, "timesteps"),
-        failures=_labelled(failures, labels),
+        evaluations=_labelled(evaluations.join(of_config, on=_CONFIG), labels, "timesteps"),
+        failures=_labelled(found.failures, labels),
+        broken=broken,
     )
 
 
@@ -94,18 +131,11 @@ def refuse_mixed_protocols(runs: pd.DataFrame) -> None:
         )
 
 
-def refuse_unusable_evaluations(evaluations: pd.DataFrame) -> None:
-    """Returns are numbers, and the seeds of a configuration, averaged step by step, share steps.
+def refuse_different_grids(evaluations: pd.DataFrame) -> None:
+    """The seeds of a configuration are averaged step by step, so they share their steps.
 
-    :raises ReportError: naming the first run without a number, or two seeds that differ.
+    :raises ReportError: naming two seeds that differ.
     """
-    unusable = evaluations[~np.isfinite(evaluations["return_mean"])]
-    if len(unusable):
-        row = unusable.iloc[0]
-        raise ReportError(
-            f"{row['algo']} on {row['env_id']}, config {row['config']}, seed {row['seed']}: the "
-            f"evaluation at step {row['timesteps']:,} has return_mean={row['return_mean']}"
-        )
     for key, group in evaluations.groupby(["env_id", "algo", "config"], sort=True):
         grids = [
             (seed, rows["timesteps"].sort_values().to_list())
@@ -147,6 +177,33 @@ def setting_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return json.dumps(value, sort_keys=True)
+
+
+def _labels(runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """:func:`config_labels` of the runs of each protocol, with what tells that from the others."""
+    return {
+        key: protocols.with_protocol(label, str(protocol))
+        for protocol, group in runs.groupby("protocol", sort=True)
+        for key, label in config_labels(group).items()
+    }
+
+
+def _without_return(evaluations: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    """The runs with an evaluation whose return is no number, each with what is wrong."""
+    unusable = evaluations[~np.isfinite(evaluations["return_mean"])]
+    return {
+        (row["suite"], row["algo"], row["env_id"], row["config"], row["seed"]): (
+            f"{row['algo']} on {row['env_id']}, config {row['config']}, seed {row['seed']}: the "
+            f"evaluation at step {row['timesteps']:,} has return_mean={row['return_mean']}"
+        )
+        for row in unusable.drop_duplicates(["suite", *_CONFIG, "seed"]).to_dict("records")
+    }
+
+
+def _without(frame: pd.DataFrame, runs: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    """The rows of a frame that are not of these runs."""
+    keys = pd.MultiIndex.from_frame(frame[["suite", *_CONFIG, "seed"]])
+    return frame[~keys.isin(runs)].reset_index(drop=True)
 
 
 def _labels_of(algo: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -196,7 +253,7 @@ def _refuse_several(env_id: str, what: str, runs: pd.DataFrame, texts: pd.Series
     raise ReportError(
         f"{env_id}: the runs have different {what} and cannot be compared\n"
         + "\n".join(lines)
-        + "\nBuild one report for each."
+        + "\nBuild one report for each, or tell them apart in one with --allow-mixed."
     )
 
 

@@ -5,15 +5,19 @@ Intervals are rliable's percentile bootstrap over seeds; nothing here resamples 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.integrate import trapezoid
 
 from benchmarks.intervals import REPETITIONS, interval
 from benchmarks.results import final_return
 
+SCORES = ("final", "best", "area")
 _GROUP = ["env_id", "label"]
+# Resamples of so many columns are in memory at once.
+_COLUMNS_AT_ONCE = 1_000
 _STEPS_COLUMNS = [*_GROUP, "threshold", "seeds", "reached", "median", "lowest", "highest"]
 _STEPS_COLUMNS += ["budget", "spacing"]
 
@@ -26,8 +30,22 @@ def best_evaluation(returns: np.ndarray) -> float:
     return float(np.max(returns))
 
 
+def area_under_curve(steps: np.ndarray, returns: np.ndarray) -> float:
+    """The mean return over the training: the area under a run's curve over the steps it took.
+
+    The curve is straight between evaluations.
+
+    :param steps: increasing, shape ``(n_evaluations,)``, as is ``returns``
+    """
+    if len(steps) == 1:
+        return float(returns[0])
+    return float(trapezoid(returns, steps) / (steps[-1] - steps[0]))
+
+
 def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over seeds with its 95% interval, column by column.
+
+    A resample takes the same seeds in every column, which changes no column's interval.
 
     :param values: shape ``(n_seeds, n_columns)``, a column being a score or a point of a curve
     :return: mean, lower and upper end, each of shape ``(n_columns,)``; both ends are NaN with one
@@ -41,58 +59,78 @@ def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     mean = values.mean(axis=0)
     if len(values) == 1:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    low, high = interval(values, lambda sample: sample.mean(axis=0), REPETITIONS)
+    seeds = np.arange(len(values))[:, None]
+    ends = []
+    for first in range(0, values.shape[1], _COLUMNS_AT_ONCE):
+        columns = values[:, first : first + _COLUMNS_AT_ONCE]
+        ends.append(interval(seeds, _mean_of(columns), REPETITIONS))
+    low, high = np.concatenate(ends, axis=1)
     return mean, low, high
 
 
+def _mean_of(columns: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The mean of the columns over seeds that are given by their places."""
+    return lambda seeds: columns[seeds[:, 0]].mean(axis=0)
+
+
+def mean_intervals(groups: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """:func:`mean_interval` of each group, of all that have as many seeds at once.
+
+    :param groups: each of shape ``(n_seeds, n_columns)``
+    :return: for each group mean, lower and upper end, shape ``(3, n_columns)``
+    """
+    found: dict[int, np.ndarray] = {}
+    for n_seeds in {len(values) for values in groups}:
+        where = [i for i, values in enumerate(groups) if len(values) == n_seeds]
+        ends = np.stack(mean_interval(np.concatenate([groups[i] for i in where], axis=1)))
+        widths = [groups[i].shape[1] for i in where]
+        found |= dict(zip(where, np.split(ends, np.cumsum(widths)[:-1], axis=1), strict=True))
+    return [found[i] for i in range(len(groups))]
+
+
 def run_scores(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Final return and best evaluation of each run.
+    """Final return, best evaluation and area under the curve of each run.
 
     :param evaluations: tidy, with ``env_id, label, seed, timesteps, return_mean``
-    :return: one row a run: ``env_id, label, seed, final, best``
+    :return: one row a run: ``env_id, label, seed, final, best, area``
     """
     ordered = evaluations.sort_values([*_GROUP, "seed", "timesteps"], kind="stable")
-    rows = [
-        (*key, final_return(returns), best_evaluation(returns.to_numpy()))
-        for key, returns in ordered.groupby([*_GROUP, "seed"], sort=True)["return_mean"]
-    ]
-    return pd.DataFrame(rows, columns=[*_GROUP, "seed", "final", "best"])
+    rows = []
+    for key, run in ordered.groupby([*_GROUP, "seed"], sort=True):
+        steps, returns = run["timesteps"].to_numpy(float), run["return_mean"]
+        values = returns.to_numpy(float)
+        area = area_under_curve(steps, values)
+        rows.append((*key, final_return(returns), best_evaluation(values), area))
+    return pd.DataFrame(rows, columns=[*_GROUP, "seed", *SCORES])
 
 
 def score_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
     """Scores over seeds, one row per environment and label.
 
-    :param runs: one row a run, with ``env_id, label, algo, config, seed, timesteps, wall_seconds``
-        (training alone) and ``evaluation_seconds``
+    :param runs: one row a run, with ``env_id, label, algo, config, protocol, seed, timesteps,
+        wall_seconds`` (training alone), ``evaluation_seconds`` and ``peak_memory_mib``
     :param evaluations: as for :func:`run_scores`
-    :return: ``env_id, label, algo, config, seeds`` (how many), ``timesteps`` (mean),
-        ``final_mean, final_low, final_high, best_mean, best_low, best_high,
-        wall_seconds`` (training and evaluations, mean over runs) and ``steps_per_second``
-        (environment steps per second of training alone, mean over runs)
+    :return: ``env_id, label, algo, config, protocol, seeds`` (how many), ``timesteps`` (mean);
+        each of ``SCORES`` with ``_mean, _low, _high``; ``wall_seconds`` (training and evaluations,
+        mean over runs), ``steps_per_second`` (environment steps per second of training alone, mean
+        over runs) and ``peak_memory_mib`` (median over runs, NaN where it is not known of any)
     """
     scores = dict(iter(run_scores(evaluations).groupby(_GROUP, sort=True)))
+    groups = dict(iter(runs.groupby(_GROUP, sort=True)))
+    values = [scores[key][list(SCORES)].to_numpy(dtype=np.float64) for key in groups]
     rows = []
-    for key, group in runs.groupby(_GROUP, sort=True):
-        wall_seconds = group["wall_seconds"] + group["evaluation_seconds"]
-        mean, low, high = mean_interval(scores[key][["final", "best"]].to_numpy(dtype=np.float64))
-        rows.append(
-            {
-                "env_id": key[0],
-                "label": key[1],
-                "algo": group["algo"].iloc[0],
-                "config": group["config"].iloc[0],
-                "seeds": len(group),
-                "timesteps": group["timesteps"].mean(),
-                "final_mean": mean[0],
-                "final_low": low[0],
-                "final_high": high[0],
-                "best_mean": mean[1],
-                "best_low": low[1],
-                "best_high": high[1],
-                "wall_seconds": wall_seconds.mean(),
-                "steps_per_second": (group["timesteps"] / group["wall_seconds"]).mean(),
-            }
-        )
+    for (key, group), estimates in zip(groups.items(), mean_intervals(values), strict=True):
+        first = group.iloc[0]
+        row = {"env_id": key[0], "label": key[1]}
+        row |= {name: first[name] for name in ("algo", "config", "protocol")}
+        row |= {"seeds": len(group), "timesteps": group["timesteps"].mean()}
+        for i, score in enumerate(SCORES):
+            ends = zip(("mean", "low", "high"), estimates[:, i], strict=True)
+            row |= {f"{score}_{part}": value for part, value in ends}
+        row["wall_seconds"] = (group["wall_seconds"] + group["evaluation_seconds"]).mean()
+        row["steps_per_second"] = (group["timesteps"] / group["wall_seconds"]).mean()
+        row["peak_memory_mib"] = group["peak_memory_mib"].dropna().median()
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -103,19 +141,59 @@ def learning_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
     :return: one row a point: ``env_id, label, timesteps, mean, low, high, seeds``; ``low`` and
         ``high`` are NaN with one seed
     """
-    curves = []
+    curves = {}
     for key, group in evaluations.groupby(_GROUP, sort=True):
         returns = group.pivot(index="seed", columns="timesteps", values="return_mean")
-        mean, low, high = mean_interval(returns.to_numpy(dtype=np.float64))
-        curve = {
-            "timesteps": returns.columns.to_numpy(),
-            "mean": mean,
-            "low": low,
-            "high": high,
-            "seeds": len(returns),
-        }
-        curves.append(pd.DataFrame({"env_id": key[0], "label": key[1], **curve}))
-    return pd.concat(curves, ignore_index=True)
+        curves[key] = (returns.columns.to_numpy(), returns.to_numpy(dtype=np.float64))
+    return _averaged(curves, "timesteps")
+
+
+def wall_time_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds and its interval against the seconds of training, without evaluations.
+
+    Each seed's curve is straight between its evaluations, and averaged with the others at as many
+    evenly spread times as it has evaluations, up to the time at which the first seed was done.
+
+    :param evaluations: as for :func:`run_scores`, with ``wall_seconds``
+    :return: as :func:`learning_curves` gives it, with ``seconds`` for ``timesteps``; without the
+        labels of which the seconds of an evaluation are not known
+    """
+    curves = {}
+    for key, group in evaluations.groupby(_GROUP, sort=True):
+        if not np.isfinite(group["wall_seconds"]).all():
+            continue
+        seeds = [run.sort_values("timesteps") for _, run in group.groupby("seed", sort=True)]
+        seconds = np.linspace(0, min(run["wall_seconds"].max() for run in seeds), len(seeds[0]))
+        returns = [np.interp(seconds, run["wall_seconds"], run["return_mean"]) for run in seeds]
+        curves[key] = (seconds, np.stack(returns))
+    return _averaged(curves, "seconds")
+
+
+def _averaged(
+    curves: Mapping[tuple[Hashable, ...], tuple[np.ndarray, np.ndarray]], x: str
+) -> pd.DataFrame:
+    """The means over seeds of curves, each of x, shape ``(n_points,)``, and returns by seed."""
+    estimates = mean_intervals([returns for _, returns in curves.values()])
+    frames = [pd.DataFrame(columns=[*_GROUP, x, "mean", "low", "high", "seeds"])]
+    for (key, (where, returns)), (mean, low, high) in zip(curves.items(), estimates, strict=True):
+        columns = {x: where, "mean": mean, "low": low, "high": high, "seeds": len(returns)}
+        frames.append(pd.DataFrame({"env_id": key[0], "label": key[1], **columns}))
+    return pd.concat(frames[1:] or frames, ignore_index=True)
+
+
+def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """P(X > Y): the share of all pairs of a run of X and one of Y in which X's is higher.
+
+    A tie counts half. What :func:`rliable.metrics.probability_of_improvement` gives for one
+    column, without the test for which that takes a hundred times as long.
+
+    :param x: shape ``(n_seeds_of_x, n_columns)``; ``y`` likewise
+    :return: shape ``(n_columns,)``
+    """
+    difference = x[:, None] - y
+    higher, level = (difference > 0).sum(axis=(0, 1)), (difference == 0).sum(axis=(0, 1))
+    shares: np.ndarray = (higher + 0.5 * level) / (len(x) * len(y))
+    return shares
 
 
 def steps_to_threshold(evaluations: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
@@ -137,6 +215,21 @@ def steps_to_threshold(evaluations: pd.DataFrame, thresholds: Mapping[str, float
         if threshold is not None:
             rows.append((env_id, label, threshold, *_steps_of(group, threshold)))
     return pd.DataFrame(rows, columns=_STEPS_COLUMNS)
+
+
+def best_of_their_protocol(table: pd.DataFrame, score: str) -> np.ndarray:
+    """:func:`not_told_apart` among the rows that have one budget and evaluation protocol.
+
+    :param table: rows of :func:`score_table`, all of one environment
+    :param score: of ``SCORES``
+    :return: booleans, shape ``(n_rows,)``
+    """
+    marked = np.zeros(len(table), dtype=bool)
+    for protocol in table["protocol"].unique():
+        rows = (table["protocol"] == protocol).to_numpy()
+        parts = (table[f"{score}_{part}"].to_numpy(float)[rows] for part in ("mean", "low", "high"))
+        marked[rows] = not_told_apart(*parts)
+    return marked
 
 
 def not_told_apart(mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from rliable.metrics import aggregate_iqm
 
-from reports import figures
-from reports.aggregates import Matrices, improvement
-from reports.scores import not_told_apart
-from reports.wording import listing
+from reports import aggregates, figures
+from reports.aggregates import Matrices
+from reports.scores import best_of_their_protocol, improvement
+from reports.wording import listing, verdict
 
 
 def summary(table: pd.DataFrame, scores: Matrices | None, baseline: str | None) -> list[str]:
@@ -33,8 +33,10 @@ def summary(table: pd.DataFrame, scores: Matrices | None, baseline: str | None) 
     rest = [f"{label} ({means[label]:.2f})" for label in ranking if label not in level]
     return [
         f"**Highest over all: {listing(level)}**, with an interquartile mean of {means[best]:.2f} "
-        f"over {len(scores.env_ids)} environments, where a random policy has 0 and the "
-        f"reference 1{'; then ' if rest else ''}{listing(rest)}.",
+        f"over {len(scores.env_ids)} environments{'; then ' if rest else ''}{listing(rest)}. That "
+        "is the mean over the middle half of all runs' final returns, on a scale where a random "
+        "policy has 0 and a reference 1: see [All environments "
+        "together](#all-environments-together).",
         _how_sure(scores, best, other),
         *_where_it_loses(table, best),
         _speed(table, ranking),
@@ -42,13 +44,16 @@ def summary(table: pd.DataFrame, scores: Matrices | None, baseline: str | None) 
 
 
 def _how_sure(scores: Matrices, best: str, other: str) -> str:
-    probability, low, high = improvement(scores.finals[best], scores.finals[other])
+    probability, low, high = aggregates.improvement(scores.finals[best], scores.finals[other])
     text = f"A run of {best} ends above one of {other} with probability {probability:.2f}"
     if not np.isfinite(low):
         return f"{text}; one of them has one seed, so nothing is known of how sure that is."
     interval = f" (95% interval {low:.2f} to {high:.2f})"
-    if low == high == 0.5:
+    by_environment = improvement(scores.finals[best], scores.finals[other])
+    if (by_environment == 0.5).all():
         return f"The runs of {best} and {other} end level."
+    if low == high == 0.5:
+        return f"{text}: it is ahead on as many environments as it is behind on."
     if low > 0.5:
         return f"{text}{interval}: {best} is better, as far as these environments and seeds go."
     return f"{text}{interval}: that may be chance."
@@ -60,11 +65,8 @@ def _where_it_loses(table: pd.DataFrame, best: str) -> list[str]:
     for env_id, rows in table.groupby("env_id", sort=True):
         if best not in set(rows["label"]) or len(rows) < 2:
             continue
-        mean, low, high = (
-            rows[f"final_{part}"].to_numpy(dtype=np.float64) for part in ("mean", "low", "high")
-        )
-        equal = dict(zip(rows["label"], not_told_apart(mean, low, high), strict=True))
-        highest = str(rows["label"].iloc[int(np.argmax(mean))])
+        equal = dict(zip(rows["label"], best_of_their_protocol(rows, "final"), strict=True))
+        highest = str(rows["label"].iloc[int(np.argmax(rows["final_mean"]))])
         if not equal.get(best, False) and highest != best and any(equal.values()):
             lost.append(f"{env_id} (to {highest})")
         elif sum(equal.values()) > 1:
@@ -90,11 +92,12 @@ def _speed(table: pd.DataFrame, ranking: Sequence[str]) -> str:
 def _without_aggregates(table: pd.DataFrame) -> list[str]:
     """What can be said of one environment, or of labels that have none in common."""
     lines = []
-    for env_id, rows in table.groupby("env_id", sort=True):
+    for (env_id, protocol), rows in table.groupby(["env_id", "protocol"], sort=True):
         ordered = rows.sort_values("final_mean", ascending=False)
         texts = [
             f"{label} {mean:,.1f}"
             for label, mean in zip(ordered["label"], ordered["final_mean"], strict=True)
         ]
-        lines.append(f"{env_id}, final return: {listing(texts)}.")
+        where = f"{env_id}, {protocol}" if protocol else str(env_id)
+        lines.append(" ".join([f"{where}, final return: {listing(texts)}.", *verdict(rows)]))
     return lines

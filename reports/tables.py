@@ -120,6 +120,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def code(text: str) -> str:
+    """``text`` verbatim, on one line; a backtick in it would end the verbatim part."""
+    return f"`{' '.join(text.split()).replace('`', chr(39))}`"
+
+
 def _steps_text(steps: float, budget: float, never: bool) -> str:
     """Empty in a row that shows no number, so that it takes no width."""
     if never:

@@ -17,7 +17,7 @@ from reports.thresholds import Threshold, value_text
 # What nominal 95% intervals of the mean really cover, by the number of seeds: the share of 95%
 # percentile bootstrap intervals that contain the mean, over normal samples. Measured by
 # tests/reports/test_coverage.py, which fails when a figure here is no longer what it measures.
-MEASURED_COVERAGE = {3: 0.75, 5: 0.84, 10: 0.90}
+MEASURED_COVERAGE = {2: 0.50, 3: 0.75, 5: 0.84, 10: 0.90}
 
 
 def introduction(data: runs.RunData) -> list[str]:
@@ -30,6 +30,8 @@ def introduction(data: runs.RunData) -> list[str]:
     ]
     sentences.append(_evaluation_sentence(table))
     incomplete = []
+    if data.broken:
+        incomplete.append(f"{runs.runs_text(len(data.broken))} left out as unreadable")
     if len(data.failures):
         incomplete.append(f"{runs.runs_text(len(data.failures))} failed")
     if missing_results(data):
@@ -41,10 +43,56 @@ def introduction(data: runs.RunData) -> list[str]:
     return sentences
 
 
-def verdict(table: pd.DataFrame) -> list[str]:
-    """What one environment's table says of the final returns, and no more than that.
+def mixed_lines(data: runs.RunData) -> list[str]:
+    """Where runs of different budgets or evaluation protocols are, and what becomes of them."""
+    lines = []
+    for env_id in data.mixed:
+        group = data.runs[data.runs["env_id"] == env_id]
+        who = [
+            f"{protocol} ({listing(sorted(of_protocol['algo'].unique()))})"
+            for protocol, of_protocol in group.groupby("protocol", sort=True)
+        ]
+        lines.append(f"{env_id}: the runs have different budgets or evaluations: {listing(who)}.")
+    if lines:
+        lines.append(
+            "The names of the algorithms say which is which. Scores of different budgets or "
+            "evaluations do not compare: what is bold, and who is ahead, is said of each group by "
+            "itself, and such an environment is not among all environments together. Where a "
+            "hyperparameter follows a schedule over the budget, even equal steps do not compare."
+        )
+    return lines
+
+
+def mixed_here(table: pd.DataFrame) -> str:
+    """The warning beside a table of one environment; empty where its rows compare.
 
     :param table: rows of :func:`reports.scores.score_table`, all of one environment
+    """
+    groups = sorted(set(table["protocol"]))
+    if len(groups) < 2:
+        return ""
+    return (
+        f"**Mixed:** {listing(groups)} do not compare with each other. Bold and who is ahead are "
+        "within each of them."
+    )
+
+
+def verdicts(table: pd.DataFrame) -> list[str]:
+    """What one environment's table says of the final returns, for each protocol by itself.
+
+    :param table: rows of :func:`reports.scores.score_table`, all of one environment
+    """
+    return [
+        ": ".join([*filter(None, [protocol]), sentence])
+        for protocol in sorted(set(table["protocol"]))
+        for sentence in verdict(table[table["protocol"] == protocol])
+    ]
+
+
+def verdict(table: pd.DataFrame) -> list[str]:
+    """What a table says of the final returns, and no more than that.
+
+    :param table: rows of :func:`reports.scores.score_table`, of one environment and protocol
     """
     if len(table) == 1:
         return []
@@ -85,20 +133,23 @@ def missing_results(data: runs.RunData) -> list[str]:
 def notes(data: runs.RunData, table: pd.DataFrame) -> list[str]:
     """How the numbers are to be read."""
     lines = [
-        "**Final return**: the mean over the last tenth of a run's evaluations, then the mean "
-        f"over seeds. {_window_sentence(data.evaluations)}",
+        "A **return** is the sum of an episode's rewards. **Final return**: the mean over the last "
+        f"tenth of a run's evaluations, then over seeds. {_window_sentence(data.evaluations)}",
         "**Best evaluation**: the highest evaluation of each run, then the mean over seeds. A "
         "maximum of noisy values lies above what that policy returns on average.",
-        "**Bold**: the highest mean and each whose interval overlaps with it, that is, all that "
-        "cannot be told apart from the best. Means without an interval are never bold.",
-        "**Wall time** is training and evaluations, **steps/s** environment steps per second of "
-        "training alone. Both depend on what else the machine was doing.",
+        "**Area under curve**: the mean return over the training, that is, the area under a run's "
+        "learning curve (straight between evaluations) divided by its steps; then the mean over "
+        "seeds. Of two that end level, the one that learned sooner has the larger area.",
+        "**Bold**, in each column: the highest mean and each whose interval overlaps with it, that "
+        "is, all that cannot be told apart from the best. Means without an interval are never "
+        "bold.",
+        "**Steps** are those that were taken: whole rollouts may exceed the budget a little.",
     ]
     if (table["seeds"] > 1).any():
         lines.insert(
-            2,
-            "**Intervals** in brackets are rliable's 95% percentile bootstrap intervals of the "
-            f"mean over seeds ({scores.REPETITIONS:,} resamples, fixed seed). "
+            0,
+            "Each cell has the mean over seeds and, in brackets, its **95% interval**: rliable's "
+            f"percentile bootstrap over seeds ({scores.REPETITIONS:,} resamples, fixed seed). "
             + coverage_sentence(),
         )
     return lines
@@ -107,17 +158,23 @@ def notes(data: runs.RunData, table: pd.DataFrame) -> list[str]:
 def overall(matrices: Matrices) -> list[str]:
     """What is aggregated, how, and what had to be left out."""
     lines = [
-        f"Final returns on {listing(matrices.env_ids)}, each normalised so that a random policy "
-        "has 0 and a reference 1, then over environments and seeds. **Interquartile mean**: "
-        "of the middle half of all runs, which a single lucky or failed run does not move. "
-        "**Optimality gap**: how far runs stay below the reference, on average; less is better. "
-        f"Intervals: rliable's stratified bootstrap over seeds ({AGGREGATE_REPETITIONS:,} "
-        "resamples, fixed seed)."
+        f"Final returns on {listing(matrices.env_ids)}, each on a scale where a random policy has "
+        "0 and a reference 1 (below), over environments and seeds. **Interquartile mean**: of the "
+        "middle half of all runs, which a single lucky or failed run hardly moves. **Median** and "
+        "**mean**: of the environments' means over seeds. **Optimality gap**: how far runs stay "
+        "below the reference, on average; less is better. In brackets 95% intervals: rliable's "
+        f"stratified bootstrap over seeds ({AGGREGATE_REPETITIONS:,} resamples, fixed seed), too "
+        "narrow with few seeds, as those above are."
     ]
     if matrices.without_scale:
         lines.append(
             f"{listing(matrices.without_scale)} is not in it: no random policy has been measured "
             "there (`python -m benchmarks random`)."
+        )
+    if matrices.mixed:
+        lines.append(
+            f"{listing(matrices.mixed)}: not in it, since the runs there have different budgets or "
+            "evaluations."
         )
     if matrices.partial:
         lines.append(
@@ -126,8 +183,8 @@ def overall(matrices: Matrices) -> list[str]:
         )
     for label, n in matrices.surplus.items():
         lines.append(
-            f"Of {label} {runs.runs_text(n)} do not count here, since it has not as many seeds on "
-            "every environment."
+            f"Of {label} {runs.runs_text(n)} {'does' if n == 1 else 'do'} not count here, since it "
+            "has not as many seeds on every environment."
         )
     return lines
 
@@ -147,10 +204,11 @@ def thresholds_sentence(thresholds: Mapping[str, Threshold]) -> str:
     return f"Threshold{'s' if len(thresholds) > 1 else ''}: {'; '.join(texts)}."
 
 
-def steps_notes(table: pd.DataFrame) -> list[str]:
+def steps_notes(table: pd.DataFrame, mixed: Sequence[str]) -> list[str]:
     """How the steps to a threshold are to be read.
 
     :param table: as :func:`reports.scores.steps_to_threshold` gives it
+    :param mixed: environments whose runs have different budgets or evaluation protocols
     """
     lines = [
         "Steps are environment steps at the first evaluation whose mean return is at or above the "
@@ -165,6 +223,11 @@ def steps_notes(table: pd.DataFrame) -> list[str]:
         f"Evaluations come {_spacings_text(table)}, which limits the resolution, and the first one "
         "to reach a threshold is a noisy event: the next may lie below it again."
     )
+    if concerned := sorted(set(table["env_id"]) & set(mixed)):
+        lines.append(
+            f"**Mixed:** on {listing(concerned)} the runs have different budgets or evaluations; "
+            "their steps compare only where nothing follows a schedule over the budget."
+        )
     return lines
 
 
@@ -218,9 +281,14 @@ def _missing_seeds(data: runs.RunData, env_id: str) -> dict[str, str]:
     """Label to the seeds it lacks on ``env_id`` and another label has, or that failed."""
     finished = data.runs[data.runs["env_id"] == env_id]
     failed = data.failures[data.failures["env_id"] == env_id]
-    every = set(finished["seed"]) | set(failed["seed"])
+    protocols = dict(zip(finished["label"], finished["protocol"], strict=True))
+    of_protocol: dict[str, set[int]] = {}
+    for frame in (finished, failed):
+        for label, seed in zip(frame["label"], frame["seed"], strict=True):
+            of_protocol.setdefault(protocols.get(label, ""), set()).add(seed)
     missing = {}
     for label in sorted(set(finished["label"]) | set(failed["label"])):
+        every = of_protocol[protocols.get(label, "")]
         absent = sorted(every - set(finished.loc[finished["label"] == label, "seed"]))
         tried = set(failed.loc[failed["label"] == label, "seed"])
         texts = [f"{seed} (failed)" if seed in tried else str(seed) for seed in absent]
@@ -260,7 +328,8 @@ def _commit_text(commit: object, dirty: object) -> str:
 
 
 def _algorithms_text(table: pd.DataFrame) -> str:
-    counts = table.groupby("algo", sort=True)["label"].nunique()
+    labels = table.groupby(["algo", "env_id", "protocol"], sort=True)["label"].nunique()
+    counts = labels.groupby("algo", sort=True).max()
     return listing(
         [f"{algo} ({n} configurations)" if n > 1 else str(algo) for algo, n in counts.items()]
     )
@@ -268,10 +337,15 @@ def _algorithms_text(table: pd.DataFrame) -> str:
 
 def _environments_text(table: pd.DataFrame) -> str:
     """Every environment with its steps; where they are many, how many and between which steps."""
-    budgets = table.groupby("env_id", sort=True)["n_timesteps"].first()
+    budgets = table.groupby("env_id", sort=True)["n_timesteps"].unique()
     if len(budgets) <= 4:
-        return listing([f"{env_id} ({steps:,} steps)" for env_id, steps in budgets.items()])
-    fewest, most = budgets.min(), budgets.max()
+        return listing(
+            [
+                f"{env_id} ({listing([f'{steps:,}' for steps in sorted(of_env)])} steps)"
+                for env_id, of_env in budgets.items()
+            ]
+        )
+    fewest, most = table["n_timesteps"].min(), table["n_timesteps"].max()
     steps = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
     return f"{len(budgets)} environments ({steps} steps)"
 
@@ -279,14 +353,17 @@ def _environments_text(table: pd.DataFrame) -> str:
 def _evaluation_sentence(table: pd.DataFrame) -> str:
     where: dict[tuple[int, int], list[str]] = {}
     for env_id, group in table.groupby("env_id", sort=True):
-        protocol = group["evaluation"].iloc[0]
-        where.setdefault((protocol["points"], protocol["episodes"]), []).append(str(env_id))
+        for points, episodes in sorted({(p["points"], p["episodes"]) for p in group["evaluation"]}):
+            where.setdefault((points, episodes), []).append(str(env_id))
     texts = [
         f"{points} times during training, {episodes} episodes each"
         + (f" ({', '.join(env_ids)})" if len(where) > 1 else "")
         for (points, episodes), env_ids in where.items()
     ]
-    return f"Every policy was evaluated before training and {' or '.join(texts)}."
+    return (
+        f"Every policy was evaluated before training and {' or '.join(texts)}, with deterministic "
+        "actions."
+    )
 
 
 def _spacings_text(table: pd.DataFrame) -> str:
@@ -305,5 +382,5 @@ def _spacings_text(table: pd.DataFrame) -> str:
 def _window_sentence(evaluations: pd.DataFrame) -> str:
     sizes = evaluations.groupby(["env_id", "label", "seed"]).size()
     windows = sorted({(final_window(n), n) for n in sizes})
-    texts = [f"{window if window > 1 else ''} of {n}".strip() for window, n in windows]
-    return f"Here that is the last {listing(texts)} evaluations."
+    texts = [f"the last {f'{window} ' if window > 1 else ''}of {n}" for window, n in windows]
+    return f"Here that is {listing(texts)} evaluations."

@@ -16,6 +16,7 @@ from benchmarks.results import (
     final_return,
     load_evaluations,
     load_failures,
+    load_readable,
     load_runs,
 )
 from benchmarks.run import run
@@ -139,8 +140,12 @@ def test_a_broken_record_is_named(out: Path, content: str | None, message: str) 
     ("content", "message"),
     [
         (None, "No such file"),
-        ("", "must have the columns .*, got none"),
-        ("timesteps\n0\n", "must have the columns timesteps, wall_seconds"),
+        ("", "must have the columns .*; got none"),
+        ("timesteps\n0\n", "must have the columns timesteps, wall_seconds.* 'episodes' is missing"),
+        (
+            "timesteps,wall_seconds,return_mean,return_std,length_mean,episodes,colour\n",
+            "in this order; got 'colour' is unknown",
+        ),
         ("timesteps,wall_seconds,return_mean,return_std,length_mean,episodes\n", "no evaluation"),
         (
             "timesteps,wall_seconds,return_mean,return_std,length_mean,episodes\n0,0,high,0,1,1\n",
@@ -162,6 +167,73 @@ def test_broken_evaluations_are_named(out: Path, content: str | None, message: s
         load_evaluations(out)
     assert str(path) in str(error.value)
     assert len(load_runs(out)) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("wall_seconds", "long", "wall_seconds: must be a finite number, got 'long'"),
+        ("timesteps", None, "timesteps: must be a finite number, got None"),
+        ("versions", [], "versions: must be an object"),
+    ],
+)
+def test_a_record_with_a_value_of_another_kind_is_named(
+    out: Path, key: str, value: object, message: str
+) -> None:
+    path = load_runs(out)["path"][1] / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+    with pytest.raises(BrokenRunError, match=message):
+        load_runs(out)
+
+
+def test_a_record_without_a_part_of_the_protocol_is_named(out: Path) -> None:
+    path = load_runs(out)["path"][1] / "run.json"
+    record = json.loads(path.read_text())
+    del record["spec"]["evaluation"]["episodes"]
+    path.write_text(json.dumps(record))
+
+    with pytest.raises(BrokenRunError, match="has no episodes"):
+        load_runs(out)
+
+
+def test_what_is_readable_is_what_the_strict_readers_read(finished: Path) -> None:
+    readable = load_readable(finished)
+
+    pd.testing.assert_frame_equal(readable.runs, load_runs(finished))
+    pd.testing.assert_frame_equal(readable.evaluations, load_evaluations(finished))
+    pd.testing.assert_frame_equal(readable.failures, load_failures(finished))
+    assert readable.broken == []
+
+
+def test_what_cannot_be_read_is_left_out_and_named(make_spec, out: Path) -> None:
+    paths = load_runs(out)["path"]
+    (paths[0] / "evaluations.csv").unlink()
+    (paths[2] / "run.json").write_text('{"format": 2}')
+    record = make_spec().failure_file(out)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text("{")
+
+    readable = load_readable(out)
+
+    assert readable.runs["path"].tolist() == [paths[1]]
+    assert readable.evaluations["seed"].tolist() == [10, 10]
+    assert readable.failures.empty
+    named = [str(paths[0] / "evaluations.csv"), str(paths[2] / "run.json"), str(record)]
+    assert [str(error).partition(": ")[0] for error in readable.broken] == named
+
+
+def test_reading_goes_through_every_folder(out: Path) -> None:
+    seen = []
+
+    def reading(folders):
+        for folder in folders:
+            seen.append(folder)
+            yield folder
+
+    load_readable(out, reading)
+
+    assert sorted(seen) == sorted(load_runs(out)["path"])
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,45 @@ def test_aggregates_by_hand() -> None:
     assert table["optimality gap"] == pytest.approx(1 - (0.6 + 0.4 + 0.5 + 0.6 + 1.0) / 8)
 
 
+# The two matrices of rliable's own tests (tests/rliable/metrics_test.py of google-research/rliable)
+# and what is stated there of them; the Atari scores of its README come with no package.
+RLIABLES_X = np.array([[1.0, 2.0], [2.0, 2.0], [1.0, 1.0], [2.0, 1.0]])
+RLIABLES_Y = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
+
+
+def test_aggregates_are_those_that_rliables_own_tests_state() -> None:
+    found = aggregate_table({"x": RLIABLES_X, "y": RLIABLES_Y}).set_index(["label", "aggregate"])
+
+    for aggregate in ("median", "mean", "interquartile mean"):
+        assert found.loc[("x", aggregate), "value"] == 1.5
+        assert found.loc[("y", aggregate), "value"] == 2.0
+    assert improvement(RLIABLES_X, RLIABLES_Y)[0] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 1), (3, 3), (5, 10)])
+def test_the_interquartile_mean_is_rliables(shape: tuple[int, int]) -> None:
+    scores = np.random.default_rng(0).normal(size=shape)
+
+    found = AGGREGATES["interquartile mean"](scores)
+
+    assert found == pytest.approx(float(metrics.aggregate_iqm(scores)), rel=1e-12)
+
+
+def test_an_environment_of_several_budgets_is_left_out(folders: RunFolders) -> None:
+    for env_id in ("CartPole-v1", "HalfCheetah-v5", "Hopper-v5"):
+        for algo in ("npg", "ppo"):
+            folders.add(algo, env_id, n_timesteps=50_000)
+    folders.add("npg", "Hopper-v5", n_timesteps=100_000)
+
+    found = matrices(runs.load(folders.root, allow_mixed=True).evaluations)
+
+    assert found is not None
+    assert found.env_ids == ["CartPole-v1", "HalfCheetah-v5"]
+    assert found.mixed == ["Hopper-v5"]
+    assert found.partial == []
+    assert list(found.finals) == ["npg", "ppo"]
+
+
 def test_intervals_are_rliables() -> None:
     scores = np.random.default_rng(0).normal(size=(5, 3))
 

@@ -17,7 +17,7 @@ from rliable import metrics
 from typer.testing import CliRunner
 
 from benchmarks import intervals
-from reports import comparison
+from reports import comparison, scores
 from reports.__main__ import app
 from reports.comparison import Format, Metric
 from reports.runs import ReportError
@@ -112,7 +112,7 @@ def test_numbers_by_hand(sides: tuple[RunFolders, RunFolders]) -> None:
 def test_improvement_is_the_share_of_pairs_and_rliables(n_a: int, n_b: int) -> None:
     rng = np.random.default_rng(n_a)
     a, b = rng.integers(0, 4, size=(n_a, 6)), rng.integers(1, 5, size=(n_b, 6))  # ties are many
-    shares = comparison.improvement(a, b)
+    shares = scores.improvement(b, a)
     for i in range(6):
         points = [(y > x) + 0.5 * (y == x) for x, y in itertools.product(a[:, i], b[:, i])]
         assert shares[i] == sum(points) / len(points)

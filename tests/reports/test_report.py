@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +36,7 @@ def test_report_names_runs_scores_and_how_it_was_made(study: RunFolders) -> None
     assert "python 3.11.9" in text
     assert "Linux, x86_64, 2 cores, 8 GiB memory" in text
     assert "python -m benchmarks run classic --algos npg,ppo,trpo --seeds 3" in text
-    assert "| `n_steps`      |" in text
+    assert "| none           |" in text  # all are the constructors' defaults
     assert "Nothing: no run failed" in text
 
 
@@ -45,8 +46,9 @@ def test_every_file_the_report_names_is_there(study: RunFolders) -> None:
     named = {part.split(")")[0] for part in text.split("](")[1:]}
     files = {name for name in named if not name.startswith("#")}
     assert {"learning_curves.png", "learning_curves.svg", "scores.csv"} <= files
-    # Learning curves of all and of each; aggregates, profiles, efficiency and improvement.
-    assert len(files) == 2 * (3 + 4) + 1
+    # Learning curves of all, of each and against time; aggregates, profiles, efficiency and
+    # improvement.
+    assert len(files) == 2 * (4 + 4) + 1
     assert all((out / name).stat().st_size > 500 for name in files)
 
 
@@ -56,7 +58,7 @@ def test_same_runs_give_the_same_bytes(study: RunFolders) -> None:
     first, second = (study.root.parent / name for name in ("first", "second"))
     names = sorted(path.name for path in first.iterdir())
     assert names == sorted(path.name for path in second.iterdir())
-    assert len(names) == 17
+    assert len(names) == 19
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
@@ -64,8 +66,8 @@ def test_same_runs_give_the_same_bytes(study: RunFolders) -> None:
 def test_every_table_is_aligned_in_the_source(study: RunFolders) -> None:
     study.add_failure("npg", seed=3, error="ValueError: a | b")
     blocks = [block for block in build(study).split("\n\n") if block.startswith("|")]
-    # Scores; aggregates, improvements and scales; steps, hyperparameters, failures.
-    assert len(blocks) == 2 + 3 + 1 + 3 + 1
+    # Scores, costs; aggregates, improvements and scales; steps, hyperparameters, failures.
+    assert len(blocks) == 2 + 1 + 3 + 1 + 3 + 1
     for block in blocks:
         assert len({len(line) for line in block.splitlines()}) == 1, block
 
@@ -160,7 +162,7 @@ def test_evaluation_protocols_are_said_for_each_environment(folders: RunFolders)
     folders.add("npg", "Hopper-v5", evaluation={**EVALUATION, "points": 40})
     assert (
         "evaluated before training and 20 times during training, 10 episodes each (CartPole-v1) "
-        "or 40 times during training, 10 episodes each (Hopper-v5)." in build(folders)
+        "or 40 times during training, 10 episodes each (Hopper-v5), with" in build(folders)
     )
 
 
@@ -190,14 +192,125 @@ def test_command_refuses_with_a_message_and_status_2(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_broken_run_folder_is_named(study: RunFolders, tmp_path: Path) -> None:
-    broken = next(study.root.rglob("evaluations.csv"))
-    broken.unlink()
-    result = CliRunner().invoke(app, ["build", str(study.root), "--out", str(tmp_path / "out")])
+def test_broken_run_folders_are_left_out_and_named(study: RunFolders, tmp_path: Path) -> None:
+    columns, other = sorted(study.root.rglob("seed-2-*"))[:2]
+    text = (columns / "evaluations.csv").read_text()
+    (columns / "evaluations.csv").write_text(text.replace("return_mean", "reward"))
+    record = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps({**record, "format": 99}))
+    out = tmp_path / "out"
+
+    result = CliRunner().invoke(app, ["build", str(study.root), "--out", str(out)])
+
+    assert result.exit_code == 0, result.output
+    first, second = result.stderr.splitlines()
+    where = columns.relative_to(study.root)
+    assert first.startswith(f"warning: left out: {where}/evaluations.csv: must have the columns")
+    assert first.endswith("got 'reward' is unknown, 'return_mean' is missing")
+    assert f"{other.relative_to(study.root)}/run.json: has the format 99" in second
+    text = (out / "report.md").read_text()
+    assert "16 runs, 2–3 seeds" in text
+    assert "**Incomplete:** 2 runs left out as unreadable" in text
+    missing = text.partition("## What is missing")[2]
+    assert f"- `{where}/evaluations.csv: must have the columns" in missing
+    assert "has the format 99; this version reads 1" in missing
+    assert str(study.root) not in text
+
+
+def test_a_diverged_run_is_left_out_and_named(study: RunFolders) -> None:
+    study.add("npg", seed=3, returns=[20.0, float("nan")])
+    text = build(study)
+    assert "18 runs, 3 seeds" in text
+    assert "seed 3: the evaluation at step 50,000 has return_mean=nan`" in text
+
+
+def test_no_run_that_can_be_read_is_an_error(folders: RunFolders, tmp_path: Path) -> None:
+    (folders.add("npg") / "evaluations.csv").unlink()
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["build", str(folders.root), "--out", str(out)])
     assert result.exit_code == 2
-    assert "evaluations.csv" in result.stderr
-    assert broken.parent.name in result.stderr
-    assert not (tmp_path / "out").exists()
+    assert "no run that can be read in it; classic/npg/CartPole-v1/seed-0-" in result.stderr
+    assert not out.exists()
+
+
+@pytest.fixture
+def mixed(study: RunFolders) -> RunFolders:
+    """NPG with a larger budget, too, on one of two environments, and far better for it."""
+    for seed in range(3):
+        study.add("npg", seed=seed, returns=[20.0, 490.0 + seed], n_timesteps=200_000)
+    return study
+
+
+def test_mixed_budgets_are_refused_with_what_allows_them(mixed: RunFolders) -> None:
+    result = CliRunner().invoke(app, ["build", str(mixed.root)])
+    assert result.exit_code == 2
+    assert "n_timesteps=200,000: classic/npg (3 runs)" in result.stderr
+    assert "--allow-mixed" in result.stderr
+
+
+def test_mixed_budgets_are_told_apart_and_not_compared(mixed: RunFolders, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["build", str(mixed.root), "--out", str(out), "--allow-mixed", "--csv"]
+
+    result = CliRunner().invoke(app, arguments)
+
+    assert result.exit_code == 0, result.output
+    warning = "CartPole-v1: the runs have different budgets or evaluations"
+    assert f"warning: {warning}" in result.stderr
+    text = (out / "report.md").read_text()
+    top, _, rest = text.partition("## Summary")
+    assert f"{warning}: 200,000 steps (npg) and 50,000 steps (npg, ppo and trpo)." in top
+    assert "\nnpg, ppo and trpo on CartPole-v1 (50,000 and 200,000 steps)" in top
+    section = rest.partition("### CartPole-v1")[2].partition("### HalfCheetah-v5")[0]
+    assert "**Mixed:** 200,000 steps and 50,000 steps do not compare" in section
+    # The long run has the highest scores, but nothing to compare with.
+    assert "| npg (200,000 steps) |   491.0   [490.0, 492.0]" in section
+    assert "**491.0**" not in section
+    others = [line for line in section.splitlines() if "| " in line and "(50,000 steps)" in line]
+    assert ["**" in line.split("|")[2] for line in others] == [True, False, False]
+    assert "50,000 steps: npg (50,000 steps) has the highest" in section
+    assert "200,000 steps: npg" not in section
+    # One environment is left, which is not aggregated.
+    assert "## All environments together" not in text
+    assert not (out / "tables" / "aggregates.csv").exists()
+
+
+def test_with_the_mixed_environment_left_out_the_others_are_aggregated(
+    mixed: RunFolders,
+) -> None:
+    for algo, top in [("npg", 900.0), ("ppo", 500.0), ("trpo", 400.0)]:
+        for seed in range(3):
+            mixed.add(algo, "InvertedPendulum-v5", seed, [10.0, top + seed], 30_000)
+    out = mixed.root.parent / "report"
+    text = document.build(mixed.root, out, allow_mixed=True).read_text()
+    overall = text.partition("## All environments together")[2].partition("## Steps")[0]
+    assert "Final returns on HalfCheetah-v5 and InvertedPendulum-v5, each" in overall
+    assert "CartPole-v1: not in it, since the runs there have different budgets" in overall
+    assert "have not been run on all" not in overall
+    assert "(200,000 steps)" not in overall
+    steps = text.partition("## Steps to threshold")[2].partition("## How")[0]
+    assert "**Mixed:** on CartPole-v1 the runs have different budgets" in steps
+    assert "npg (200,000 steps)" in steps
+
+
+def test_peak_memory_is_shown_where_it_is_known(folders: RunFolders) -> None:
+    folders.add("npg")
+    assert "peak memory" not in build(folders, "without")
+    folders.add("ppo", peak_memory_mib=412.4)
+    text = build(folders, "with")
+    assert "peak memory (MiB)" in text
+    assert "|               412 |" in text
+    assert "|                 – |" in text
+
+
+def test_different_machines_are_said_beside_the_curves_against_time(folders: RunFolders) -> None:
+    folders.add("npg")
+    assert "All runs were made on Linux, x86_64, 2 cores, 8 GiB memory" in build(folders, "one")
+    folders.add("ppo", machine={"system": "Linux", "processor": "arm64", "cores": 8})
+    text = build(folders, "two")
+    assert "**These curves do not compare:** the runs were made on different machines" in text
+    assert "Linux, arm64, 8 cores: 1 run" in text
+    assert "All runs were made on" not in text
 
 
 def test_published_results_stand_beside_ours_where_they_are_wanted(
@@ -233,6 +346,7 @@ def test_a_page_and_each_table_are_written_where_they_are_wanted(
     names = sorted(path.name for path in (out / "tables").iterdir())
     assert [name for name in names if name.endswith(".csv")] == [
         "aggregates.csv",
+        "costs.csv",
         "improvement.csv",
         "literature-CartPole-v1.csv",
         "literature-HalfCheetah-v5.csv",
@@ -241,7 +355,7 @@ def test_a_page_and_each_table_are_written_where_they_are_wanted(
         "scores-HalfCheetah-v5.csv",
         "steps-to-threshold.csv",
     ]
-    assert len(names) == 16
+    assert len(names) == 18
     table = pd.read_csv(out / "tables" / "scores-CartPole-v1.csv")
     assert table["algorithm"].tolist() == ["npg", "ppo", "trpo"]
     assert table["final return"].between(0, 500).all()

@@ -35,7 +35,7 @@ def test_different_budgets_are_refused_with_the_difference(folders: RunFolders) 
         "CartPole-v1: the runs have different budgets and cannot be compared",
         "  n_timesteps=100,000: classic/ppo (1 run)",
         "  n_timesteps=50,000: classic/npg (1 run), classic/ppo (1 run)",
-        "Build one report for each.",
+        "Build one report for each, or tell them apart in one with --allow-mixed.",
     ]
 
 

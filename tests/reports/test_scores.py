@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from rliable import library
+from rliable import library, metrics
 
 from benchmarks import results
 from reports import scores
@@ -25,7 +25,14 @@ def evaluations(returns: dict[tuple[str, str, int], list[float]]) -> pd.DataFram
 
 def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
     last = frame.groupby(["env_id", "label", "seed"], as_index=False)["timesteps"].max()
-    return last.assign(algo="npg", config="1a2b3c4d", wall_seconds=50.0, evaluation_seconds=10.0)
+    return last.assign(
+        algo="npg",
+        config="1a2b3c4d",
+        protocol="",
+        wall_seconds=50.0,
+        evaluation_seconds=10.0,
+        peak_memory_mib=np.nan,
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,6 +62,9 @@ def test_score_table_by_hand() -> None:
     assert (row["final_low"], row["final_high"]) == (30.0, 60.0)
     assert (row["best_low"], row["best_high"]) == (50.0, 60.0)
     assert (row["seeds"], row["timesteps"], row["wall_seconds"]) == (2, 200, 60.0)
+    # The trapezoids 100 x 30 + 100 x 40 and 100 x 30 + 100 x 50, over 200 steps; 35 and 40.
+    assert (row["area_mean"], row["area_low"], row["area_high"]) == (37.5, 35.0, 40.0)
+    assert np.isnan(row["peak_memory_mib"])
     assert row["steps_per_second"] == 200 / 50  # of training, without the evaluations' 10 s
 
 
@@ -64,15 +74,47 @@ def test_evaluations_need_not_come_in_order() -> None:
     assert scores.run_scores(shuffled)["final"].tolist() == [3.0]
 
 
+def test_peak_memory_is_the_median_of_those_that_are_known() -> None:
+    frame = evaluations({("CartPole-v1", "npg", seed): [10.0, 50.0] for seed in range(4)})
+    runs = runs_of(frame).assign(peak_memory_mib=[300.0, 900.0, np.nan, 310.0])
+    assert scores.score_table(runs, frame)["peak_memory_mib"].tolist() == [310.0]
+
+
+def test_area_counts_steps_and_not_evaluations() -> None:
+    steps = np.array([0.0, 100.0, 400.0])
+    returns = np.array([0.0, 10.0, 40.0])
+    # (100 x 5 + 300 x 25) / 400
+    assert scores.area_under_curve(steps, returns) == 20.0
+    assert scores.area_under_curve(10 * steps, returns) == 20.0
+    assert scores.area_under_curve(steps, np.full(3, 7.0)) == 7.0
+    assert scores.area_under_curve(np.array([0.0]), np.array([7.0])) == 7.0
+
+
 def test_interval_equals_a_direct_call_of_rliable() -> None:
-    values = np.random.default_rng(3).normal(size=(5, 4))
+    values = np.random.default_rng(3).normal(size=(5, 1))
     mean, low, high = scores.mean_interval(values)
     np.random.seed(0)  # noqa: NPY002 - where rliable draws from
     points, intervals = library.get_interval_estimates(
         {"a": values}, lambda sample: sample.mean(axis=0), reps=scores.REPETITIONS
     )
     np.testing.assert_array_equal(mean, points["a"])
-    np.testing.assert_array_equal(np.stack([low, high]), intervals["a"])
+    np.testing.assert_allclose(np.stack([low, high]), intervals["a"], rtol=1e-12)
+
+
+def test_intervals_of_many_columns_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "_COLUMNS_AT_ONCE", 3)
+    values = np.random.default_rng(3).normal(size=(5, 7))
+    together = np.stack(scores.mean_interval(values))
+    each = [np.stack(scores.mean_interval(values[:, [i]])) for i in range(7)]
+    np.testing.assert_allclose(together, np.concatenate(each, axis=1), rtol=1e-12)
+
+
+def test_intervals_of_groups_are_those_of_each() -> None:
+    rng = np.random.default_rng(3)
+    groups = [rng.normal(size=shape) for shape in [(4, 2), (3, 1), (1, 2), (4, 3), (3, 4)]]
+    for values, found in zip(groups, scores.mean_intervals(groups), strict=True):
+        np.testing.assert_allclose(found, np.stack(scores.mean_interval(values)), rtol=1e-12)
+    assert scores.mean_intervals([]) == []
 
 
 def test_interval_neither_depends_on_numpys_global_state_nor_changes_it() -> None:
@@ -112,6 +154,58 @@ def test_learning_curve_is_the_mean_at_each_step() -> None:
     assert curves.loc["npg", "high"].tolist() == [20.0, 50.0]
     assert curves.loc["ppo", "low"].isna().all()
     assert curves.groupby("label")["seeds"].first().to_dict() == {"npg": 2, "ppo": 1}
+
+
+def with_seconds(seconds: dict[int, list[float]]) -> pd.DataFrame:
+    """Seeds of one label with the returns 0, 10, 20, ... at these seconds."""
+    frame = evaluations(
+        {("CartPole-v1", "npg", s): [10.0 * i for i in range(len(t))] for s, t in seconds.items()}
+    )
+    return frame.assign(wall_seconds=np.concatenate([seconds[s] for s in seconds]))
+
+
+def test_curves_against_time_are_interpolated_up_to_the_first_seeds_end() -> None:
+    frame = with_seconds({0: [0.0, 2.0, 4.0], 1: [0.0, 1.0, 8.0]})
+    curve = scores.wall_time_curves(frame.sample(frac=1, random_state=0))
+    assert curve["seconds"].tolist() == [0.0, 2.0, 4.0]
+    # Seed 0: 0, 10, 20; seed 1 goes from 10 to 20 between seconds 1 and 8.
+    other = [0.0, 10 + 10 / 7, 10 + 30 / 7]
+    np.testing.assert_allclose(curve["mean"], [0, (10 + other[1]) / 2, (20 + other[2]) / 2])
+    np.testing.assert_allclose(curve["low"], [0, 10, other[2]])
+    np.testing.assert_allclose(curve["high"], [0, other[1], 20])
+    assert set(curve["seeds"]) == {2}
+
+
+def test_without_its_seconds_a_label_has_no_curve_against_time() -> None:
+    curve = scores.wall_time_curves(with_seconds({0: [0.0, 2.0, 4.0], 1: [0.0, np.nan, 8.0]}))
+    assert curve.empty
+    assert "seconds" in curve.columns
+
+
+def test_improvement_is_the_share_of_pairs_and_rliables() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(1, 5, size=(5, 6)), rng.integers(0, 4, size=(4, 6))  # ties are many
+    shares = scores.improvement(x, y)
+    for i in range(6):
+        pairs = [(a > b) + 0.5 * (a == b) for a in x[:, i] for b in y[:, i]]
+        assert shares[i] == sum(pairs) / len(pairs)
+        assert shares[i] == pytest.approx(
+            metrics.probability_of_improvement(x[:, [i]], y[:, [i]]), abs=1e-12
+        )
+
+
+def test_the_best_is_looked_for_within_one_protocol() -> None:
+    table = pd.DataFrame(
+        {
+            "protocol": ["1,000 steps", "2,000 steps", "1,000 steps", "2,000 steps"],
+            "final_mean": [5.0, 90.0, 9.0, 10.0],
+            "final_low": [4.0, 80.0, 8.0, 5.0],
+            "final_high": [6.0, 99.0, 10.0, 15.0],
+        }
+    )
+    assert scores.best_of_their_protocol(table, "final").tolist() == [False, True, True, False]
+    table["protocol"] = ""
+    assert scores.best_of_their_protocol(table, "final").tolist() == [False, True, False, False]
 
 
 def steps_of(returns: dict[int, list[float]], threshold: float) -> dict[str, float]:

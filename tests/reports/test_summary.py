@@ -72,8 +72,25 @@ def test_what_is_level_is_called_level(folders: RunFolders) -> None:
     first, sure, *_ = lines(folders)
 
     assert first.startswith("**Highest over all: npg and ppo**")
-    assert first.endswith("the reference 1.")
+    assert "; then" not in first
     assert sure == "The runs of npg and ppo end level."
+
+
+def test_as_often_ahead_as_behind_is_not_called_level(folders: RunFolders) -> None:
+    add(folders, "npg", 480, 1500)
+    add(folders, "ppo", 100, 2000)
+
+    assert lines(folders)[1] == (
+        "A run of npg ends above one of ppo with probability 0.50: it is ahead on as many "
+        "environments as it is behind on."
+    )
+
+
+def test_the_interquartile_mean_is_explained_where_it_is_named(folders: RunFolders) -> None:
+    add(folders, "npg", 400, 4000)
+    add(folders, "ppo", 200, 2000)
+
+    assert "the mean over the middle half of all runs' final returns" in lines(folders)[0]
 
 
 def test_where_it_loses_is_said(folders: RunFolders) -> None:
@@ -109,4 +126,7 @@ def test_one_environment_is_summarised_by_itself(folders: RunFolders) -> None:
         folders.add("npg", seed=seed, returns=[20, 400])
         folders.add("ppo", seed=seed, returns=[20, 300])
 
-    assert lines(folders) == ["CartPole-v1, final return: npg 400.0 and ppo 300.0."]
+    assert lines(folders) == [
+        "CartPole-v1, final return: npg 400.0 and ppo 300.0. npg has the highest final return: its "
+        "interval lies above every other one."
+    ]

@@ -1,0 +1,147 @@
+"""How the runs were made, and which failed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.yamls import SpecError
+from benchmarks.zoo import algorithm_class, model_arguments
+from reports import runs, wording
+from reports.tables import Table, code
+
+
+@dataclass(frozen=True)
+class Origins:
+    """What has to be known to make the runs again."""
+
+    commits: str
+    versions: str
+    machines: str
+    commands: Sequence[str]
+    hyperparameters: Sequence[Table]
+    listed: str  # which hyperparameters are, in words
+
+
+def origins_of(table: pd.DataFrame) -> Origins:
+    """The section.
+
+    :param table: one row a run, as in :class:`reports.runs.RunData`
+    """
+    unknown = [algo for algo in sorted(table["algo"].unique()) if _defaults(algo) is None]
+    return Origins(
+        commits=wording.commit_lines(table),
+        versions=wording.tally_text(table["versions"].map(wording.versions_text)),
+        machines=wording.tally_text(table["machine"].map(wording.machine_text)),
+        commands=sorted(table["command"].unique()),
+        hyperparameters=hyperparameter_tables(table),
+        listed=_listed(unknown),
+    )
+
+
+def failure_table(failures: pd.DataFrame) -> Table | None:
+    """Every failed run with its error line; ``None`` where none failed."""
+    if failures.empty:
+        return None
+    rows = [
+        [row["env_id"], row["label"], str(row["seed"]), code(row["error"].partition("\n")[0])]
+        for row in failures.to_dict("records")
+    ]
+    return Table(["environment", "algorithm", "seed", "error"], rows, "llrl")
+
+
+def hyperparameter_tables(table: pd.DataFrame) -> list[Table]:
+    """For each algorithm what it was given and is not its constructor's default.
+
+    There is one column for each set of environments that share that.
+    """
+    every = set(table["env_id"])
+    tables = []
+    for algo, group in table.groupby("algo", sort=True):
+        settings: dict[str, Mapping[str, Any]] = {}
+        where: dict[str, dict[str, list[str]]] = {}
+        for row in group.drop_duplicates(["env_id", "label"]).to_dict("records"):
+            own = without_defaults(str(algo), row["hyperparams"])
+            key = json.dumps(own, sort_keys=True)
+            settings[key] = own
+            where.setdefault(key, {}).setdefault(row["label"], []).append(row["env_id"])
+        names = sorted({name for values in settings.values() for name in values})
+        rows = [[f"`{name}`", *(_value_cell(v, name) for v in settings.values())] for name in names]
+        rows = rows or [["none", *("–" for _ in settings)]]
+        headers = ["hyperparameter", *(_heading(labels, every) for labels in where.values())]
+        tables.append(Table(headers, rows, "l" + "r" * len(settings)))
+    return tables
+
+
+def without_defaults(algo: str, hyperparams: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters that are not what the algorithm has by default.
+
+    :param algo: a known name, or the path of a class; of one that cannot be imported no default is
+        known
+    :param hyperparams: as written in a file
+    """
+    defaults = _defaults(algo)
+    if defaults is None:
+        return dict(hyperparams)
+    return {
+        name: value
+        for name, value in hyperparams.items()
+        if not _is_default(algo, name, value, defaults)
+    }
+
+
+def _defaults(algo: str) -> dict[str, Any] | None:
+    """The defaults of an algorithm's constructor; ``None`` where it cannot be imported."""
+    try:
+        parameters = inspect.signature(algorithm_class(algo)).parameters
+    except Exception:  # code of others, which may raise anything when it is imported
+        return None
+    return {name: parameter.default for name, parameter in parameters.items()}
+
+
+def _is_default(algo: str, name: str, value: Any, defaults: Mapping[str, Any]) -> bool:
+    try:
+        given = model_arguments(algo, {name: value}, "hyperparams")
+    except SpecError:  # of another version of the algorithm
+        return False
+    if name == "device":  # a run's own default is not the constructor's
+        return False
+    if name in given.constructor:
+        return bool(given.constructor[name] == defaults[name])
+    # The policy, the environments and their wrappers.
+    return given == model_arguments(algo, {}, "hyperparams")
+
+
+def _listed(unknown: Sequence[str]) -> str:
+    """Which hyperparameters are listed.
+
+    :param unknown: algorithms whose defaults are not known
+    """
+    text = (
+        "Hyperparameters that differ from the defaults of the installed versions' constructors; "
+        "a dash is the default."
+    )
+    if unknown:
+        text += (
+            f" {wording.listing(unknown)} cannot be imported here, so that all that was set is "
+            "listed."
+        )
+    return text
+
+
+def _heading(labels: Mapping[str, Sequence[str]], every: set[str]) -> str:
+    """Whose settings a column has, such as ``npg on CartPole-v1, Hopper-v5``."""
+    return "; ".join(
+        f"{label} on "
+        + ("all environments" if len(every) > 2 and set(envs) == every else ", ".join(envs))
+        for label, envs in labels.items()
+    )
+
+
+def _value_cell(settings: Mapping[str, Any], name: str) -> str:
+    return code(runs.setting_text(settings[name])) if name in settings else "–"

@@ -1,0 +1,359 @@
+"""What a report reads of studies: best values, sweeps and trials, with intervals over seeds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import trim_mean
+
+from benchmarks.intervals import interval
+from reports.runs import ReportError
+from studies import sensitivity
+from studies.carrying_out import stored_confirmation
+from studies.objective import Problem
+from studies.search_spaces import Parameter, Value, default_value
+from studies.study import (
+    DEFAULT,
+    JOURNAL,
+    StudyError,
+    best_trial,
+    completed,
+    connect,
+    counted,
+    in_state,
+    load,
+    values_of,
+)
+from studies.trials import SCORES
+
+REPETITIONS = 2_000
+# How far from the best value of a sweep the loss is told.
+FACTORS = (1 / 3, 3.0)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% interval over seeds, whose ends are NaN with one seed."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether that is beyond chance: the interval lies above 0."""
+        return self.low > 0
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether that is beyond chance: the interval lies below 0."""
+        return self.high < 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The defaults and the best trial's values on the same seeds; the gain is their difference."""
+
+    seeds: Sequence[int]
+    defaults: Estimate
+    best: Estimate
+    gain: Estimate
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Scores over a parameter's range, all else as in the trial ``base``.
+
+    ``points`` are as :func:`studies.sensitivity.curve` gives them. ``losses`` are by how much the
+    score is lower than at the best value of the sweep: at the multiples of it that ``FACTORS``
+    says, None beyond the range; ``default_loss`` at the default, None where environments have
+    several. ``is_of_best`` is false where the best trial is another one by now, and all else in it.
+    """
+
+    parameter: Parameter
+    points: pd.DataFrame
+    width: sensitivity.Width
+    losses: Sequence[Estimate | None]
+    default_loss: Estimate | None
+    base: int
+    is_of_best: bool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the good values reach an end of the range, so that the width is a lower bound."""
+        return self.width.reaches_low or self.width.reaches_high
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A study as it is stored.
+
+    ``defaults``: environment to the trial of its defaults, which need not have completed.
+    ``searched`` is on the search's own seeds, ``fresh`` on others; None where the runs are not
+    there. ``sweeps`` and ``importances`` are by the parameter's name.
+    """
+
+    name: str
+    folder: Path
+    problem: Problem
+    trials: Sequence[FrozenTrial]
+    best: FrozenTrial | None
+    defaults: Mapping[str, FrozenTrial]
+    searched: Comparison | None
+    fresh: Comparison | None
+    sweeps: Mapping[str, Sweep]
+    importances: Mapping[str, float]
+
+    @property
+    def completed(self) -> list[FrozenTrial]:
+        return in_state(self.trials, TrialState.COMPLETE)
+
+    @property
+    def best_is_default(self) -> bool:
+        return self.best is not None and bool(self.best.user_attrs.get(DEFAULT))
+
+    def default_values(self, parameter: Parameter) -> dict[str, Value]:
+        """Environment to its default, where its trial has the parameter."""
+        return {
+            env_id: trial.params[parameter.name]
+            for env_id, trial in self.defaults.items()
+            if parameter.name in trial.params
+        }
+
+    def tried(self, parameter: Parameter) -> list[FrozenTrial]:
+        """The completed trials that have the parameter."""
+        return [trial for trial in self.completed if parameter.name in trial.params]
+
+
+def read(names: Sequence[str], root: Path, storage: str | None) -> list[StudyResult]:
+    """Read studies; nothing is trained, and nothing written.
+
+    :param names: of the studies, each once
+    :param root: where their folders are
+    :param storage: a database's URL; None: each study's journal is in its folder
+    :raises ReportError: no such study, naming it and those that there are, or one that is broken
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise ReportError(f"--studies: {name!r} is given twice")
+    return [_read(name, root, storage or "") for name in names]
+
+
+def _read(name: str, root: Path, storage: str) -> StudyResult:
+    folder = root / name
+    # Opening a journal would make one.
+    if not storage and not (folder / JOURNAL).is_file():
+        known = sorted(path.parent.name for path in root.glob(f"*/{JOURNAL}"))
+        raise ReportError(
+            f"--studies: {name!r} is not a study in {root}; there are: {', '.join(known) or 'none'}"
+        )
+    try:
+        study, problem = load(name, connect(storage, folder))
+        return _result(study, problem, folder)
+    except StudyError as error:
+        raise ReportError(f"--studies: {error}") from None
+    except ValueError as error:  # a journal that is no JSON
+        raise ReportError(f"--studies: {name!r} cannot be read: {error}") from None
+
+
+def _result(study: optuna.Study, problem: Problem, folder: Path) -> StudyResult:
+    best = best_trial(study)
+    defaults = _default_trials(study, problem)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        importances = sensitivity.importances(study, problem)
+    return StudyResult(
+        name=study.study_name,
+        folder=folder,
+        problem=problem,
+        trials=counted(study),
+        best=best,
+        defaults=defaults,
+        searched=None if best is None else _searched(problem, best, defaults),
+        fresh=_fresh(study, problem),
+        sweeps=_sweeps(study, problem, folder, defaults),
+        importances={name: float(share) for name, share in importances.items()},
+    )
+
+
+def _default_trials(study: optuna.Study, problem: Problem) -> dict[str, FrozenTrial]:
+    """Each environment's trial of its defaults; one for all where they are the same."""
+    tried = [trial for trial in counted(study) if trial.user_attrs.get(DEFAULT)]
+    if len(tried) == 1:
+        return dict.fromkeys(problem.env_ids, tried[0])
+    found = {}
+    for env_id in problem.env_ids:
+        hyperparams = problem.hyperparams[env_id]
+        own = {each: default_value(problem.algo, each, hyperparams) for each in problem.space}
+        for trial in tried:
+            if all(own[each] == value for each, value in values_of(problem, trial).items()):
+                found[env_id] = trial
+    return found
+
+
+def _searched(
+    problem: Problem, best: FrozenTrial, defaults: Mapping[str, FrozenTrial]
+) -> Comparison | None:
+    """None where the defaults' trial of an environment has not completed."""
+    columns = []
+    for position, env_id in enumerate(problem.env_ids):
+        trial = defaults.get(env_id)
+        if trial is None or trial.state is not TrialState.COMPLETE:
+            return None
+        columns.append(_by_seed(problem, trial.user_attrs[SCORES])[:, position])
+    best_scores = _by_seed(problem, best.user_attrs[SCORES])
+    return compare(problem.seeds, np.stack(columns, axis=1), best_scores)
+
+
+def _fresh(study: optuna.Study, problem: Problem) -> Comparison | None:
+    found = stored_confirmation(study)
+    if found is None:
+        return None
+    defaults, best = (
+        np.reshape(scores, (len(found.seeds), len(problem.env_ids)))
+        for scores in (found.default_scores, found.scores)
+    )
+    return compare(found.seeds, defaults, best)
+
+
+def _by_seed(problem: Problem, scores: Sequence[float]) -> np.ndarray:
+    """Scores in the order of ``Problem.specs``, of shape (seeds, environments)."""
+    return np.reshape(scores, (len(problem.seeds), len(problem.env_ids)))
+
+
+def compare(seeds: Sequence[int], defaults: np.ndarray, best: np.ndarray) -> Comparison:
+    """Two settings on the same seeds, which are resampled in pairs.
+
+    :param defaults: scores of shape ``(n_seeds, n_environments)``, as ``best``
+    """
+
+    def statistic(pairs: np.ndarray) -> np.ndarray:
+        first, second = _interquartile_means(pairs)
+        return np.array([first, second, second - first])
+
+    return Comparison(seeds, *_estimates(np.stack([defaults, best], axis=-1), statistic))
+
+
+def _sweeps(
+    study: optuna.Study, problem: Problem, folder: Path, defaults: Mapping[str, FrozenTrial]
+) -> dict[str, Sweep]:
+    sweeps = {}
+    stored = sensitivity.stored(folder)
+    for parameter in problem.space:
+        if parameter.name in stored:
+            runs = stored[parameter.name]
+            _check_runs(problem, runs, folder)
+            sweeps[parameter.name] = _sweep(study, problem, parameter, runs, defaults)
+    return sweeps
+
+
+def _check_runs(problem: Problem, runs: pd.DataFrame, folder: Path) -> None:
+    """A folder may hold the file of a study that was there before.
+
+    :raises StudyError: naming the file
+    """
+    expected = {(seed, env_id) for seed in problem.seeds for env_id in problem.env_ids}
+    if any(
+        sorted(zip(of_value["seed"], of_value["env_id"], strict=True)) != sorted(expected)
+        for _, of_value in runs.groupby("value")
+    ):
+        raise StudyError(
+            f"{folder / sensitivity.FILE}: must have a run for each value, environment and seed of "
+            f"the study ({', '.join(problem.env_ids)}; {problem.seeds[0]} to {problem.seeds[-1]})"
+        )
+
+
+def _sweep(
+    study: optuna.Study,
+    problem: Problem,
+    parameter: Parameter,
+    runs: pd.DataFrame,
+    defaults: Mapping[str, FrozenTrial],
+) -> Sweep:
+    width, base = sensitivity.width(runs), int(runs[sensitivity.BASE].iloc[0])
+    of_defaults = {trial.params.get(parameter.name) for trial in defaults.values()}
+    targets = [factor * width.best for factor in FACTORS]
+    if len(of_defaults) == 1 and None not in of_defaults:
+        targets += [float(value) for value in of_defaults if value is not None]
+    losses = losses_at(runs, targets)
+    return Sweep(
+        parameter=parameter,
+        points=sensitivity.curve(runs),
+        width=width,
+        losses=losses[: len(FACTORS)],
+        default_loss=losses[-1] if len(losses) > len(FACTORS) else None,
+        base=base,
+        is_of_best=_rest(study, problem, base, parameter)
+        == _rest(study, problem, _best_number(study), parameter),
+    )
+
+
+def _best_number(study: optuna.Study) -> int | None:
+    best = best_trial(study)
+    return None if best is None else best.number
+
+
+def _rest(
+    study: optuna.Study, problem: Problem, number: int | None, parameter: Parameter
+) -> dict[Parameter, Value] | None:
+    """What a trial has for all but one parameter; None if there is no such trial."""
+    for trial in completed(study):
+        if trial.number == number:
+            values = values_of(problem, trial)
+            return {each: value for each, value in values.items() if each != parameter}
+    return None
+
+
+def losses_at(runs: pd.DataFrame, targets: Sequence[float]) -> list[Estimate | None]:
+    """By how much the score is lower at some values than at the best one of a sweep.
+
+    Between the points it is on straight lines over the values' logarithms. Seeds are resampled,
+    each with its runs at all values; which value is the best one stays.
+
+    :param runs: of one parameter, as :func:`studies.sensitivity.measure` returns them
+    :return: None for a value beyond the range
+    """
+    values, scores = sensitivity.scores_by_value(runs)
+    positions = np.log10(values)
+    best = int(np.argmax(_interquartile_means(scores.transpose(1, 2, 0))))
+    wanted = np.log10(targets)
+    # What has been computed from an end of the range may differ from it in the last digit.
+    within = (wanted > positions[0] - 1e-9) & (wanted < positions[-1] + 1e-9)
+
+    def statistic(sample: np.ndarray) -> np.ndarray:
+        middle = _interquartile_means(sample)
+        lost: np.ndarray = middle[best] - np.interp(wanted, positions, middle)
+        return lost
+
+    estimates = _estimates(scores.transpose(1, 2, 0), statistic)
+    return [
+        estimate if inside else None for estimate, inside in zip(estimates, within, strict=True)
+    ]
+
+
+def _interquartile_means(scores: np.ndarray) -> np.ndarray:
+    """Over seeds and environments, for each of the last axis."""
+    means: np.ndarray = trim_mean(scores.reshape(-1, scores.shape[-1]), 0.25, axis=0)
+    return means
+
+
+def _estimates(scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> list[Estimate]:
+    """A statistic with its interval; a seed is drawn with all that it has.
+
+    :param scores: shape ``(n_seeds, n_environments, n_settings)``
+    """
+    values = statistic(scores)
+    low = high = np.full(len(values), np.nan)
+    if len(scores) > 1:
+        # Resampled by themselves, settings would not be compared on the same seeds.
+        seeds = np.arange(len(scores))[:, None]
+        low, high = interval(seeds, lambda drawn: statistic(scores[drawn[:, 0]]), REPETITIONS)
+    return [Estimate(*map(float, row)) for row in zip(values, low, high, strict=True)]

@@ -1,0 +1,86 @@
+"""How runs were made: hyperparameters are compared with what constructors have as defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports import origins, runs
+from reports.origins import without_defaults
+from tests.reports.conftest import RunFolders
+
+OWN = """
+from stable_baselines3 import PPO
+
+class Mine(PPO):
+    def __init__(
+        self, policy, env, gamma: float = 0.5, policy_kwargs: dict = dict(net_arch=[8]), **kwargs
+    ):
+        super().__init__(policy, env, policy_kwargs=policy_kwargs, gamma=gamma, **kwargs)
+"""
+
+
+@pytest.mark.parametrize(
+    ("algo", "name", "value", "is_default"),
+    [
+        ("ppo", "n_steps", 2048, True),
+        ("ppo", "n_steps", 1024, False),
+        ("a2c", "n_steps", 5, True),
+        ("ppo", "learning_rate", 3e-4, True),
+        ("ppo", "learning_rate", "lin_0.0003", False),
+        ("npg", "target_kl", None, True),
+        ("npg", "target_kl", 0.01, False),
+        ("npg", "policy_kwargs", "dict(log_std_init=-1)", False),
+        ("npg", "policy_kwargs", None, True),
+        ("ppo", "policy", "MlpPolicy", True),
+        ("ppo", "policy", "CnnPolicy", False),
+        ("ppo", "n_envs", 1, True),
+        ("ppo", "n_envs", 8, False),
+        ("ppo", "normalize", False, True),
+        ("ppo", "normalize", True, False),
+        ("ppo", "normalize", "dict(norm_obs=True, norm_reward=False)", False),
+        ("ppo", "frame_stack", 4, False),
+        ("ppo", "env_wrapper", None, True),
+        ("ppo", "device", "auto", False),  # of the constructor; a run's own is the CPU
+        ("ppo", "an_argument_of_another_version", 3, False),
+    ],
+)
+def test_what_is_a_default_is_left_out(algo: str, name: str, value: Any, is_default: bool) -> None:
+    assert without_defaults(algo, {name: value}) == ({} if is_default else {name: value})
+
+
+def test_defaults_of_a_class_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_algorithm.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    given = {"gamma": 0.5, "policy_kwargs": "dict(net_arch=[8])"}
+    assert without_defaults("own_algorithm:Mine", given) == {}
+    other = {"gamma": 0.99, "policy_kwargs": "dict(net_arch=[16])"}
+    assert without_defaults("own_algorithm:Mine", other) == other
+
+
+@pytest.mark.parametrize("source", [None, "raise RuntimeError('no licence')"])
+def test_of_a_class_that_cannot_be_imported_all_is_listed_and_that_said(
+    source: str | None, folders: RunFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if source:
+        (tmp_path / "own_broken.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+    folders.add("own_broken:Mine", hyperparams={"n_steps": 2048, "gamma": 0.99})
+    folders.add("ppo", hyperparams={"n_steps": 2048, "gamma": 0.9})
+    made = origins.origins_of(runs.load(folders.root).runs)
+    mine, ppo = made.hyperparameters
+    assert [row[0] for row in mine.rows] == ["`gamma`", "`n_steps`"]
+    assert [list(row) for row in ppo.rows] == [["`gamma`", "`0.9`"]]
+    assert "own_broken:Mine cannot be imported here, so that all that was set" in made.listed
+
+
+def test_what_differs_in_defaults_alone_shares_a_column(folders: RunFolders) -> None:
+    folders.add("npg", hyperparams={"gamma": 0.9})
+    folders.add("npg", "Hopper-v5", hyperparams={"gamma": 0.9, "n_steps": 2048})
+    made = origins.origins_of(runs.load(folders.root).runs)
+    (table,) = made.hyperparameters
+    assert table.headers == ["hyperparameter", "npg on CartPole-v1, Hopper-v5"]
+    assert [list(row) for row in table.rows] == [["`gamma`", "`0.9`"]]
+    assert "cannot be imported" not in made.listed
