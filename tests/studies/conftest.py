@@ -1,7 +1,7 @@
 """A problem whose runs take a fraction of a second, and studies of it."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,11 @@ import optuna
 import pytest
 import torch
 
-from benchmarks.specs import Evaluation
+from benchmarks.run import run
+from benchmarks.specs import Evaluation, RunSpec
+from benchmarks.storage import is_finished
+from benchmarks.sweep import SweepResult
+from studies import sensitivity
 from studies.objective import Problem, define
 from studies.search_spaces import space_for
 from studies.searching import Search
@@ -55,3 +59,16 @@ def carry_on(tmp_path: Path) -> CarryOn:
         return study
 
     return carry_on
+
+
+@pytest.fixture
+def sweeps_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps make the same runs, without a fresh process for each, which takes much longer."""
+
+    def sweep(specs: Sequence[RunSpec], out: Path, *_: object) -> SweepResult:
+        missing = [spec for spec in specs if not is_finished(spec.folder(out))]
+        for spec in missing:
+            run(spec, out, "the command")
+        return SweepResult(missing, [], [spec for spec in specs if spec not in missing])
+
+    monkeypatch.setattr(sensitivity, "sweep", sweep)

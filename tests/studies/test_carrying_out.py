@@ -24,7 +24,7 @@ from studies.study import WORKER, counted, in_state
 
 REPOSITORY = Path(__file__).parents[2]
 # A run takes a moment, so that there is one to interrupt.
-STEPS = 4096
+STEPS = 2048
 
 
 def start(*arguments: Any) -> subprocess.Popen[str]:

@@ -1,6 +1,5 @@
 """What ``python -m studies`` refuses, and what it prints of a finished study."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +7,6 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.run import run
-from benchmarks.specs import RunSpec
-from benchmarks.storage import is_finished
-from benchmarks.sweep import SweepResult
-from studies import sensitivity
 from studies.__main__ import app
 from studies.objective import Problem
 from studies.search_spaces import space_for
@@ -113,7 +107,7 @@ def test_the_best_trial_is_printed_and_an_entry_that_is_there_already_is_named(
 def test_figures_go_where_they_are_wanted(
     problem: Problem, carry_on: CarryOn, tmp_path: Path
 ) -> None:
-    carry_on(problem, 1)
+    carry_on(replace(problem, seeds=(1000,)), 1)  # each run is a process that has to start
 
     assert invoke("plot", "mine", "--root", tmp_path, "--out", tmp_path / "figures")[0] == 0
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
@@ -130,16 +124,10 @@ def test_figures_go_where_they_are_wanted(
     assert kept.read_bytes() == out.read_bytes()
 
 
+@pytest.mark.usefixtures("sweeps_in_this_process")
 def test_a_sweep_leaves_those_of_other_parameters_in_place(
-    problem: Problem, carry_on: CarryOn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    problem: Problem, carry_on: CarryOn, tmp_path: Path
 ) -> None:
-    def sweep_here(specs: Sequence[RunSpec], out: Path, *_: object) -> SweepResult:
-        for spec in specs:
-            if not is_finished(spec.folder(out)):
-                run(spec, out, "the command")
-        return SweepResult([], [], [])
-
-    monkeypatch.setattr(sensitivity, "sweep", sweep_here)
     two = replace(problem, space=space_for("ppo", ["epsilon", "learning_rate"]), seeds=(1000,))
     carry_on(two, 1)
 

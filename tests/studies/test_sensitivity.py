@@ -103,6 +103,7 @@ def test_a_curve_is_the_interquartile_mean_over_seeds_and_environments() -> None
     assert points["runs"].tolist() == [8, 8, 8]
 
 
+@pytest.mark.usefixtures("sweeps_in_this_process")
 def test_a_sweep_takes_in_the_trials_that_fit_and_makes_no_run_twice(
     problem: Problem, carry_on: CarryOn, tmp_path: Path
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_sweep_takes_in_the_trials_that_fit_and_makes_no_run_twice(
     pd.testing.assert_frame_equal(runs, again)
 
 
+@pytest.mark.usefixtures("sweeps_in_this_process")
 def test_trials_that_differ_in_something_else_are_no_points(
     problem: Problem, carry_on: CarryOn, tmp_path: Path
 ) -> None:
