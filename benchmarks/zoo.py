@@ -283,9 +283,9 @@ def _accepts(annotation: Any, value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if origin is Callable:
         return callable(value)
-    if isinstance(origin, type):
+    if isinstance(origin, type) and origin is not inspect.Parameter.empty:
         return isinstance(value, origin)
-    # Not a type that can be looked at here (a string, Any): left to the constructor.
+    # No type that can be looked at here (a string, Any, none at all): left to the constructor.
     return True
 
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from stable_baselines3 import SAC
+from stable_baselines3 import PPO, SAC
 
 from benchmarks.results import load_runs
 from benchmarks.specs import SpecError, load_suite, parse_files, plan
 from benchmarks.sweep import sweep
-from benchmarks.zoo import algorithm_class
+from benchmarks.zoo import algorithm_class, model_arguments
 
 
 @pytest.mark.parametrize("path", ["stable_baselines3:SAC", "stable_baselines3.SAC"])
@@ -43,6 +43,21 @@ def test_a_class_by_its_path_is_run_beside_ours(tiny_suite: Path, tmp_path: Path
         "policy_kwargs": "dict(net_arch=[8])",
         "gamma": 0.9,
     }
+
+
+class Unannotated(PPO):
+    """Of a user who writes no types."""
+
+    def __init__(self, policy, env, bonus=0.0, **more):  # type: ignore[no-untyped-def]
+        super().__init__(policy, env, **more)
+        self.bonus = bonus
+
+
+def test_arguments_without_a_type_take_any_value() -> None:
+    arguments = model_arguments(
+        f"{__name__}:Unannotated", {"bonus": 0.5, "policy": "MlpPolicy"}, "hyperparams"
+    )
+    assert arguments.constructor["bonus"] == 0.5
 
 
 def test_without_a_file_it_has_its_constructors_defaults(tiny_suite: Path) -> None:
