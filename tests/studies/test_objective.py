@@ -139,7 +139,7 @@ def test_there_are_as_many_defaults_as_the_environments_differ_in(on_two: Proble
 
 
 def test_environments_with_the_same_hyperparameters_have_one_default() -> None:
-    problem = define("npg", ["HalfCheetah-v5", "Swimmer-v5"], 1, 1000, space_for("npg"))
+    problem = define("npg", ["HalfCheetah-v5", "Reacher-v5"], 1, 1000, space_for("npg"))
 
     assert problem.defaults() == [{problem.space[0]: 0.05}]
 
