@@ -15,7 +15,7 @@ from benchmarks.results import final_return, read_evaluations
 from benchmarks.specs import RunSpec
 from benchmarks.sweep import sweep
 from studies.objective import Problem, fresh_seeds, interquartile_mean
-from studies.progress import ENDED, Progress
+from studies.progress import ENDED, Progress, first_line
 from studies.study import (
     CONFIRMED,
     DEFAULT,
@@ -113,7 +113,9 @@ def confirm(
     """
     best = best_trial(study)
     if best is None:
-        raise StudyError("no trial has completed")
+        failed = in_state(counted(study), TrialState.FAIL)
+        why = f"; the last one: {first_line(failed[-1])}" if failed else ""
+        raise StudyError(f"no trial has completed{why}")
     seeds = fresh_seeds(problem)
     defaults = problem.specs(study.study_name, {}, seeds)
     tuned = problem.specs(study.study_name, values_of(problem, best), seeds)

@@ -37,7 +37,7 @@ JOURNAL = "journal.log"  # in the study's folder, unless a database has it
 _RETRIES = 1
 _ATTEMPTS = 5
 _HEARTBEAT = 10  # seconds
-_STALE = 40  # seconds without a heartbeat
+_STALE = 120  # seconds without a heartbeat; a busy machine may leave out some
 # Seconds that a worker has to claim the trial that it has been given, and the maker of a study to
 # say what it is about.
 _CLAIMING = 10.0

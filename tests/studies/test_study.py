@@ -7,11 +7,12 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks.results import read_evaluations
 from benchmarks.specs import RunSpec
 from studies import study as studies
+from studies.carrying_out import confirm
 from studies.objective import Problem
 from studies.study import (
     DEFAULT,
@@ -289,3 +290,18 @@ def test_a_database_notices_by_heartbeats_that_a_worker_has_died(
     (again,) = counted(study)
     assert again.state is TrialState.WAITING
     assert again.params == {"clip_range": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "why"),
+    [({ERROR: "seed 1000: ValueError: gone\nmore"}, "ValueError: gone"), ({}, "its worker died")],
+)
+def test_a_study_in_which_every_trial_failed_says_why(
+    problem: Problem, tmp_path: Path, attributes: dict[str, str], why: str
+) -> None:
+    study = create("mine", problem, connect("", tmp_path))
+    study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
+
+    with pytest.raises(StudyError, match=rf"^no trial has completed; the last one: .*{why}"):
+        confirm(study, problem, tmp_path, 1, "the command", shown=False)
+    assert not list(tmp_path.rglob("run.json"))
