@@ -31,6 +31,7 @@ def summary(table: pd.DataFrame, scores: Matrices | None, baseline: str | None) 
     other = baseline if baseline in means and baseline != best else ranking[1]
     level = [label for label in ranking if np.isclose(means[label], means[best])]
     rest = [f"{label} ({means[label]:.2f})" for label in ranking if label not in level]
+    sooner = [_who_learns_sooner(table, level)] if len(level) > 1 else []
     return [
         f"**Highest over all: {listing(level)}**, with an interquartile mean of {means[best]:.2f} "
         f"over {len(scores.env_ids)} environments{'; then ' if rest else ''}{listing(rest)}. That "
@@ -38,6 +39,7 @@ def summary(table: pd.DataFrame, scores: Matrices | None, baseline: str | None) 
         "policy has 0 and a reference 1: see [All environments "
         "together](#all-environments-together).",
         _how_sure(scores, best, other),
+        *sooner,
         *_where_it_loses(table, best),
         _speed(table, ranking),
     ]
@@ -57,6 +59,18 @@ def _how_sure(scores: Matrices, best: str, other: str) -> str:
     if low > 0.5:
         return f"{text}{interval}: {best} is better, as far as these environments and seeds go."
     return f"{text}{interval}: that may be chance."
+
+
+def _who_learns_sooner(table: pd.DataFrame, level: Sequence[str]) -> str:
+    """Which of the labels has the largest area under the curve, by environment."""
+    texts = []
+    for env_id, rows in table[table["label"].isin(level)].groupby("env_id", sort=True):
+        highest = str(rows["label"].iloc[int(np.argmax(rows["area_mean"]))])
+        alike = rows["label"][best_of_their_protocol(rows, "area")]
+        others = [str(label) for label in alike if label != highest]
+        text = f"on {env_id} {highest}"
+        texts.append(f"{text} (not told apart from {listing(others)})" if others else text)
+    return f"Of these learned soonest, by the area under the curve: {'; '.join(texts)}."
 
 
 def _where_it_loses(table: pd.DataFrame, best: str) -> list[str]:

@@ -130,3 +130,16 @@ def test_one_environment_is_summarised_by_itself(folders: RunFolders) -> None:
         "CartPole-v1, final return: npg 400.0 and ppo 300.0. npg has the highest final return: its "
         "interval lies above every other one."
     ]
+
+
+def test_of_those_that_end_level_it_is_said_who_learned_sooner(folders: RunFolders) -> None:
+    for seed in range(3):
+        folders.add("npg", "CartPole-v1", seed, [20, 400 + seed, 500])
+        folders.add("ppo", "CartPole-v1", seed, [20, 100 + seed, 500])
+        folders.add("npg", "HalfCheetah-v5", seed, [0, 1000 + 100 * seed, 4000], 400_000)
+        folders.add("ppo", "HalfCheetah-v5", seed, [0, 1050 + 100 * seed, 4000], 400_000)
+
+    assert (
+        "Of these learned soonest, by the area under the curve: on CartPole-v1 npg; on "
+        "HalfCheetah-v5 ppo (not told apart from npg)."
+    ) in lines(folders)
