@@ -34,7 +34,9 @@ demo: $(READY)
 speed: $(READY)
 	$(PY) -m benchmarks speed --peers --out speed
 
+# Compiled once: tests start many processes, and Python may be told not to write bytecode by itself.
 test: $(READY)
+	$(PY) -m compileall -q sb3_natural benchmarks studies reports tests
 	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
 
 test-slow: $(READY)

@@ -33,7 +33,16 @@ def test_wheel_holds_the_plugin_alone(wheel):
 def test_wheel_works_in_a_fresh_environment(wheel, tmp_path):
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt"]
+    pip = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-compile",
+        "-c",
+        ROOT / "constraints.txt",
+    ]
     subprocess.run([*pip, wheel], check=True, cwd=tmp_path)
     script = f"""
 import importlib.util

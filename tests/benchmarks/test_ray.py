@@ -90,7 +90,7 @@ def test_a_node_that_is_killed_in_the_middle_costs_time_and_no_run(
     cluster: Cluster, make_spec, tmp_path: Path
 ) -> None:
     doomed, _ = add_node(cluster), add_node(cluster)
-    specs = [make_spec(seed=seed, n_timesteps=20_000) for seed in range(4)]
+    specs = [make_spec(seed=seed, n_timesteps=10_000) for seed in range(4)]
     events, killed = [], []
 
     def engine(agenda, out, command):

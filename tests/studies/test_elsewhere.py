@@ -14,7 +14,9 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from typer.testing import CliRunner
 
+from studies.__main__ import app
 from studies.study import WORKER, counted
 
 REPOSITORY = Path(__file__).parents[2]
@@ -35,7 +37,7 @@ def run_study(root: Path, *options: Any) -> subprocess.Popen[str]:
 
 def end(process: subprocess.Popen[str]) -> str:
     output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+    assert process.returncode == 0, f"{output}\n{errors}"
     return output
 
 
@@ -107,13 +109,7 @@ def test_two_machines_share_a_study_in_postgresql(postgresql: str, tmp_path: Pat
     check_complete(study)
     assert len({trial.user_attrs[WORKER] for trial in counted(study)}) == 2
     assert all("on fresh seeds: score" in output for output in outputs)
-    shown = subprocess.run(
-        [sys.executable, "-m", "studies", "show", "mine", "--storage", postgresql],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    shown = CliRunner().invoke(app, ["show", "mine", "--storage", postgresql])
     assert "best trial:" in shown.stdout
     assert optuna.get_all_study_names(postgresql) == ["mine"]
 
