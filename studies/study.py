@@ -31,6 +31,7 @@ CONFIRMED = "confirmed"
 # What a trial's hold.
 DEFAULT = "default"  # whether it has the values of the hyperparameter files
 WORKER = "worker"  # who carries it out
+SURPLUS = "surplus"  # whether others had begun all trials that were due
 _INTERRUPTED = "interrupted"  # the number of the trial that it is instead of
 
 JOURNAL = "journal.log"  # in the study's folder, unless a database has it
@@ -166,10 +167,10 @@ def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials but for those that others have been made instead of."""
+    """The trials but for those that others have been made instead of, and those too many."""
     trials = study.get_trials(deepcopy=False)
-    replaced = _replaced(trials)
-    return [trial for trial in trials if trial.number not in replaced]
+    left_out = _replaced(trials) | {each.number for each in trials if SURPLUS in each.user_attrs}
+    return [trial for trial in trials if trial.number not in left_out]
 
 
 def _replaced(trials: Iterable[FrozenTrial]) -> set[int]:

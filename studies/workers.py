@@ -28,8 +28,8 @@ from benchmarks.engines.processes import (
 from benchmarks.engines.ray_cluster import connect as connect_to_ray
 from benchmarks.engines.ray_cluster import import_ray
 from studies.searching import Search, make_pruner, make_sampler, quiet
-from studies.study import DEFAULT, WORKER, claim, connect, counted, in_state, load
-from studies.trials import ERROR, Objective, TrialFailedError
+from studies.study import DEFAULT, SURPLUS, WORKER, claim, connect, counted, in_state, load
+from studies.trials import Objective, TrialFailedError
 
 _GRACE = 10.0  # seconds that a process may take to end
 _PACKAGES = ("studies", "benchmarks", "sb3_natural")
@@ -75,7 +75,7 @@ def work(task: Task) -> None:
         trial.set_user_attr(WORKER, this_worker())
         with nullcontext() if task.storage else claim(task.folder, trial.number):
             if _is_surplus(study, task, trial):
-                trial.set_user_attr(ERROR, "another worker has begun the last trial")
+                trial.set_user_attr(SURPLUS, True)
                 raise TrialFailedError
             return objective(trial)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -11,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks.results import read_evaluations
 from benchmarks.specs import RunSpec
+from studies import searching, workers
 from studies import study as studies
 from studies.carrying_out import confirm
 from studies.objective import Problem
@@ -269,6 +271,30 @@ def test_an_interruption_does_not_count_as_a_death(problem: Problem, tmp_path: P
     retry_abandoned(study, tmp_path)
 
     assert [each.state for each in counted(study)] == [TrialState.WAITING]
+
+
+def test_two_workers_that_begin_the_last_trial_at_once(
+    problem: Problem, carry_on: CarryOn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have seen that one is due; the later of the two leaves it at that."""
+
+    def make_sampler(*arguments: Any) -> optuna.samplers.BaseSampler:
+        if arguments[2] == 1:  # after the defaults, before this worker's second trial
+            begin(load("mine", connect("", tmp_path / "mine"))[0])
+        return searching.make_sampler(*arguments)
+
+    monkeypatch.setattr(workers, "make_sampler", make_sampler)
+
+    study = carry_on(problem, 2)
+
+    assert [trial.number for trial in counted(study)] == [0, 1]
+    assert [trial.state for trial in counted(study)] == [TrialState.COMPLETE, TrialState.RUNNING]
+    assert study.trials[2].state is TrialState.FAIL
+
+    # The other one dies; and a study that is extended has as many trials as it should.
+    study.tell(1, state=TrialState.FAIL)
+    study = carry_on(problem, 3)
+    assert [trial.number for trial in counted(study)] == [0, 1, 3]
 
 
 def test_a_database_notices_by_heartbeats_that_a_worker_has_died(
