@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from reports.aggregates import AGGREGATES
-from reports.figures import THEME, Look, line_style, new_figure
+from reports.figures import THEME, Look, draw_band, line_style, new_figure
 
 _PANEL_WIDTH = 2.6  # inches
 _ROW_HEIGHT = 0.42
@@ -110,14 +110,7 @@ def _draw_curves(ax: Axes, table: pd.DataFrame, x: str, y: str, styles: Mapping[
         style: dict[str, Any] = line_style(look)
         offset = position * spacing // len(labels)
         ax.plot(rows[x], rows[y], label=label, markevery=(offset, spacing), **style)
-        ax.fill_between(
-            rows[x],
-            rows["low"],
-            rows["high"],
-            facecolor=to_rgba(look.colour, 0.14),
-            edgecolor=to_rgba(look.colour, 0.45),
-            linewidth=0.7,
-        )
+        draw_band(ax, rows[x], rows, look)
     ax.margins(x=0.02)
 
 

@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -104,14 +103,7 @@ def _draw_predicted(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look]) ->
         style = figures.line_style(look)
         if len(group) > 1:
             ax.plot(group["predicted"], group["middle"], **style)
-            ax.fill_between(
-                group["predicted"],
-                group["low"],
-                group["high"],
-                facecolor=to_rgba(look.colour, 0.14),
-                edgecolor=to_rgba(look.colour, 0.45),
-                linewidth=0.7,
-            )
+            figures.draw_band(ax, group["predicted"], group, look)
         else:
             beside = _APART ** (single.index(label) - (len(single) - 1) / 2)
             row = group.iloc[0]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from benchmarks.specs import as_file_name
@@ -30,6 +29,7 @@ from reports.overall import overall_of
 from reports.progress import Silent
 from reports.steps import StepsSection, steps_section
 from reports.tables import Table, code
+from reports.templates import template
 from reports.tuning import Studies, tuning_of
 
 DEFAULT_TITLE = "Benchmark report"
@@ -106,7 +106,7 @@ def build_of_studies(
 ) -> Path:
     """Write a report on studies alone; parameters, return and errors as for :func:`build`."""
     tuning = tuning_of(studies, out)
-    text = _template("studies.md.j2").render(title=title, tuning=tuning)
+    text = template("studies.md.j2").render(title=title, tuning=tuning)
     return _write(text, tuning.named_tables(), out, formats)
 
 
@@ -172,7 +172,7 @@ def render(data: runs.RunData, title: str, parts: Mapping[str, Any]) -> str:
 
     :param parts: what the template shows, by the names it has there
     """
-    return _template("report.md.j2").render(
+    return template("report.md.j2").render(
         title=title,
         introduction=wording.introduction(data),
         warnings=wording.mixed_lines(data),
@@ -181,17 +181,6 @@ def render(data: runs.RunData, title: str, parts: Mapping[str, Any]) -> str:
         broken=[code(line) for line in data.broken],
         **parts,
     )
-
-
-def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(name)
 
 
 def named_tables(parts: Mapping[str, Any]) -> dict[str, Table]:

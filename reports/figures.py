@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import ArrayLike
 
 # Okabe and Ito's colours (safe for the common colour-vision deficiencies), ordered so that
 # neighbours also differ in lightness; dashes and markers tell lines apart without any colour.
@@ -147,15 +148,7 @@ def draw_panel(
             label=label,
             **line_style(look),
         )
-        ax.fill_between(
-            where,
-            curve["low"].to_numpy(),
-            curve["high"].to_numpy(),
-            facecolor=to_rgba(look.colour, 0.14),
-            # An edge, since overlapping bands blend into one.
-            edgecolor=to_rgba(look.colour, 0.45),
-            linewidth=0.7,
-        )
+        draw_band(ax, where, curve, look)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: axis.text(value)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
@@ -227,6 +220,23 @@ def n_legend_columns(labels: Sequence[str], width: float) -> int:
     """As many as fit into ``width`` inches, the longest label deciding."""
     column = 0.95 + 0.085 * max(len(label) for label in labels)
     return min(len(labels), max(1, int(width / column)))
+
+
+def draw_band(ax: Axes, where: ArrayLike, interval: pd.DataFrame, look: Look) -> None:
+    """Fill the interval around a line.
+
+    :param where: positions on the x axis
+    :param interval: with the columns ``low`` and ``high``
+    """
+    ax.fill_between(
+        np.asarray(where),
+        interval["low"].to_numpy(),
+        interval["high"].to_numpy(),
+        facecolor=to_rgba(look.colour, 0.14),
+        # An edge, since overlapping bands blend into one.
+        edgecolor=to_rgba(look.colour, 0.45),
+        linewidth=0.7,
+    )
 
 
 def line_style(look: Look) -> dict[str, Any]:

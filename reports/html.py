@@ -11,12 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
-import jinja2
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
 from reports.exports import ESTIMATE
+from reports.templates import template
 
 # Not mimetypes, which asks the system: the same input gives the same bytes everywhere.
 MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".csv": "text/csv"}
@@ -54,15 +54,7 @@ def page(markdown: str, folder: Path) -> str:
     # The first heading stands apart, so that on a narrow screen the contents come after it.
     own_title = len(tokens) > 2 and tokens[0].type == "heading_open" and tokens[0].tag == "h1"
     split = 3 if own_title else 0
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2", autoescape=True).render(
         title=headings[0].text if own_title else "Report",
         heading=Markup(parser.renderer.render(tokens[:split], parser.options, {})),
         body=Markup(parser.renderer.render(tokens[split:], parser.options, {})),

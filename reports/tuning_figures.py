@@ -21,6 +21,7 @@ from reports.figures import (
     SINGLE_PANEL_SIZE,
     THEME,
     Look,
+    draw_band,
     line_style,
     new_figure,
 )
@@ -72,14 +73,7 @@ def _draw_sweep(ax: Axes, sweep: Sweep, look: Look) -> None:
     points = sweep.points
     ax.axvspan(sweep.width.low, sweep.width.high, zorder=0, **_GOOD)
     ax.plot(points["value"], points["score"], **line_style(look))
-    ax.fill_between(
-        points["value"],
-        points["low"],
-        points["high"],
-        facecolor=to_rgba(look.colour, 0.14),
-        edgecolor=to_rgba(look.colour, 0.45),
-        linewidth=0.7,
-    )
+    draw_band(ax, points["value"], points, look)
 
 
 def _mark_defaults(ax: Axes, study: StudyResult, parameter: Parameter) -> None:

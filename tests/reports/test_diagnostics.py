@@ -6,7 +6,6 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +18,7 @@ from benchmarks.results import BrokenRunError
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
 from reports import diagnostic_data, diagnostic_figures, diagnostics, figures, runs
+from reports.templates import template
 from tests.reports.conftest import RunFolders
 
 Columns = dict[str, list[float | None]]
@@ -65,14 +65,7 @@ def notes(folders: RunFolders) -> str:
 
 
 def text_of(made: diagnostics.Diagnostics) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(diagnostics.__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("diagnostics.md.j2").render(diagnostics=made)
+    return template("diagnostics.md.j2").render(diagnostics=made)
 
 
 def npg_by_hand(folders: RunFolders) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import optuna
 import pandas as pd
@@ -26,10 +25,11 @@ from benchmarks.run import run as train
 from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.storage import is_finished
 from benchmarks.sweep import SweepResult
-from reports import figures, tuning, tuning_data, tuning_figures
+from reports import figures, tuning_data, tuning_figures
 from reports.__main__ import app
 from reports.runs import ReportError
 from reports.tables import Table
+from reports.templates import template
 from reports.tuning import Studies as Wanted
 from reports.tuning import Tuning, tuning_of
 from reports.tuning_data import Estimate, compare, losses_at
@@ -193,14 +193,7 @@ def hill(
 
 
 def rendered(section: Tuning) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(tuning.__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("tuning.md.j2").render(tuning=section)
+    return template("tuning.md.j2").render(tuning=section)
 
 
 def column(table: Table | None, name: str) -> list[str]:
