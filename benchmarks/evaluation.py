@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -12,6 +13,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 
 from benchmarks.specs import Evaluation
+
+# More than any game has.
+_MANY_LIVES = 100
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class ScheduledEvaluation(BaseCallback):
         its normalisation statistics are overwritten by those of the training, and not updated
     :param n_timesteps: T
     :param watch: called after each evaluation
+    :raises ValueError: when learning begins, if a wrapper ends every episode before its end
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class ScheduledEvaluation(BaseCallback):
             self.eval_env,
             n_eval_episodes=self.protocol.episodes,
             deterministic=True,
+            callback=_EndlessEpisodes(self.eval_env.num_envs),
             return_episode_rewards=True,
         )
         assert isinstance(lengths, list)
@@ -108,6 +114,32 @@ class ScheduledEvaluation(BaseCallback):
         )
         if self._watch is not None:
             self._watch(self.rows[-1])
+
+
+class _EndlessEpisodes:
+    """Notices that no episode will ever end, where a wrapper ends all of them before their end.
+
+    SB3 counts the episodes of the monitor, which is inside of the wrappers: those that end a game
+    with the first of its lives do not end the episode.
+    """
+
+    def __init__(self, n_envs: int) -> None:
+        self._cut_short = [0] * n_envs
+
+    def __call__(self, step: dict[str, Any], _: dict[str, Any]) -> None:
+        i = step["i"]
+        if not step["done"]:
+            return
+        if not step["is_monitor_wrapped"] or "episode" in step["info"]:
+            self._cut_short[i] = 0
+            return
+        self._cut_short[i] += 1
+        if self._cut_short[i] == _MANY_LIVES:
+            raise ValueError(
+                f"wrappers: one of them has ended an episode {_MANY_LIVES} times in a row, and the "
+                "environment itself never, so there is no return to report; for a time limit of "
+                "your own use kwargs: {max_episode_steps: N} instead of a wrapper"
+            )
 
 
 def freeze(eval_env: VecEnv) -> VecEnv:

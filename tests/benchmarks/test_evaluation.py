@@ -1,6 +1,7 @@
 """Evaluation with frozen normalisation statistics."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -73,3 +74,36 @@ def test_evaluation_does_not_update_the_statistics() -> None:
     assert env.obs_rms.count == pytest.approx(2 * 64 + 2 + 1e-4)
     assert eval_env.obs_rms.count == env.obs_rms.count
     assert np.array_equal(eval_env.obs_rms.mean, env.obs_rms.mean)
+
+
+class Lives(gym.Wrapper):
+    """Ends episodes every 30 steps, and goes on where the game was."""
+
+    steps = 0
+    is_over = True
+
+    def reset(self, **arguments: Any) -> Any:
+        return self.env.reset(**arguments) if self.is_over else (self.observation, {})
+
+    def step(self, action: Any) -> Any:
+        self.observation, reward, terminated, truncated, info = self.env.step(action)
+        self.steps += 1
+        self.is_over = truncated
+        return self.observation, reward, terminated or self.steps % 30 == 0, truncated, info
+
+
+def evaluate(wrapper: Callable[[gym.Env], gym.Env]) -> ScheduledEvaluation:
+    env = make_vec_env("Pendulum-v1", n_envs=2, wrapper_class=wrapper)
+    evaluation = ScheduledEvaluation(env, 2, Evaluation(points=1, episodes=2, seed=40))
+    model = PPO("MlpPolicy", "Pendulum-v1", n_steps=64, batch_size=64, seed=0, device="cpu")
+    model.learn(2, callback=evaluation)
+    return evaluation
+
+
+def test_an_episode_goes_on_after_the_loss_of_a_life() -> None:
+    assert [row.length_mean for row in evaluate(Lives).rows] == [200, 200]
+
+
+def test_a_wrapper_that_ends_every_episode_before_its_end_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"wrappers: .* use kwargs: {max_episode_steps: N}"):
+        evaluate(lambda env: gym.wrappers.TimeLimit(env, 20))
