@@ -1,5 +1,6 @@
 """One run, from its spec to its finished folder."""
 
+import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from benchmarks.environments import make_envs
@@ -24,6 +26,7 @@ from benchmarks.zoo import ModelArguments, algorithm_class, model_arguments
 
 FORMAT = 1
 _REPORT_INTERVAL = 0.5  # seconds
+_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def train(
     with tracking(trackers, spec, folder) as writers:
         logger.output_formats.extend(writers)
         model.set_logger(logger)
-        model.learn(spec.n_timesteps, callback=callbacks)
+        model.learn(spec.n_timesteps, callbacks, log_interval=log_interval(model, spec.n_timesteps))
         logger.close()
 
     record["wall_seconds"] = round(evaluation.training_seconds, 3)
@@ -160,6 +163,18 @@ def make_model(spec: RunSpec, arguments: ModelArguments, env: VecEnv) -> BaseAlg
         "verbose": 0,
     }
     return algorithm_class(spec.algo)(arguments.policy, env, **constructor)
+
+
+def log_interval(model: BaseAlgorithm, n_timesteps: int) -> int:
+    """After how many updates (of an off-policy algorithm: episodes) a row is logged.
+
+    The class's own number, or a lower one if that would be fewer than a hundred rows.
+    """
+    own: int = inspect.signature(model.learn).parameters["log_interval"].default
+    if not isinstance(model, OnPolicyAlgorithm):
+        return own
+    n_updates = n_timesteps // (model.n_steps * model.n_envs)
+    return max(1, min(own, n_updates // _ROWS))
 
 
 class _Reporting(BaseCallback):

@@ -14,13 +14,15 @@ import psutil
 import pytest
 import torch
 from sb3_contrib import TRPO
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import sb3_natural
-from benchmarks.run import Progress, run
+from benchmarks.run import Progress, log_interval, run
+from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.storage import remove_abandoned
 from benchmarks.zoo import algorithm_class
 
@@ -204,6 +206,37 @@ def test_only_temporary_folders_of_dead_processes_are_removed(tmp_path: Path) ->
     remove_abandoned([tmp_path])
 
     assert list(tmp_path.iterdir()) == [alive]
+
+
+@pytest.mark.parametrize("algo", ["a2c", "acer"])
+def test_a_short_run_logs_every_update(make_spec, tmp_path: Path, algo: str) -> None:
+    """SB3 has a row for every hundred of them, which would be one or two here."""
+    protocol = Evaluation(points=1, episodes=1)
+    spec = RunSpec("tiny", algo, "CartPole-v1", 0, 800, {"n_steps": 8}, protocol)
+
+    progress = pd.read_csv(run(spec, tmp_path, "") / "progress.csv")
+
+    assert list(progress["time/total_timesteps"]) == list(range(8, 801, 8))
+
+
+@pytest.mark.parametrize(
+    ("algo", "n_timesteps", "interval"),
+    [
+        (sb3_natural.A2C, 1_000, 1),
+        (sb3_natural.A2C, 50_000, 62),  # 6,250 updates of 8 steps
+        (sb3_natural.A2C, 1_000_000, 100),  # A2C's own
+        (sb3_natural.PPO, 1_000_000, 1),
+        (DQN, 1_000, 4),  # episodes
+    ],
+)
+def test_there_are_a_hundred_rows_or_the_usual_number(
+    algo: type[BaseAlgorithm], n_timesteps: int, interval: int
+) -> None:
+    arguments: dict[str, Any] = {} if algo is DQN else {"n_steps": 8}
+    if algo is sb3_natural.PPO:
+        arguments["batch_size"] = 8
+
+    assert log_interval(algo("MlpPolicy", "CartPole-v1", **arguments), n_timesteps) == interval
 
 
 def test_progress_is_reported(make_spec, tmp_path: Path) -> None:
