@@ -5,11 +5,12 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup demo speed test test-slow check clean
+.PHONY: help setup demo speed large test test-slow check clean
 
 help:
 	@echo "make demo       set up, train NPG, TRPO, PPO and ACER on two tasks, write demo/report/report.md"
 	@echo "make speed      set up, peers included, measure speed beside them, write speed/speed.md"
+	@echo "make large      how long a report over 1,000 runs takes, and how much memory"
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the learning checks (about 6 minutes on 2 cores)"
 	@echo "make check      ruff and mypy"
@@ -33,6 +34,9 @@ demo: $(READY)
 # About 10 minutes on 2 cores, installation included; they should have nothing else to do.
 speed: $(READY)
 	$(PY) -m benchmarks speed --peers --out speed
+
+large: $(READY)
+	$(PY) -m tests.reports.large
 
 # Compiled once: tests start many processes, and Python may be told not to write bytecode by itself.
 test: $(READY)
