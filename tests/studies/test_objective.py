@@ -34,7 +34,7 @@ def problem() -> Problem:
 @pytest.fixture
 def on_two() -> Problem:
     """On two environments whose hyperparameters have different divergences."""
-    envs = ["HalfCheetah-v5", "Hopper-v5"]
+    envs = ["HalfCheetah-v5", "Walker2d-v5"]
     return define("npg", envs, 2, 1000, space_for("npg", ["delta", "gamma"]))
 
 
@@ -92,14 +92,14 @@ def test_the_score_of_a_curve_is_its_area(problem: Problem) -> None:
 def test_scores_of_environments_are_on_their_own_scales(on_two: Problem) -> None:
     scales: dict[str, Scale | None] = {
         "HalfCheetah-v5": Scale(0.0, 1000.0, ""),
-        "Hopper-v5": Scale(-100.0, 0.0, ""),
+        "Walker2d-v5": Scale(-100.0, 0.0, ""),
     }
     scaled = replace(on_two, scales=scales)
 
     assert scaled.score("HalfCheetah-v5", [250.0]) == 0.25
-    assert scaled.score("Hopper-v5", [-50.0]) == 0.5
+    assert scaled.score("Walker2d-v5", [-50.0]) == 0.5
     assert scaled.is_normalised
-    assert not replace(scaled, scales={**scales, "Hopper-v5": None}).is_normalised
+    assert not replace(scaled, scales={**scales, "Walker2d-v5": None}).is_normalised
 
 
 def test_all_environments_of_a_seed_come_before_the_next_seed(on_two: Problem) -> None:
@@ -109,9 +109,9 @@ def test_all_environments_of_a_seed_come_before_the_next_seed(on_two: Problem) -
 
     assert [(spec.seed, spec.env_id) for spec in specs] == [
         (1000, "HalfCheetah-v5"),
-        (1000, "Hopper-v5"),
+        (1000, "Walker2d-v5"),
         (1001, "HalfCheetah-v5"),
-        (1001, "Hopper-v5"),
+        (1001, "Walker2d-v5"),
     ]
     for spec in specs:
         assert (spec.suite, spec.algo, spec.n_timesteps) == ("mine", "npg", 1000)
@@ -207,7 +207,7 @@ def test_ranges_and_choices_reach_to_the_defaults_of_all_environments() -> None:
     delta = Parameter("target_kl", "delta", "", 0.03, 0.04, log=True)
     gamma = Parameter("gamma", "gamma", "", choices=(0.9, 0.95))
 
-    problem = define("npg", ["HalfCheetah-v5", "Hopper-v5"], 1, 1000, (delta, gamma))
+    problem = define("npg", ["HalfCheetah-v5", "Walker2d-v5"], 1, 1000, (delta, gamma))
 
     assert problem.space == (
         replace(delta, low=0.02, high=0.05),
