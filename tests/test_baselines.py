@@ -1,0 +1,271 @@
+"""PPO's update without autograd is that of SB3."""
+
+import copy
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3 as sb3
+import torch
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.utils import set_random_seed
+from torch import nn
+
+from sb3_natural import PPO
+from sb3_natural.common.clipped_surrogate import ClippedSurrogate, Minibatch, plain_networks
+from sb3_natural.common.flat_adam import FlatAdam
+from sb3_natural.common.parameters import flatten
+from tests.common.test_jacobian import plain
+from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv, make_observations
+from tests.helpers import make_policy as make_float64_policy
+
+PLAIN_ACTIONS = ["categorical", "gaussian", "multicategorical", "bernoulli"]
+N = 13
+
+
+def sb3_losses(policy, batch, clip_range, clip_range_vf, normalize_advantage):
+    """The three losses, as SB3's ``PPO.train`` writes them, attached to the graph."""
+    observations, actions, old_values, old_log_prob, advantages, returns = batch
+    values, log_prob, entropy = policy.evaluate_actions(observations, actions)
+    if normalize_advantage:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    ratio = torch.exp(log_prob - old_log_prob)
+    clipped = torch.clamp(ratio, 1 - clip_range, 1 + clip_range)
+    policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
+    values = values.flatten()
+    if clip_range_vf is not None:
+        values = old_values + torch.clamp(values - old_values, -clip_range_vf, clip_range_vf)
+    return policy_loss, nn.functional.mse_loss(returns, values), -entropy.mean()
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
+@pytest.mark.parametrize(
+    ("clip_range_vf", "ent_coef", "normalize_advantage"), [(None, 0.0, True), (0.3, 0.1, False)]
+)
+@pytest.mark.parametrize("actions", PLAIN_ACTIONS)
+def test_losses_and_gradient_are_autograds(
+    actions, clip_range_vf, ent_coef, normalize_advantage, activation
+):
+    reference = make_float64_policy(actions, activation_fn=activation)
+    policy = plain(reference)
+    networks = plain_networks(policy)
+    assert networks is not None
+    observations = make_observations(policy, N).double()
+    with torch.no_grad():
+        taken = reference.get_distribution(observations).sample()
+        values, log_prob, _ = reference.evaluate_actions(observations, taken)
+    old = [
+        values.flatten() + 0.3 * torch.randn(N, dtype=torch.float64),
+        log_prob + 0.3 * torch.randn(N, dtype=torch.float64),
+        torch.randn(N, dtype=torch.float64),
+        torch.randn(N, dtype=torch.float64),
+    ]
+    theta = flatten(param.detach() for param in networks.params)
+    surrogate = ClippedSurrogate(
+        policy, networks, theta, 0.2, clip_range_vf, ent_coef, 0.7, normalize_advantage
+    )
+    with torch.no_grad():
+        batch = Minibatch(observations, taken, *(vector.numpy() for vector in old))
+        losses, gradient = surrogate.losses_and_gradient(batch)
+
+    expected = sb3_losses(
+        reference, (observations, taken, *old), 0.2, clip_range_vf, normalize_advantage
+    )
+    assert losses[:3] == pytest.approx([loss.item() for loss in expected], rel=1e-9)
+    assert 0 < losses.clip_fraction < 1
+    total = expected[0] + ent_coef * expected[2] + 0.7 * expected[1]
+    assert surrogate.total(losses) == pytest.approx(total.item(), rel=1e-9)
+    names = {param: name for name, param in policy.named_parameters()}
+    in_order = [reference.get_parameter(names[param]) for param in networks.params]
+    by_autograd = flatten(torch.autograd.grad(total, in_order))
+    assert gradient.norm() > 0
+    # Single precision appears where SB3 has it, too: in the weights of the means.
+    torch.testing.assert_close(gradient, by_autograd, rtol=1e-6, atol=1e-8)
+
+
+def collected(policy="MlpPolicy", actions="gaussian", observations="mlp", **kwargs):
+    """A PPO with a full rollout buffer."""
+    env = make_vec_env(
+        lambda: SpacesEnv(OBSERVATION_SPACES[observations], ACTION_SPACES[actions]), 2, seed=0
+    )
+    kwargs = {"n_steps": 50, "batch_size": 32, "n_epochs": 3, "ent_coef": 0.01} | kwargs
+    model = PPO(policy, env, seed=0, device="cpu", use_sde=actions == "gsde", **kwargs)
+    model.set_logger(configure(None, []))
+    _, callback = model._setup_learn(100)
+    assert model.collect_rollouts(env, callback, model.rollout_buffer, model.n_steps)
+    return model
+
+
+def trained(model, original):
+    """A copy after two updates, what they logged, and numpy's next random number."""
+    model = copy.deepcopy(model)
+    set_random_seed(1)
+    for _ in range(2):
+        (sb3.PPO if original else PPO).train(model)
+    return model, dict(model.logger.name_to_value), np.random.randint(2**31)  # noqa: NPY002 - the one that SB3 uses
+
+
+def assert_same_training(model):
+    assert model._plain_networks() is not None
+    (ours, our_log, our_next), (theirs, their_log, their_next) = (
+        trained(model, original) for original in (False, True)
+    )
+    for param, expected in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
+        torch.testing.assert_close(param, expected, rtol=1e-4, atol=1e-5)
+    changed = [
+        not torch.equal(param, before)
+        for param, before in zip(ours.policy.parameters(), model.policy.parameters(), strict=True)
+    ]
+    assert all(changed)
+    states = ours.policy.optimizer.state_dict(), theirs.policy.optimizer.state_dict()
+    assert states[0]["param_groups"] == states[1]["param_groups"]
+    assert states[0]["state"].keys() == states[1]["state"].keys()
+    for index, expected in states[1]["state"].items():
+        torch.testing.assert_close(states[0]["state"][index], expected, rtol=1e-3, atol=1e-5)
+    assert our_log == pytest.approx(their_log, rel=1e-4, abs=1e-5)
+    assert ours._n_updates == theirs._n_updates
+    assert our_next == their_next
+    return ours
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"clip_range_vf": 0.2, "normalize_advantage": False},
+        {"policy_kwargs": {"activation_fn": nn.ReLU, "net_arch": {"pi": [9], "vf": []}}},
+        {"policy_kwargs": {"optimizer_kwargs": {"weight_decay": 0.1, "amsgrad": True}}},
+        {"max_grad_norm": 0.01, "learning_rate": lambda remaining: 1e-3 * remaining},
+        {"batch_size": 99},  # the last one has a single sample, whose advantage is left alone
+    ],
+    ids=["defaults", "clip_range_vf", "networks", "adam", "max_grad_norm", "one sample"],
+)
+def test_updates_are_those_of_the_original(kwargs):
+    assert_same_training(collected(**kwargs))
+
+
+@pytest.mark.parametrize("actions", PLAIN_ACTIONS)
+@pytest.mark.parametrize("observations", ["mlp", "discrete"])
+def test_updates_are_those_of_the_original_in_every_space(actions, observations):
+    assert_same_training(collected(actions=actions, observations=observations))
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_stops_early_where_the_original_does(verbose, capsys):
+    model = collected(target_kl=0.003, learning_rate=3e-3, n_epochs=8, verbose=verbose)
+    capsys.readouterr()
+    ours = assert_same_training(model)
+    assert 2 <= ours._n_updates < 16
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 * verbose
+    assert lines[:2] == lines[2:]
+
+
+def test_can_be_continued_by_the_original_and_the_other_way_round():
+    model = collected()
+    orders = [(PPO, sb3.PPO, PPO), (sb3.PPO, PPO, sb3.PPO), (sb3.PPO,) * 3]
+    results = []
+    for order in orders:
+        one = copy.deepcopy(model)
+        set_random_seed(2)
+        for cls in order:
+            cls.train(one)
+        results.append(flatten(param.detach() for param in one.policy.parameters()))
+    torch.testing.assert_close(results[0], results[2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(results[1], results[2], rtol=1e-4, atol=1e-5)
+
+
+def test_parameters_keep_their_memory_even_if_an_update_is_interrupted(monkeypatch):
+    model = collected()
+    step, own_memory = FlatAdam.step, [param.data_ptr() for param in model.policy.parameters()]
+    before = flatten(param.detach() for param in model.policy.parameters()).clone()
+    steps = []
+
+    def interrupted(self, gradient):
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        steps.append(gradient)
+        step(self, gradient)
+
+    monkeypatch.setattr(FlatAdam, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.train()
+    params = list(model.policy.parameters())
+    assert [param.data_ptr() for param in params] == own_memory
+    assert not torch.equal(flatten(param.detach() for param in params), before)
+    state = model.policy.optimizer.state
+    assert {float(state[param]["step"]) for param in params} == {2.0}
+
+
+class OwnEvaluation(ActorCriticPolicy):
+    def evaluate_actions(self, obs, actions):
+        values, log_prob, entropy = super().evaluate_actions(obs, actions)
+        return values, log_prob, 2 * entropy
+
+
+class OwnBatches(RolloutBuffer):
+    def get(self, batch_size=None):
+        yield from super().get(batch_size)
+
+
+def freeze(model):
+    model.policy.action_net.bias.requires_grad_(False)
+
+
+def hook(model):
+    model.policy.action_net.weight.register_hook(lambda grad: 2 * grad)
+
+
+def hook_steps(model):
+    model.policy.optimizer.register_step_post_hook(lambda *_: None)
+
+
+def take_torch_path(model):
+    model.rollout_path = "torch"
+
+
+def share_a_layer(model):
+    extractor = model.policy.mlp_extractor
+    extractor.value_net[0] = extractor.policy_net[0]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "change"),
+    [
+        ({"actions": "gsde"}, None),
+        ({"policy": "CnnPolicy", "observations": "cnn"}, None),
+        ({"policy": "MultiInputPolicy", "observations": "dict"}, None),
+        ({"policy_kwargs": {"activation_fn": nn.ELU}}, None),
+        ({"policy_kwargs": {"optimizer_class": torch.optim.SGD}}, None),
+        ({"policy_kwargs": {"optimizer_class": torch.optim.AdamW}}, None),
+        ({"policy": OwnEvaluation}, None),
+        ({"rollout_buffer_class": OwnBatches}, None),
+        ({}, freeze),
+        ({}, hook),
+        ({}, hook_steps),
+        ({}, take_torch_path),
+        ({}, share_a_layer),
+    ],
+)
+def test_anything_out_of_the_ordinary_is_left_to_the_original(kwargs, change):
+    results = []
+    for update in (PPO.train, sb3.PPO.train):
+        model = collected(**kwargs)
+        if change is not None:
+            change(model)
+        assert model._plain_networks() is None
+        for _ in range(2):
+            update(model)
+        results.append((list(model.policy.parameters()), model.logger.name_to_value))
+    (ours, our_log), (theirs, their_log) = results
+    assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
+    assert our_log == their_log
+
+
+def test_learns():
+    model = PPO("MlpPolicy", gym.make("CartPole-v1"), seed=0, device="cpu").learn(12_000)
+    lengths = [info["l"] for info in model.ep_info_buffer]
+    assert np.mean(lengths[-20:]) > 100
