@@ -97,11 +97,12 @@ def make_envs(
             env = layer(env)
         return env
 
+    # Made here, since SB3 asks for render_mode="rgb_array": then LunarLander adds particles that are
+    # taken away when a picture is made, and simulates all of them until the episode ends.
     env = make_vec_env(
-        env_id,
+        partial(gym.make, env_id, **(kwargs or {})),
         n_envs,
         seed,
         wrapper_class=wrap if layers else None,
-        env_kwargs=dict(kwargs) if kwargs else None,
     )
     return env if frame_stack is None else VecFrameStack(env, frame_stack)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 
 from benchmarks.environments import check_wrappers, is_atari, make_envs
@@ -116,3 +117,17 @@ def test_a_run_on_pixels_is_evaluated_on_pixels_with_the_games_own_score(tmp_pat
     assert make_envs(game, 1, 0, **options).observation_space.shape == (84, 84, 4)
     assert (returns == np.round(returns)).all()
     assert (returns <= -15).all()  # nothing is learned: up to 21 points lost
+
+
+def test_nothing_is_simulated_for_pictures_that_nobody_makes() -> None:
+    """LunarLander's particles: none here, and steps are those of SB3's environments with them."""
+    ours, theirs = make_envs("LunarLander-v3", 2, 0), make_vec_env("LunarLander-v3", 2, seed=0)
+    np.testing.assert_array_equal(ours.reset(), theirs.reset())
+    for _ in range(150):
+        actions = np.array([2, 1])  # both fire
+        for own, expected in zip(ours.step(actions)[:3], theirs.step(actions)[:3], strict=True):
+            np.testing.assert_array_equal(own, expected)
+    unwrapped = [envs.get_attr("unwrapped") for envs in (ours, theirs)]
+    particles = [[len(env.particles) for env in envs] for envs in unwrapped]
+    assert particles[0] == [0, 0]
+    assert min(particles[1]) > 10
