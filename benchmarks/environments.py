@@ -97,7 +97,7 @@ def make_envs(
             env = layer(env)
         return env
 
-    # Made here, since SB3 asks for render_mode="rgb_array": then LunarLander adds particles that are
+    # Made here, as SB3 asks for render_mode="rgb_array": then LunarLander adds particles that are
     # taken away when a picture is made, and simulates all of them until the episode ends.
     env = make_vec_env(
         partial(gym.make, env_id, **(kwargs or {})),
