@@ -14,7 +14,7 @@ ACER_N_ENVS, ACER_N_STEPS, ACER_REPLAY_RATIO = 8, 20, 4
 ACER_REPLAY_START = 1_000  # steps
 
 NPG, TRPO, PPO = "NPG", "TRPO (sb3-contrib)", "PPO (SB3)"
-FAST_TRPO, FAST_PPO = "TRPO, fast rollouts", "PPO, fast rollouts"
+FAST_TRPO, FAST_PPO = "TRPO, fast rollouts", "PPO, fast rollouts and update"
 TIANSHOU = "NPG (Tianshou)"
 POOL_NPG, POOL = "NPG on EnvPool, 2 threads", "EnvPool alone, 2 threads"
 SIMULATOR = "simulator alone"
