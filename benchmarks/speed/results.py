@@ -178,7 +178,7 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
             100 * 12 / 29,
         ),
         *_update_targets(results, sizes),
-        _ratio(results, "PPO, fast rollouts and update / PPO, 1 environment", one, FAST_PPO, PPO, 3.0),
+        _ratio(results, "PPO, faster / PPO, 1 environment", one, FAST_PPO, PPO, 3.0),
         _ratio(results, "TRPO with fast rollouts / TRPO, 1 environment", one, FAST_TRPO, TRPO, 2.7),
         _memory_target(results, sizes),
         *_acer_targets(results),

@@ -1,13 +1,15 @@
 """RL Zoo's hyperparameter format."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.utils import LinearSchedule
 
 from benchmarks.specs import ALGORITHMS, SpecError, hyperparams_for, load_suite, suite_names
-from benchmarks.yamls import parse
-from benchmarks.zoo import model_arguments, parse_python
+from benchmarks.yamls import parse, read_mapping
+from benchmarks.zoo import hyperparams_file, model_arguments, parse_python
 
 
 @pytest.mark.parametrize("suite", suite_names())
@@ -33,6 +35,31 @@ def test_policy_kwargs_are_read_as_the_zoo_writes_them() -> None:
         "activation_fn": torch.nn.ReLU,
         "optimizer_class": torch.optim.RMSprop,
         "net_arch": {"pi": [256, 256], "vf": [256, 256]},
+    }
+
+
+@pytest.mark.parametrize("algo", ["a2c", "ppo", "trpo"])
+def test_the_baselines_settings_are_those_of_the_installed_zoo(algo: str) -> None:
+    """But for the tasks' versions, and for tasks of which the Zoo says nothing."""
+    zoo = pytest.importorskip("rl_zoo3")
+    theirs = read_mapping(Path(zoo.__file__).parent / "hyperparams" / f"{algo}.yml")
+    ours = read_mapping(hyperparams_file(algo))
+    by_task = {_task(name): _plain(settings) for name, settings in theirs.items()}
+    compared = [name for name in ours if _task(name) in by_task]
+    for name in compared:
+        assert _plain(ours[name]) == by_task[_task(name)], name
+    assert len(compared) >= 12
+
+
+def _task(env_id: str) -> str:
+    return env_id.rsplit("-v", 1)[0]
+
+
+def _plain(settings: dict) -> dict:
+    """Python code without its line breaks."""
+    return {
+        key: "".join(value.split()) if isinstance(value, str) else value
+        for key, value in settings.items()
     }
 
 
