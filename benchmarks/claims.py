@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from benchmarks.locks import lock, unlock
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder, is_finished
-
-LOCK = ".lock-"
 
 
 class Agenda:
@@ -53,25 +52,22 @@ class Agenda:
 
     def release(self, spec: RunSpec) -> None:
         """Give a claimed run back, whatever became of it."""
-        if lock := self._locks.pop(spec.folder(self._out), None):
-            _unlock(lock)
+        if held := self._locks.pop(spec.folder(self._out), None):
+            unlock(held)
 
     def close(self) -> None:
         """Give back all that is claimed."""
         while self._locks:
-            _unlock(self._locks.popitem()[1])
+            unlock(self._locks.popitem()[1])
 
     def _lock(self, spec: RunSpec) -> bool:
         folder = spec.folder(self._out)
         if not isinstance(folder, Path):
             return True
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(f"{LOCK}{folder.name}"))
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
+        held = lock(folder)
+        if held is None:
             return False
-        self._locks[folder] = lock
+        self._locks[folder] = held
         return True
 
     def _done_elsewhere(self, spec: RunSpec) -> bool:
@@ -84,10 +80,3 @@ class Agenda:
                 self.failed_elsewhere.append(spec)
                 return True
         return False
-
-
-def _unlock(lock: FileLock) -> None:
-    # While it is held: who waits for it notices that the file is gone, and makes a new one.
-    with suppress(OSError):  # Windows does not remove open files
-        Path(lock.lock_file).unlink()
-    lock.release()

@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmarks.run import FORMAT
 from benchmarks.specs import RunSpec
-from benchmarks.storage import TEMPORARY, Folder, is_finished, is_on_disk, walk
+from benchmarks.storage import FAILED, TEMPORARY, Folder, is_finished, is_on_disk, walk
 
 RUN_COLUMNS = [
     "suite",
@@ -237,7 +237,7 @@ def _run_folders(root: Folder) -> Iterator[Folder]:
 def _failure_files(root: Folder) -> Iterator[Folder]:
     for folder, names, files in _walk(root):
         for name in files:
-            run = name.removesuffix(".failed.json")
+            run = name.removesuffix(FAILED)
             if _is_run(name) and run != name and run not in names:
                 yield folder / name
 

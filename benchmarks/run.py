@@ -20,7 +20,7 @@ from benchmarks.evaluation import EvaluationRow, ScheduledEvaluation, freeze, wr
 from benchmarks.memory import peak_resident_mib
 from benchmarks.provenance import code, machine, versions
 from benchmarks.specs import RunSpec
-from benchmarks.storage import Folder, is_finished, publish, scratch_folder
+from benchmarks.storage import Folder, claimed, is_finished, publish, scratch_folder
 from benchmarks.tracking import tracking
 from benchmarks.zoo import ModelArguments, algorithm_class, model_arguments
 
@@ -59,7 +59,7 @@ def run(
     folder = spec.folder(out)
     if is_finished(folder):
         return folder
-    with scratch_folder(folder) as scratch:
+    with claimed(folder), scratch_folder(folder) as scratch:
         train(spec, scratch, command, report, trackers, watch=watch)
         publish(scratch, folder)
     spec.failure_file(out).unlink(missing_ok=True)

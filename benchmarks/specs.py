@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import check_environment, check_wrappers
-from benchmarks.storage import Folder
+from benchmarks.storage import FAILED, Folder
 from benchmarks.yamls import SpecError, parse, read_mapping
 from benchmarks.zoo import (
     ALGORITHMS,
@@ -89,7 +89,7 @@ class RunSpec:
     def failure_file(self, out: Folder) -> Folder:
         """Where the record of a failure stands, in the place of the folder."""
         folder = self.folder(out)
-        return folder.with_name(f"{folder.name}.failed.json")
+        return folder.with_name(f"{folder.name}{FAILED}")
 
     def to_dict(self) -> dict[str, Any]:
         fields = asdict(self)

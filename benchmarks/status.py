@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from benchmarks.claims import LOCK
+from benchmarks.locks import LOCK
 from benchmarks.results import load_failures, load_runs
 from benchmarks.specs import as_file_name
 from benchmarks.storage import Folder

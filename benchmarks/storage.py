@@ -8,16 +8,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import psutil
 from upath import UPath
 
+from benchmarks.locks import locked
+
 Folder = Path | UPath
 """A folder or file, on a disk (a Path) or elsewhere."""
 
 TEMPORARY = ".tmp-"
+FAILED = ".failed.json"
+"""How the record of a failed run ends, whose name begins as that of its folder."""
 _LAST = "run.json"
 
 
@@ -109,18 +113,27 @@ def walk(root: Folder) -> Iterator[tuple[Folder, list[str], list[str]]]:
         yield from root.walk()
 
 
+def claimed(folder: Folder) -> AbstractContextManager[bool]:
+    """Keep others from a run while its folder is being made, unless our sweep does so already.
+
+    Nobody else makes it then, nor removes what is unfinished of it. Elsewhere than on a disk there
+    are no locks.
+    """
+    return locked(folder) if isinstance(folder, Path) else nullcontext(False)
+
+
 def remove_abandoned(parents: Iterable[Folder]) -> None:
-    """Remove what processes that are no longer running have left unfinished in ``parents``."""
+    """Remove what processes that are no longer running have left unfinished in ``parents``.
+
+    A process that cannot be found here may run on another machine that shares the disk. It, or its
+    sweep, has claimed its run then: what belongs to a claimed run stays.
+    """
     for parent in parents:
         if not isinstance(parent, Path):
             continue  # there, unfinished folders are overwritten by the next attempt
         for scratch in parent.glob(f"{TEMPORARY}*"):
-            if _maker_lives(scratch):
-                continue
-            if scratch.is_dir():
-                shutil.rmtree(scratch, ignore_errors=True)
-            else:
-                scratch.unlink(missing_ok=True)
+            if not _maker_lives(scratch):
+                _remove_unless_claimed(scratch)
 
 
 def _maker_lives(scratch: Path) -> bool:
@@ -130,3 +143,16 @@ def _maker_lives(scratch: Path) -> bool:
         return psutil.Process(pid).create_time() <= scratch.stat().st_mtime + 1
     except (ValueError, psutil.NoSuchProcess, FileNotFoundError):
         return False
+
+
+def _remove_unless_claimed(scratch: Path) -> None:
+    run = scratch.name.removeprefix(TEMPORARY).rpartition("-")[0].removesuffix(FAILED)
+    folder = scratch.with_name(run or scratch.name)
+    # Where nothing can be locked, nobody knows whose it is.
+    with suppress(OSError, NotImplementedError), locked(folder) as ours:
+        if not ours:
+            return
+        if scratch.is_dir():
+            shutil.rmtree(scratch, ignore_errors=True)
+        else:
+            scratch.unlink(missing_ok=True)

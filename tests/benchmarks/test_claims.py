@@ -10,6 +10,8 @@ from benchmarks.claims import Agenda
 from benchmarks.engines import Failure
 from benchmarks.results import load_failures, load_runs
 from benchmarks.run import run
+from benchmarks.specs import RunSpec
+from benchmarks.storage import remove_abandoned
 from benchmarks.sweep import record_failure, sweep
 
 REPOSITORY = Path(__file__).parents[2]
@@ -92,23 +94,32 @@ def test_sweeps_at_once_share_the_work(tiny_suite: Path, tmp_path: Path) -> None
     assert not [path for path in out.rglob(".*") if path.name.startswith((".tmp-", ".lock-"))]
 
 
-def test_a_killed_sweep_leaves_its_runs_to_the_other(make_spec, tmp_path: Path) -> None:
-    spec = make_spec()
-    holder = (
-        "import json, sys, time\nfrom pathlib import Path\n"
-        "from benchmarks.claims import Agenda\nfrom benchmarks.specs import RunSpec\n"
-        "spec = RunSpec.from_dict(json.loads(sys.argv[1]))\n"
-        "agenda = Agenda([spec], Path(sys.argv[2]))\n"
-        "assert agenda.claim() == spec\nprint('claimed', flush=True)\ntime.sleep(600)"
-    )
+# Prints a line when it holds the claim of a run, whose spec and folder are its arguments.
+HOLDER = (
+    "import json, sys, time\nfrom pathlib import Path\n"
+    "from benchmarks.claims import Agenda\nfrom benchmarks.specs import RunSpec\n"
+    "spec = RunSpec.from_dict(json.loads(sys.argv[1]))\n"
+    "agenda = Agenda([spec], Path(sys.argv[2]))\n"
+    "assert agenda.claim() == spec\nprint('claimed', flush=True)\ntime.sleep(600)"
+)
+
+
+def hold(spec: RunSpec, out: Path) -> "subprocess.Popen[str]":
+    """A process that has claimed a run, and does not give it back."""
     process = subprocess.Popen(
-        [sys.executable, "-c", holder, json.dumps(spec.to_dict()), str(tmp_path)],
+        [sys.executable, "-c", HOLDER, json.dumps(spec.to_dict()), str(out)],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "claimed\n"
+    return process
+
+
+def test_a_killed_sweep_leaves_its_runs_to_the_other(make_spec, tmp_path: Path) -> None:
+    spec = make_spec()
+    process = hold(spec, tmp_path)
     agenda = Agenda([spec], tmp_path)
     assert agenda.claim() is None
     process.kill()
@@ -116,3 +127,41 @@ def test_a_killed_sweep_leaves_its_runs_to_the_other(make_spec, tmp_path: Path) 
 
     assert agenda.claim() == spec
     agenda.close()
+
+
+def test_what_another_machine_is_writing_stays_as_long_as_its_run_is_claimed(
+    make_spec, tmp_path: Path
+) -> None:
+    """Its processes cannot be found here, as if they were dead."""
+    spec, other = make_spec(seed=0), make_spec(seed=1)
+    folder = spec.folder(tmp_path)
+    process = hold(spec, tmp_path)
+    unfinished = folder.with_name(f".tmp-{folder.name}-999999999")
+    record = folder.with_name(f".tmp-{folder.name}.failed.json-999999999")
+    unfinished.mkdir()
+    (unfinished / "progress.csv").write_text("half a li")
+    record.write_text("{")
+
+    result = sweep([other], tmp_path, 1, "", show_progress=False)  # beside it, start to end
+
+    assert result.finished == [other]
+    assert (unfinished / "progress.csv").read_text() == "half a li"
+    assert record.exists()
+    process.kill()
+    process.wait()
+    remove_abandoned([folder.parent])
+    assert [path.name for path in folder.parent.iterdir()] == [other.folder(tmp_path).name]
+
+
+def test_a_run_outside_of_a_sweep_is_claimed_too(make_spec, tmp_path: Path) -> None:
+    """As a study's trials are, which machines can share as well."""
+    spec = make_spec()
+    agenda = Agenda([spec], tmp_path)
+    seen: list[object] = []
+
+    run(spec, tmp_path, "", watch=lambda row: seen.append(agenda.claim()))
+
+    assert seen == [None, None, None]
+    assert agenda.claim() is None  # since it is there
+    assert agenda.finished_elsewhere == [spec]
+    assert [path.name for path in tmp_path.rglob(".*")] == []
