@@ -1,6 +1,7 @@
 """Environments as a suite describes them: checked, and made."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -28,6 +29,25 @@ def check_environment(env_id: str, where: str) -> None:
         ) from None
 
 
+def imported(path: str) -> Any:
+    """A module by its dotted path.
+
+    :raises ImportError: it cannot be imported, for whatever reason
+    """
+    if path.startswith("."):
+        raise ImportError(f"{path!r} is relative to nothing")
+    try:
+        return import_module(path)
+    except ImportError:
+        raise
+    except Exception as error:  # what runs there is somebody else's
+        raise ImportError(f"importing {path!r} raises {_named(error)}") from error
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 def is_atari(env_id: str) -> bool:
     """Whether an environment is an Atari game of ale-py."""
     try:
@@ -40,7 +60,7 @@ def env_spec(env_id: str) -> Any:
     """What Gymnasium has registered; ``module:Env-v0`` imports the module first."""
     module, _, name = env_id.rpartition(":")
     if module:
-        import_module(module)
+        imported(module)
     return gym.spec(name)
 
 
@@ -68,12 +88,47 @@ def _wrapper(wrapper: Any, where: str) -> partial[Any]:
         )
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        found = getattr(imported(module), name)
+    except (ImportError, AttributeError) as error:
         raise SpecError(f"{where}: {path!r} cannot be imported: {error}") from None
     if not isinstance(found, type) or not issubclass(found, gym.Wrapper):
         raise SpecError(f"{where}: {path!r} is not a subclass of gymnasium.Wrapper")
     return partial(found, **arguments)
+
+
+def try_environment(
+    env_id: str,
+    kwargs: Mapping[str, Any],
+    wrappers: Sequence[tuple[Wrapper, str]],
+    where: str,
+) -> None:
+    """Make an environment and take a step, then again with each wrapper more.
+
+    :param kwargs: arguments of ``gymnasium.make``
+    :param wrappers: from the inside to the outside, each with where it was written
+    :param where: where ``kwargs`` were written, for the error message
+    :raises SpecError: something of it cannot be used; names where it was written, and its value
+    """
+    env = _tried(partial(gym.make, env_id, **kwargs), env_id, f"{where}: {dict(kwargs)!r}")
+    for wrapper, place in wrappers:
+        layer = _wrapper(wrapper, place)
+        env = _tried(partial(layer, env), env_id, f"{place}: {wrapper!r}")
+    env.close()
+
+
+def _tried(make: Callable[[], gym.Env], env_id: str, described: str) -> gym.Env:
+    """An environment that has taken a step."""
+    try:
+        # Its warnings are said when the runs begin.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            env = make()
+            env.reset(seed=0)
+            env.action_space.seed(0)
+            env.step(env.action_space.sample())
+    except Exception as error:
+        raise SpecError(f"{described}: {env_id} cannot be made so: {_named(error)}") from error
+    return env
 
 
 def make_envs(

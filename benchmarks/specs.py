@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environments import check_environment, check_wrappers
+from benchmarks.environments import check_environment, check_wrappers, try_environment
 from benchmarks.storage import FAILED, Folder
 from benchmarks.yamls import SpecError, parse, read_mapping
 from benchmarks.zoo import (
     ALGORITHMS,
     algorithm_class,
+    as_list,
     hyperparams_file,
     hyperparams_for,
     model_arguments,
@@ -116,11 +117,16 @@ class SuiteEnv:
 
 @dataclass(frozen=True)
 class Suite:
-    """Environments and how they are evaluated."""
+    """Environments and how they are evaluated; ``source`` is the file that says so."""
 
     name: str
     envs: list[SuiteEnv]
     evaluation: Evaluation
+    source: str = ""
+
+
+_Configuration = tuple[str, SuiteEnv, int, dict[str, Any]]
+"""Algorithm, environment, number of steps, hyperparameters without ``n_timesteps``."""
 
 
 def as_file_name(name: str) -> str:
@@ -174,7 +180,8 @@ def load_suite(name_or_path: str) -> Suite:
         merged = {**common, **_env_options(options, where)}
         merged = {key: value for key, value in merged.items() if value not in ([], {})}
         envs.append(SuiteEnv(str(env_id), merged.pop("n_timesteps", None), merged))
-    return Suite(path.stem, envs, _evaluation(content.get("evaluation", {}), str(path)))
+    evaluation = _evaluation(content.get("evaluation", {}), str(path))
+    return Suite(path.stem, envs, evaluation, str(path))
 
 
 def _env_options(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -195,13 +202,15 @@ def _evaluation(fields: Any, source: str) -> Evaluation:
     if not isinstance(fields, dict):
         raise SpecError(f"{where}: must be a mapping, got {fields!r}")
     _refuse_unknown(fields, ("points", "episodes", "seed"), where)
-    for key in ("points", "episodes"):
-        if key in fields:
-            _count(fields[key], f"{where}: {key}")
+    counts = {
+        key: _count(fields[key], f"{where}: {key}")
+        for key in ("points", "episodes")
+        if key in fields
+    }
     seed = fields.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise SpecError(f"{where}: seed: must be an integer of at least 0, got {seed!r}")
-    return Evaluation(**fields)
+    return Evaluation(**{**fields, **counts})
 
 
 def _refuse_unknown(fields: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
@@ -267,8 +276,9 @@ def plan(
     :param n_timesteps: instead of the suite's and the hyperparameters' numbers
     :param overrides: hyperparameters that take precedence over the files' for every algorithm
     :param files: for an algorithm, another file with hyperparameters than its own
-    :raises SpecError: an unknown or repeated algorithm or environment, or hyperparameters that an
-        algorithm cannot use
+    :raises SpecError: an unknown or repeated algorithm or environment, hyperparameters that an
+        algorithm cannot use, arguments or wrappers that an environment cannot, or different numbers
+        of steps on one environment
     """
     known = {env.env_id: env for env in suite.envs}
     files = files or {}
@@ -281,11 +291,55 @@ def plan(
         for env_id in env_ids
         for algo in algos
     ]
+    _check_budgets(suite, configurations)
+    _try_environments(suite, configurations, overrides or {}, files)
     return [
         RunSpec(suite.name, algo, env.env_id, seed, steps, written, suite.evaluation, env.options)
         for seed in seeds
         for algo, env, steps, written in configurations
     ]
+
+
+def _check_budgets(suite: Suite, configurations: Sequence[_Configuration]) -> None:
+    """Check that all algorithms have the same number of steps on an environment."""
+    by_env: dict[str, dict[str, int]] = {}
+    for algo, env, steps, _ in configurations:
+        by_env.setdefault(env.env_id, {})[algo] = steps
+    different = [
+        f"{env_id}: " + ", ".join(f"{algo} {steps:,}" for algo, steps in budgets.items())
+        for env_id, budgets in by_env.items()
+        if len(set(budgets.values())) > 1
+    ]
+    if different:
+        raise SpecError(
+            f"suite {suite.name}: n_timesteps: is not given, and the hyperparameters' numbers "
+            f"differ between the algorithms, which could not be compared ({'; '.join(different)}); "
+            "give n_timesteps in the suite, for all environments or for each, or --steps"
+        )
+
+
+def _try_environments(
+    suite: Suite,
+    configurations: Sequence[_Configuration],
+    overrides: Mapping[str, Any],
+    files: Mapping[str, Path],
+) -> None:
+    """Make every environment that has arguments or wrappers once: only they know what they take."""
+    tried = []
+    for algo, env, _, hyperparams in configurations:
+        where = f"{suite.source}: environments: {env.env_id}"
+        kwargs = env.options.get("kwargs", {})
+        file = "--set" if "env_wrapper" in overrides else files.get(algo, hyperparams_file(algo))
+        wrappers = [(each, f"{where}: wrappers") for each in env.options.get("wrappers", [])]
+        wrappers += [
+            (each, f"{file}: {env.env_id}: env_wrapper")
+            for each in as_list(hyperparams.get("env_wrapper"))
+            if each not in env.options.get("wrappers", [])
+        ]
+        made = (env.env_id, kwargs, [wrapper for wrapper, _ in wrappers])
+        if (kwargs or wrappers) and made not in tried:
+            tried.append(made)
+            try_environment(env.env_id, kwargs, wrappers, f"{where}: kwargs")
 
 
 def _configuration(
@@ -295,7 +349,7 @@ def _configuration(
     n_timesteps: int | None,
     overrides: Mapping[str, Any],
     file: Path | None,
-) -> tuple[str, SuiteEnv, int, dict[str, Any]]:
+) -> _Configuration:
     hyperparams = hyperparams_for(algo, env.env_id, file)
     if overrides:
         model_arguments(algo, overrides, "--set")

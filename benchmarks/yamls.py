@@ -46,12 +46,17 @@ def parse(text: str, source: str) -> Any:
 def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds.
 
-    :raises SpecError: no such file, not valid YAML, or not a mapping
+    :raises SpecError: no such file, not UTF-8, not valid YAML, or not a mapping
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise SpecError(
+            f"{path}: must be UTF-8 text, got the byte 0x{byte:02x} at position {error.start}"
+        ) from None
     value = parse(text, str(path))
     if not isinstance(value, dict):
         raise SpecError(f"{path}: must be a mapping, got {value!r}")

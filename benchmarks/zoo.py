@@ -13,7 +13,6 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule
 
-from benchmarks.environments import Wrapper, check_wrappers, is_atari
+from benchmarks.environments import Wrapper, check_wrappers, imported, is_atari
 from benchmarks.yamls import SpecError, read_mapping
 
 ALGORITHMS: dict[str, str] = {
@@ -105,8 +104,8 @@ def algorithm_class(algo: str) -> type[BaseAlgorithm]:
             "sbx:PPO"
         )
     try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        found = getattr(imported(module), name)
+    except (ImportError, AttributeError) as error:
         raise SpecError(f"{algo!r} cannot be imported: {error}") from None
     if not isinstance(found, type) or not issubclass(found, BaseAlgorithm):
         raise SpecError(f"{algo!r} is not a subclass of SB3's BaseAlgorithm")
@@ -180,13 +179,13 @@ def model_arguments(algo: str, hyperparams: Mapping[str, Any], source: str) -> M
         n_envs=converted.get("n_envs", 1),
         normalize=None if normalize is False else normalize,
         constructor={key: value for key, value in converted.items() if key not in _ZOO_KEYS},
-        wrappers=_as_list(converted.get("env_wrapper")),
+        wrappers=as_list(converted.get("env_wrapper")),
         frame_stack=converted.get("frame_stack"),
     )
 
 
-def _as_list(wrappers: Any) -> list[Wrapper]:
-    """The Zoo writes one wrapper without a list, and no wrapper as null."""
+def as_list(wrappers: Any) -> list[Wrapper]:
+    """The wrappers of hyperparameters: the Zoo writes one without a list, and none as null."""
     if wrappers is None:
         return []
     return wrappers if isinstance(wrappers, list) else [wrappers]
@@ -320,7 +319,7 @@ def _check_zoo_keys(algo: str, converted: Mapping[str, Any], source: str) -> Non
     for key in ("n_envs", "frame_stack"):
         if key in converted:
             _check_type(converted[key], int, f"{source}: {key}", converted[key])
-    check_wrappers(_as_list(converted.get("env_wrapper")), f"{source}: env_wrapper")
+    check_wrappers(as_list(converted.get("env_wrapper")), f"{source}: env_wrapper")
     policies = list(algorithm_class(algo).policy_aliases)
     if converted.get("policy", policies[0]) not in policies:
         raise SpecError(

@@ -9,6 +9,8 @@ from benchmarks.specs import (
     Evaluation,
     RunSpec,
     SpecError,
+    check_algorithms,
+    hyperparams_for,
     load_suite,
     parse_overrides,
     plan,
@@ -115,6 +117,7 @@ def test_overrides_that_do_not_fit_are_refused(setting: str, message: str) -> No
     [
         ("environments: {Hoper-v5: }", "environments: Hoper-v5: 'Hoper-v5' is not an environment"),
         ("environments: {'no.such:E-v0': }", "'no.such:E-v0' is not an environment .*No module"),
+        ("environments: {'.x:E-v0': }", "'.x:E-v0' is not an environment .* relative to nothing"),
         ("environments: [CartPole-v1]", r"environments: must be a mapping .* \['CartPole-v1'\]"),
         ("environments: {}", "environments: must be a mapping"),
         ("envs: {CartPole-v1: }", "envs: .* allowed are environments, evaluation, n_timesteps"),
@@ -133,6 +136,10 @@ def test_overrides_that_do_not_fit_are_refused(setting: str, message: str) -> No
         (
             "{evaluation: {points: many}, environments: {CartPole-v1: }}",
             "evaluation: points: must be a positive integer, got 'many'",
+        ),
+        (
+            "{evaluation: {episodes: 2.5}, environments: {CartPole-v1: }}",
+            "evaluation: episodes: must be a positive integer, got 2.5",
         ),
         (
             "{evaluation: {episode: 5}, environments: {CartPole-v1: }}",
@@ -161,3 +168,113 @@ def test_more_evaluations_than_steps_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SpecError, match=r"points: must be at most the 8 steps .*, got 9"):
         plan(load_suite(str(path)), ["ppo"], ["CartPole-v1"], [0])
+
+
+def test_a_whole_number_with_a_point_is_an_integer(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("{evaluation: {points: 2.0, episodes: 3e0}, environments: {CartPole-v1: }}\n")
+
+    protocol = load_suite(str(path)).evaluation
+
+    assert protocol == Evaluation(2, 3)
+    assert isinstance(protocol.points, int)
+    assert isinstance(protocol.episodes, int)
+
+
+def test_a_module_that_fails_when_it_is_imported_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_tasks.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "mine.yaml"
+    path.write_text("environments: {'broken_tasks:E-v0': }\n")
+
+    with pytest.raises(SpecError, match="importing 'broken_tasks' raises ZeroDivisionError: div"):
+        load_suite(str(path))
+    path.write_text("{n_timesteps: 9, environments: {CartPole-v1: }, wrappers: [broken_tasks.W]}\n")
+    with pytest.raises(SpecError, match=r"'broken_tasks\.W' cannot be imported: .*ZeroDivision"):
+        load_suite(str(path))
+    for algo in ("broken_tasks:A", ".x:A"):
+        with pytest.raises(SpecError, match=f"--algos: '{algo}' cannot be imported: "):
+            check_algorithms("--algos", [algo])
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"# caf\xe9\nenvironments: {CartPole-v1: }\n")
+
+    message = f"{path}: must be UTF-8 text, got the byte 0xe9 at position 5"
+    with pytest.raises(SpecError, match=message):
+        load_suite(str(path))
+    with pytest.raises(SpecError, match=message):
+        hyperparams_for("ppo", "CartPole-v1", path)
+
+
+def test_algorithms_with_different_budgets_are_refused(entries, tmp_path: Path) -> None:
+    entries("ppo", "default: {n_timesteps: 1e5}\nAcrobot-v1: {n_timesteps: 2000}\n")
+    entries("a2c", "default: {n_timesteps: 2000}\n")
+    path = tmp_path / "mine.yaml"
+    path.write_text("environments: {CartPole-v1: , Acrobot-v1: }\n")
+    both = ["ppo", "a2c"]
+
+    with pytest.raises(SpecError) as refusal:
+        plan(load_suite(str(path)), both, ["CartPole-v1", "Acrobot-v1"], [0])
+
+    assert "(CartPole-v1: ppo 100,000, a2c 2,000); give n_timesteps in the suite" in str(
+        refusal.value
+    )
+    assert "or --steps" in str(refusal.value)
+    # The same number by chance, one for all, or nobody to compare with.
+    assert len(plan(load_suite(str(path)), both, ["Acrobot-v1"], [0])) == 2
+    assert len(plan(load_suite(str(path)), both, ["CartPole-v1"], [0], 500)) == 2
+    (alone,) = plan(load_suite(str(path)), ["a2c"], ["CartPole-v1"], [0])
+    assert alone.n_timesteps == 2_000
+    path.write_text("{n_timesteps: 300, environments: {CartPole-v1: }}\n")
+    specs = plan(load_suite(str(path)), both, ["CartPole-v1"], [0])
+    assert [spec.n_timesteps for spec in specs] == [300, 300]
+
+
+TIME_LIMIT = "gymnasium.wrappers.TimeLimit"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("{kwargs: {gravity: 9.81}}", "kwargs: {'gravity': 9.81}: .*unexpected keyword"),
+        (
+            "{kwargs: {max_episode_steps: many}}",
+            "kwargs: {'max_episode_steps': 'many'}: .*to be an integer",
+        ),
+        ("{kwargs: {g: heavy}}", "kwargs: {'g': 'heavy'}: .* cannot be made so: "),
+        (f"{{wrappers: [{TIME_LIMIT}]}}", f"wrappers: '{TIME_LIMIT}': .*max_episode_steps"),
+        (
+            f"{{wrappers: [{TIME_LIMIT}: {{steps: 3}}]}}",
+            f"wrappers: {{'{TIME_LIMIT}': {{'steps': 3}}}}: .*unexpected keyword argument 'steps'",
+        ),
+    ],
+)
+def test_what_an_environment_cannot_take_is_said_before_anything_runs(
+    tmp_path: Path, options: str, message: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"{{n_timesteps: 500, environments: {{Pendulum-v1: {options}, CartPole-v1: }}}}\n"
+    )
+    suite = load_suite(str(path))
+
+    with pytest.raises(SpecError, match=f"(?s){message}") as refusal:
+        plan(suite, ["ppo", "a2c"], ["CartPole-v1", "Pendulum-v1"], [0])
+
+    assert str(refusal.value).startswith(f"{path}: environments: Pendulum-v1: ")
+    assert len(plan(suite, ["ppo"], ["CartPole-v1"], [0])) == 1  # that one is not asked for
+
+
+def test_so_are_wrappers_of_hyperparameters(entries, tmp_path: Path) -> None:
+    file = entries("ppo", f"default: {{env_wrapper: [{TIME_LIMIT}: {{steps: 3}}]}}\n")
+    path = tmp_path / "mine.yaml"
+    path.write_text("{n_timesteps: 500, environments: {CartPole-v1: }}\n")
+
+    with pytest.raises(SpecError, match="unexpected keyword argument 'steps'") as refusal:
+        plan(load_suite(str(path)), ["ppo"], ["CartPole-v1"], [0])
+
+    assert str(refusal.value).startswith(f"{file}: CartPole-v1: env_wrapper: {{'{TIME_LIMIT}'")
