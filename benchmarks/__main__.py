@@ -23,7 +23,6 @@ from benchmarks.results import (
     final_return,
     load_evaluations,
     load_failed_specs,
-    load_failures,
     read_evaluations,
 )
 from benchmarks.specs import (
@@ -122,24 +121,36 @@ def run(
 
 @app.command()
 def status(root: str = _ROOT) -> None:
-    """Show how many runs have finished, are in progress, have failed, and why."""
-    try:
-        folder = _existing(root)
-        rows, failures = load_status(folder), load_failures(folder)
-    except BrokenRunError as error:
-        _refuse(error)
-    table = Table("suite", "algorithm", Column("environment", no_wrap=True), box=SIMPLE, padding=0)
-    for column in (" finished", " in progress", " failed", " steps/s"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for suite, algo, env_id, finished, running, failed, speed in rows.itertuples(index=False):
-        shown = "" if pd.isna(speed) else f"{speed:,.0f}"
-        table.add_row(suite, algo, env_id, str(finished), str(running), str(failed), shown)
-    Console().print(table if len(rows) else f"no runs in {root}")
-    for failure in failures.itertuples(index=False):
+    """Show how many runs have finished, are running, have failed, and why, and what is missing.
+
+    What cannot be read is named; the exit status is 2 then.
+    """
+    found = load_status(_existing(root))
+    Console().print(_status_table(found.table) if len(found.table) else f"no runs in {root}")
+    for failure in found.failures.itertuples(index=False):
         typer.echo(
             f"failed: {failure.algo} {failure.env_id} seed {failure.seed}: "
             f"{first_line(str(failure.error))}"
         )
+    for asked, number in found.unfinished:
+        typer.echo(f"missing: {number:,} runs of: {asked.command}")
+        typer.echo(f"         which goes on with them; else remove {asked.path}")
+    for error in found.broken:
+        typer.echo(f"error: {error}", err=True)
+    if found.broken:
+        raise typer.Exit(2)
+
+
+def _status_table(rows: pd.DataFrame) -> Table:
+    table = Table(box=SIMPLE, padding=0)
+    for column in ("suite", "algorithm", "environment"):
+        table.add_column(column, overflow="fold")  # whole, if on two lines
+    for column in (" finished", " running", " failed", " missing", " steps/s"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for suite, algo, env_id, *counts, speed in rows.itertuples(index=False):
+        shown = "" if pd.isna(speed) else f"{speed:,.0f}"
+        table.add_row(suite, algo, env_id, *map(str, counts), shown)
+    return table
 
 
 @app.command()
@@ -163,7 +174,7 @@ def retry(
     elif not failed:
         for spec, out in found:
             typer.echo(spec.failure_file(out))
-        typer.echo("--failed tries them again")
+        typer.echo("--failed tries them again; to forget a failure, remove its file")
     else:
         outs = {str(out) for _, out in found}
         if len(outs) > 1:
@@ -256,9 +267,8 @@ def _sweep(
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on with what is missing", err=True)
         raise typer.Exit(130) from None
-    _print_summary(result, out)
-    if result.failed:
-        raise typer.Exit(1)
+    if status := _print_summary(result, out):
+        raise typer.Exit(status)
 
 
 def _refuse(error: object) -> NoReturn:
@@ -368,24 +378,34 @@ def _names(option: str) -> list[str]:
     return [name.strip() for name in option.split(",") if name.strip()]
 
 
-def _print_summary(result: SweepResult, out: Folder) -> None:
-    done = [*result.finished, *result.skipped]
-    if done:
-        Console().print(_final_returns(done, out))
+def _print_summary(result: SweepResult, out: Folder) -> int:
+    """Print final returns and failures; the exit status."""
+    finals, damaged = [], []
+    for spec in [*result.finished, *result.skipped]:
+        try:
+            returns = read_evaluations(spec.folder(out))["return_mean"]
+            finals.append((spec, final_return(returns)))
+        except BrokenRunError as error:
+            damaged.append(error)
+    if finals:
+        Console().print(_final_returns(finals))
     for failed in result.failed:
         typer.echo(f"failed: {failed.spec}: {first_line(failed.error)}")
         typer.echo(f"        {failed.spec.failure_file(out)}")
+    for reason in damaged:
+        typer.echo(f"error: {reason}", err=True)
+    return 1 if result.failed or damaged else 0
 
 
-def _final_returns(specs: Sequence[RunSpec], out: Folder) -> Table:
+def _final_returns(runs: Sequence[tuple[RunSpec, float]]) -> Table:
     scores = pd.DataFrame(
         {
             "env_id": spec.env_id,
             "algo": spec.algo,
             "n_timesteps": spec.n_timesteps,
-            "final": final_return(read_evaluations(spec.folder(out))["return_mean"]),
+            "final": final,
         }
-        for spec in specs
+        for spec, final in runs
     )
     environment = Column("environment", no_wrap=True)
     table = Table(environment, "algo", "steps", "seeds", "final return", "lowest", "highest")

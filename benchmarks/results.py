@@ -105,7 +105,7 @@ def check_versions(root: Folder) -> None:
     """
     for folder in _run_folders(root):
         try:
-            _read_record(folder / "run.json")
+            read_record(folder / "run.json")
         except OtherVersionError:
             raise
         except BrokenRunError:
@@ -149,15 +149,28 @@ def load_failed_specs(root: Folder) -> list[tuple[RunSpec, Folder]]:
 
     :raises BrokenRunError: a record that cannot be read
     """
-    found = []
-    for path in _failure_files(root):
-        fields = _member(path, _read_record(path), "spec")
-        try:
-            spec = RunSpec.from_dict(fields)
-        except (KeyError, TypeError) as error:
-            raise BrokenRunError(f"{path}: spec: is not that of a run: {error}") from error
-        found.append((spec, path.absolute().parents[3]))
-    return found
+    return [(read_spec(path), path.absolute().parents[3]) for path in _failure_files(root)]
+
+
+def read_spec(path: Folder) -> RunSpec:
+    """The spec in a record, that of a finished run (``run.json``) or of a failed one.
+
+    :raises BrokenRunError: it cannot be read
+    """
+    fields = _member(path, read_record(path), "spec")
+    try:
+        return RunSpec.from_dict(fields)
+    except (KeyError, TypeError) as error:
+        raise BrokenRunError(f"{path}: spec: is not that of a run: {error}") from error
+
+
+def check_run(folder: Folder) -> None:
+    """Check that a finished run can be read.
+
+    :raises BrokenRunError: it cannot
+    """
+    _read_run(folder)
+    _read_measured(folder)
 
 
 def read_evaluations(folder: Folder) -> pd.DataFrame:
@@ -230,7 +243,7 @@ def _run_folders(root: Folder) -> Iterator[Folder]:
     for folder, names, _ in _walk(root):
         for name in names:
             # Elsewhere than on a disk, a folder has its name before it is whole.
-            if _is_run(name) and (is_on_disk(root) or is_finished(folder / name)):
+            if is_run(name) and (is_on_disk(root) or is_finished(folder / name)):
                 yield folder / name
 
 
@@ -238,7 +251,7 @@ def _failure_files(root: Folder) -> Iterator[Folder]:
     for folder, names, files in _walk(root):
         for name in files:
             run = name.removesuffix(FAILED)
-            if _is_run(name) and run != name and run not in names:
+            if is_run(name) and run != name and run not in names:
                 yield folder / name
 
 
@@ -249,16 +262,17 @@ def _walk(root: Folder) -> Iterator[tuple[Folder, list[str], list[str]]]:
     """
     for folder, names, files in walk(root):
         yield folder, names.copy(), files
-        names[:] = [name for name in names if not _is_run(name) and not name.startswith(TEMPORARY)]
+        names[:] = [name for name in names if not is_run(name) and not name.startswith(TEMPORARY)]
 
 
-def _is_run(name: str) -> bool:
+def is_run(name: str) -> bool:
+    """Whether a name is that of a run's folder."""
     return name.startswith("seed-")
 
 
 def _read_run(folder: Folder) -> dict[str, Any]:
     path = folder / "run.json"
-    record = _read_record(path)
+    record = read_record(path)
     # Runs made before this was measured do not have it.
     run = {"peak_memory_mib": None, **record, **_member(path, record, "spec")}
     _require(path, run, RUN_COLUMNS[:-1])
@@ -271,7 +285,7 @@ def _read_run(folder: Folder) -> dict[str, Any]:
 
 
 def _read_failure(path: Folder) -> dict[str, Any]:
-    record = _read_record(path)
+    record = read_record(path)
     failure = {**record, **_member(path, record, "spec")}
     _require(path, failure, FAILURE_COLUMNS)
     return failure
@@ -283,7 +297,11 @@ def _check_number(path: Folder, key: str, value: Any) -> None:
         raise BrokenRunError(f"{path}: {key}: must be a finite number, got {value!r}")
 
 
-def _read_record(path: Folder) -> dict[str, Any]:
+def read_record(path: Folder) -> dict[str, Any]:
+    """The object in a JSON file of this version.
+
+    :raises BrokenRunError: it cannot be read
+    """
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -1,47 +1,77 @@
 """How far the runs of a folder have come."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from benchmarks.asked import Asked, Run, load_asked
 from benchmarks.locks import LOCK
-from benchmarks.results import load_failures, load_runs
+from benchmarks.results import BrokenRunError, Readable, load_readable
 from benchmarks.specs import as_file_name
 from benchmarks.storage import Folder
 
 _COLUMNS = ["suite", "algo", "env_id"]
-STATUS_COLUMNS = [*_COLUMNS, "finished", "in progress", "failed", "steps/s"]
+_COUNTS = ["finished", "in progress", "failed", "missing"]
+STATUS_COLUMNS = [*_COLUMNS, *_COUNTS, "steps/s"]
 
 
-def load_status(root: Folder) -> pd.DataFrame:
-    """One row for each suite, algorithm and environment below ``root``, with ``STATUS_COLUMNS``.
+@dataclass(frozen=True)
+class Status:
+    """How far runs have come.
 
+    ``table`` has one row for each suite, algorithm and environment, with ``STATUS_COLUMNS``.
     ``in progress`` counts what a sweep has claimed: training now or, on a Ray cluster, waiting for
-    a place. ``steps/s`` is the median of the finished runs.
-
-    :raises BrokenRunError: a run folder that cannot be read
+    a place. ``missing`` counts what a sweep that has not come to its end was asked for, and nobody
+    is doing; ``unfinished`` has these sweeps, each with the number of its missing runs.
+    ``steps/s`` is the median of the finished runs. ``failures`` are as
+    ``benchmarks.results.load_failures`` gives them; ``broken`` says what cannot be read, and does
+    not count as finished.
     """
-    runs, failures = load_runs(root), load_failures(root)
+
+    table: pd.DataFrame
+    failures: pd.DataFrame
+    unfinished: list[tuple[Asked, int]]
+    broken: list[BrokenRunError]
+
+
+def load_status(root: Folder) -> Status:
+    """How far the runs below ``root`` have come; what cannot be read is left out, and named."""
+    readable = load_readable(root)
+    asked, broken = load_asked(root)
+    claimed = set(_claimed(root))
+    there = claimed | set(_names(readable.runs)) | set(_names(readable.failures))
+    missing = {run for each in asked for run in each.runs if _as_names(run) not in there}
     counts = pd.DataFrame(
         {
-            "finished": _count(runs),
-            "in progress": pd.Series(
-                _claimed(root, {*runs["env_id"], *failures["env_id"]}), dtype=float
-            ),
-            "failed": _count(failures),
-            "steps/s": _speed(runs),
+            "finished": _count(readable.runs),
+            "in progress": _series(_known(claimed, _real_names(readable, asked))),
+            "failed": _count(readable.failures),
+            "missing": _series(run[:3] for run in missing),
+            "steps/s": _speed(readable.runs),
         }
     )
     counts.index.names = _COLUMNS
-    whole = ["finished", "in progress", "failed"]
-    return counts.fillna(dict.fromkeys(whole, 0)).astype(dict.fromkeys(whole, int)).reset_index()
+    counts = counts.fillna(dict.fromkeys(_COUNTS, 0)).astype(dict.fromkeys(_COUNTS, int))
+    unfinished = [(each, len(missing.intersection(each.runs))) for each in asked]
+    return Status(
+        counts.reset_index(),
+        readable.failures,
+        [(each, number) for each, number in unfinished if number],
+        [*readable.broken, *broken],
+    )
 
 
 def _count(frame: pd.DataFrame) -> pd.Series:
     return frame.groupby(_COLUMNS).size()
+
+
+def _series(runs: Iterable[tuple[str, str, str]]) -> pd.Series:
+    return pd.Series(Counter(runs), dtype=float)
 
 
 def _speed(runs: pd.DataFrame) -> pd.Series:
@@ -50,16 +80,38 @@ def _speed(runs: pd.DataFrame) -> pd.Series:
     return speed.groupby([runs[column] for column in _COLUMNS]).median()
 
 
-def _claimed(root: Folder, env_ids: set[str]) -> Counter[tuple[str, str, str]]:
-    names = {as_file_name(env_id): env_id for env_id in env_ids}
-    claimed: Counter[tuple[str, str, str]] = Counter()
+def _names(frame: pd.DataFrame) -> Iterator[Run]:
+    columns = [*_COLUMNS, "seed", "config"]
+    for suite, algo, env_id, seed, config in frame[columns].itertuples(index=False):
+        yield _as_names((suite, algo, env_id, f"seed-{seed}-{config}"))
+
+
+def _as_names(run: Run) -> Run:
+    """The same with the names that the folders have."""
+    suite, algo, env_id, name = run
+    return suite, as_file_name(algo), as_file_name(env_id), name
+
+
+def _claimed(root: Folder) -> Iterator[Run]:
     if not isinstance(root, Path):
-        return claimed  # no locks there
+        return  # no locks there
     for path in root.rglob(f"{LOCK}*"):
         suite, algo, env = path.absolute().parts[-4:-1]
         if _is_held(path):
-            claimed[suite, algo, names.get(env, env)] += 1
-    return claimed
+            yield suite, algo, env, path.name.removeprefix(LOCK)
+
+
+def _real_names(readable: Readable, asked: Iterable[Asked]) -> dict[str, str]:
+    """Algorithms and environments by the names of their folders."""
+    frames = (readable.runs, readable.failures)
+    names = {name for frame in frames for key in ("algo", "env_id") for name in frame[key]}
+    names |= {name for each in asked for run in each.runs for name in run[1:3]}
+    return {as_file_name(name): name for name in names}
+
+
+def _known(claimed: Iterable[Run], names: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    for suite, algo, env, _ in claimed:
+        yield suite, names.get(algo, algo), names.get(env, env)
 
 
 def _is_held(path: Path) -> bool:

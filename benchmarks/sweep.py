@@ -5,10 +5,11 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from benchmarks.asked import noted
 from benchmarks.claims import Agenda
 from benchmarks.display import display_for
 from benchmarks.engines import Advanced, Ended, Failure, run_locally
-from benchmarks.results import OtherVersionError, check_versions
+from benchmarks.results import BrokenRunError, OtherVersionError, check_run, check_versions
 from benchmarks.run import FORMAT
 from benchmarks.specs import RunSpec
 from benchmarks.storage import (
@@ -57,21 +58,23 @@ def sweep(
 
     A failing run leaves a record in the place of its folder, the others go on, and the next sweep
     tries it again. Interrupted (Ctrl-C), the runs in flight are lost and nothing else. Runs that
-    another sweep is doing are left to it, and waited for.
+    another sweep is doing are left to it, and waited for. What was asked for is noted below
+    ``out`` until all of it has finished or failed.
 
     :param jobs: runs at once
     :param command: the command line, for the record
     :param show_progress: bars on a terminal, a line for each run elsewhere
     :param engine: who executes the runs; None: ``jobs`` processes on this machine
     :param trackers: what these log to, of ``benchmarks.tracking``
-    :raises SweepError: nothing can be written below ``out``, or runs there are of another version;
-        what is finished is left as it is
+    :raises SweepError: nothing can be written below ``out``, or runs there are of another version
+        or cannot be read; what is finished is left as it is
     """
     _check_folder(out)
     unique = list({spec.folder(out): spec for spec in specs}.values())
     finished = [is_finished(spec.folder(out)) for spec in unique]
     skipped = [spec for spec, there in zip(unique, finished, strict=True) if there]
     missing = [spec for spec, there in zip(unique, finished, strict=True) if not there]
+    _check_runs(skipped, out)
     result = SweepResult([], [], skipped)
     parents = {spec.folder(out).parent for spec in unique}
     remove_abandoned(parents)
@@ -82,6 +85,7 @@ def sweep(
         events = engine(agenda, out, command)
     try:
         with (
+            noted(unique, out, command),
             display_for(missing, len(skipped), show_progress) as display,
             closing(events),
         ):
@@ -111,6 +115,18 @@ def _check_folder(out: Folder) -> None:
         check_versions(out)
     except OtherVersionError as error:
         raise SweepError(f"--out: {error}") from None
+
+
+def _check_runs(specs: Sequence[RunSpec], out: Folder) -> None:
+    """Check that what is there already can be read: in the end it would be missed."""
+    damaged = []
+    for spec in specs:
+        try:
+            check_run(spec.folder(out))
+        except BrokenRunError as error:
+            damaged.append(f"{error}\n  remove {spec.folder(out)}, and the run is made again")
+    if damaged:
+        raise SweepError("\n".join([f"--out: {len(damaged)} runs there are damaged", *damaged]))
 
 
 def _failure_elsewhere(spec: RunSpec, out: Folder) -> FailedRun:

@@ -1,6 +1,7 @@
 """``python -m benchmarks``, as a user runs it."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -105,7 +106,10 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_behind(
     assert "Traceback" not in errors
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
-    assert not [path for path in out.rglob("*") if path.is_file() or "seed-" in path.name]
+    left = [path for path in out.rglob("*") if path.is_file() or "seed-" in path.name]
+    (note,) = left  # but for what was asked for
+    assert json.loads(note.read_text())["command"].startswith("python -m benchmarks run ")
+    assert note.parent == out
 
 
 def test_a_failed_run_shows_in_the_summary_and_the_exit_status(

@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,11 +15,12 @@ from typer.testing import CliRunner, Result
 
 from benchmarks.__main__ import app
 from benchmarks.claims import Agenda
-from benchmarks.engines import Failure
+from benchmarks.engines import Ended, Failure
 from benchmarks.results import load_evaluations, load_failures, load_runs
 from benchmarks.run import run
+from benchmarks.specs import RunSpec
 from benchmarks.status import load_status
-from benchmarks.sweep import record_failure
+from benchmarks.sweep import record_failure, sweep
 
 
 def command(*arguments: str | Path) -> Result:
@@ -43,7 +46,7 @@ def test_status_counts_what_is_finished_in_progress_and_failed(make_spec, out: P
     abandoned = out / "tiny" / "ppo" / "CartPole-v1" / ".lock-seed-9-aaaaaaaa"
     abandoned.touch()
 
-    rows = {row["env_id"]: row for row in load_status(out).to_dict("records")}
+    rows = {row["env_id"]: row for row in load_status(out).table.to_dict("records")}
 
     assert rows["CartPole-v1"]["steps/s"] > 0
     counted = ("finished", "in progress", "failed")
@@ -55,7 +58,7 @@ def test_status_counts_what_is_finished_in_progress_and_failed(make_spec, out: P
         result.output
     )
     agenda.close()
-    assert set(load_status(out)["in progress"]) == {0}
+    assert set(load_status(out).table["in progress"]) == {0}
 
 
 def test_status_of_nothing_says_so(tmp_path: Path) -> None:
@@ -71,6 +74,7 @@ def test_retry_lists_what_failed_and_tries_it_when_told_to(make_spec, out: Path)
 
     assert listed.exit_code == 0
     assert str(fine.failure_file(out)) in listed.output
+    assert "to forget a failure, remove its file" in listed.output
     assert len(load_failures(out)) == 2
 
     # From any folder above the runs, and as they were.
@@ -107,6 +111,118 @@ def test_export_wants_one_format(out: Path, arguments: list[str]) -> None:
     assert "choose one of --csv and --parquet" in result.stderr
 
 
+def test_status_of_a_sweep_that_was_interrupted_shows_what_has_not_begun(
+    make_spec, tmp_path: Path
+) -> None:
+    recurrent = make_spec("sb3_contrib.ppo_recurrent.ppo_recurrent:RecurrentPPO")
+    specs = [make_spec(seed=seed) for seed in range(3)]
+    during: list[pd.DataFrame] = []
+
+    def engine(agenda: Agenda, out: Path, command: str) -> Iterator[Ended]:
+        assert [agenda.claim(), agenda.claim(), agenda.claim()] == [*specs[:2], recurrent]
+        run(specs[0], out, "")
+        yield Ended(specs[0], "")
+        yield Ended(specs[1], "", Failure("ValueError: no", ""))
+        during.append(load_status(out).table)
+        raise KeyboardInterrupt
+
+    def counted(table: pd.DataFrame, algo: str) -> list[int]:
+        (row,) = table[table["algo"] == algo].to_dict("records")
+        assert row["env_id"] == "CartPole-v1"
+        return [row[key] for key in ("finished", "in progress", "failed", "missing")]
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep([*specs[:2], recurrent, specs[2]], tmp_path, 1, "the command", False, engine)
+
+    assert counted(during[0], "ppo") == [1, 0, 1, 1]
+    assert counted(during[0], recurrent.algo) == [0, 1, 0, 0]
+    after = load_status(tmp_path)
+    assert counted(after.table, "ppo") == [1, 0, 1, 1]
+    assert counted(after.table, recurrent.algo) == [0, 0, 0, 1]
+    assert [(asked.command, number) for asked, number in after.unfinished] == [("the command", 2)]
+    # Of a part, too.
+    assert counted(load_status(tmp_path / "tiny" / "ppo").table, "ppo") == [1, 0, 1, 1]
+    shown = command("status", tmp_path).output
+    assert "missing: 2 runs of: the command\n" in shown
+    assert f"else remove {after.unfinished[0][0].path}\n" in shown
+    assert "…" not in shown
+    # Nothing else takes the note for a run, and what is complete leaves none.
+    assert (
+        "3 evaluations of 1 runs"
+        in command("export", tmp_path, "--csv", "--out", os.devnull).output
+    )
+    sweep(specs, tmp_path, 1, "", show_progress=False)
+    assert counted(load_status(tmp_path).table, "ppo") == [3, 0, 0, 0]
+    assert [asked.path for asked, _ in load_status(tmp_path).unfinished] == [
+        path for path in tmp_path.iterdir() if path.is_file()
+    ]
+
+
+def test_a_note_that_cannot_be_read_is_named_beside_the_rest(out: Path) -> None:
+    note = out / "sweep-0123abcd.json"
+    for text in ("{", '{"format": 1, "command": "", "runs": [3]}', '{"format": 99}'):
+        note.write_text(text)
+
+        result = command("status", out)
+
+        assert result.exit_code == 2
+        assert f"error: {note}: " in result.stderr
+        assert "CartPole-v1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("evaluations.csv", "", "must have the columns timesteps, "),
+        ("run.json", '{"format": 1, "sp', "Unterminated string"),
+        ("run.json", "", "Expecting value"),
+    ],
+)
+def test_a_damaged_run_is_named_and_what_to_do_said(
+    tiny_suite: Path, tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    out = tmp_path / "runs"
+    arguments = ("run", tiny_suite, "--algos", "ppo", "--set", "n_steps=64", "--out", out)
+    assert command(*arguments, "--seeds", "2").exit_code == 0
+    damaged, whole = load_runs(out)["path"]
+    (damaged / name).write_text(content)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    result = command(*arguments, "--seeds", "3")
+
+    assert result.exit_code == 2
+    assert f"{damaged / name}: {message}" in result.stderr
+    assert f"remove {damaged}, and the run is made again" in result.stderr
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    shown = command("status", out)
+    assert shown.exit_code == 2
+    assert f"error: {damaged / name}: {message}" in shown.stderr
+    assert load_status(out).table["finished"].tolist() == [1]
+    assert "CartPole-v1" in shown.stdout
+    shutil.rmtree(damaged)
+    assert command(*arguments, "--seeds", "3").exit_code == 0
+    assert len(load_runs(out)) == 3
+    assert whole.is_dir()
+
+
+def test_a_run_that_is_damaged_meanwhile_is_named_in_the_end(
+    tiny_suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaging(specs: Sequence[RunSpec], out: Path, *arguments: Any, **options: Any) -> Any:
+        result = sweep(specs, out, *arguments, **options)
+        (specs[0].folder(out) / "evaluations.csv").write_text("")
+        return result
+
+    monkeypatch.setattr("benchmarks.__main__.sweep", damaging)
+    arguments = ("run", tiny_suite, "--algos", "ppo", "--set", "n_steps=64", "--seeds", "2")
+
+    result = command(*arguments, "--out", tmp_path / "runs")
+
+    assert result.exit_code == 1
+    assert "evaluations.csv: must have the columns" in result.stderr
+    assert "final return" in result.stdout  # of the other one
+
+
 def test_a_broken_run_is_named_by_all_of_them(out: Path) -> None:
     path = load_runs(out)["path"][0] / "run.json"
     path.write_text("{}")
@@ -115,6 +231,7 @@ def test_a_broken_run_is_named_by_all_of_them(out: Path) -> None:
         result = command(name, out, *options)
         assert result.exit_code == 2
         assert str(path) in result.stderr
+    assert load_status(out).table["finished"].tolist() == [1, 0]  # all the same
 
 
 def test_runs_of_several_sweeps_are_not_mixed(make_spec, out: Path) -> None:
@@ -156,7 +273,7 @@ def test_each_of_many_runs_is_read_once(
     assert sorted(set(evaluations["seed"])) == list(range(1_000))
     assert opened.count("evaluations.csv") == 1_000
     assert opened.count("run.json") <= 1_000  # read_text need not go through open
-    assert load_status(many)["finished"][0] == 1_000
+    assert load_status(many).table["finished"][0] == 1_000
 
 
 def test_an_unwritable_folder_is_said_before_anything_runs(

@@ -145,7 +145,8 @@ def test_interrupted_sweeps_end_their_tasks(cluster: Cluster, make_spec, tmp_pat
     with pytest.raises(InterruptedError_):
         sweep([spec], tmp_path, 1, "", show_progress=False, engine=engine)
 
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    (left,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert left.name.startswith("sweep-")  # what was asked for
     # The place is free again: a run finds it, and does not wait until the test's time is over.
     after = make_spec(seed=1)
     assert sweep_on(cluster, [after], tmp_path).finished == [after]
@@ -169,3 +170,4 @@ def test_no_cluster_is_said(make_spec, tmp_path: Path, address: str, message: st
             engine=lambda *args: run_on_ray(*args, RayOptions(address)),
         )
     assert str(error.value).startswith(f"--address: {message}")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
