@@ -1,11 +1,13 @@
 """What a sweep shows while it goes on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, Task, TaskID, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
 
 from benchmarks.engines import Advanced, Ended
 from benchmarks.specs import RunSpec
@@ -72,6 +74,72 @@ class Lines(Silent):
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+_BARS = (20, 10)  # characters; the shorter one where the longer one does not fit
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """Nothing until it is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.time_remaining is None else super().render(task)
+
+
+class Rows(Progress):
+    """A row with a bar for each task, one below the other, that fits a terminal of 80 columns.
+
+    A task's field ``status`` has texts, from the most important to the least; as many of them are
+    shown as there is place for, in all rows alike. The first task's row is laid out by itself.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._bars = [BarColumn(bar_width=width) for width in _BARS]
+        self._time_left = _TimeLeft()
+        # Long, since some algorithms are much slower than others.
+        super().__init__(console=console, speed_estimate_period=120)
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        rows = list(tasks)
+        table = Table.grid()
+        for part in (rows[:1], rows[1:]):
+            if part:
+                table.add_row(self._fitted(part))
+        return table
+
+    def _fitted(self, tasks: Sequence[Task]) -> Table:
+        """The tasks' rows with all that they have to say, or less if they would be too wide."""
+        n_texts = max(1, *(len(task.fields["status"]) for task in tasks))
+        for n_shown in range(n_texts, 0, -1):
+            for bar in self._bars:
+                rows = [self._row(task, bar, n_shown) for task in tasks]
+                rest = sum(self._width(column) + 1 for column in list(zip(*rows, strict=True))[1:])
+                names = self._width([row[0] for row in rows])
+                if names + rest <= self.console.width:
+                    return _grid(rows)
+        return _grid([(_cut(name, self.console.width - rest), *more) for name, *more in rows])
+
+    def _row(
+        self, task: Task, bar: BarColumn, n_shown: int
+    ) -> tuple[Text, RenderableType, Text, Text]:
+        status = "  ".join(text for text in task.fields["status"][:n_shown] if text)
+        return Text(task.description), bar(task), Text(status), self._time_left.render(task)
+
+    def _width(self, cells: Iterable[RenderableType]) -> int:
+        return max(self.console.measure(cell).maximum for cell in cells)
+
+
+def _cut(text: Text, width: int) -> Text:
+    """Without its beginning, if it is too long: environment and seed come last."""
+    excess = len(text) - max(width, 1)
+    return Text("…" + text.plain[excess + 1 :]) if excess > 0 else text
+
+
+def _grid(rows: Iterable[Iterable[RenderableType]]) -> Table:
+    grid = Table.grid(*(Column(no_wrap=True) for _ in range(4)), padding=(0, 1))
+    for row in rows:
+        grid.add_row(*row)
+    return grid
+
+
 class Bars(Lines):
     """A bar for the sweep and one for each run in flight; failures and warnings above them.
 
@@ -81,15 +149,7 @@ class Bars(Lines):
 
     def __init__(self, console: Console, missing: Sequence[RunSpec], n_skipped: int) -> None:
         super().__init__(console, len(missing), n_skipped)
-        self.progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[status]}", markup=False),
-            TimeRemainingColumn(),
-            console=console,
-            # Long, since some algorithms are much slower than others.
-            speed_estimate_period=120,
-        )
+        self.progress = Rows(console)
         self._n_failed = 0
         self._tasks: dict[Folder, TaskID] = {}
         self._timesteps: dict[Folder, int] = {}
@@ -104,17 +164,17 @@ class Bars(Lines):
         else:
             self._end(event)
 
-    def _counts(self) -> str:
+    def _counts(self) -> list[str]:
         running = f", {len(self._tasks)} running" if self._tasks else ""
         failed = f", {self._n_failed} failed" if self._n_failed else ""
-        speed = f"  {sum(self._speeds.values()):,.0f} steps/s" if self._speeds else ""
-        return f"{self._n_ended}/{self._n_runs} runs{running}{failed}{speed}"
+        counts = f"{self._n_ended}/{self._n_runs} runs{running}{failed}"
+        return [counts, _per_second(sum(self._speeds.values()))]
 
     def _advance(self, event: Advanced) -> None:
         spec, progress = event.spec, event.progress
         run = spec.folder(Path())
         if run not in self._tasks:
-            self._tasks[run] = self.progress.add_task(str(spec), total=spec.n_timesteps, status="")
+            self._tasks[run] = self.progress.add_task(str(spec), total=spec.n_timesteps, status=[])
         # The last rollout may go beyond what was asked for.
         timesteps = min(progress.timesteps, spec.n_timesteps)
         self._reach(run, timesteps)
@@ -123,8 +183,11 @@ class Bars(Lines):
         self.progress.update(
             self._tasks[run],
             completed=timesteps,
-            status=f"{timesteps:,}/{spec.n_timesteps:,}  {speed:,.0f} steps/s  "
-            f"return {progress.return_mean:,.1f}",
+            status=[
+                f"return {progress.return_mean:,.1f}",
+                _per_second(speed),
+                f"{timesteps:,}/{spec.n_timesteps:,} steps",
+            ],
         )
         self.progress.update(self._sweep, status=self._counts())
 
@@ -144,3 +207,8 @@ class Bars(Lines):
         if run in self._tasks:
             self.progress.remove_task(self._tasks.pop(run))
         self.progress.update(self._sweep, status=self._counts())
+
+
+def _per_second(speed: float) -> str:
+    """Nothing until it is known."""
+    return f"{speed:,.0f} steps/s" if speed > 0 else ""

@@ -15,6 +15,7 @@ import psutil
 from upath import UPath
 
 from benchmarks.locks import locked
+from benchmarks.yamls import SpecError
 
 Folder = Path | UPath
 """A folder or file, on a disk (a Path) or elsewhere."""
@@ -26,8 +27,20 @@ _LAST = "run.json"
 
 
 def open_folder(text: str) -> Folder:
-    """A folder by its path, or by its URL."""
-    return UPath(text) if "://" in text else Path(text)
+    """A folder by its path, or by its URL.
+
+    :raises SpecError: fsspec does not know such URLs, or needs a package that is not installed
+    """
+    if "://" not in text:
+        return Path(text)
+    try:
+        folder = UPath(text)
+        folder.fs  # noqa: B018 (it is made now)
+    except ImportError as error:
+        raise SpecError(f"{text}: a package is missing: {error}") from None
+    except ValueError as error:
+        raise SpecError(f"{text}: is no URL that fsspec knows: {error}") from None
+    return folder
 
 
 def is_on_disk(folder: Folder) -> bool:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -21,9 +21,9 @@ REPOSITORY = Path(__file__).parents[2]
 COMPLETE = {"run.json", "evaluations.csv", "progress.csv", "model.zip", "events.out.tfevents"}
 
 
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
+def start(*arguments: str | Path, options: Sequence[str] = ()) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", *map(str, arguments)],
+        [sys.executable, *options, "-m", "benchmarks", *map(str, arguments)],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -110,6 +110,22 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_behind(
     (note,) = left  # but for what was asked for
     assert json.loads(note.read_text())["command"].startswith("python -m benchmarks run ")
     assert note.parent == out
+
+
+@pytest.mark.parametrize("module", ["numpy", "torch"])
+def test_ctrl_c_before_anything_has_begun_is_no_traceback(module: str) -> None:
+    """While modules are imported, which takes seconds."""
+    process = start("list", options=("-X", "importtime"))
+    assert process.stderr is not None
+    assert any(f" {module}." in line for line in process.stderr)
+
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+
+    assert process.returncode == 130
+    assert errors.endswith("interrupted\n")
+    assert "Traceback" not in errors
+    assert output == ""
 
 
 def test_a_failed_run_shows_in_the_summary_and_the_exit_status(

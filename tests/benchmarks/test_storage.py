@@ -1,5 +1,7 @@
 """Run folders on a disk, and where fsspec reaches."""
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -34,6 +36,32 @@ def test_a_path_is_a_path_and_a_url_is_reached_through_fsspec() -> None:
     assert open_folder("runs") == Path("runs")
     assert is_on_disk(open_folder("runs"))
     assert str(open_folder("memory://bucket/runs") / "a") == "memory://bucket/runs/a"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("foo://x", "is no URL that fsspec knows: .*foo"),
+        pytest.param(
+            "s3://bucket/runs",
+            "a package is missing: .*s3fs",
+            marks=pytest.mark.skipif(find_spec("s3fs") is not None, reason="s3fs is installed"),
+        ),
+    ],
+)
+def test_a_url_that_cannot_be_reached_is_said(tiny_suite: Path, url: str, message: str) -> None:
+    for arguments in (
+        ["run", str(tiny_suite), "--algos", "ppo", "--out", url],
+        ["status", url],
+        ["retry", url],
+        ["export", url, "--csv"],
+        ["archive", url, "elsewhere"],
+        ["archive", ".", url],
+    ):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2, arguments
+        assert re.search(f"{url}: {message}", result.stderr)
+        assert "Traceback" not in result.output
 
 
 def test_a_sweep_into_a_url_is_the_sweep_into_a_folder(
