@@ -1,7 +1,8 @@
 """Finished runs without what is large, to be kept in a repository or published with a paper.
 
 An archived run has its ``run.json`` and ``evaluations.csv`` as they were and a shorter
-``progress.csv``; the model, its normalisation and the TensorBoard log are left out. Reports read
+``progress.csv``; what was not committed is kept if it is short; the model, its normalisation and
+the TensorBoard log are left out. Reports read
 archives as they read runs, and a sweep goes on from one.
 """
 
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results import load_failed_specs, load_runs
+from benchmarks.run import UNCOMMITTED
 from benchmarks.storage import Folder, is_finished, write_whole
 
 _ROWS = 100
+_LARGEST_DIFF = 30_000  # bytes, about what the rest takes
 _RECORD = "run.json"
 
 
@@ -39,6 +42,9 @@ def archive(root: Folder, out: Folder, n_rows: int = _ROWS) -> tuple[int, int]:
         log = folder / "progress.csv"
         if log.exists() and log.stat().st_size:
             write_whole(target / log.name, thinned(log.read_text(), n_rows))
+        diff = folder / UNCOMMITTED
+        if diff.exists() and diff.stat().st_size <= _LARGEST_DIFF:
+            write_whole(target / diff.name, diff.read_text())
         # The record last: a folder without it is not a finished run.
         for name in ("evaluations.csv", _RECORD):
             write_whole(target / name, (folder / name).read_text())

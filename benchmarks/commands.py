@@ -19,12 +19,14 @@ from benchmarks.display import first_line
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
 from benchmarks.interrupts import interruptible
 from benchmarks.normalisation import rows_for
+from benchmarks.repeating import compare
 from benchmarks.results import (
     BrokenRunError,
     final_return,
     load_evaluations,
     load_failed_specs,
     read_evaluations,
+    read_spec,
 )
 from benchmarks.specs import (
     ALGORITHMS,
@@ -182,6 +184,36 @@ def retry(
             _refuse(f"{root}: has runs of several sweeps; name one of {', '.join(sorted(outs))}")
         chosen = _engine(engine, address, cpus_per_run, gpus_per_run, _names(track))
         _sweep([spec for spec, _ in found], found[0][1], jobs, chosen, _names(track))
+
+
+@app.command()
+def repeat(
+    run_folder: str = typer.Argument(help="A finished run's folder, or that of an archived one."),
+    out: str = typer.Option(help="Where the new run folder goes: a folder, or an fsspec URL."),
+) -> None:
+    """Run a finished run again, and say whether its evaluations are the same.
+
+    Seed, settings and evaluation are those in its run.json; the code and the packages are those of
+    now. The exit status is 1 if the evaluations differ, bit for bit.
+    """
+    before, parent = _existing(run_folder), _folder(out, "--out: ")
+    try:
+        spec = read_spec(before / "run.json")
+        read_evaluations(before)
+    except BrokenRunError as error:
+        _refuse(error)
+    after = spec.folder(parent)
+    if after.absolute() == before.absolute():
+        _refuse(f"--out: {out}: holds the run itself; name another folder")
+    _sweep([spec], parent, 1, None, [])
+    compared = compare(before, after)
+    if compared.first_difference is None:
+        typer.echo(f"equal: all {compared.n_evaluations} evaluations of {spec}")
+        return
+    typer.echo(f"different: {compared.first_difference}")
+    for line in compared.circumstances or ["commit, versions and machine are the same"]:
+        typer.echo(f"  {line}")
+    raise typer.Exit(1)
 
 
 @app.command()

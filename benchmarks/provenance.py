@@ -2,9 +2,15 @@
 
 import os
 import platform
+import re
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -21,11 +27,26 @@ _PACKAGES = {
     "sb3_contrib": "sb3-contrib",
     "sb3_natural": "sb3-natural",
 }
+# What stands for "-" in distributions' names.
+_SEPARATORS = re.compile(r"[-_.]+")
 
 
-def code() -> dict[str, Any]:
-    """The commit that is checked out, and whether the code differs from it."""
-    return {"commit": commit(), "dirty": is_dirty()}
+@dataclass(frozen=True)
+class Code:
+    """The code that a run executes.
+
+    ``commit`` is checked out, and ``dirty`` whether the code differs from it; both None outside a
+    git repository. ``diff`` is the difference, for ``git apply``: empty if there is none.
+    """
+
+    commit: str | None
+    dirty: bool | None
+    diff: str
+
+
+def code() -> Code:
+    """The code as it is now."""
+    return Code(commit(), is_dirty(), uncommitted())
 
 
 def commit() -> str | None:
@@ -39,7 +60,20 @@ def is_dirty() -> bool | None:
     return None if status is None else bool(status)
 
 
-def _git(*arguments: str) -> str | None:
+def uncommitted() -> str:
+    """How the code that a run executes differs from the commit, with new files."""
+    changed = _git("diff", "--no-color", "--no-ext-diff", "HEAD", "--", *_RUNNING_CODE)
+    new = _git("ls-files", "-z", "--others", "--exclude-standard", "--", *_RUNNING_CODE)
+    added = (
+        _git("diff", "--no-color", "--no-ext-diff", "--no-index", "--", os.devnull, name, ok=1)
+        for name in (new or "").split("\0")
+        if name
+    )
+    return "".join(f"{text}\n" for text in (changed, *added) if text)
+
+
+def _git(*arguments: str, ok: int = 0) -> str | None:
+    """What git says, without the last line's end; None if its status is not 0, nor ``ok``."""
     try:
         # No lock is taken, so that someone's commit at the same time does not fail.
         done = subprocess.run(
@@ -47,11 +81,11 @@ def _git(*arguments: str) -> str | None:
             cwd=_REPOSITORY,
             capture_output=True,
             text=True,
-            check=True,
+            errors="replace",
         )
-    except (OSError, subprocess.CalledProcessError):
+    except OSError:
         return None
-    return done.stdout.strip()
+    return done.stdout.removesuffix("\n") if done.returncode in (0, ok) else None
 
 
 def versions() -> dict[str, str | None]:
@@ -59,6 +93,37 @@ def versions() -> dict[str, str | None]:
     return {"python": platform.python_version()} | {
         name: _installed(package) for name, package in _PACKAGES.items()
     }
+
+
+def packages(classes: Iterable[type], modules: Iterable[str] = ()) -> dict[str, str | None]:
+    """Versions of the distributions that classes come from, with their bases, by name.
+
+    Those that the modules of these classes import are among them, such as Box2D. Names are as
+    package indices write them (``ale-py``, ``box2d``). What belongs to no distribution stands under
+    the name of its module, with None.
+
+    :param modules: the names of more of them
+    """
+    names = {name.partition(".")[0] for name in (*modules, *_modules(classes))}
+    found: dict[str, str | None] = {}
+    for name in sorted(names - set(sys.stdlib_module_names) - {"benchmarks", "__main__"}):
+        # What is installed for editing lists no modules.
+        for distribution in _distributions().get(name, [name]):
+            found[_SEPARATORS.sub("-", distribution).lower()] = _installed(distribution)
+    return found
+
+
+def _modules(classes: Iterable[type]) -> Iterator[str]:
+    for cls in {base for each in classes for base in each.__mro__}:
+        yield cls.__module__
+        for value in vars(sys.modules.get(cls.__module__, object)).values():
+            if isinstance(value, ModuleType):
+                yield value.__name__
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def _installed(package: str) -> str | None:

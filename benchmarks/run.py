@@ -15,16 +15,18 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from benchmarks.environments import make_envs
+from benchmarks.environments import Wrapper, make_envs
 from benchmarks.evaluation import EvaluationRow, ScheduledEvaluation, freeze, write_rows
 from benchmarks.memory import peak_resident_mib
-from benchmarks.provenance import code, machine, versions
+from benchmarks.provenance import Code, code, machine, packages, versions
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder, claimed, is_finished, publish, scratch_folder
 from benchmarks.tracking import tracking
 from benchmarks.zoo import ModelArguments, algorithm_class, model_arguments
 
 FORMAT = 1
+UNCOMMITTED = "uncommitted.diff"
+_LARGEST_DIFF = 1_000_000  # bytes
 _REPORT_INTERVAL = 0.5  # seconds
 _ROWS = 100
 
@@ -86,13 +88,12 @@ def train(
     command: str,
     report: Callable[[Progress], None] | None = None,
     trackers: Sequence[str] = (),
-    provenance: Mapping[str, Any] | None = None,
+    provenance: Code | None = None,
     watch: Callable[[EvaluationRow], None] | None = None,
 ) -> None:
     """Train one run and write its files into an existing folder, ``run.json`` last.
 
-    :param provenance: commit of the code and whether it differs from it; None: asked of git, where
-        the code stands
+    :param provenance: which code this is; None: asked of git, where the code stands
     :param watch: called after each evaluation
     """
     record = {
@@ -101,7 +102,7 @@ def train(
         "config": spec.config,
         "command": command,
         # Now, since the working tree may change while the run goes on.
-        **(code() if provenance is None else provenance),
+        **_write_code(provenance or code(), folder),
         "versions": versions(),
         "machine": machine(),
         "started": now(),
@@ -110,6 +111,7 @@ def train(
     env = make_env(spec, arguments, arguments.n_envs, spec.seed)
     eval_env = freeze(make_env(spec, arguments, spec.evaluation.episodes, spec.evaluation.seed))
     model = make_model(spec, arguments, env)
+    record["packages"] = _packages(model, env, wrappers_of(spec, arguments))
     evaluation = ScheduledEvaluation(eval_env, spec.n_timesteps, spec.evaluation, watch)
     callbacks: list[BaseCallback] = [evaluation]
     if report is not None:
@@ -138,19 +140,43 @@ def train(
     eval_env.close()
 
 
-def make_env(spec: RunSpec, arguments: ModelArguments, n_envs: int, seed: int) -> VecEnv:
-    """The environments of a run, with normalisation if the hyperparameters ask for it.
+def _write_code(origin: Code, folder: Path) -> dict[str, Any]:
+    """Write what is not committed, unless it is very large; which code this is, for the record."""
+    fields: dict[str, Any] = {"commit": origin.commit, "dirty": origin.dirty}
+    if origin.diff:
+        size = len(origin.diff.encode())
+        if size > _LARGEST_DIFF:
+            fields["uncommitted"] = f"not kept, since it is {size / 1e6:.1f} MB large"
+        else:
+            fields["uncommitted"] = UNCOMMITTED
+            (folder / UNCOMMITTED).write_text(origin.diff, encoding="utf-8")
+    return fields
 
-    The suite's wrappers come first, then those of the hyperparameters that it does not have.
-    """
+
+def _packages(
+    model: BaseAlgorithm, env: VecEnv, wrappers: Sequence[Wrapper]
+) -> dict[str, str | None]:
+    """Versions of what the algorithm, the environment and its wrappers come from."""
+    (innermost,) = env.get_attr("unwrapped", indices=[0])
+    paths = [path for each in wrappers for path in ([each] if isinstance(each, str) else each)]
+    return packages([type(model), type(innermost)], paths)
+
+
+def make_env(spec: RunSpec, arguments: ModelArguments, n_envs: int, seed: int) -> VecEnv:
+    """The environments of a run, with normalisation if the hyperparameters ask for it."""
     options = spec.environment
-    wrappers = list(options.get("wrappers", []))
-    wrappers += [wrapper for wrapper in arguments.wrappers if wrapper not in wrappers]
     frame_stack = options.get("frame_stack", arguments.frame_stack)
+    wrappers = wrappers_of(spec, arguments)
     env = make_envs(spec.env_id, n_envs, seed, options.get("kwargs"), wrappers, frame_stack)
     if arguments.normalize is not None:
         env = VecNormalize(env, **arguments.normalize)
     return env
+
+
+def wrappers_of(spec: RunSpec, arguments: ModelArguments) -> list[Wrapper]:
+    """The suite's wrappers, then those of the hyperparameters that it does not have."""
+    wrappers = list(spec.environment.get("wrappers", []))
+    return wrappers + [wrapper for wrapper in arguments.wrappers if wrapper not in wrappers]
 
 
 def make_model(spec: RunSpec, arguments: ModelArguments, env: VecEnv) -> BaseAlgorithm:

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.claims import Agenda
 from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt
-from benchmarks.provenance import code
+from benchmarks.provenance import Code, code
 from benchmarks.run import Progress, now, receive, train
 from benchmarks.specs import RunSpec, SpecError
 from benchmarks.storage import Folder, contents
@@ -218,7 +218,7 @@ class _Board:
 
 
 def _work(
-    spec: RunSpec, command: str, provenance: dict[str, Any], options: RayOptions, board: Any
+    spec: RunSpec, command: str, provenance: Code, options: RayOptions, board: Any
 ) -> tuple[Success | Failure, dict[str, bytes]]:
     """Execute one run: what a task does, on whatever node. Returns the files of its folder."""
     torch.set_num_threads(max(1, int(options.cpus_per_run)))

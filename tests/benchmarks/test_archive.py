@@ -22,7 +22,8 @@ def runs(make_spec, tmp_path: Path) -> Path:
     """Two finished runs and a failed one."""
     root = tmp_path / "runs"
     for seed in (0, 1):
-        run(make_spec(seed=seed), root, "")
+        folder = run(make_spec(seed=seed), root, "")
+        (folder / "uncommitted.diff").unlink(missing_ok=True)  # whatever this code is
     record_failure(make_spec(seed=2), root, "", "", Failure("ValueError: gone", "..."))
     return root
 
@@ -43,6 +44,18 @@ def test_an_archive_reads_as_the_runs_do_and_lacks_what_is_large(
     for folder in load_runs(kept)["path"]:
         log = pd.read_csv(folder / "progress.csv")
         assert log["time/total_timesteps"].to_list() == [256]
+
+
+def test_what_was_not_committed_is_kept_if_it_is_short(runs: Path, tmp_path: Path) -> None:
+    short, long = load_runs(runs)["path"]
+    (short / "uncommitted.diff").write_text("+ü\n" * 1_000, encoding="utf-8")
+    (long / "uncommitted.diff").write_text("+u\n" * 100_000)
+
+    archive(runs, tmp_path / "kept")
+
+    (kept,) = (tmp_path / "kept").rglob("uncommitted.diff")
+    assert kept.relative_to(tmp_path / "kept") == short.relative_to(runs) / kept.name
+    assert kept.read_bytes() == (short / kept.name).read_bytes()
 
 
 def test_an_archive_grows_and_what_is_in_it_stays(runs: Path, make_spec, tmp_path: Path) -> None:

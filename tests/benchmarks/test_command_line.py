@@ -15,10 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.provenance import is_dirty
 from benchmarks.results import load_evaluations, load_runs
 
 REPOSITORY = Path(__file__).parents[2]
 COMPLETE = {"run.json", "evaluations.csv", "progress.csv", "model.zip", "events.out.tfevents"}
+if is_dirty():
+    COMPLETE.add("uncommitted.diff")
 
 
 def start(*arguments: str | Path, options: Sequence[str] = ()) -> subprocess.Popen[str]:

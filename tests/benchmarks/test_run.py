@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import sb3_natural
+from benchmarks.provenance import is_dirty
 from benchmarks.run import Progress, log_interval, run
 from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.storage import remove_abandoned
@@ -44,6 +45,7 @@ def test_a_finished_folder_holds_everything(make_spec, tmp_path: Path) -> None:
         "model.zip",
         "vecnormalize.pkl",
         "events.out.tfevents",
+        *(["uncommitted.diff"] if is_dirty() else []),
     }
     record = json.loads((folder / "run.json").read_text())
     assert record["format"] == 1
