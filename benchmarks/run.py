@@ -22,7 +22,7 @@ from benchmarks.provenance import Code, code, machine, packages, versions
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder, claimed, is_finished, publish, scratch_folder
 from benchmarks.tracking import tracking
-from benchmarks.zoo import ModelArguments, algorithm_class, model_arguments
+from benchmarks.zoo import ModelArguments, action_noise, algorithm_class, model_arguments
 
 FORMAT = 1
 UNCOMMITTED = "uncommitted.diff"
@@ -188,6 +188,8 @@ def make_model(spec: RunSpec, arguments: ModelArguments, env: VecEnv) -> BaseAlg
         "seed": spec.seed,
         "verbose": 0,
     }
+    if arguments.noise is not None:
+        constructor["action_noise"] = action_noise(arguments.noise, env.action_space)
     return algorithm_class(spec.algo)(arguments.policy, env, **constructor)
 
 

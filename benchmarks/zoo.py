@@ -1,9 +1,11 @@
 """Hyperparameters in RL Baselines3 Zoo's format: checked, and made into constructor arguments.
 
 The format has keys of its own, ``policy``, ``n_envs``, ``n_timesteps``, ``normalize``,
-``env_wrapper`` and ``frame_stack``; every other key is an argument of the algorithm's constructor.
-Two kinds of values are written as strings: linear schedules (``lin_0.001`` falls from 0.001 to
-zero over the training) and keyword arguments (``"dict(log_std_init=-2, activation_fn=nn.ReLU)"``).
+``env_wrapper`` and ``frame_stack``, and ``noise_type`` and ``noise_std`` for algorithms that take
+action noise; every other key is an argument of the algorithm's constructor. Three kinds of values
+are written as strings: linear schedules (``lin_0.001`` falls from 0.001 to zero over the training),
+keyword arguments (``"dict(log_std_init=-2, activation_fn=nn.ReLU)"``) and the class of a replay
+buffer (``HerReplayBuffer``); a pair is written as a list (``train_freq: [1, "episode"]``).
 """
 
 import ast
@@ -16,8 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from gymnasium import spaces
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import (
+    ActionNoise,
+    NormalActionNoise,
+    OrnsteinUhlenbeckActionNoise,
+)
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule
 
@@ -34,6 +44,12 @@ ALGORITHMS: dict[str, str] = {
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 
 _ZOO_KEYS = ("policy", "n_envs", "n_timesteps", "normalize", "env_wrapper", "frame_stack")
+_NOISE_KEYS = ("noise_type", "noise_std")  # instead of the argument action_noise
+_NOISES: dict[str, Callable[..., ActionNoise]] = {
+    "normal": NormalActionNoise,
+    "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise,
+}
+_UNITS = ("step", "episode")
 # Arguments that a run sets itself, and those whose values cannot be written in YAML.
 _NOT_HYPERPARAMS = {
     "env",
@@ -65,6 +81,8 @@ _POSITIVE = {
     "n_sdn_samples",
     "replay_batch_size",
 }
+# Keys whose values may be written as Python code.
+_PYTHON = ("policy_kwargs", "normalize", "replay_buffer_class", "replay_buffer_kwargs")
 # Where infinity means "never".
 _MAY_BE_INFINITE = {"correction_term"}
 _NORMALIZE_KEYS = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon")
@@ -76,7 +94,7 @@ _CLASS_MODULES = {
     "torch.optim": torch.optim,
 }
 # Those that the Zoo imports by name.
-_CLASSES = {"RMSpropTFLike": RMSpropTFLike}
+_CLASSES = {"RMSpropTFLike": RMSpropTFLike, "HerReplayBuffer": HerReplayBuffer}
 
 
 @dataclass(frozen=True)
@@ -89,6 +107,7 @@ class ModelArguments:
     constructor: dict[str, Any]
     wrappers: list[Wrapper]
     frame_stack: int | None
+    noise: tuple[str, float] | None = None  # its kind and its standard deviation
 
 
 def algorithm_class(algo: str) -> type[BaseAlgorithm]:
@@ -154,7 +173,8 @@ def model_arguments(algo: str, hyperparams: Mapping[str, Any], source: str) -> M
     :raises SpecError: naming the source, the key, the value and what is allowed
     """
     annotations = _constructor_annotations(algo)
-    allowed = [*_ZOO_KEYS, *(key for key in annotations if key not in _ZOO_KEYS)]
+    own = (*_ZOO_KEYS, *(_NOISE_KEYS if "action_noise" in annotations else ()))
+    allowed = [*own, *(key for key in annotations if key not in own)]
     converted: dict[str, Any] = {}
     for key, value in hyperparams.items():
         if key not in allowed:
@@ -164,7 +184,7 @@ def model_arguments(algo: str, hyperparams: Mapping[str, Any], source: str) -> M
             )
         where = f"{source}: {key}"
         converted[key] = _converted(key, value, where)
-        if key not in _ZOO_KEYS:
+        if key not in own:
             _check_type(converted[key], annotations[key], where, value)
         _check_range(key, value, where)
     _check_zoo_keys(algo, converted, source)
@@ -175,13 +195,47 @@ def model_arguments(algo: str, hyperparams: Mapping[str, Any], source: str) -> M
         # The returns whose variance scales the rewards are those that the algorithm maximises.
         normalize = {**normalize, "gamma": converted["gamma"]}
     return ModelArguments(
-        policy=converted.get("policy", "MlpPolicy"),
+        policy=converted.get("policy", _usual_policy(algo)),
         n_envs=converted.get("n_envs", 1),
         normalize=None if normalize is False else normalize,
-        constructor={key: value for key, value in converted.items() if key not in _ZOO_KEYS},
+        constructor={key: value for key, value in converted.items() if key not in own},
         wrappers=as_list(converted.get("env_wrapper")),
         frame_stack=converted.get("frame_stack"),
+        noise=_noise(converted, source),
     )
+
+
+def action_noise(noise: tuple[str, float], action_space: spaces.Space) -> ActionNoise:
+    """What is added to the actions in training, as the Zoo makes it: of mean 0.
+
+    :param noise: its kind, ``normal`` or ``ornstein-uhlenbeck``, and its standard deviation
+    :raises SpecError: the actions are not numbers
+    """
+    kind, std = noise
+    if not isinstance(action_space, spaces.Box):
+        raise SpecError(f"noise_type: {kind!r} is for continuous actions only, not {action_space}")
+    ones = np.ones(action_space.shape[0])
+    return _NOISES[kind](mean=0.0 * ones, sigma=std * ones)
+
+
+def _noise(converted: Mapping[str, Any], source: str) -> tuple[str, float] | None:
+    kind, std = converted.get("noise_type"), converted.get("noise_std")
+    if kind is None:
+        if std is not None:
+            raise SpecError(f"{source}: noise_std: {std!r} needs a noise_type beside it")
+        return None
+    name = kind.strip() if isinstance(kind, str) else kind
+    if name not in _NOISES:
+        raise SpecError(f"{source}: noise_type: must be one of {', '.join(_NOISES)}, got {kind!r}")
+    if std is None or not _accepts(float, std) or std < 0:
+        raise SpecError(f"{source}: noise_std: must be a number of at least 0, got {std!r}")
+    return name, float(std)
+
+
+def _usual_policy(algo: str) -> str:
+    """MlpPolicy, or the first one of an algorithm that has no such policy."""
+    policies = list(algorithm_class(algo).policy_aliases)
+    return policies[0] if policies and "MlpPolicy" not in policies else "MlpPolicy"
 
 
 def as_list(wrappers: Any) -> list[Wrapper]:
@@ -203,8 +257,16 @@ def _constructor_annotations(algo: str) -> dict[str, Any]:
 def _converted(key: str, value: Any, where: str) -> Any:
     if key in _SCHEDULES and isinstance(value, str):
         return LinearSchedule(schedule_start(value, where), 0.0, 1.0)
-    if key in ("policy_kwargs", "normalize") and isinstance(value, str):
+    if key in _PYTHON and isinstance(value, str):
         return parse_python(value, where)
+    if key == "train_freq" and isinstance(value, list):
+        number, *unit = value or [None]
+        if not _accepts(int, number) or number < 1 or unit not in ([each] for each in _UNITS):
+            raise SpecError(
+                f"{where}: must be an integer, or one with {' or '.join(_UNITS)} in a list, "
+                f"got {value!r}"
+            )
+        return tuple(value)
     return value
 
 
@@ -321,7 +383,7 @@ def _check_zoo_keys(algo: str, converted: Mapping[str, Any], source: str) -> Non
             _check_type(converted[key], int, f"{source}: {key}", converted[key])
     check_wrappers(as_list(converted.get("env_wrapper")), f"{source}: env_wrapper")
     policies = list(algorithm_class(algo).policy_aliases)
-    if converted.get("policy", policies[0]) not in policies:
+    if "policy" in converted and converted["policy"] not in policies:
         raise SpecError(
             f"{source}: policy: must be one of {', '.join(policies)}, got {converted['policy']!r}"
         )

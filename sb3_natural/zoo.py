@@ -3,6 +3,10 @@
 The Zoo's own command line, scripts and options (https://github.com/DLR-RM/rl-baselines3-zoo), which
 know NPG and ACER here. Our hyperparameters are read from the clone that this package stands in;
 elsewhere, or for others, name a file with ``--conf-file``.
+
+What the Zoo cannot do with them: search for hyperparameters (``-optimize``) and take those of a
+trial of such a search (``--trial-id``), since it knows no ranges for them; ``python -m studies`` of
+the clone searches instead.
 """
 
 import argparse
@@ -66,6 +70,27 @@ def with_our_hyperparameters(arguments: Sequence[str]) -> list[str]:
     return [*arguments, "--conf-file", str(file)]
 
 
+def unsupported(arguments: Sequence[str]) -> str | None:
+    """What of the Zoo's command line our algorithms cannot be used with, and what else can be done.
+
+    :param arguments: those of the command line
+    :return: None if there is nothing of that kind
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--algo")
+    parser.add_argument("--trial-id")
+    given, others = parser.parse_known_args(arguments)
+    # The Zoo takes beginnings of its options, too.
+    searches = any(each == "-optimize" or each.startswith("--optimize") for each in others)
+    if given.algo not in ALGORITHMS or not (searches or given.trial_id):
+        return None
+    option = "--optimize-hyperparameters" if searches else "--trial-id"
+    return (
+        f"{option} is not supported for {given.algo}: RL Zoo knows no ranges for its "
+        f"hyperparameters; search with python -m studies run --algo {given.algo}, in a clone"
+    )
+
+
 def main() -> None:
     """Hand over to the Zoo's command line."""
     try:
@@ -74,6 +99,8 @@ def main() -> None:
         register()
     except ImportError as error:
         sys.exit(f"error: RL Baselines3 Zoo is needed: pip install rl_zoo3 ({error})")
+    if reason := unsupported(sys.argv[1:]):
+        sys.exit(f"error: {reason}")
     try:
         sys.argv[1:] = with_our_hyperparameters(sys.argv[1:])
     except FileNotFoundError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sb3_natural import ACER, NPG
-from sb3_natural.zoo import with_our_hyperparameters
+from sb3_natural.zoo import unsupported, with_our_hyperparameters
 
 pytest.importorskip("rl_zoo3", reason="RL Baselines3 Zoo is not installed")
 
@@ -59,3 +59,30 @@ def test_outside_of_a_clone_a_file_has_to_be_named(monkeypatch, tmp_path: Path) 
 
     with pytest.raises(FileNotFoundError, match="name a file with --conf-file"):
         with_our_hyperparameters(["train", "--algo", "acer"])
+
+
+def test_a_search_is_refused_with_what_does_it_instead() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sb3_natural.zoo", "train", "--algo", "npg", "-optimize"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+
+    assert done.returncode == 1
+    assert "error: --optimize-hyperparameters is not supported for npg" in done.stderr
+    assert "python -m studies run --algo npg" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_only_what_the_zoo_cannot_do_with_our_algorithms_is_refused() -> None:
+    def refused(*arguments: str) -> bool:
+        return unsupported(["train", *arguments]) is not None
+
+    assert refused("--algo=acer", "--optimize-hyperparameters")
+    assert refused("--algo", "acer", "--optimize", "--env", "CartPole-v1")
+    assert refused("--trial-id", "3", "--algo", "npg")
+    assert not refused("--algo", "ppo", "-optimize")
+    assert not refused("--algo", "npg", "--optimization-log-path", "logs")
+    assert not refused("--algo", "npg")
+    assert not refused()

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from stable_baselines3 import PPO, SAC
+from stable_baselines3 import PPO, SAC, TD3
+from stable_baselines3.common.noise import NormalActionNoise
 
 from benchmarks.results import load_runs
 from benchmarks.specs import SpecError, load_suite, parse_files, plan
@@ -43,6 +44,32 @@ def test_a_class_by_its_path_is_run_beside_ours(tiny_suite: Path, tmp_path: Path
         "policy_kwargs": "dict(net_arch=[8])",
         "gamma": 0.9,
     }
+
+
+def test_a_class_without_mlp_policy_and_one_with_noise_are_run(
+    tiny_suite: Path, tmp_path: Path
+) -> None:
+    tiny_suite.write_text(
+        "{evaluation: {points: 1, episodes: 1}, environments: {Pendulum-v1: {n_timesteps: 450}}}"
+    )
+    file = tmp_path / "td3.yml"
+    file.write_text(
+        "default: {noise_type: normal, noise_std: 0.1, train_freq: [1, episode], n_envs: 1,\n"
+        '  learning_starts: 100, gradient_steps: 2, policy_kwargs: "dict(net_arch=[8])"}\n'
+    )
+    recurrent, td3 = "sb3_contrib:RecurrentPPO", "stable_baselines3:TD3"
+
+    specs = plan(
+        load_suite(str(tiny_suite)), [recurrent, td3], ["Pendulum-v1"], [0], files={td3: file}
+    )
+    result = sweep(specs, tmp_path / "runs", 1, "", show_progress=False)
+
+    assert [failed.error for failed in result.failed] == []
+    folders = dict(load_runs(tmp_path / "runs")[["algo", "path"]].itertuples(index=False))
+    model = TD3.load(folders[td3] / "model.zip")
+    assert isinstance(model.action_noise, NormalActionNoise)
+    assert (model.train_freq.frequency, model.train_freq.unit.value) == (1, "episode")
+    assert model._n_updates == 2 * 3  # after each of three episodes of 200 steps
 
 
 class Unannotated(PPO):

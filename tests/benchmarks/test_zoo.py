@@ -1,15 +1,21 @@
 """RL Zoo's hyperparameter format."""
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.utils import LinearSchedule
 
 from benchmarks.specs import ALGORITHMS, SpecError, hyperparams_for, load_suite, suite_names
 from benchmarks.yamls import parse, read_mapping
-from benchmarks.zoo import hyperparams_file, model_arguments, parse_python
+from benchmarks.zoo import action_noise, hyperparams_file, model_arguments, parse_python
+
+TD3, DDPG, SAC = (f"stable_baselines3:{name}" for name in ("TD3", "DDPG", "SAC"))
 
 
 @pytest.mark.parametrize("suite", suite_names())
@@ -140,6 +146,10 @@ def test_a_number_with_an_exponent_is_a_number(text: str) -> None:
         ("ppo", "normalize: {norm_observations: true}", "norm_obs"),
         ("trpo", "target_kl: lin_0.1", "a number"),
         ("npg", "fisher_solver: 3", "a string"),
+        ("ppo", "noise_type: normal", "clip_range"),
+        (TD3, "noise_type: loud", "normal, ornstein-uhlenbeck"),
+        (TD3, "noise_std: 0.1", "needs a noise_type"),
+        (TD3, "replay_buffer_class: Buffer", "literals"),
     ],
 )
 def test_a_refusal_names_file_key_value_and_what_is_allowed(
@@ -149,7 +159,7 @@ def test_a_refusal_names_file_key_value_and_what_is_allowed(
     key, _, value = line.partition(": ")
 
     with pytest.raises(SpecError) as refusal:
-        hyperparams_for(algo, "CartPole-v1")
+        hyperparams_for(algo, "CartPole-v1", path)
 
     message = str(refusal.value)
     assert message.startswith(f"{path}: CartPole-v1: {key}: ")
@@ -179,3 +189,73 @@ def test_the_shipped_settings_make_the_networks_they_say() -> None:
     assert [layer.out_features for layer in policy.mlp_extractor.policy_net[::2]] == [256, 256]
     assert isinstance(policy.mlp_extractor.policy_net[1], torch.nn.ReLU)
     assert policy.log_std.item() == -2
+
+
+@pytest.mark.parametrize(("algo", "n_unusable"), [(TD3, 0), (DDPG, 0), (SAC, 2)])
+def test_the_zoos_own_files_for_off_policy_algorithms_are_read(algo: str, n_unusable: int) -> None:
+    """But for those whose wrappers are not installed, or not where they were once."""
+    zoo = pytest.importorskip("rl_zoo3")
+    name = algo.partition(":")[2].lower()
+    file = Path(zoo.__file__).parent / "hyperparams" / f"{name}.yml"
+    refused = []
+    for env_id, settings in read_mapping(file).items():
+        try:
+            arguments = model_arguments(algo, settings, env_id)
+        except SpecError as error:
+            refused.append(str(error))
+            continue
+        assert (arguments.noise is None) == (settings.get("noise_type") is None)
+    assert len(refused) == n_unusable
+    assert all(re.search("env_wrapper: .* cannot be imported", reason) for reason in refused)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("normal", NormalActionNoise), (" ornstein-uhlenbeck ", OrnsteinUhlenbeckActionNoise)],
+)
+def test_action_noise_is_the_zoos(kind: str, expected: type) -> None:
+    settings = {"noise_type": kind, "noise_std": 0.25, "learning_rate": 1e-3}
+    arguments = model_arguments(TD3, settings, "here")
+    assert set(arguments.constructor) == {"learning_rate"}
+    assert arguments.noise is not None
+    space = spaces.Box(-1, 1, (3,))
+
+    noise = action_noise(arguments.noise, space)
+
+    assert type(noise) is expected
+    np.random.seed(0)  # noqa: NPY002 (SB3's noise takes its numbers from there)
+    ours = [noise() for _ in range(3)]
+    np.random.seed(0)  # noqa: NPY002
+    theirs = expected(mean=np.zeros(3), sigma=0.25 * np.ones(3))
+    np.testing.assert_array_equal(ours, [theirs() for _ in range(3)])
+    with pytest.raises(SpecError, match="is for continuous actions only, not Discrete"):
+        action_noise(arguments.noise, spaces.Discrete(2))
+
+
+def test_pairs_and_replay_buffers_are_read() -> None:
+    settings = {
+        "train_freq": [2, "episode"],
+        "replay_buffer_class": "HerReplayBuffer",
+        "replay_buffer_kwargs": "dict(n_sampled_goal=4)",
+    }
+
+    assert model_arguments(SAC, settings, "here").constructor == {
+        "train_freq": (2, "episode"),
+        "replay_buffer_class": HerReplayBuffer,
+        "replay_buffer_kwargs": {"n_sampled_goal": 4},
+    }
+
+
+@pytest.mark.parametrize("value", [[1, "day"], [0, "step"], [1], [], [1, "step", 2], ["step"]])
+def test_other_pairs_are_refused(value: list) -> None:
+    with pytest.raises(SpecError) as refusal:
+        model_arguments(TD3, {"train_freq": value}, "here")
+    assert str(refusal.value) == (
+        f"here: train_freq: must be an integer, or one with step or episode in a list, got {value}"
+    )
+
+
+def test_the_usual_policy_is_one_that_the_class_has() -> None:
+    assert model_arguments("ppo", {}, "here").policy == "MlpPolicy"
+    assert model_arguments("sb3_contrib:RecurrentPPO", {}, "here").policy == "MlpLstmPolicy"
+    assert model_arguments("ppo", {"policy": "CnnPolicy"}, "here").policy == "CnnPolicy"
