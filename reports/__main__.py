@@ -56,7 +56,9 @@ def build(
     ] = ",".join(document.FORMATS),
     studies: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A study to report as well; repeatable."),
+        typer.Option(
+            metavar="NAME", help="Studies to report as well, separated by commas; repeatable."
+        ),
     ] = None,
     studies_root: Annotated[Path, typer.Option(help="Where the studies' folders are.")] = Path(
         "studies-out"
@@ -74,7 +76,7 @@ def build(
     csv: Annotated[bool, typer.Option("--csv", help="Each table as CSV, too.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Each table as LaTeX, too.")] = False,
 ) -> None:
-    """Write report.md, report.html, scores.csv and the figures (PNG and SVG)."""
+    """Write report.md, report.html, two CSV files and the figures (PNG and SVG)."""
     try:
         wanted = [name.strip() for name in formats.split(",")]
         unknown = [name for name in wanted if name not in document.FORMATS]
@@ -84,7 +86,7 @@ def build(
         wanted += ["csv"] * csv + ["latex"] * latex
         rows = published.load(published_file) if with_published or published_file else None
         given = thresholds.parse(threshold or [])
-        of_studies = Studies(studies, studies_root, storage) if studies else None
+        of_studies = Studies(_names(studies), studies_root, storage) if studies else None
         if root is not None:
             with progress() as shown:
                 report = document.build(
@@ -110,6 +112,12 @@ def build(
     typer.echo(f"wrote {report}")
 
 
+def _names(options: list[str]) -> list[str]:
+    """What an option names that may be repeated, and may hold several separated by commas."""
+    names = [name.strip() for option in options for name in option.split(",")]
+    return [name for name in names if name]
+
+
 def _warn(text: str) -> None:
     typer.echo(f"warning: {text}", err=True)
 
@@ -127,6 +135,10 @@ def compare(
             metavar="SHARE", help="A mean lower by at most this share of A's mean is not worse."
         ),
     ] = 0.0,
+    allow_missing: Annotated[
+        bool,
+        typer.Option("--allow-missing", help="B need not have all algorithms and environments."),
+    ] = False,
     form: Annotated[
         comparison.Format, typer.Option("--format", help="Text is for a terminal.")
     ] = comparison.Format.text,
@@ -134,13 +146,14 @@ def compare(
         Path | None, typer.Option(metavar="FILE", help="Write there instead of to the terminal.")
     ] = None,
 ) -> None:
-    """Say what changed beyond noise from A to B; exit with 1 if something is worse.
+    """Say what changed beyond noise from A to B; exit with 1 if something is worse or missing.
 
-    The exit status is 0 where nothing is worse, and 2 where A and B cannot be compared. With few
-    seeds some of many comparisons are worse by chance; the output says how many.
+    Missing is what has finished runs in A and none in B. The exit status is 0 where nothing is
+    worse or missing, and 2 where A and B cannot be compared. With few seeds some of many
+    comparisons are worse by chance; the output says how many.
     """
     try:
-        compared = comparison.compare(a, b, metric, tolerance)
+        compared = comparison.compare(a, b, metric, tolerance, allow_missing)
         rendered = comparison.render(compared, form)
         if out:
             out.write_text(rendered, encoding="utf-8")

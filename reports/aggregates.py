@@ -18,6 +18,7 @@ from benchmarks.intervals import interval
 from benchmarks.normalisation import Scale, scale_for
 from reports import scores as of_runs
 from reports.scores import run_scores
+from reports.verdicts import Estimate
 
 REPETITIONS = 2_000
 
@@ -51,7 +52,8 @@ _THRESHOLDS = 101
 class Matrices:
     """The normalised scores that are aggregated, and what had to be left out.
 
-    ``finals``: label to final returns, shape ``(n_seeds, n_environments)``; ``curves``: label to
+    ``finals``: label to final returns, shape ``(n_seeds, n_environments)``; ``areas``: likewise to
+    areas under the curve, that is, mean returns over the training; ``curves``: label to
     evaluation returns, shape ``(n_seeds, n_environments, n_points)``, the points being the same
     shares of every environment's budget, ``shares``; empty where the environments do not have that
     in common. ``without_scale`` are environments for which random policy and reference are not
@@ -62,6 +64,7 @@ class Matrices:
 
     env_ids: list[str]
     finals: dict[str, np.ndarray]
+    areas: dict[str, np.ndarray]
     curves: dict[str, np.ndarray]
     shares: np.ndarray
     scales: dict[str, Scale]
@@ -94,19 +97,22 @@ def matrices(evaluations: pd.DataFrame) -> Matrices | None:
     if len(env_ids) < 2 or not complete:
         return None
     shares = _common_shares(evaluations[evaluations["env_id"].isin(env_ids)])
-    finals, curves, surplus = {}, {}, {}
+    finals, areas, curves, surplus = {}, {}, {}, {}
     for label, group in complete.items():
         seeds = {env_id: sorted(rows["seed"].unique()) for env_id, rows in group.groupby("env_id")}
         n_seeds = min(len(seeds[env_id]) for env_id in env_ids)
         surplus[label] = sum(len(seeds[env_id]) - n_seeds for env_id in env_ids)
-        scores = run_scores(group).set_index(["env_id", "seed"])["final"]
-        finals[label] = np.column_stack(
-            [
-                scales[env_id].normalise(
-                    scores[env_id].loc[seeds[env_id][:n_seeds]].to_numpy(float)
-                )
-                for env_id in env_ids
-            ]
+        scores = run_scores(group).set_index(["env_id", "seed"])[["final", "area"]]
+        finals[label], areas[label] = (
+            np.column_stack(
+                [
+                    scales[env_id].normalise(
+                        each[env_id].loc[seeds[env_id][:n_seeds]].to_numpy(float)
+                    )
+                    for env_id in env_ids
+                ]
+            )
+            for each in (scores["final"], scores["area"])
         )
         if len(shares):
             curves[label] = np.stack(
@@ -119,6 +125,7 @@ def matrices(evaluations: pd.DataFrame) -> Matrices | None:
     return Matrices(
         env_ids,
         finals,
+        areas,
         curves,
         shares,
         scales,
@@ -197,7 +204,39 @@ def profiles(finals: Mapping[str, np.ndarray]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def improvement(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+def middle(scores: np.ndarray) -> Estimate:
+    """The interquartile mean of all scores with its 95% interval, as in :func:`aggregate_table`.
+
+    :param scores: shape ``(n_seeds, n_environments)``
+    """
+
+    def value(sample: np.ndarray) -> np.ndarray:
+        return interquartile_mean(sample.reshape(-1, 1))
+
+    low = high = np.array([np.nan])
+    if len(scores) > 1:
+        low, high = interval(scores, value, REPETITIONS)
+    return Estimate(*(float(number[0]) for number in (value(scores), low, high)))
+
+
+def middle_difference(x: np.ndarray, y: np.ndarray) -> Estimate:
+    """How much higher the interquartile mean of X is than that of Y.
+
+    :param x: scores, shape ``(n_seeds_of_x, n_environments)``; ``y`` likewise
+    :return: with its 95% interval, whose ends are NaN where either has one seed
+    """
+
+    def value(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        first, second = (interquartile_mean(scores.reshape(-1, 1)) for scores in (ours, theirs))
+        return first - second
+
+    low = high = np.array([np.nan])
+    if min(len(x), len(y)) > 1:
+        low, high = interval((x, y), value, REPETITIONS)
+    return Estimate(*(float(number[0]) for number in (value(x, y), low, high)))
+
+
+def improvement(x: np.ndarray, y: np.ndarray) -> Estimate:
     """Probability that a run of X is better than a run of Y, averaged over environments.
 
     The mean over environments of :func:`reports.scores.improvement`, as rliable has it.
@@ -211,9 +250,9 @@ def improvement(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
 
     value = float(probability(x, y)[0])
     if min(len(x), len(y)) < 2:
-        return value, np.nan, np.nan
+        return Estimate(value, np.nan, np.nan)
     low, high = interval((x, y), probability, REPETITIONS)
-    return value, float(low[0]), float(high[0])
+    return Estimate(value, float(low[0]), float(high[0]))
 
 
 def improvements(finals: Mapping[str, np.ndarray]) -> pd.DataFrame:

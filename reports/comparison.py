@@ -8,9 +8,10 @@ The seeds of A and B are resampled independently of each other, also where both 
 numbers: training is chaotic, so that after any change, be it in how a sum is rounded, two runs of
 one seed have no more in common than two runs of different seeds.
 
-How much a verdict is worth depends on the seeds, see :data:`FALSE_ALARMS`. Where every run of one
-side is above every run of the other, as happens by chance once in 20 times with 3 seeds against 3,
-P(B > A) is 0 or 1 in every resample: its interval then has no width, which is not certainty.
+How much a verdict is worth depends on the seeds, see :data:`reports.verdicts.FALSE_ALARMS`. Where
+every run of one side is above every run of the other, as happens by chance once in 20 times with 3
+seeds against 3, P(B > A) is 0 or 1 in every resample: its interval then has no width, which is not
+certainty.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from reports.runs import (
 )
 from reports.scores import improvement, run_scores
 from reports.tables import Table, decimals
+from reports.verdicts import FALSE_ALARMS
 from reports.wording import commit_lines, listing
 
 QUANTITIES = {
@@ -48,12 +50,6 @@ _ESTIMATES = ["a", "b", "difference", "difference_low", "difference_high"]
 _ESTIMATES += ["improvement", "improvement_low", "improvement_high"]
 COLUMNS = ["env_id", "label", "algo", "config_a", "config_b", "seeds_a", "seeds_b", "verdict"]
 COLUMNS += [f"{quantity}_{name}" for quantity in QUANTITIES for name in _ESTIMATES]
-
-# How often two samples of one distribution are called worse (and better as often), by the seeds on
-# each side; 2.5% is what 95% intervals aim at. The verdict depends on nothing but how the runs of A
-# and B rank among each other, so this is a count over all rankings, which
-# tests/reports/test_comparison.py repeats.
-FALSE_ALARMS = {2: 1 / 6, 3: 2 / 20, 5: 12 / 252}
 
 
 class Metric(str, Enum):
@@ -93,27 +89,43 @@ class Comparison:
 
     A difference is B minus A, an improvement P(B > A); intervals are NaN below two seeds on a side,
     and everything of a side that has no run. ``sides`` says what A and B are, ``remarks`` what
-    else they differ in and how the verdicts are to be read.
+    else they differ in and how the verdicts are to be read. ``missing`` names what A has and B has
+    no finished run of, and whether it failed there; ``allow_missing``: that is accepted.
     """
 
     table: pd.DataFrame
     metric: Metric
     sides: Sequence[str]
     remarks: Sequence[str]
+    missing: Sequence[str] = ()
+    allow_missing: bool = False
 
     @property
     def exit_status(self) -> int:
-        """1 where something is worse, 2 where there is no verdict on anything, otherwise 0."""
+        """What a script is to know of it.
+
+        1 where something is worse, or is missing in B and that is not allowed; 2 where there is no
+        verdict on anything; otherwise 0.
+        """
         verdicts = set(self.table["verdict"])
         if Verdict.worse.value in verdicts:
             return 1
-        return 0 if verdicts & {verdict.value for verdict in _JUDGED} else 2
+        if not verdicts & {verdict.value for verdict in _JUDGED}:
+            return 2
+        return 1 if self.missing and not self.allow_missing else 0
 
 
-def compare(a: Path, b: Path, metric: Metric = Metric.final, tolerance: float = 0.0) -> Comparison:
+def compare(
+    a: Path,
+    b: Path,
+    metric: Metric = Metric.final,
+    tolerance: float = 0.0,
+    allow_missing: bool = False,
+) -> Comparison:
     """Compare the runs below ``b`` with those below ``a``.
 
     :param tolerance: a mean of B that is less than A's by at most this share of A's is not worse
+    :param allow_missing: B need not have all that A has
     :raises ReportError: see :func:`reports.runs.load`; different budgets or evaluation protocols
         in A and B; a tolerance that is negative or not finite
     :raises benchmarks.results.BrokenRunError: a run folder that cannot be read
@@ -141,6 +153,8 @@ def compare(a: Path, b: Path, metric: Metric = Metric.final, tolerance: float = 
         metric=metric,
         sides=[_side_text("A", a, data_a.runs), _side_text("B", b, data_b.runs)],
         remarks=remarks + _reading_remarks(table, metric, tolerance),
+        missing=_missing(table, data_b),
+        allow_missing=allow_missing,
     )
 
 
@@ -297,6 +311,24 @@ def _verdict(row: Mapping[str, Any], same: bool, metric: Metric, tolerance: floa
     return Verdict.unchanged
 
 
+def _missing(table: pd.DataFrame, b: RunData) -> list[str]:
+    """What A has and B has no finished run of: ``trpo on Ant-v5 (3 runs failed there)``.
+
+    :param table: as in :class:`Comparison`
+    """
+    texts = []
+    for row in table[table["verdict"] == Verdict.only_a.value].to_dict("records"):
+        runs, failed = (
+            frame[(frame["env_id"] == row["env_id"]) & (frame["algo"] == row["algo"])]
+            for frame in (b.runs, b.failures)
+        )
+        # A failure of a configuration that has finished runs as well is none of this one.
+        n_failed = (~failed["config"].isin(runs["config"])).sum()
+        what = f"{runs_text(n_failed)} failed there" if n_failed else "no run there"
+        texts.append(f"{row['label']} on {row['env_id']} ({what})")
+    return texts
+
+
 def render(comparison: Comparison, form: Format) -> str:
     """The comparison as text for a terminal, as Markdown or as CSV, with a newline at its end."""
     if form is Format.csv:
@@ -318,7 +350,7 @@ def render(comparison: Comparison, form: Format) -> str:
 
 
 def summary(comparison: Comparison) -> str:
-    """One line: how many have which verdict, and what is worse."""
+    """One line: how many have which verdict, what is worse, and what is missing in B."""
     verdicts = comparison.table["verdict"]
     counts = [
         f"{(verdicts == verdict.value).sum()} {verdict.value}"
@@ -329,8 +361,11 @@ def summary(comparison: Comparison) -> str:
     worse = comparison.table[verdicts == Verdict.worse.value]
     names = [f"{row.label} on {row.env_id}" for row in worse.itertuples()]
     if names:
-        return f"{line} Worse: {listing(names)}."
-    return line if comparison.exit_status == 0 else f"{line} Nothing could be compared."
+        line += f" Worse: {listing(names)}."
+    if comparison.missing:
+        allowed = ", which is allowed" if comparison.allow_missing else ""
+        line += f" Missing in B{allowed}: {listing(comparison.missing)}."
+    return f"{line} Nothing could be compared." if comparison.exit_status == 2 else line
 
 
 def quantity_table(comparison: Comparison, quantity: str) -> Table:

@@ -25,7 +25,6 @@ from reports.runs import RunData
 
 FACTOR = 1.5  # of delta; an update above it is counted
 N_BINS = 25  # of steps
-BINS_PER_DECADE = 8  # of the predicted KL
 
 # What it is called here, and in a log; of several the first that is there.
 LOGGED: dict[str, tuple[str, ...]] = {
@@ -62,29 +61,37 @@ class Measured:
     ``table``: one row for each environment and label: ``seeds`` that have a log, ``algo``, ACER's
     ``c`` and ``bound`` (its delta), and what :func:`summarise` gives. ``over_steps``: ``middle``,
     ``low`` and ``high`` of a ``quantity`` at ``timesteps``, one row for each bin of steps,
-    environment, label and quantity: ``kl`` (as multiple of delta), ``truncated``, ``projected``.
-    ``by_predicted``: the same of the measured KL divergence at ``predicted``. ``without_log``: how
-    many runs have no ``progress.csv``.
+    environment, label and quantity: ``kl`` (as multiple of delta), ``predicted`` (the measured KL
+    divergence over the predicted one), ``truncated``, ``projected``. ``without_log``: how many runs
+    have no ``progress.csv``. ``broken``: a line for each log that was left out, naming it and
+    saying why.
     """
 
     table: pd.DataFrame
     over_steps: pd.DataFrame
-    by_predicted: pd.DataFrame
     without_log: int
+    broken: Sequence[str] = ()
 
 
 def measure(data: RunData) -> Measured:
     """Read the logs of all runs, those of one environment and label at a time.
 
-    :raises benchmarks.results.BrokenRunError: a log that cannot be read, or a delta that is
-        neither a number nor a schedule
+    A log that cannot be read, or belongs to a delta that is neither a number nor a schedule, is
+    left out: the other runs still tell something.
     """
-    rows, over_steps, by_predicted, without_log = [], [], [], 0
+    rows, over_steps, without_log = [], [], 0
+    broken: list[str] = []
     for (env_id, label), group in data.runs.groupby(["env_id", "label"], sort=True):
         records: list[dict[str, Any]] = group.to_dict("records")  # type: ignore[assignment]
-        logs = [updates_of(run) for run in records]
-        without_log += sum(log is None for log in logs)
-        telling = [log for log in logs if log is not None and len(log)]
+        telling = []
+        for run in records:
+            try:
+                log = updates_of(run)
+            except BrokenRunError as error:
+                broken.append(_from_suite(str(error), run["path"]))
+                continue
+            without_log += log is None
+            telling += [log] if log is not None and len(log) else []
         if not telling:
             continue
         updates = pd.concat(telling, keys=range(len(telling)), names=["run", "row"])
@@ -98,8 +105,7 @@ def measure(data: RunData) -> Measured:
         over_steps += [
             rates.assign(**key) for rates in _over_steps(updates, records[0]["n_timesteps"])
         ]
-        by_predicted.append(_by_predicted(updates).assign(**key))
-    return Measured(pd.DataFrame(rows), _joined(over_steps), _joined(by_predicted), without_log)
+    return Measured(pd.DataFrame(rows), _joined(over_steps), without_log, broken)
 
 
 def updates_of(run: Mapping[str, Any]) -> pd.DataFrame | None:
@@ -141,7 +147,10 @@ def read_log(folder: Folder) -> pd.DataFrame | None:
     header = _checked_header(path, text)
     sources = {name: next(filter(header.__contains__, LOGGED[name]), None) for name in LOGGED}
     columns = [column for column in sources.values() if column is not None]
-    frame = pd.read_csv(io.StringIO(text), usecols=columns)
+    try:
+        frame = pd.read_csv(io.StringIO(text), usecols=columns)
+    except ValueError as error:  # of pandas' parser, too
+        raise BrokenRunError(f"{path}: {error}") from error
     return pd.DataFrame(
         {
             name: np.nan if column is None else _numbers(path, frame[column])
@@ -193,6 +202,11 @@ def summarise(updates: pd.DataFrame) -> dict[str, float]:
     return summary | {name: updates[name].mean() for name in _SHARES}
 
 
+def _from_suite(text: str, folder: Folder) -> str:
+    """A text that names a run's folder, which it then does from the suite on."""
+    return text.replace(str(folder), "/".join(folder.parts[-4:]))
+
+
 def _delta_in_force(run: Mapping[str, Any], at: pd.Series[float]) -> pd.Series[float]:
     """delta at each of these steps, by the hyperparameters; NaN where there is none."""
     value = None if run["hyperparams"].get("step_size") else _setting(run, "target_kl")
@@ -233,14 +247,17 @@ def _checked_header(path: Folder, text: str) -> list[str]:
     """
     lines = text.splitlines()
     commas = lines[0].count(",")
-    if '"' in text or any(line.count(",") != commas for line in lines):
-        rows = list(csv.reader(lines))
-        for number, row in enumerate(rows, start=1):
-            if len(row) != len(rows[0]):
-                raise BrokenRunError(
-                    f"{path}: row {number} has {len(row)} cells, the header has {len(rows[0])}"
-                )
-    header = next(csv.reader(lines[:1]))
+    try:
+        unequal = '"' in text or any(line.count(",") != commas for line in lines)
+        rows = list(csv.reader(lines if unequal else lines[:1]))
+    except csv.Error as error:
+        raise BrokenRunError(f"{path}: {error}") from error
+    header = rows[0]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise BrokenRunError(
+                f"{path}: row {number} has {len(row)} cells, the header has {len(header)}"
+            )
     if LOGGED["steps"][0] not in header:
         raise BrokenRunError(f"{path}: has no column {LOGGED['steps'][0]}")
     return header
@@ -259,35 +276,29 @@ def _numbers(path: Folder, column: pd.Series[Any]) -> pd.Series[float]:
 def _over_steps(updates: pd.DataFrame, n_timesteps: int) -> list[pd.DataFrame]:
     """Each quantity over the steps, in bins."""
     bins = (updates["at"] * N_BINS // n_timesteps).clip(upper=N_BINS - 1)
-    ratio = (updates["kl"] / updates["delta"]).where(updates["kl"] != 0)
+    # An update that was skipped is logged with a KL divergence of zero.
+    moved = updates["kl"].where(updates["kl"] != 0)
     quantities = {
-        "kl": (ratio.where(updates["delta"] > 0), "median"),
+        "kl": (moved / updates["delta"].where(updates["delta"] > 0), "median"),
+        "predicted": (moved / updates["predicted"].where(updates["predicted"] > 0), "median"),
         "truncated": (updates["truncated"], "mean"),
         "projected": (updates["projected"], "mean"),
     }
     return [
-        _binned(bins, "timesteps", updates["at"], values, middle).assign(quantity=quantity)
+        _binned(bins, updates["at"], values, middle).assign(quantity=quantity)
         for quantity, (values, middle) in quantities.items()
     ]
 
 
-def _by_predicted(updates: pd.DataFrame) -> pd.DataFrame:
-    """The measured KL divergence by the predicted one, in bins."""
-    predicted = updates["predicted"].where(updates["predicted"] > 0)
-    # Rounded, not cut off: 0.1 and what differs from it in the last digit share a bin.
-    bins = (np.log10(predicted) * BINS_PER_DECADE).round()
-    return _binned(bins, "predicted", predicted, updates["kl"], "median")
-
-
 def _binned(
-    bins: pd.Series[float], x: str, at: pd.Series[float], values: pd.Series[float], middle: str
+    bins: pd.Series[float], at: pd.Series[float], values: pd.Series[float], middle: str
 ) -> pd.DataFrame:
     """Middle and quantiles of the finite values in each bin."""
     frame = pd.DataFrame({"bin": bins, "at": at, "value": values})
     groups = frame[np.isfinite(frame).all(axis=1)].groupby("bin")
     return pd.DataFrame(
         {
-            x: groups["at"].median(),
+            "timesteps": groups["at"].median(),
             "middle": groups["value"].agg(middle),
             "low": groups["value"].quantile(0.05),
             "high": groups["value"].quantile(0.95),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 from PIL import Image
 
 from reports import figures
@@ -23,61 +23,44 @@ from reports.figures import THEME, Look
 
 _LABELS = {
     "kl": "KL per update / delta",
+    "predicted": "measured / predicted KL",
     "truncated": "truncated weights",
     "projected": "projected samples",
 }
+# Of the ratios: what 1 is, and between which powers of two the axis reaches at least.
+_ONE = {"kl": "delta", "predicted": "as predicted"}
+_REACH = {"kl": (-2, 1), "predicted": (-1, 1)}
+_MAX_TICKS = 6
 _GUIDE: dict[str, Any] = {
     "color": "#555555",
     "linewidth": 1.2,
     "linestyle": (0, (1, 1.5)),
     "zorder": 1.5,
 }
-# Labels that have the same predicted KL all the time stand side by side, this factor apart.
-_APART = 1.08
 _SMALL_PANEL_SIZE = (3.4, 2.5)  # inches; of many
 
 
 def over_steps(curves: pd.DataFrame, quantity: str, styles: Mapping[str, Look]) -> Figure:
     """A panel for each environment: a line and a band over the steps for each label.
 
+    Ratios have one logarithmic axis for all panels, with powers of two as its ticks.
+
     :param curves: the rows of ``quantity`` of :attr:`reports.diagnostic_data.Measured.over_steps`
-    :param quantity: ``kl``, on a logarithmic axis, or a share, ``truncated`` or ``projected``
+    :param quantity: a ratio, ``kl`` or ``predicted``, or a share, ``truncated`` or ``projected``
     """
-    guides = {"kl": [Line2D([], [], label="delta", **_GUIDE)]}.get(quantity, [])
+    is_ratio = quantity in _ONE
+    guides = [Line2D([], [], label=_ONE[quantity], **_GUIDE)] if is_ratio else []
     with mpl.rc_context(THEME):
-        figure, axes = _panels(curves, styles, "environment steps", _LABELS[quantity], guides)
+        figure, axes = _panels(curves, styles, _LABELS[quantity], guides, share_y=is_ratio)
         for env_id, ax in axes.items():
             rows = curves[curves["env_id"] == env_id].rename(columns={"middle": "mean"})
             figures.draw_panel(ax, rows, styles)
-            if quantity == "kl":
+            if is_ratio:
                 ax.axhline(1.0, **_GUIDE)
-                ax.set_yscale("log")
-                ax.set_ylim(*_wide(*ax.get_ylim(), factor=5))
-                _number_decades(ax.yaxis)
+                _ratio_axis(ax, curves, *_REACH[quantity])
             else:
                 ax.set_ylim(bottom=0)
                 ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    return figure
-
-
-def predicted(bins: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
-    """A panel for each environment: the measured KL by the predicted one, both logarithmic.
-
-    :param bins: as :attr:`reports.diagnostic_data.Measured.by_predicted`
-    """
-    guide = Line2D([], [], label="measured = predicted", **_GUIDE)
-    with mpl.rc_context(THEME):
-        figure, axes = _panels(bins, styles, "predicted KL (nats)", "measured KL (nats)", [guide])
-        for env_id, ax in axes.items():
-            rows = bins[bins["env_id"] == env_id]
-            _draw_predicted(ax, rows, styles)
-            ends = _wide(rows["predicted"].min() / 1.6, rows["predicted"].max() * 1.6, factor=9)
-            ax.plot(ends, ends, **_GUIDE)
-            ax.set_xscale("log")
-            ax.set_yscale("log")
-            ax.set_xlim(*ends)
-            _number_decades(ax.xaxis)
-            _number_decades(ax.yaxis)
     return figure
 
 
@@ -95,29 +78,12 @@ def save(figure: Figure, path: Path) -> None:
     small.save(png, optimize=True, dpi=resolution)
 
 
-def _draw_predicted(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look]) -> None:
-    groups = list(rows.groupby("label", sort=True))
-    single = [label for label, group in groups if len(group) == 1]
-    for label, group in groups:
-        look = styles[str(label)]
-        style = figures.line_style(look)
-        if len(group) > 1:
-            ax.plot(group["predicted"], group["middle"], **style)
-            figures.draw_band(ax, group["predicted"], group, look)
-        else:
-            beside = _APART ** (single.index(label) - (len(single) - 1) / 2)
-            row = group.iloc[0]
-            at = row["predicted"] * beside
-            ax.vlines(at, row["low"], row["high"], color=look.colour, linewidth=1.8)
-            ax.plot(at, row["middle"], **style)
-
-
 def _panels(
     curves: pd.DataFrame,
     styles: Mapping[str, Look],
-    x: str,
     y: str,
     guides: Sequence[Line2D],
+    share_y: bool,
 ) -> tuple[Figure, dict[str, Axes]]:
     """Empty panels by their environments, and the legend below them."""
     env_ids = sorted(curves["env_id"].unique())
@@ -133,14 +99,14 @@ def _panels(
     figure = figures.new_figure(
         columns * panel_width, rows * panel_height + 0.25 * (1 + legend_rows)
     )
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    axes = list(figure.subplots(rows, columns, sharey=share_y, squeeze=False).flat)
     for position, ax in enumerate(axes):
         if position >= len(env_ids):
             ax.set_visible(False)
             continue
         ax.set_title(env_ids[position])
         if position + columns >= len(env_ids):
-            ax.set_xlabel(x)
+            ax.set_xlabel("environment steps")
         if position % columns == 0:
             ax.set_ylabel(y)
     figure.legend(
@@ -164,16 +130,22 @@ def _handles(curves: pd.DataFrame, styles: Mapping[str, Look]) -> list[Artist]:
     return [*handles, band]
 
 
-def _wide(low: float, high: float, factor: float) -> tuple[float, float]:
-    """The ends of a logarithmic axis, ``factor`` apart or more: small changes are to look small."""
-    missing = max(1.0, np.sqrt(factor * low / high))
-    return low / missing, high * missing
+def _ratio_axis(ax: Axes, curves: pd.DataFrame, lowest: int, highest: int) -> None:
+    """Logarithmic, from ``2**lowest`` to ``2**highest`` or as far as any of the panels needs.
 
-
-def _number_decades(axis: Axis) -> None:
-    """Plain numbers; between the powers of ten, too, where there are few of these."""
-    low, high = axis.get_view_interval()
-    between = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
-    axis.set_major_locator(LogLocator(subs=between))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    :param curves: of all panels
+    """
+    values = curves[["low", "middle", "high"]].to_numpy(dtype=np.float64)
+    exponents = np.log2(values[values > 0])
+    low = min(lowest, *exponents) - 0.15
+    high = max(highest, *exponents) + 0.15
+    # Where powers of two, or of four, are too many, those of ten are easier to read.
+    ranges = {base: np.array([low, high]) / math.log2(base) for base in (2.0, 4.0, 10.0)}
+    powers = {base: range(math.ceil(a), math.floor(b) + 1) for base, (a, b) in ranges.items()}
+    base = next((base for base in (2.0, 4.0) if len(powers[base]) <= _MAX_TICKS), 10.0)
+    ticks = [base**power for power in powers[base]]
+    ax.set_yscale("log")
+    ax.set_ylim(2.0**low, 2.0**high)
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))

@@ -19,18 +19,19 @@ import pandas as pd
 from reports import diagnostic_figures, figures
 from reports.diagnostic_data import FACTOR, N_BINS, Measured, measure
 from reports.runs import RunData, runs_text
-from reports.tables import Table
+from reports.tables import Table, code
 
 _NONE = "–"
 _PREDICTED = "diagnostics_predicted"
 _CAPTIONS = {
     "diagnostics_kl": "KL divergence of each update as a multiple of delta, on a logarithmic "
-    "axis: median, and as a band the 5% and 95% quantiles, over the updates of all seeds in each "
-    f"of {N_BINS} bins of steps. Skipped updates are left out; the dotted line is delta",
-    _PREDICTED: "Measured against predicted KL divergence of NPG's updates, both axes "
-    "logarithmic: median, and as a band or bar the 5% and 95% quantiles, over the updates of all "
-    "seeds whose predicted divergence is about the same. On the dotted line the quadratic model is "
-    "exact, above it the policy moved further than predicted",
+    "axis that all panels share: median, and as a band the 5% and 95% quantiles, over the updates "
+    f"of all seeds in each of {N_BINS} bins of steps. Skipped updates are left out; the dotted "
+    "line is delta",
+    _PREDICTED: "Measured KL divergence of NPG's updates as a multiple of the predicted one, on a "
+    "logarithmic axis that all panels share: median, and as a band the 5% and 95% quantiles, over "
+    f"the updates of all seeds in each of {N_BINS} bins of steps. On the dotted line the quadratic "
+    "model is exact, above it the policy moved further than predicted",
     "diagnostics_truncated": "Share of ACER's importance weights above c, which are truncated: "
     f"mean over seeds in each of {N_BINS} bins of steps, with the 5% and 95% quantiles of what was "
     "logged",
@@ -63,29 +64,39 @@ class Diagnostics:
 
 
 def diagnostics_of(
-    data: RunData, styles: Mapping[str, figures.Look], out: Path
+    data: RunData,
+    styles: Mapping[str, figures.Look],
+    out: Path,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Diagnostics | None:
     """The section on trust regions; its figures are written into ``out``.
 
+    Logs that cannot be read are left out, and the section says which and why.
+
     :param styles: as :func:`reports.figures.looks` gives them, for all labels of the report
-    :return: None where no run has logged anything of the kind
-    :raises benchmarks.results.BrokenRunError: a log that cannot be read, or a delta that is neither
-        a number nor a schedule
+    :param warn: called with a line for each log that is left out
+    :return: None where no run has logged anything of the kind, and no log is left out
     """
     measured = measure(data)
-    if measured.table.empty:
+    for line in measured.broken:
+        warn(f"left out of the diagnostics: {line}")
+    if measured.table.empty and not measured.broken:
         return None
     drawn = {
         f"diagnostics_{quantity}": diagnostic_figures.over_steps(curves, str(quantity), styles)
         for quantity, curves in _by(measured.over_steps, "quantity")
     }
-    if len(measured.by_predicted):
-        drawn[_PREDICTED] = diagnostic_figures.predicted(measured.by_predicted, styles)
     for name, figure in drawn.items():
         diagnostic_figures.save(figure, out / name)
     captions = {name: _CAPTIONS[name] for name in drawn}
+    left_out = [
+        f"**Left out**, since its log cannot be used: {code(line)}." for line in measured.broken
+    ]
+    if measured.table.empty:
+        return Diagnostics(left_out, [])
     parts = [tell(measured, captions) for tell in (_kl_part, _step_part, _acer_part)]
-    return Diagnostics(sentences(measured.table), [part for part in parts if part is not None])
+    said = [*left_out, *sentences(measured.table)]
+    return Diagnostics(said, [part for part in parts if part is not None])
 
 
 def sentences(table: pd.DataFrame) -> list[str]:

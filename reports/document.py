@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,18 @@ from reports import (
     exports,
     figures,
     html,
+    missing,
     published,
     runs,
     scores,
     summary,
+    verdicts,
     wording,
 )
 from reports.costs import costs_of
 from reports.diagnostics import diagnostics_of
 from reports.environments import Section, sections_of
+from reports.introduction import introduction
 from reports.origins import failure_table, origins_of
 from reports.overall import overall_of
 from reports.progress import Silent
@@ -40,16 +42,6 @@ TABLE_FORMATS: dict[str, Callable[[Table], str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Literature:
-    """What the report says of published results, an entry of each for each environment."""
-
-    tables: Sequence[tuple[str, Table]]
-    sentences: Sequence[str]
-    sources: Sequence[str]
-    notes: Sequence[str]
-
-
 def build(
     root: Path,
     out: Path,
@@ -63,7 +55,7 @@ def build(
     progress: Silent | None = None,
     studies: Studies | None = None,
 ) -> Path:
-    """Write the report, ``scores.csv`` and the figures into ``out``.
+    """Write the report, ``scores.csv``, ``comparisons.csv`` and the figures into ``out``.
 
     Runs that cannot be read are left out, and the report says which and why.
 
@@ -75,15 +67,14 @@ def build(
     :param formats: of ``FORMATS`` and ``TABLE_FORMATS``: beside ``report.md``, which is always
         there, ``report.html``, and each table by itself in the folder ``tables``
     :param allow_mixed: runs of one environment may have different budgets or evaluation protocols
-    :param warn: called with a line for each run that is left out, and for what is mixed
+    :param warn: called with a line for each run or log that is left out, and for what is mixed
     :param progress: shows how far it has come
     :param studies: whose results have a section of their own
     :return: path of ``report.md``
     :raises reports.runs.ReportError: see :func:`reports.runs.load`,
         :func:`reports.thresholds.resolve` and :func:`reports.tuning.tuning_of`; a baseline that is
         not among the labels
-    :raises benchmarks.results.BrokenRunError: a training log, or a run of a study, that cannot be
-        read
+    :raises benchmarks.results.BrokenRunError: a run of a study that cannot be read
     """
     progress = progress or Silent()
     data = runs.load(
@@ -96,7 +87,7 @@ def build(
     out.mkdir(parents=True, exist_ok=True)
     # First, since it refuses studies that are not there before anything is written.
     tuning = None if studies is None else tuning_of(studies, out)
-    parts = _parts(data, out, steps, baseline, published_rows, progress)
+    parts = _parts(data, out, steps, baseline, published_rows, progress, warn)
     parts |= {"tuning": tuning}
     return _write(render(data, title, parts), named_tables(parts), out, formats)
 
@@ -129,21 +120,26 @@ def _parts(
     baseline: str | None,
     published_rows: pd.DataFrame | None,
     progress: Silent,
+    warn: Callable[[str], None],
 ) -> dict[str, Any]:
     """What the template shows, by the names it has there; figures are written into ``out``."""
     table = scores.score_table(data.runs, data.evaluations)
-    table.to_csv(out / "scores.csv", index=False, float_format="%.10g", lineterminator="\n")
     styles = figures.looks(list(table["label"]))
-    sections = sections_of(table)
+    comparisons = verdicts.comparisons_of(table, scores.run_scores(data.evaluations))
+    for name, frame in (("scores", table), ("comparisons", comparisons.frame())):
+        path = out / f"{name}.csv"
+        frame.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
+    sections = sections_of(table, comparisons)
+    failed = missing.all_failed(data)
     matrices = aggregates.matrices(data.evaluations)
     making: dict[str, Callable[[], Any]] = {
-        "summary": lambda: summary.summary(table, matrices, baseline),
+        "summary": lambda: summary.summary(table, comparisons, matrices, baseline, failed),
         "sections": lambda: _with_figures(sections, data.evaluations, styles, out, progress),
         "costs": lambda: costs_of(data, table, styles, out),
         "overall": lambda: matrices and overall_of(matrices, baseline, styles, out),
         "steps": lambda: steps,
-        "literature": lambda: literature_of(data, published_rows),
-        "diagnostics": lambda: diagnostics_of(data, styles, out),
+        "literature": lambda: published.literature_of(data, published_rows),
+        "diagnostics": lambda: diagnostics_of(data, styles, out, warn),
         "origins": lambda: origins_of(data.runs),
         "notes": lambda: wording.notes(data, table),
     }
@@ -172,12 +168,13 @@ def render(data: runs.RunData, title: str, parts: Mapping[str, Any]) -> str:
 
     :param parts: what the template shows, by the names it has there
     """
+    lacking = missing.missing_of(data)
     return template("report.md.j2").render(
         title=title,
-        introduction=wording.introduction(data),
+        introduction=introduction(data, lacking, missing.all_failed(data)),
         warnings=wording.mixed_lines(data),
         failures=failure_table(data.failures),
-        missing=wording.missing_results(data),
+        missing=lacking,
         broken=[code(line) for line in data.broken],
         **parts,
     )
@@ -197,6 +194,9 @@ def named_tables(parts: Mapping[str, Any]) -> dict[str, Table]:
     if parts["steps"] is not None:
         tables["steps-to-threshold"] = parts["steps"].table
     if (literature := parts["literature"]) is not None:
+        tables["literature-sources"] = literature.measures
+        if literature.same is not None:
+            tables["literature-same-algorithm"] = literature.same
         tables |= {f"literature-{env_id}": table for env_id, table in literature.tables}
     if (diagnostics := parts["diagnostics"]) is not None:
         tables |= {f"diagnostics-{part.name}": part.table for part in diagnostics.parts}
@@ -220,18 +220,3 @@ def _check_baseline(data: runs.RunData, baseline: str | None) -> None:
     labels = sorted(data.runs["label"].unique())
     if baseline is not None and baseline not in labels:
         raise runs.ReportError(f"--baseline: {baseline!r} is not one of {', '.join(labels)}")
-
-
-def literature_of(data: runs.RunData, rows: pd.DataFrame | None) -> Literature | None:
-    """Our results beside published ones; ``None`` where none is wanted or of the same task."""
-    if rows is None:
-        return None
-    frame = published.for_runs(data, rows)
-    if frame.empty:
-        return None
-    return Literature(
-        published.tables(frame),
-        published.sentences(frame),
-        published.sources(frame),
-        published.notes(frame),
-    )

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.specs import as_file_name
-from reports import scores, wording
+from reports import wording
 from reports.tables import Table, estimate_cells
+from reports.verdicts import Comparisons
 
 _HEADERS = {"final": "final return", "best": "best evaluation", "area": "area under curve"}
 
@@ -26,14 +27,14 @@ class Section:
     figure: str | None  # file name without its ending; none where it would be the report's first
 
 
-def sections_of(table: pd.DataFrame) -> list[Section]:
+def sections_of(table: pd.DataFrame, comparisons: Comparisons) -> list[Section]:
     """A section for each environment of :func:`reports.scores.score_table`."""
     several = table["env_id"].nunique() > 1
     return [
         Section(
             env_id=str(env_id),
-            table=environment_table(group),
-            verdicts=wording.verdicts(group),
+            table=environment_table(group, comparisons),
+            verdicts=wording.verdicts(group, comparisons),
             warning=wording.mixed_here(group),
             figure=f"learning_curve_{as_file_name(str(env_id))}" if several else None,
         )
@@ -41,11 +42,11 @@ def sections_of(table: pd.DataFrame) -> list[Section]:
     ]
 
 
-def environment_table(table: pd.DataFrame) -> Table:
+def environment_table(table: pd.DataFrame, comparisons: Comparisons) -> Table:
     """One row per label: scores with intervals, seeds and steps."""
     columns = [
         list(table["label"]),
-        *(_estimates(table, score) for score in _HEADERS),
+        *(_estimates(table, score, comparisons) for score in _HEADERS),
         [str(n) for n in table["seeds"]],
         [f"{steps:,.0f}" for steps in table["timesteps"]],
     ]
@@ -53,8 +54,8 @@ def environment_table(table: pd.DataFrame) -> Table:
     return Table(headers, list(zip(*columns, strict=True)), "l" + "r" * (len(headers) - 1))
 
 
-def _estimates(table: pd.DataFrame, score: str) -> list[str]:
+def _estimates(table: pd.DataFrame, score: str, comparisons: Comparisons) -> list[str]:
     mean, low, high = (
         table[f"{score}_{part}"].to_numpy(dtype=np.float64) for part in ("mean", "low", "high")
     )
-    return estimate_cells(mean, low, high, scores.best_of_their_protocol(table, score))
+    return estimate_cells(mean, low, high, comparisons.bold(score, table))

@@ -20,14 +20,16 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
-# Okabe and Ito's colours (safe for the common colour-vision deficiencies), ordered so that
-# neighbours also differ in lightness; dashes and markers tell lines apart without any colour.
-COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#444444"]
+# Hues of Okabe and Ito's (safe for the common colour-vision deficiencies), the five of RESERVED at
+# lightnesses far apart, so that they are different greys as well; dashes and markers tell lines
+# apart without any colour.
+COLOURS = ["#0A4F96", "#E69F00", "#0F8057", "#CC66AA", "#611327", "#56B4E9", "#444444"]
 DASHES: list[tuple[float, tuple[float, ...]]] = [
     (0, ()),
     (0, (5, 1.6)),
     (0, (1.3, 1.3)),
     (0, (6, 1.6, 1.3, 1.6)),
+    (0, (6, 1.6, 1.3, 1.3, 1.3, 1.6)),
 ]
 MARKERS = ["o", "s", "^", "D", "v"]
 
@@ -165,15 +167,19 @@ def save(figure: Figure, path: Path) -> None:
 def seeds_text(seeds: pd.Series[int]) -> str:
     """``1 seed``, ``3 seeds``, or ``2–3 seeds`` where the number is not the same everywhere."""
     fewest, most = int(seeds.min()), int(seeds.max())
-    if fewest < most:
-        return f"{fewest}–{most} seeds"
-    return "1 seed" if most == 1 else f"{most} seeds"
+    return f"{fewest}–{most} seeds" if fewest < most else count_text(most)
+
+
+def count_text(seeds: int) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return "1 seed" if seeds == 1 else f"{seeds:,} seeds"
 
 
 def _look(slot: int) -> Look:
     return Look(
         COLOURS[slot % len(COLOURS)],
-        DASHES[slot % len(DASHES)],
+        # In the next round each marker has other dashes.
+        DASHES[(slot + slot // len(MARKERS)) % len(DASHES)],
         MARKERS[slot % len(MARKERS)],
     )
 

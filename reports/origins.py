@@ -15,12 +15,15 @@ from benchmarks.zoo import algorithm_class, model_arguments
 from reports import runs, wording
 from reports.tables import Table, code
 
+_SHOWN_DIGITS = 12  # of a commit's 40, enough for git to find it
+
 
 @dataclass(frozen=True)
 class Origins:
     """What has to be known to make the runs again."""
 
     commits: str
+    by_commit: Table | None  # which runs each is of; none where all are of one
     versions: str
     machines: str
     commands: Sequence[str]
@@ -35,13 +38,60 @@ def origins_of(table: pd.DataFrame) -> Origins:
     """
     unknown = [algo for algo in sorted(table["algo"].unique()) if _defaults(algo) is None]
     return Origins(
-        commits=wording.commit_lines(table),
+        commits=_commits(table),
+        by_commit=commit_table(table),
         versions=wording.tally_text(table["versions"].map(wording.versions_text)),
         machines=wording.tally_text(table["machine"].map(wording.machine_text)),
         commands=sorted(table["command"].unique()),
         hyperparameters=hyperparameter_tables(table),
         listed=_listed(unknown),
     )
+
+
+def _commits(table: pd.DataFrame) -> str:
+    """The one commit, or that there are several."""
+    if _states(table) == 1:
+        return wording.commit_lines(table)
+    n_commits, n_dirty = table["commit"].nunique(), (table["dirty"] == True).sum()  # noqa: E712
+    text = f"{n_commits} commit{'' if n_commits == 1 else 's'}"
+    if table["commit"].isna().any():
+        text += ", and of some runs it is not known"
+    text += ", listed below for each algorithm"
+    if n_dirty:
+        text += (
+            f"; {n_dirty} of {runs.runs_text(len(table))} were made from a work tree with "
+            "uncommitted changes, so that the commit is not all of their code"
+        )
+    return text
+
+
+def commit_table(table: pd.DataFrame) -> Table | None:
+    """The commits of each algorithm's runs and the environments of those; ``None``: all are of one.
+
+    :param table: one row a run, as in :class:`reports.runs.RunData`
+    """
+    if _states(table) == 1:
+        return None
+    rows = []
+    for (algo, commit), group in table.groupby(["algo", "commit"], sort=True, dropna=False):
+        counts = group["env_id"].value_counts().sort_index()
+        dirty = "unknown" if group["dirty"].isna().all() else str((group["dirty"] == True).sum())  # noqa: E712
+        rows.append(
+            [
+                str(algo),
+                f"`{commit[:_SHOWN_DIGITS]}`" if isinstance(commit, str) else "unknown",
+                str(len(group)),
+                dirty,
+                ", ".join(f"{env_id} ({n})" for env_id, n in counts.items()),
+            ]
+        )
+    headers = ["algorithm", "commit", "runs", "with uncommitted changes", "environments (runs)"]
+    return Table(headers, rows, "llrrl")
+
+
+def _states(table: pd.DataFrame) -> int:
+    """How many different work trees the runs were made from, as far as is known."""
+    return len(table[["commit", "dirty"]].drop_duplicates())
 
 
 def failure_table(failures: pd.DataFrame) -> Table | None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from reports import aggregate_figures, aggregates, figures, scores, wording
 from reports.tables import Table, estimate_cells
+from reports.verdicts import Estimate, excludes_half
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Overall:
     introduction: Sequence[str]
     scales: Table
     aggregates: Table
+    bold: str  # what is bold in it; empty where nothing is compared
     improvements: Table | None
     figures: Sequence[tuple[str, str]]  # file name without its ending, and what it shows
 
@@ -32,28 +34,31 @@ def overall_of(
 ) -> Overall:
     """The section on all environments; its figures are written into ``out``."""
     table = aggregates.aggregate_table(matrices.finals)
+    seeds = {label: len(finals) for label, finals in matrices.finals.items()}
     drawn = {
         "aggregates": (
             aggregate_figures.aggregates(table, styles),
             "Aggregates over environments, each with its 95% interval",
         ),
         "profiles": (
-            aggregate_figures.profiles(aggregates.profiles(matrices.finals), styles),
-            "Performance profiles: which share of its runs an algorithm has above a score; a curve "
-            "above another one is better, and where they cross, neither is throughout",
+            aggregate_figures.profiles(aggregates.profiles(matrices.finals), styles, seeds),
+            "Performance profiles: for each score τ (tau), which share of its runs an algorithm "
+            "has above it. At τ = 0.5, for example, that is the share of runs that end more than "
+            "half of the way from a random policy (0) to the reference (1). A curve above another "
+            "one is better, and where they cross, neither is throughout",
         ),
     }
     if matrices.curves:
         efficiency = aggregates.efficiency(matrices.curves, matrices.shares)
         drawn["efficiency"] = (
-            aggregate_figures.efficiency(efficiency, styles),
+            aggregate_figures.efficiency(efficiency, styles, seeds),
             "Sample efficiency: the interquartile mean of all scores as training goes on",
         )
     pairs = aggregates.improvements(matrices.finals)
     if len(pairs):
         over = _baseline(table, baseline)
         drawn["improvement"] = (
-            aggregate_figures.improvements(pairs, over, styles),
+            aggregate_figures.improvements(pairs, over, styles, seeds),
             f"Probability of improvement: that a run ends above a run of {over}, on average over "
             "environments",
         )
@@ -63,6 +68,7 @@ def overall_of(
         introduction=wording.overall(matrices),
         scales=scale_table(matrices),
         aggregates=aggregates_table(table),
+        bold=bold_sentence(table),
         improvements=improvements_table(pairs, table) if len(pairs) else None,
         figures=[(name, caption) for name, (_, caption) in drawn.items()],
     )
@@ -108,19 +114,30 @@ def aggregates_table(table: pd.DataFrame) -> Table:
     return Table(headers, list(zip(*columns, strict=True)), "l" + "r" * (len(headers) - 1))
 
 
+def bold_sentence(table: pd.DataFrame) -> str:
+    """What is bold in :func:`aggregates_table`; empty where no two labels have intervals."""
+    seeds = table.drop_duplicates("label")["seeds"]
+    if (seeds > 1).sum() < 2:
+        return ""
+    return "Bold, in each column: the best, and all whose intervals overlap with it."
+
+
 def improvements_table(pairs: pd.DataFrame, table: pd.DataFrame) -> Table:
     """How probable it is that a run of the row's label is better than one of the column's."""
     ranking = _ranking(table)
     cells = {
-        (row["label"], row["over"]): _probability(row["probability"], row["low"], row["high"])
+        (row["label"], row["over"]): _probability(
+            Estimate(row["probability"], row["low"], row["high"])
+        )
         for row in pairs.to_dict("records")
     }
     rows = [[label, *(cells.get((label, other), "–") for other in ranking)] for label in ranking]
     return Table(["P(row > column)", *ranking], rows, "l" + "r" * len(ranking))
 
 
-def _probability(value: float, low: float, high: float) -> str:
-    if np.isnan(low):
+def _probability(improvement: Estimate) -> str:
+    value, low, high = improvement
+    if not improvement.has_interval:
         return f"{value:.2f} (1 seed)"
-    shown = f"**{value:.2f}**" if low > 0.5 or high < 0.5 else f"{value:.2f}"
+    shown = f"**{value:.2f}**" if excludes_half(improvement) else f"{value:.2f}"
     return f"{shown} [{low:.2f}, {high:.2f}]"

@@ -7,14 +7,17 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from reports.figures import count_text, seeds_text
 from reports.runs import ReportError, RunData, runs_text
+from reports.scores import run_scores
 from reports.tables import Table, decimals
 from reports.wording import listing
 
@@ -31,13 +34,15 @@ NO_MATCH = (
 )
 """Why ours has no value by the metric ``training returns``."""
 
+_HERE = "this report"
+
 _COLUMNS = ["source", "algo", "env_id", "timesteps", "mean", "std", "n_seeds", "metric"]
 _COLUMNS += ["kind", "note"]
 _RENAMED = {"env_id": "their_env_id", "timesteps": "their_timesteps", "mean": "their_mean"}
 _RENAMED |= {"std": "their_std", "n_seeds": "their_seeds"}
 _THEIRS = ["source", "algo", "their_env_id", "their_version", "their_timesteps", "their_seeds"]
 _THEIRS += ["kind", "metric", "their_mean", "their_std", "note"]
-_OURS = ["label", "our_seeds", "our_timesteps", "our_evaluations", "our_episodes"]
+_OURS = ["label", "our_algo", "our_seeds", "our_timesteps", "our_evaluations", "our_episodes"]
 _OURS += ["our_mean", "our_std", "reason"]
 _PAIR_COLUMNS = ["env_id", *_THEIRS, *_OURS, "differences"]
 
@@ -79,19 +84,19 @@ def load(extra: Path | None = None) -> pd.DataFrame:
 def for_runs(data: RunData, published: pd.DataFrame) -> pd.DataFrame:
     """Every published result on a task of ours, beside each of our algorithms.
 
-    Ours by the metric ``best evaluation`` is the highest evaluation of each run, by
-    ``final policy`` the last one, both as mean over runs. Runs whose environment the suite made
-    with arguments are left out: those may make it another task.
+    Ours by the metric ``best evaluation`` is the best evaluation of each run as the table of scores
+    has it, by ``final policy`` the last one, both as mean over runs. Runs whose environment the
+    suite made with arguments are left out: those may make it another task.
 
     :param published: as :func:`load` gives it
     :return: tidy, one row per environment of ours, published result and label; sorted by
         environment, metric, mean (highest first) and label. Of theirs: ``source, algo,
         their_env_id, their_version`` (``""``: not known), ``their_timesteps`` (NaN: not known),
         ``their_seeds, kind, metric, their_mean, their_std, note``. Of ours: ``env_id, label,
-        our_seeds`` (finished runs), ``our_timesteps`` (budget in environment steps),
+        our_algo, our_seeds`` (finished runs), ``our_timesteps`` (budget in environment steps),
         ``our_evaluations`` (of a run), ``our_episodes`` (of an evaluation), ``our_mean, our_std``
         (sample standard deviation over runs, NaN with one), ``reason`` (why ``our_mean`` is NaN,
-        else ``""``), and ``differences`` between the two protocols (``""``: none known)
+        else ``""``), and ``differences`` of their protocol from ours in short (``""``: none known)
     """
     theirs = published.rename(columns=_RENAMED)
     theirs["their_version"] = [
@@ -110,10 +115,107 @@ def for_runs(data: RunData, published: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_PAIR_COLUMNS)
 
 
+@dataclass(frozen=True)
+class Literature:
+    """What the report says of published results.
+
+    ``verdict`` and ``same``: ours against published results of the same algorithm, metric and
+    budget, ``same`` being None where there are none. ``tables``: by environment.
+    """
+
+    verdict: str
+    same: Table | None
+    sentences: Sequence[str]
+    measures: Table
+    sources: Sequence[str]
+    notes: Sequence[str]
+    tables: Sequence[tuple[str, Table]]
+
+
+def literature_of(data: RunData, published: pd.DataFrame | None) -> Literature | None:
+    """Our results beside published ones.
+
+    :param published: as :func:`load` gives it; None: none is wanted
+    :return: None where none is wanted, or none is of a task of ours
+    """
+    frame = None if published is None else for_runs(data, published)
+    if frame is None or frame.empty:
+        return None
+    return Literature(
+        verdict(frame),
+        same_algorithm(frame),
+        sentences(frame),
+        measures(frame),
+        sources(frame),
+        notes(frame),
+        tables(frame),
+    )
+
+
+def verdict(frame: pd.DataFrame) -> str:
+    """How often ours falls short of a published result of one algorithm, metric and budget.
+
+    Which falls the furthest short is said of those with two or more seeds and of those with one.
+
+    :param frame: as :func:`for_runs` gives it
+    """
+    rows = _compared(frame)
+    if not rows:
+        return "No published result is of the same algorithm, metric and budget as one of ours."
+    what = "1 comparison" if len(rows) == 1 else f"{len(rows):,} comparisons"
+    text = f"In {what} with a published result of the same algorithm, metric and budget, ours is "
+    lower = [row for row in rows if row["our_mean"] < row["their_mean"]]
+    if not lower:
+        return f"{text}never lower."
+    several = [row for row in lower if row["our_seeds"] > 1]
+    single = [row for row in lower if row["our_seeds"] == 1]
+    furthest = [_shortfall(found[0]) for found in (several, single) if found]
+    return f"{text}lower in {len(lower):,}; the furthest: {listing(furthest)}."
+
+
+def _shortfall(row: Mapping[str, Any]) -> str:
+    share = _relative(row["our_mean"], row["their_mean"])
+    by = "" if math.isinf(share) else f" by {_percent(-share).lstrip('+')}"
+    what = f"{row['label']} on {row['env_id']} ({row['kind']}, {count_text(row['our_seeds'])})"
+    return f"{what}{by}"
+
+
+def same_algorithm(frame: pd.DataFrame) -> Table | None:
+    """Ours against each published result of one algorithm, metric and budget.
+
+    The furthest that ours falls short comes first.
+
+    :param frame: as :func:`for_runs` gives it
+    :return: None where there is no such result
+    """
+    rows = _compared(frame)
+    if not rows:
+        return None
+    names = _short_names(frame)
+    digits = {env_id: _digits(group) for env_id, group in frame.groupby("env_id")}
+    cells = [
+        [
+            row["env_id"],
+            row["label"],
+            row["kind"],
+            _text(row["our_mean"], digits[row["env_id"]]),
+            count_text(row["our_seeds"]),
+            _text(row["their_mean"], digits[row["env_id"]]),
+            names[row["source"]],
+            _percent(_relative(row["our_mean"], row["their_mean"])),
+            "; ".join(text for text in _differences(row) if text != _OVER_EPISODES),
+        ]
+        for row in rows
+    ]
+    headers = ["environment", "algorithm", "metric", "ours", "seeds", "theirs", "source"]
+    headers += ["difference", "what differs from ours"]
+    return Table(headers, cells, "lllrrrlrl")
+
+
 def tables(frame: pd.DataFrame) -> list[tuple[str, Table]]:
     """For each environment its published results and ours, the highest first for each metric.
 
-    Bold are the highest published and the highest of ours by each metric.
+    Bold are the highest published and, of ours with two or more runs, the highest by each metric.
 
     :param frame: as :func:`for_runs` gives it
     """
@@ -123,24 +225,79 @@ def tables(frame: pd.DataFrame) -> list[tuple[str, Table]]:
     ]
 
 
+def measures(frame: pd.DataFrame) -> Table:
+    """How ours and each source measure: what is the same in all rows of the other tables.
+
+    :param frame: as :func:`for_runs` gives it, not empty
+    """
+    names = _short_names(frame)
+    headers = ["source", "metric", "how it is measured", "versions", "runs", "note"]
+    kinds = [kind for kind in KINDS if kind in set(frame["kind"])]
+    own_versions = _listed(version(env_id) or "none" for env_id in frame["env_id"].unique())
+    own_runs = _range(frame["our_seeds"])
+    own = [
+        [_HERE, kind, _how_ours(frame, kind), own_versions, own_runs, ""]
+        if kind != TRAINING
+        else [_HERE, kind, NO_MATCH, "–", "–", ""]
+        for kind in kinds
+    ]
+    theirs = [
+        [
+            names[str(source)],
+            str(kind),
+            str(metric),
+            _listed(text or "not said" for text in group["their_version"].unique()),
+            _range(group["their_seeds"]),
+            _listed(note for note in group["note"].unique() if note),
+        ]
+        for (source, kind, metric), group in frame.groupby(["source", "kind", "metric"])
+    ]
+    theirs.sort(key=lambda cells: (cells[0].casefold(), KINDS.index(cells[1]), cells[2]))
+    rows = [*own, *theirs]
+    if not any(row[-1] for row in rows):
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    return Table(headers, rows, "l" * len(headers))
+
+
+def _how_ours(frame: pd.DataFrame, kind: str) -> str:
+    """By which protocol ours has its value, by a metric by which it has one."""
+    protocols = frame[["our_evaluations", "our_episodes"]].drop_duplicates()
+    evaluations = " or ".join(
+        f"{n_evaluations} evaluations of {_episodes_text(episodes)}"
+        for n_evaluations, episodes in sorted(protocols.itertuples(index=False))
+    )
+    if kind == FINAL:
+        return f"the last of a run's {evaluations}, mean over runs"
+    return f"the highest of a run's {evaluations}, the one before training apart, mean over runs"
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(sorted(set(texts)))
+
+
+def _range(counts: pd.Series[int]) -> str:
+    fewest, most = counts.min(), counts.max()
+    return f"{most}" if fewest == most else f"{fewest} to {most}"
+
+
 def sources(frame: pd.DataFrame) -> list[str]:
-    """What each short source of the tables stands for, its address and its metric in its words.
+    """What each short source of the tables stands for, and its address.
 
     :param frame: as :func:`for_runs` gives it
     """
-    lines = []
-    for source, name in sorted(_short_names(frame).items(), key=lambda item: item[1].casefold()):
-        of_source = frame.loc[frame["source"] == source, ["kind", "metric"]].drop_duplicates()
-        metrics = [f"{row['kind']}: {row['metric']}" for row in of_source.to_dict("records")]
-        lines.append(f"**{name}**: {_linked(source)}; {'; '.join(sorted(metrics))}")
-    return lines
+    names = _short_names(frame)
+    return [
+        f"**{name}**: {_linked(source)}"
+        for source, name in sorted(names.items(), key=lambda item: item[1].casefold())
+    ]
 
 
 def sentences(frame: pd.DataFrame) -> list[str]:
-    """One sentence for each environment: what is higher by how much, and what differs.
+    """One sentence for each environment: the best of ours against the best published.
 
-    For each metric the highest of ours stands against the highest published with our budget, or,
-    where none has it, against the highest with any.
+    For each metric the highest of ours, of those with two or more seeds where there are any, stands
+    against the highest published with our budget, or, where none has it, against the highest with
+    any.
 
     :param frame: as :func:`for_runs` gives it
     """
@@ -158,34 +315,16 @@ def notes(frame: pd.DataFrame) -> list[str]:
     """
     if frame.empty:
         return []
-    kinds = set(frame["kind"])
-    protocols = (
-        frame[["our_evaluations", "our_episodes"]]
-        .drop_duplicates()
-        .sort_values(["our_evaluations", "our_episodes"])
-    )
-    evaluations = " or ".join(
-        f"{row['our_evaluations']} evaluations of {_episodes_text(row['our_episodes'])}"
-        for row in protocols.to_dict("records")
-    )
-    lines = []
-    if BEST in kinds:
-        lines.append(
-            f"**{BEST}**: ours is the highest of a run's {evaluations}, then the mean over runs. "
-            "A maximum of more, or of noisier, evaluations lies higher."
-        )
-    if FINAL in kinds:
-        lines.append(
-            f"**{FINAL}**: ours is the last of a run's {evaluations}, then the mean over runs."
-        )
-    if TRAINING in kinds:
-        lines.append(f"**{TRAINING}**: {NO_MATCH}.")
-    lines += [
-        "**±** is the standard deviation over runs; of one published run it is that over episodes. "
+    lines = [
+        "**Difference**: of our mean from theirs, relative to theirs. It says nothing of chance: "
+        "for that see ± and the number of runs.",
+        "**±**: the standard deviation over runs; of one published run it is that over episodes. "
         "Of one run of ours there is none.",
-        "**Bold** are the highest published mean and the highest of ours by each metric, which "
-        "does not say that one method is better than the other: see what differs.",
+        "**Bold**: by each metric the highest published mean, and the highest of ours of two or "
+        "more runs, which does not say that one method is better than the other: see what differs.",
     ]
+    if BEST in set(frame["kind"]):
+        lines.append(f"**{BEST.capitalize()}**: the maximum of more, or noisier, values is higher.")
     return lines
 
 
@@ -291,11 +430,14 @@ def _own(data: RunData, runs: pd.DataFrame) -> dict[str, Any] | None:
     evaluations = data.evaluations
     own = (evaluations["env_id"] == first["env_id"]) & (evaluations["label"] == first["label"])
     by_seed = evaluations[own].sort_values("timesteps", kind="stable").groupby("seed", sort=True)
-    returns = by_seed["return_mean"]
-    scores = {BEST: returns.max().to_numpy(float), FINAL: returns.last().to_numpy(float)}
+    scores = {
+        BEST: run_scores(evaluations[own])["best"].to_numpy(float),
+        FINAL: by_seed["return_mean"].last().to_numpy(float),
+    }
     return {
         "env_id": first["env_id"],
         "label": first["label"],
+        "our_algo": first["algo"],
         "our_seeds": len(runs),
         "our_timesteps": int(first["n_timesteps"]),
         "our_evaluations": int(by_seed.size().max()),
@@ -319,37 +461,34 @@ def _pair(theirs: Mapping[Any, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     row = {**theirs, **{name: own[name] for name in own if name != "values"}}
     row |= {"our_mean": mean, "our_std": std}
     row["reason"] = NO_MATCH if theirs["kind"] == TRAINING else ""
-    row["differences"] = "; ".join(_differences(row, [own["our_seeds"]]))
+    row["differences"] = "; ".join(_differences(row))
     return row
 
 
-def _differences(row: Mapping[Any, Any], our_seeds: Sequence[int]) -> list[str]:
-    """What is theirs and what is ours, where it is not the same.
+def _differences(row: Mapping[Any, Any], with_runs: bool = True) -> list[str]:
+    """What of their protocol is not as ours is, in a few words each.
 
-    :param row: of :func:`for_runs`; of one label, whatever the label is
-    :param our_seeds: how many runs each label has that it is compared with
+    :param row: of :func:`for_runs`
+    :param with_runs: also the number of runs
     """
     texts = []
-    ours = version(row["env_id"])
-    if row["their_version"] != ours or not ours:
-        texts.append(f"version {row['their_version'] or 'not said'} for {ours or 'none'}")
-    if set(our_seeds) != {row["their_seeds"]}:
-        fewest, most = min(our_seeds), max(our_seeds)
-        own_runs = f"{fewest}" if fewest == most else f"{fewest} to {most}"
-        texts.append(f"{runs_text(row['their_seeds'])} for {own_runs}")
+    ours, theirs = version(row["env_id"]), row["their_version"]
+    if theirs != ours or not ours:
+        has_own = _VERSION.search(row["their_env_id"])
+        texts.append(row["their_env_id"] if has_own else theirs or "version not said")
+    if with_runs and row["our_seeds"] != row["their_seeds"]:
+        texts.append(runs_text(row["their_seeds"]))
     if np.isnan(row["their_timesteps"]):
-        texts.append(f"budget not said for {row['our_timesteps']:,}")
+        texts.append("budget not said")
     elif row["their_timesteps"] != row["our_timesteps"]:
-        texts.append(f"budget {row['their_timesteps']:,.0f} for {row['our_timesteps']:,}")
+        texts.append(f"budget ×{row['their_timesteps'] / row['our_timesteps']:.3g}")
     if row["kind"] == TRAINING:
-        texts.append("training returns for evaluations")
-        return texts
+        return [*texts, "none of ours"]
     found = _AMOUNT.search(row["metric"])
     if found and found["steps"]:
-        texts.append(f"{found['steps']} for {_episodes_text(row['our_episodes'])}")
+        texts.append(found["steps"].removeprefix("about "))
     elif found and int(found["episodes"].replace(",", "")) != row["our_episodes"]:
-        episodes = _episodes_text(int(found["episodes"].replace(",", "")))
-        texts.append(f"{episodes} for {row['our_episodes']:,}")
+        texts.append(_episodes_text(int(found["episodes"].replace(",", ""))))
     if row["their_seeds"] == 1 and not np.isnan(row["their_std"]):
         texts.append(_OVER_EPISODES)
     return texts
@@ -366,49 +505,75 @@ class _Line(NamedTuple):
     algo: str
     mean: float
     std: float
-    seeds: float
+    seeds: int
     timesteps: float
-    env_id: str
     source: str
-    differences: str = ""
-    note: str = ""
-    ours: bool = False
-
-
-_NO_LINE = _Line(
-    TRAINING,
-    "all of ours",
-    mean=math.nan,
-    std=math.nan,
-    seeds=math.nan,
-    timesteps=math.nan,
-    env_id="–",
-    source="this report",
-    differences="no such value: ours are evaluations, the nearest is the final return",
-    ours=True,
-)
+    differences: str
+    ours: bool
 
 
 def _table(group: pd.DataFrame, names: Mapping[str, str]) -> Table:
     """The table of one environment."""
-    seeds = group["our_seeds"].tolist()
-    lines = [
-        _Line(
-            row["kind"],
-            row["algo"],
-            row["their_mean"],
-            row["their_std"],
-            row["their_seeds"],
-            row["their_timesteps"],
-            row["their_env_id"],
-            names[row["source"]],
-            "; ".join(_differences(row, seeds)),
-            row["note"],
+    lines = [*_their_lines(group, names), *_our_lines(group)]
+    lines.sort(key=lambda line: (KINDS.index(line.kind), -line.mean, line.ours))
+    highest: dict[tuple[str, bool], float] = {}
+    for line in lines:
+        if _may_be_bold(line):
+            highest.setdefault((line.kind, line.ours), line.mean)
+    digits = _digits(group)
+    columns = {
+        "metric": [line.kind for line in lines],
+        "algorithm": [line.algo for line in lines],
+        "mean": [
+            _marked(
+                _text(line.mean, digits),
+                _may_be_bold(line) and line.mean == highest[line.kind, line.ours],
+            )
+            for line in lines
+        ],
+        "±": [
+            "(1 seed)" if line.ours and line.seeds == 1 else _text(line.std, digits)
+            for line in lines
+        ],
+        "runs": [_text(line.seeds) for line in lines],
+        "steps": [_text(line.timesteps) for line in lines],
+        "source": [line.source for line in lines],
+        "what differs from ours": [line.differences for line in lines],
+    }
+    return Table(list(columns), list(zip(*columns.values(), strict=True)), "llrrrrll")
+
+
+def _may_be_bold(line: _Line) -> bool:
+    """One run of ours has no interval, and is nowhere in the report bold."""
+    return not line.ours or line.seeds > 1
+
+
+def _their_lines(group: pd.DataFrame, names: Mapping[str, str]) -> list[_Line]:
+    lines = []
+    for _, of_result in group.groupby(_THEIRS, sort=False, dropna=False):
+        rows = of_result.to_dict("records")
+        # From each label of ours; one text, unless budgets or evaluations are mixed.
+        texts = dict.fromkeys("; ".join(_differences(row, with_runs=False)) for row in rows)
+        row = rows[0]
+        lines.append(
+            _Line(
+                row["kind"],
+                row["algo"],
+                row["their_mean"],
+                row["their_std"],
+                row["their_seeds"],
+                row["their_timesteps"],
+                names[row["source"]],
+                " or ".join(text or "nothing" for text in texts) if any(texts) else "",
+                ours=False,
+            )
         )
-        for row in group.drop_duplicates(_THEIRS).to_dict("records")
-    ]
+    return lines
+
+
+def _our_lines(group: pd.DataFrame) -> list[_Line]:
     own = group[group["kind"] != TRAINING].drop_duplicates(["kind", "label"])
-    lines += [
+    return [
         _Line(
             row["kind"],
             row["label"],
@@ -416,42 +581,12 @@ def _table(group: pd.DataFrame, names: Mapping[str, str]) -> Table:
             row["our_std"],
             row["our_seeds"],
             row["our_timesteps"],
-            row["env_id"],
-            "this report",
+            _HERE,
+            "",
             ours=True,
         )
         for row in own.to_dict("records")
     ]
-    if TRAINING in set(group["kind"]):
-        lines.append(_NO_LINE)
-    lines.sort(key=lambda line: (KINDS.index(line.kind), _downwards(line.mean), line.ours))
-    highest: dict[tuple[str, bool], float] = {}
-    for line in lines:
-        highest.setdefault((line.kind, line.ours), line.mean)
-    digits = _digits(group)
-    columns = {
-        "metric": [line.kind for line in lines],
-        "algorithm": [line.algo for line in lines],
-        "mean": [
-            _marked(_text(line.mean, digits), line.mean == highest[line.kind, line.ours])
-            for line in lines
-        ],
-        "±": [_text(line.std, digits) for line in lines],
-        "runs": [_text(line.seeds) for line in lines],
-        "steps": [_text(line.timesteps) for line in lines],
-        "environment": [line.env_id for line in lines],
-        "source": [line.source for line in lines],
-        "what differs: theirs for ours": [line.differences for line in lines],
-    }
-    if any(line.note for line in lines):
-        columns["note"] = [line.note for line in lines]
-    align = "".join("r" if name in ("mean", "±", "runs", "steps") else "l" for name in columns)
-    return Table(list(columns), list(zip(*columns.values(), strict=True)), align)
-
-
-def _downwards(mean: float) -> float:
-    """A key that sorts the highest to the front and what is not known to the end."""
-    return math.inf if math.isnan(mean) else -mean
 
 
 def _text(value: float, digits: int = 0) -> str:
@@ -485,7 +620,10 @@ def _sentence(group: pd.DataFrame, names: Mapping[str, str]) -> str:
 def _clause(group: pd.DataFrame, digits: int, names: Mapping[str, str]) -> str:
     """The highest of ours against the highest published, by one metric."""
     own = group.drop_duplicates("label")
-    leaders = own[own["our_mean"] == own["our_mean"].max()]
+    several = own[own["our_seeds"] > 1]
+    pool = several if len(several) else own
+    leaders = pool[pool["our_mean"] == pool["our_mean"].max()]
+    group = group[group["label"] == leaders["label"].iloc[0]]
     same_budget = group["their_timesteps"] == group["our_timesteps"]
     published = group[same_budget] if same_budget.any() else group
     highest = published[published["their_mean"] == published["their_mean"].max()]
@@ -494,19 +632,48 @@ def _clause(group: pd.DataFrame, digits: int, names: Mapping[str, str]) -> str:
     row = highest.iloc[int(np.argsort(distance.to_numpy(), kind="stable")[0])].to_dict()
     others = len(highest.drop_duplicates(_THEIRS)) - 1
     ours, theirs = round(leaders["our_mean"].iloc[0], digits), round(row["their_mean"], digits)
-    which = "" if len(own) == 1 else f", the highest of our {len(own)}"
-    gap = f"{abs(ours - theirs):,.{digits}f} {'above' if ours > theirs else 'below'}"
-    budget = "the same" if same_budget.any() else "any"
-    names_of = f"{row['algo']}, {names[row['source']]}"
-    names_of += f", and {others} more" if others else ""
-    differences = _differences(row, leaders["our_seeds"].tolist())
-    differences = [text for text in differences if text != _OVER_EPISODES]  # shows no deviation
+    budget = [text for text in _differences(row) if text.startswith("budget")]
+    of_theirs = [row["algo"], names[row["source"]], *([f"and {others} more"] if others else [])]
     return (
-        f"{row['kind']} {ours:,.{digits}f} of {listing(leaders['label'].tolist())}{which}, "
-        f"{'equal to' if ours == theirs else gap} {theirs:,.{digits}f}, the highest published at "
-        f"{budget} budget ({names_of})"
-        + (f", which differs in {listing(differences)}" if differences else "")
+        f"{row['kind']} {ours:,.{digits}f} ({listing(leaders['label'].tolist())}, "
+        f"{seeds_text(leaders['our_seeds'])}) against {theirs:,.{digits}f} "
+        f"({', '.join([*of_theirs, *budget])}), {_gap_text(ours, theirs, digits)}"
     )
+
+
+def _gap_text(ours: float, theirs: float, digits: int) -> str:
+    """``12% lower``; ``equal``; in the metric's own units where theirs is zero."""
+    if ours == theirs:
+        return "equal"
+    which = "higher" if ours > theirs else "lower"
+    if theirs == 0:
+        return f"{abs(ours):,.{digits}f} {which}"
+    share = abs(_relative(ours, theirs))
+    return f"less than 1% {which}" if round(share, 2) == 0 else f"{share:.0%} {which}"
+
+
+def _relative(ours: float, theirs: float) -> float:
+    """How much higher ours is, as a share of theirs; infinite where theirs is zero."""
+    if ours == theirs:
+        return 0.0
+    return (ours - theirs) / abs(theirs) if theirs else math.copysign(math.inf, ours - theirs)
+
+
+def _compared(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of one algorithm, metric and budget, the largest shortfall of ours first."""
+    same = (frame["kind"] != TRAINING) & (frame["algo"] == frame["our_algo"])
+    same &= frame["their_timesteps"] == frame["our_timesteps"]
+    rows: list[dict[str, Any]] = frame[same].to_dict("records")  # type: ignore[assignment]
+    return sorted(rows, key=lambda row: _relative(row["our_mean"], row["their_mean"]))
+
+
+def _percent(share: float) -> str:
+    """``-85%``, below ten percent with a decimal; ``–`` where it is of nothing."""
+    if math.isinf(share):
+        return "–"
+    if round(share, 3) == 0:
+        return "0%"
+    return f"{share:+.0%}" if abs(share) >= 0.0995 else f"{share:+.1%}"
 
 
 def _short_names(frame: pd.DataFrame) -> dict[str, str]:

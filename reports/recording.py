@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Generator
 from contextlib import closing
@@ -37,6 +38,7 @@ from reports import figures
 from reports.runs import ReportError
 
 ENDINGS = (".gif", ".mp4")
+_MODEL = "model.zip"
 SECONDS = 10.0
 # A GIF counts in hundredths of a second, so that 25 frames a second are exact and 30 are not.
 FPS = 25
@@ -80,12 +82,13 @@ def record(
     :param seed: of the environment; None: that of the run's evaluations
     :param seconds: length of the film
     :param fps: frames a second
-    :raises ReportError: an argument out of range, no finished run, MP4 without imageio-ffmpeg, or
-        an environment that cannot be rendered here
+    :raises ReportError: an argument out of range, no finished run, one that was archived without
+        its model, MP4 without imageio-ffmpeg, or an environment that cannot be rendered here
     :raises BrokenRunError: the run's files cannot be read
     """
     n_frames = _check_arguments(out, seed, seconds, fps)
     spec = read_spec(folder)
+    _refuse_without_model(folder, spec)
     curve = draw_curve(spec, read_evaluations(folder))
     frames = play(folder, spec, spec.evaluation.seed if seed is None else seed, n_frames, fps)
     with closing(frames):
@@ -119,6 +122,24 @@ def read_spec(folder: Path) -> RunSpec:
         return RunSpec.from_dict(record["spec"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BrokenRunError(f"{path}: cannot be read: {error!r}") from error
+
+
+def _refuse_without_model(folder: Path, spec: RunSpec) -> None:
+    """Before its other files are looked for, which an archive does not have either.
+
+    :raises ReportError: saying how to get a model
+    """
+    if (folder / _MODEL).exists():
+        return
+    again = ["run", spec.suite, "--algos", spec.algo, "--envs", spec.env_id]
+    again += ["--first-seed", str(spec.seed), "--out", "runs-to-film"]
+    first = json.loads((folder / "run.json").read_text()).get("command", "")
+    raise ReportError(
+        f"{folder}: has no {_MODEL}: the run was archived without its model, and there is nothing "
+        "to film. Run it again, into a folder that does not have it, and record that run:\n"
+        f"  python -m benchmarks {shlex.join(again)}\n"
+        f"The hyperparameters must be those of its run.json; it was made with:\n  {first}"
+    )
 
 
 def play(
@@ -287,7 +308,7 @@ def _make_env(folder: Path, spec: RunSpec, seed: int) -> VecEnv:
 
 
 def _load_model(folder: Path, spec: RunSpec, env: VecEnv) -> BaseAlgorithm:
-    path = folder / "model.zip"
+    path = folder / _MODEL
     try:
         return algorithm_class(spec.algo).load(path, env, device="cpu")
     except Exception as error:  # neither do zip files with pickles in them

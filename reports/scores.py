@@ -22,12 +22,17 @@ _STEPS_COLUMNS = [*_GROUP, "threshold", "seeds", "reached", "median", "lowest", 
 _STEPS_COLUMNS += ["budget", "spacing"]
 
 
-def best_evaluation(returns: np.ndarray) -> float:
-    """The highest of a run's evaluations, shape ``(n_evaluations,)``.
+def best_evaluation(steps: np.ndarray, returns: np.ndarray) -> float:
+    """The highest of a run's evaluations, without the one before training.
 
-    A maximum of noisy values: it lies above what the policy that reached it returns on average.
+    That one says nothing of the algorithm, and where training makes a policy worse it would be the
+    best. A maximum of noisy values lies above what the policy that reached it returns on average.
+
+    :param steps: of training before each evaluation, shape ``(n_evaluations,)``, as is ``returns``
+    :return: of a run that has been evaluated before training alone, what that gave
     """
-    return float(np.max(returns))
+    trained = returns[steps > 0]
+    return float(np.max(trained if len(trained) else returns))
 
 
 def area_under_curve(steps: np.ndarray, returns: np.ndarray) -> float:
@@ -99,8 +104,8 @@ def run_scores(evaluations: pd.DataFrame) -> pd.DataFrame:
     for key, run in ordered.groupby([*_GROUP, "seed"], sort=True):
         steps, returns = run["timesteps"].to_numpy(float), run["return_mean"]
         values = returns.to_numpy(float)
-        area = area_under_curve(steps, values)
-        rows.append((*key, final_return(returns), best_evaluation(values), area))
+        best, area = best_evaluation(steps, values), area_under_curve(steps, values)
+        rows.append((*key, final_return(returns), best, area))
     return pd.DataFrame(rows, columns=[*_GROUP, "seed", *SCORES])
 
 
@@ -196,6 +201,64 @@ def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return shares
 
 
+def improvement_interval(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """:func:`improvement` with its 95% interval, column by column.
+
+    The seeds of X and of Y are resampled independently of each other. A resample takes the same
+    seeds in every column, which changes no column's interval.
+
+    :param x: shape ``(n_seeds_of_x, n_columns)``; ``y`` likewise
+    :return: probability, lower and upper end, each of shape ``(n_columns,)``; both ends are NaN
+        where X or Y has one seed
+    """
+    probability = improvement(x, y)
+    if min(len(x), len(y)) < 2:
+        return probability, np.full_like(probability, np.nan), np.full_like(probability, np.nan)
+    seeds = np.arange(len(x))[:, None], np.arange(len(y))[:, None]
+    ends = []
+    for first in range(0, x.shape[1], _COLUMNS_AT_ONCE):
+        columns = slice(first, first + _COLUMNS_AT_ONCE)
+        ends.append(interval(seeds, _improvement_of(x[:, columns], y[:, columns]), REPETITIONS))
+    low, high = np.concatenate(ends, axis=1)
+    return probability, low, high
+
+
+def _improvement_of(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """:func:`improvement` of seeds that are given by their places.
+
+    Every pair is looked at once and for all; a resample says how often each counts.
+    """
+    # 1 where X's run is higher, 0 where Y's is, and one half for a tie.
+    won = (np.sign(x[:, None] - y) + 1) / 2
+
+    def share(of_x: np.ndarray, of_y: np.ndarray) -> np.ndarray:
+        times_x, times_y = (
+            np.bincount(seeds[:, 0], minlength=n).astype(float)
+            for seeds, n in ((of_x, len(x)), (of_y, len(y)))
+        )
+        shares: np.ndarray = times_y @ np.tensordot(times_x, won, axes=1)
+        return shares / (len(x) * len(y))
+
+    return share
+
+
+def improvement_intervals(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    """:func:`improvement_interval` of each pair, of all that have as many seeds at once.
+
+    :param pairs: X and Y as for :func:`improvement`
+    :return: for each pair probability, lower and upper end, shape ``(3, n_columns)``
+    """
+    found: dict[int, np.ndarray] = {}
+    sizes = [(len(x), len(y)) for x, y in pairs]
+    for size in set(sizes):
+        where = [i for i, of_pair in enumerate(sizes) if of_pair == size]
+        x, y = (np.concatenate([pairs[i][side] for i in where], axis=1) for side in (0, 1))
+        ends = np.stack(improvement_interval(x, y))
+        widths = [pairs[i][0].shape[1] for i in where]
+        found |= dict(zip(where, np.split(ends, np.cumsum(widths)[:-1], axis=1), strict=True))
+    return [found[i] for i in range(len(pairs))]
+
+
 def steps_to_threshold(evaluations: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
     """Environment steps at the first evaluation whose mean return is at or above a threshold.
 
@@ -217,25 +280,11 @@ def steps_to_threshold(evaluations: pd.DataFrame, thresholds: Mapping[str, float
     return pd.DataFrame(rows, columns=_STEPS_COLUMNS)
 
 
-def best_of_their_protocol(table: pd.DataFrame, score: str) -> np.ndarray:
-    """:func:`not_told_apart` among the rows that have one budget and evaluation protocol.
-
-    :param table: rows of :func:`score_table`, all of one environment
-    :param score: of ``SCORES``
-    :return: booleans, shape ``(n_rows,)``
-    """
-    marked = np.zeros(len(table), dtype=bool)
-    for protocol in table["protocol"].unique():
-        rows = (table["protocol"] == protocol).to_numpy()
-        parts = (table[f"{score}_{part}"].to_numpy(float)[rows] for part in ("mean", "low", "high"))
-        marked[rows] = not_told_apart(*parts)
-    return marked
-
-
 def not_told_apart(mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which entries are the best or cannot be told apart from it, higher being better.
+    """Which entries are the best or have an interval that overlaps with it, higher being better.
 
-    Among the entries that have an interval: the highest mean, and each whose interval overlaps
+    Of aggregates over environments; on one environment :mod:`reports.verdicts` asks for more. Among
+    the entries that have an interval: the highest mean, and each whose interval overlaps
     with that one's. Intervals that touch overlap. With fewer than two entries nothing is compared
     and none is marked.
 

@@ -108,6 +108,11 @@ def decimals(values: np.ndarray) -> int:
     return 2 if largest >= 1 else 3
 
 
+def number_text(value: float, beside: Sequence[float]) -> str:
+    """A number with as many decimals as suit those that it stands beside."""
+    return f"{value:,.{decimals(np.array(beside))}f}"
+
+
 def duration(seconds: float) -> str:
     """``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
     if seconds < 10:

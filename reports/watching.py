@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 import plotext  # type: ignore[import-untyped]
 from matplotlib.artist import Artist
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -58,6 +59,10 @@ TRAINING = "training return"
 PANEL_WIDTH = 60
 PANEL_HEIGHT = 14
 SMALLEST_PANEL = 8
+
+# How light red, green and blue are (ITU-R BT.601), and the least that shows on a dark terminal.
+_LUMA = np.array([0.299, 0.587, 0.114])
+_DARKEST = 0.45
 
 _IN_PROGRESS = re.compile(re.escape(TEMPORARY) + r"(seed-(\d+)-([0-9a-f]{8}))-\d+")
 _CURVE_COLUMNS = ["env_id", "label", "timesteps", "mean", "low", "high", "seeds"]
@@ -496,7 +501,7 @@ def _key(view: View, panel: str, styles: Mapping[str, figures.Look], colour: boo
     texts = []
     for position, label in enumerate(_panel_labels(view, panel)):
         letter = _letter(position)
-        style = styles[label].colour
+        style = "rgb({},{},{})".format(*_rgb(styles[label].colour))
         curve = view.curves[(view.curves["env_id"] == panel) & (view.curves["label"] == label)]
         if len(curve):
             last = curve.iloc[-1]
@@ -577,8 +582,11 @@ def _plot(
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
-    """``#0072B2`` as three numbers up to 255."""
-    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    """``#0A4F96`` as three numbers up to 255, with white where it is dark: a terminal may be."""
+    channels = np.array(to_rgb(colour))
+    lightness = channels @ _LUMA
+    white = max(0.0, (_DARKEST - lightness) / (1 - lightness))
+    red, green, blue = np.rint(255 * (channels + white * (1 - channels))).astype(int).tolist()
     return red, green, blue
 
 

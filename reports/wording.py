@@ -9,38 +9,16 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.results import final_window
-from reports import figures, runs, scores
+from reports import runs, scores
 from reports.aggregates import REPETITIONS as AGGREGATE_REPETITIONS
 from reports.aggregates import Matrices
 from reports.thresholds import Threshold, value_text
+from reports.verdicts import FALSE_ALARMS, Comparisons, Estimate
 
 # What nominal 95% intervals of the mean really cover, by the number of seeds: the share of 95%
 # percentile bootstrap intervals that contain the mean, over normal samples. Measured by
 # tests/reports/test_coverage.py, which fails when a figure here is no longer what it measures.
 MEASURED_COVERAGE = {2: 0.50, 3: 0.75, 5: 0.84, 10: 0.90}
-
-
-def introduction(data: runs.RunData) -> list[str]:
-    """Which algorithms, environments, seeds and steps, and how they were evaluated."""
-    table = data.runs
-    seeds = table.groupby(["env_id", "label"])["seed"].nunique()
-    sentences = [
-        f"{_algorithms_text(table)} on {_environments_text(table)}: {runs.runs_text(len(table))}, "
-        f"{figures.seeds_text(seeds)} per algorithm and environment."
-    ]
-    sentences.append(_evaluation_sentence(table))
-    incomplete = []
-    if data.broken:
-        incomplete.append(f"{runs.runs_text(len(data.broken))} left out as unreadable")
-    if len(data.failures):
-        incomplete.append(f"{runs.runs_text(len(data.failures))} failed")
-    if missing_results(data):
-        incomplete.append("not every algorithm has the same seeds and environments")
-    if incomplete:
-        sentences.append(
-            f"**Incomplete:** {listing(incomplete)}; see [What is missing](#what-is-missing)."
-        )
-    return sentences
 
 
 def mixed_lines(data: runs.RunData) -> list[str]:
@@ -77,7 +55,7 @@ def mixed_here(table: pd.DataFrame) -> str:
     )
 
 
-def verdicts(table: pd.DataFrame) -> list[str]:
+def verdicts(table: pd.DataFrame, comparisons: Comparisons) -> list[str]:
     """What one environment's table says of the final returns, for each protocol by itself.
 
     :param table: rows of :func:`reports.scores.score_table`, all of one environment
@@ -85,11 +63,11 @@ def verdicts(table: pd.DataFrame) -> list[str]:
     return [
         ": ".join([*filter(None, [protocol]), sentence])
         for protocol in sorted(set(table["protocol"]))
-        for sentence in verdict(table[table["protocol"] == protocol])
+        for sentence in verdict(table[table["protocol"] == protocol], comparisons)
     ]
 
 
-def verdict(table: pd.DataFrame) -> list[str]:
+def verdict(table: pd.DataFrame, comparisons: Comparisons) -> list[str]:
     """What a table says of the final returns, and no more than that.
 
     :param table: rows of :func:`reports.scores.score_table`, of one environment and protocol
@@ -107,42 +85,33 @@ def verdict(table: pd.DataFrame) -> list[str]:
     if len(compared) < 2:
         sentences.append("Nothing is compared: that takes two algorithms with two seeds each.")
     else:
-        sentences.append(("Among the others, " if single else "") + _comparison(compared))
+        sentences.append(
+            ("Among the others, " if single else "") + _comparison(compared, comparisons)
+        )
     return sentences
-
-
-def missing_results(data: runs.RunData) -> list[str]:
-    """What some algorithm lacks and another has: seeds on an environment, or an environment."""
-    where: dict[tuple[str, str], list[str]] = {}
-    for env_id in sorted(data.runs["env_id"].unique()):
-        for label, seeds in _missing_seeds(data, env_id).items():
-            where.setdefault((label, seeds), []).append(env_id)
-    lines = [
-        f"{label} on {listing(env_ids)}: no result for {seeds}"
-        for (label, seeds), env_ids in where.items()
-    ]
-    every = set(data.runs["env_id"])
-    for algo, group in data.runs.groupby("algo", sort=True):
-        tried = data.failures.loc[data.failures["algo"] == algo, "env_id"]
-        absent = sorted(every - set(group["env_id"]) - set(tried))
-        if absent:
-            lines.append(f"{algo} on {listing(absent)}: no run")
-    return lines
 
 
 def notes(data: runs.RunData, table: pd.DataFrame) -> list[str]:
     """How the numbers are to be read."""
+    # Either of the two may be the one that is ahead.
+    chances = listing([f"{2 * share:.0%}" for share in FALSE_ALARMS.values()])
+    seeds = listing([str(n) for n in FALSE_ALARMS])
     lines = [
         "A **return** is the sum of an episode's rewards. **Final return**: the mean over the last "
         f"tenth of a run's evaluations, then over seeds. {_window_sentence(data.evaluations)}",
-        "**Best evaluation**: the highest evaluation of each run, then the mean over seeds. A "
-        "maximum of noisy values lies above what that policy returns on average.",
+        "**Best evaluation**: the highest evaluation of each run, the one before training left "
+        "out, then the mean over seeds. A maximum of noisy values lies above what that policy "
+        "returns on average.",
         "**Area under curve**: the mean return over the training, that is, the area under a run's "
         "learning curve (straight between evaluations) divided by its steps; then the mean over "
         "seeds. Of two that end level, the one that learned sooner has the larger area.",
-        "**Bold**, in each column: the highest mean and each whose interval overlaps with it, that "
-        "is, all that cannot be told apart from the best. Means without an interval are never "
-        "bold.",
+        "**Bold**, in each column: the highest mean and all that cannot be told apart from it. An "
+        "algorithm is **ahead** of another one only where both of these hold: the intervals of "
+        "their means do not overlap, and the probability that a run of it is higher than a run of "
+        "the other has a 95% interval above 0.5 (bootstrap over seeds, as for the means). "
+        "Otherwise there is no winner. Means without an interval are never bold. With few seeds "
+        f"chance alone can do it: of two equal algorithms one is ahead in up to {chances} of "
+        f"cases with {seeds} seeds each.",
         "**Steps** are those that were taken: whole rollouts may exceed the budget a little.",
     ]
     if (table["seeds"] > 1).any():
@@ -164,7 +133,12 @@ def overall(matrices: Matrices) -> list[str]:
         "**mean**: of the environments' means over seeds. **Optimality gap**: how far runs stay "
         "below the reference, on average; less is better. In brackets 95% intervals: rliable's "
         f"stratified bootstrap over seeds ({AGGREGATE_REPETITIONS:,} resamples, fixed seed), too "
-        "narrow with few seeds, as those above are."
+        "narrow with few seeds, as those above are.",
+        "An example: four runs that score 0, 0.8, 0.9 and 5 have the mean 1.68 and the "
+        "interquartile mean 0.85, that of 0.8 and 0.9. The lowest and the highest quarter of the "
+        "runs are left out whichever environment they are on: all runs on one where an algorithm "
+        "fails may be among them, so that the interquartile mean does not show it. Look at the "
+        "other columns and at each environment, too.",
     ]
     if matrices.without_scale:
         lines.append(
@@ -270,6 +244,18 @@ def tally_text(texts: Iterable[str]) -> str:
     return "; ".join(f"{text}: {runs.runs_text(n)}" for text, n in counts.items())
 
 
+def interval_text(estimate: Estimate, digits: int, with_name: bool = True) -> str:
+    """``0.85 (95% interval 0.76 to 0.96)``; ``0.85 (0.76 to 0.96)``; or ``0.85 (1 seed)``.
+
+    :param with_name: say what the numbers in brackets are
+    """
+    # Adding 0 makes a negative zero a zero.
+    value, low, high = (f"{round(number, digits) + 0.0:,.{digits}f}" for number in estimate)
+    if not estimate.has_interval:
+        return f"{value} (1 seed)"
+    return f"{value} ({'95% interval ' if with_name else ''}{low} to {high})"
+
+
 def listing(items: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     if len(items) < 2:
@@ -277,46 +263,42 @@ def listing(items: Sequence[str]) -> str:
     return f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def _missing_seeds(data: runs.RunData, env_id: str) -> dict[str, str]:
-    """Label to the seeds it lacks on ``env_id`` and another label has, or that failed."""
-    finished = data.runs[data.runs["env_id"] == env_id]
-    failed = data.failures[data.failures["env_id"] == env_id]
-    protocols = dict(zip(finished["label"], finished["protocol"], strict=True))
-    of_protocol: dict[str, set[int]] = {}
-    for frame in (finished, failed):
-        for label, seed in zip(frame["label"], frame["seed"], strict=True):
-            of_protocol.setdefault(protocols.get(label, ""), set()).add(seed)
-    missing = {}
-    for label in sorted(set(finished["label"]) | set(failed["label"])):
-        every = of_protocol[protocols.get(label, "")]
-        absent = sorted(every - set(finished.loc[finished["label"] == label, "seed"]))
-        tried = set(failed.loc[failed["label"] == label, "seed"])
-        texts = [f"{seed} (failed)" if seed in tried else str(seed) for seed in absent]
-        if texts:
-            missing[label] = f"seed{'s' if len(texts) > 1 else ''} {', '.join(texts)}"
-    return missing
-
-
-def _comparison(table: pd.DataFrame) -> str:
-    mean, low, high = (
-        table[f"final_{part}"].to_numpy(dtype=np.float64) for part in ("mean", "low", "high")
-    )
-    leaders = sorted(table.loc[mean == mean.max(), "label"])
+def _comparison(table: pd.DataFrame, comparisons: Comparisons) -> str:
+    """Who is ahead by the final return, of rows that have an interval."""
+    env_id, labels = str(table["env_id"].iloc[0]), sorted(table["label"])
+    means = table["final_mean"].to_numpy(dtype=np.float64)
+    leaders = sorted(table.loc[means == means.max(), "label"])
     if len(leaders) > 1:
         return f"{listing(leaders)} share the highest mean: no winner."
     best = leaders[0]
-    level = sorted(set(table.loc[scores.not_told_apart(mean, low, high), "label"]) - {best})
+    level = [label for label in comparisons.not_behind("final", env_id, labels) if label != best]
     if not level:
-        return f"{best} has the highest final return: its interval lies above every other one."
-    overlap = (
-        f"{best} has the highest mean, but its interval overlaps with {_that_of(level)}: no winner."
-    )
-    below = sorted(set(table["label"]) - {best, *level})
-    return overlap + (f" It lies above {_that_of(below)}." if below else "")
+        others = [label for label in labels if label != best]
+        return f"{best} has the highest final return, and is ahead of {listing(others)}."
+    reasons = _why_level(env_id, best, level, comparisons)
+    below = [label for label in labels if label not in (best, *level)]
+    ahead = f" It is ahead of {listing(below)}." if below else ""
+    return f"{best} has the highest mean, but {reasons}: no winner.{ahead}"
 
 
-def _that_of(labels: Sequence[str]) -> str:
-    return f"{'that' if len(labels) == 1 else 'those'} of {listing(labels)}"
+def _why_level(env_id: str, best: str, level: Sequence[str], comparisons: Comparisons) -> str:
+    """Why the label with the highest mean is not said to be ahead of these."""
+    lowest = comparisons.means["final", env_id, best].low
+    overlapping = [
+        label for label in level if comparisons.means["final", env_id, label].high >= lowest
+    ]
+    reasons = []
+    if overlapping:
+        those = "that" if len(overlapping) == 1 else "those"
+        reasons.append(f"its interval overlaps with {those} of {listing(overlapping)}")
+    for label in level:
+        if label not in overlapping:
+            probability = comparisons.improvements["final", env_id, best, label]
+            reasons.append(
+                f"a run of it ends above one of {label} with probability "
+                f"{interval_text(probability, 2)} only"
+            )
+    return listing(reasons)
 
 
 def _commit_text(commit: object, dirty: object) -> str:
@@ -325,45 +307,6 @@ def _commit_text(commit: object, dirty: object) -> str:
         return "unknown"
     state = {True: " with uncommitted changes", False: " (clean)"}
     return f"`{commit}`" + (state[dirty] if isinstance(dirty, bool) else "")
-
-
-def _algorithms_text(table: pd.DataFrame) -> str:
-    labels = table.groupby(["algo", "env_id", "protocol"], sort=True)["label"].nunique()
-    counts = labels.groupby("algo", sort=True).max()
-    return listing(
-        [f"{algo} ({n} configurations)" if n > 1 else str(algo) for algo, n in counts.items()]
-    )
-
-
-def _environments_text(table: pd.DataFrame) -> str:
-    """Every environment with its steps; where they are many, how many and between which steps."""
-    budgets = table.groupby("env_id", sort=True)["n_timesteps"].unique()
-    if len(budgets) <= 4:
-        return listing(
-            [
-                f"{env_id} ({listing([f'{steps:,}' for steps in sorted(of_env)])} steps)"
-                for env_id, of_env in budgets.items()
-            ]
-        )
-    fewest, most = table["n_timesteps"].min(), table["n_timesteps"].max()
-    steps = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    return f"{len(budgets)} environments ({steps} steps)"
-
-
-def _evaluation_sentence(table: pd.DataFrame) -> str:
-    where: dict[tuple[int, int], list[str]] = {}
-    for env_id, group in table.groupby("env_id", sort=True):
-        for points, episodes in sorted({(p["points"], p["episodes"]) for p in group["evaluation"]}):
-            where.setdefault((points, episodes), []).append(str(env_id))
-    texts = [
-        f"{points} times during training, {episodes} episodes each"
-        + (f" ({', '.join(env_ids)})" if len(where) > 1 else "")
-        for (points, episodes), env_ids in where.items()
-    ]
-    return (
-        f"Every policy was evaluated before training and {' or '.join(texts)}, with deterministic "
-        "actions."
-    )
 
 
 def _spacings_text(table: pd.DataFrame) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from reports import comparison, scores
 from reports.__main__ import app
 from reports.comparison import Format, Metric
 from reports.runs import ReportError
+from reports.verdicts import FALSE_ALARMS
 from tests.reports.conftest import EVALUATION, RunFolders
 
 LOW = [100.0, 101.0, 102.0, 103.0, 104.0]
@@ -90,9 +92,10 @@ def test_verdicts_and_exit_statuses(
 
 
 def test_numbers_by_hand(sides: tuple[RunFolders, RunFolders]) -> None:
-    for seed, returns in enumerate([[10.0, 1.0], [0.0, 2.0], [0.0, 6.0]]):
+    # What comes before training is the best of no run.
+    for seed, returns in enumerate([[99.0, 10.0, 1.0], [0.0, 0.0, 2.0], [99.0, 0.0, 6.0]]):
         sides[0].add("npg", seed=seed, returns=returns, wall_seconds=50.0)
-    for seed, returns in enumerate([[0.0, 2.0], [8.0, 4.0]]):
+    for seed, returns in enumerate([[0.0, 0.0, 2.0], [99.0, 8.0, 4.0]]):
         sides[1].add("npg", seed=seed, returns=returns, wall_seconds=[25.0, 100.0][seed])
     (row,) = compare(sides).table.to_dict("records")
     assert (row["seeds_a"], row["seeds_b"]) == (3, 2)
@@ -152,7 +155,7 @@ def test_a_difference_has_an_interval_only_with_two_seeds_a_side() -> None:
         assert np.isnan([difference[1:], probability[1:]]).all()
 
 
-@pytest.mark.parametrize(("n_seeds", "stated"), comparison.FALSE_ALARMS.items())
+@pytest.mark.parametrize(("n_seeds", "stated"), FALSE_ALARMS.items())
 def test_stated_false_alarms_are_those_of_all_rankings(
     monkeypatch: pytest.MonkeyPatch, n_seeds: int, stated: float
 ) -> None:
@@ -181,9 +184,60 @@ def test_what_is_on_one_side_is_listed(sides: tuple[RunFolders, RunFolders]) -> 
     assert table.loc[0, ["seeds_a", "seeds_b", "final_b"]].tolist() == [0, 5, 102.0]
     assert np.isnan(table.loc[0, "final_a"])
     result = invoke(sides)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "B: 1 run of trpo on CartPole-v1 failed." in result.stdout
-    assert result.stdout.splitlines()[-1].endswith("1 identical; 1 only in A; 1 only in B.")
+    assert result.stdout.splitlines()[-1].endswith(
+        "1 identical; 1 only in A; 1 only in B. "
+        "Missing in B: trpo on CartPole-v1 (1 run failed there)."
+    )
+
+
+def test_what_b_lacks_is_as_bad_as_what_is_worse(sides: tuple[RunFolders, RunFolders]) -> None:
+    add(sides[0], LOW)
+    add(sides[1], LOW)
+    assert invoke(sides).exit_code == 0
+    add(sides[1], LOW, "ppo")
+    assert invoke(sides).exit_code == 0  # more in B is no regression
+    add(sides[0], LOW, "trpo")
+    add(sides[0], LOW, "npg", env_id="Hopper-v5")
+    for seed in range(3):
+        sides[1].add_failure("npg", "Hopper-v5", seed)
+    for form in ("text", "md"):
+        result = invoke(sides, "--format", form)
+        assert result.exit_code == 1
+        assert sorted(compare(sides).missing) == [
+            "npg on Hopper-v5 (3 runs failed there)",
+            "trpo on CartPole-v1 (no run there)",
+        ]
+        last = result.stdout.splitlines()[-1]
+        assert last.startswith("By final return: 1 identical; 2 only in A; 1 only in B. Missing in")
+        assert "in B: trpo on CartPole-v1 (no run there) and npg on Hopper-v5 (3 runs fai" in last
+    allowed = invoke(sides, "--allow-missing")
+    assert allowed.exit_code == 0
+    assert "Missing in B, which is allowed: trpo on" in allowed.stdout.splitlines()[-1]
+
+
+def test_what_is_missing_hides_nothing_that_is_worse(
+    sides: tuple[RunFolders, RunFolders],
+) -> None:
+    add(sides[0], HIGH)
+    add(sides[1], LOW)
+    add(sides[0], LOW, "trpo")
+    result = invoke(sides, "--allow-missing")
+    assert result.exit_code == 1
+    assert "Worse: npg on CartPole-v1. Missing in B, which is allowed: trpo" in result.stdout
+
+
+def test_failures_of_another_configuration_are_not_those_of_what_is_missing(
+    sides: tuple[RunFolders, RunFolders],
+) -> None:
+    variants(sides[0], {"": LOW, "adam": LOW})
+    variants(sides[1], {"": LOW})
+    (finished,) = sides[1].root.rglob("seed-0-*")
+    config = finished.name.rpartition("-")[2]
+    record = sides[1].add_failure("npg", seed=7)
+    record.write_text(record.read_text().replace(json.loads(record.read_text())["config"], config))
+    assert compare(sides).missing == ["npg (critic=adam) on CartPole-v1 (no run there)"]
 
 
 def test_nothing_in_common_cannot_be_compared(sides: tuple[RunFolders, RunFolders]) -> None:
@@ -320,8 +374,9 @@ def test_a_tolerance_that_is_no_share_is_refused(
 
 def test_the_metric_decides_and_speed_never_does(sides: tuple[RunFolders, RunFolders]) -> None:
     for seed in range(5):
-        sides[0].add("npg", seed=seed, returns=[200.0 + seed, 100.0], wall_seconds=10.0)
-        sides[1].add("npg", seed=seed, returns=[150.0 + seed, 100.0], wall_seconds=90.0 + seed)
+        best_a, best_b = 200.0 + seed, 150.0 + seed
+        sides[0].add("npg", seed=seed, returns=[0.0, best_a, 100.0], wall_seconds=10.0)
+        sides[1].add("npg", seed=seed, returns=[0.0, best_b, 100.0], wall_seconds=90.0 + seed)
     assert verdict_of(compare(sides)) == "no change beyond noise"
     assert invoke(sides).exit_code == 0
     compared = compare(sides, metric=Metric.best)

@@ -10,14 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import image as mpl_image
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from stable_baselines3.common.utils import LinearSchedule
+from typer.testing import CliRunner
 from upath import UPath
 
 from benchmarks.results import BrokenRunError
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
 from reports import diagnostic_data, diagnostic_figures, diagnostics, figures, runs
+from reports.__main__ import app
 from reports.templates import template
 from tests.reports.conftest import RunFolders
 
@@ -342,46 +345,115 @@ def test_infinite_divergences_count_and_spoil_no_quantile(folders: RunFolders) -
     assert "Infinite divergences, in no quantile: 1 of" in notes(folders)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("time/iterations,train/kl\n1,0.1\n", "has no column time/total_timesteps"),
-        ("time/total_timesteps,train/kl\n1,0.1\n2\n", "row 3 has 1 cells, the header has 2"),
-        ("time/total_timesteps,train/kl\n1,0.1,3\n", "row 2 has 3 cells, the header has 2"),
-        (
-            'note,time/total_timesteps,train/kl\n"a, b",100\n',
-            "row 2 has 2 cells, the header has 3",
-        ),
-        (
-            'time/total_timesteps,train/kl\n1,"a, b"\n',
-            "train/kl: 'a, b' is not a number",
-        ),
-        ("time/total_timesteps,train/kl\n1,0.1\nx,0.2\n", "time/total_timesteps: 'x' is not a"),
-        ("\0\0\0\0\n", "has no column time/total_timesteps"),
-    ],
-)
+BROKEN_LOGS = [
+    ("time/iterations,train/kl\n1,0.1\n", "has no column time/total_timesteps"),
+    ("time/total_timesteps,train/kl\n1,0.1\n2\n", "row 3 has 1 cells, the header has 2"),
+    ("time/total_timesteps,train/kl\n1,0.1,3\n", "row 2 has 3 cells, the header has 2"),
+    (
+        'note,time/total_timesteps,train/kl\n"a, b",100\n',
+        "row 2 has 2 cells, the header has 3",
+    ),
+    (
+        'time/total_timesteps,train/kl\n1,"a, b"\n',
+        "train/kl: 'a, b' is not a number",
+    ),
+    ("time/total_timesteps,train/kl\n1,0.1\nx,0.2\n", "time/total_timesteps: 'x' is not a"),
+    ("\0\0\0\0\n", "has no column time/total_timesteps"),
+    (f'time/total_timesteps,train/kl\n1,"{"9" * 200_000}"\n', "field larger than field limit"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN_LOGS)
 def test_a_broken_log_is_named(folders: RunFolders, text: str, message: str) -> None:
     path = folders.add("npg") / "progress.csv"
     path.write_text(text)
     with pytest.raises(BrokenRunError, match=message) as caught:
-        build(folders)
+        diagnostic_data.read_log(path.parent)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("text", [text for text, _ in BROKEN_LOGS])
+def test_a_broken_log_is_left_out_and_the_others_are_told_of(
+    folders: RunFolders, text: str
+) -> None:
+    npg_by_hand(folders)
+    whole = measured(folders)
+    path = folders.add("npg", seed=2, hyperparams={"target_kl": 0.02}) / "progress.csv"
+    path.write_text(text)
+    left = diagnostic_data.measure(runs.load(folders.root))
+    pd.testing.assert_frame_equal(left.table, whole)
+    assert left.without_log == 0
+    (line,) = left.broken
+    assert line.startswith(f"{path.relative_to(folders.root)}: ")
+
+
+def test_what_is_left_out_is_warned_of_and_stands_in_the_section(folders: RunFolders) -> None:
+    npg_by_hand(folders)
+    path = folders.add("npg", seed=2, hyperparams={"target_kl": 0.02}) / "progress.csv"
+    path.write_text("time/total_timesteps,train/kl\n100,0.1\n2")
+    data, warnings = runs.load(folders.root), []
+    made = diagnostics.diagnostics_of(
+        data, figures.looks(["npg"]), folders.root.parent, warnings.append
+    )
+    assert made is not None
+    what = f"{path.relative_to(folders.root)}: row 3 has 1 cells, the header has 2"
+    assert warnings == [f"left out of the diagnostics: {what}"]
+    assert made.sentences[0] == f"**Left out**, since its log cannot be used: `{what}`."
+    assert made.sentences[1].startswith("npg: the median KL per update is 1.25 delta")
+    assert f"\n\n- {made.sentences[0]}\n- npg: " in text_of(made)
+
+
+def test_where_no_log_can_be_read_the_section_says_that(folders: RunFolders) -> None:
+    (folders.add("npg") / "progress.csv").write_bytes(b"\x89PNG\r\n\x1a\n\xff")
+    made = build(folders)
+    assert made is not None
+    assert not made.parts
+    assert "seed-0" in made.sentences[0]
+    assert "'utf-8' codec" in made.sentences[0]
+    assert text_of(made).endswith("`.\n\n")
+
+
+def test_a_broken_log_does_not_end_the_build(study: RunFolders, tmp_path: Path) -> None:
+    first, second, *_ = sorted(study.root.rglob("progress.csv"))
+    first.write_bytes(b"\x00\xff\xfe" * 100)
+    second.write_text("time/total_timesteps,train/kl\n1,0.1\n2")
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["build", str(study.root), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    text = (out / "report.md").read_text()
+    section = text.partition("## Trust-region diagnostics")[2].partition("## How")[0]
+    for path in (first, second):
+        assert f"**Left out**, since its log cannot be used: `{path.relative_to(study.root)}: " in (
+            section
+        )
+        assert f"warning: left out of the diagnostics: {path.relative_to(study.root)}: " in (
+            result.stderr
+        )
+    assert "18 runs, 3 seeds per algorithm and environment" in text
+    assert str(study.root) not in text
 
 
 def test_bytes_that_are_no_text_are_named(folders: RunFolders) -> None:
     path = folders.add("npg") / "progress.csv"
     path.write_bytes(b"\xff\xfe\x00time")
-    with pytest.raises(BrokenRunError, match="'utf-8' codec"):
-        build(folders)
+    with pytest.raises(BrokenRunError, match="'utf-8' codec") as caught:
+        diagnostic_data.read_log(path.parent)
+    assert str(caught.value).startswith(f"{path}: ")
 
 
 @pytest.mark.parametrize("value", ["exp_0.05", [0.02], "lin_-1"])
-def test_a_delta_that_is_none_is_named(folders: RunFolders, value: Any) -> None:
+def test_a_delta_that_is_none_is_named_and_its_log_left_out(
+    folders: RunFolders, value: Any
+) -> None:
     folder = folders.add("npg", hyperparams={"target_kl": value})
     write_log(folder, kl=[0.02])
     with pytest.raises(BrokenRunError, match="json: target_kl: ") as caught:
-        build(folders)
+        diagnostic_data.updates_of(runs.load(folders.root).runs.iloc[0].to_dict())
     assert str(folder) in str(caught.value)
+    made = build(folders)
+    assert made is not None
+    assert f"{folder.relative_to(folders.root)}/run.json: target_kl: " in made.sentences[0]
+    assert not made.parts
 
 
 def test_text_in_a_column_that_nobody_needs_does_no_harm(folders: RunFolders) -> None:
@@ -419,17 +491,28 @@ def test_bins_of_steps_by_hand(folders: RunFolders) -> None:
     assert third["middle"] == pytest.approx(4)
 
 
-def test_bins_of_the_prediction_by_hand(folders: RunFolders) -> None:
-    folder = folders.add("npg")
-    write_log(
-        folder,
-        kl=[0.09, 0.12, 0.011, 0.0],
-        kl_predicted=[0.1, 0.09999999999999999, 0.01, 0.0],
-    )
-    rows = diagnostic_data.measure(runs.load(folders.root)).by_predicted
-    assert rows["predicted"].to_list() == pytest.approx([0.01, 0.1])
-    assert rows["middle"].to_list() == pytest.approx([0.011, 0.105])
-    assert rows["high"].to_list() == pytest.approx([0.011, 0.12 - 0.05 * 0.03])
+def test_measured_over_predicted_by_hand(folders: RunFolders) -> None:
+    """Updates at 100, 200, 300 and 400 of 5,000 steps: bins of 200 steps, of which 400 begins one.
+
+    The update at 300 was skipped.
+    """
+    folder = folders.add("npg", n_timesteps=5_000, hyperparams={"step_size": 0.1})
+    write_log(folder, kl=[0.09, 0.12, 0.0, 0.011], kl_predicted=[0.1, 0.1, 0.0, 0.01])
+    rows = diagnostic_data.measure(runs.load(folders.root)).over_steps
+    assert set(rows["quantity"]) == {"predicted"}  # there is no delta
+    assert rows["timesteps"].to_list() == pytest.approx([100, 200, 400])
+    assert rows["middle"].to_list() == pytest.approx([0.9, 1.2, 1.1])
+
+
+def test_measured_over_predicted_is_over_the_updates_of_all_runs(folders: RunFolders) -> None:
+    for seed, kl in enumerate([0.08, 0.1, 0.16]):
+        folder = folders.add("npg", seed=seed, n_timesteps=5_000)
+        write_log(folder, kl=[kl], kl_predicted=[0.1])
+    rows = diagnostic_data.measure(runs.load(folders.root)).over_steps
+    (row,) = rows[rows["quantity"] == "predicted"].to_dict("records")
+    assert (row["seeds"], row["middle"]) == (3, pytest.approx(1.0))
+    assert row["low"] == pytest.approx(0.8 + 0.1 * 0.2)  # a tenth of the way to the median
+    assert row["high"] == pytest.approx(1.6 - 0.1 * 0.6)
 
 
 def curves(*labels: str, env_ids: tuple[str, ...] = ("CartPole-v1",)) -> pd.DataFrame:
@@ -441,7 +524,6 @@ def curves(*labels: str, env_ids: tuple[str, ...] = ("CartPole-v1",)) -> pd.Data
                 "label": label,
                 "seeds": 5,
                 "timesteps": np.linspace(0, 1e6, 25),
-                "predicted": np.logspace(-4, -1.5, 25),
                 "middle": (middle := rng.lognormal(0, 0.05, 25)),
                 "low": 0.5 * middle,
                 "high": 2 * middle,
@@ -457,19 +539,62 @@ def legend_texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_the_figure_of_kl_has_a_line_at_delta_on_a_logarithmic_axis() -> None:
-    figure = diagnostic_figures.over_steps(
-        curves("npg", env_ids=("A", "B")), "kl", figures.looks(["npg"])
-    )
-    assert legend_texts(figure) == ["npg, 5 seeds", "5% to 95% of updates", "delta"]
+def shown_ticks(ax: Axes) -> list[str]:
+    low, high = ax.get_ylim()
+    ticks = [tick for tick in ax.yaxis.get_majorticklocs() if low <= tick <= high]
+    return ax.yaxis.get_major_formatter().format_ticks(ticks)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "guide", "label", "ticks"),
+    [
+        ("kl", "delta", "KL per update / delta", ["0.25", "0.5", "1", "2"]),
+        ("predicted", "as predicted", "measured / predicted KL", ["0.5", "1", "2"]),
+    ],
+)
+def test_figures_of_ratios_share_a_logarithmic_axis_around_one(
+    quantity: str, guide: str, label: str, ticks: list[str]
+) -> None:
+    frame = curves("npg", "trpo", env_ids=("A", "B"))
+    near = frame["env_id"] == "A"
+    frame["low"], frame["high"] = 0.9 * frame["middle"], 1.1 * frame["middle"]
+    frame.loc[near, ["low", "middle", "high"]] = 1.0  # its own axis would be narrow
+    styles = figures.looks(["npg", "trpo"])
+    figure = diagnostic_figures.over_steps(frame, quantity, styles)
+    assert legend_texts(figure) == ["npg, 5 seeds", "trpo, 5 seeds", "5% to 95% of updates", guide]
     assert [ax.get_title() for ax in figure.axes] == ["A", "B"]
     for ax in figure.axes:
         assert ax.get_yscale() == "log"
         assert any(list(line.get_ydata()) == [1.0, 1.0] for line in ax.lines)
-        low, high = ax.get_ylim()
-        assert high / low > 4.99
-    assert figure.axes[0].get_ylabel() == "KL per update / delta"
+        assert ax.get_ylim() == figure.axes[0].get_ylim()
+        assert shown_ticks(ax) == ticks
+        # In grey, lines differ by their markers (and dashes).
+        npg, trpo = (line for line in ax.lines if line.get_label() in styles)
+        assert npg.get_marker() != trpo.get_marker()
+    assert figure.axes[0].get_ylabel() == label
     assert figure.axes[1].get_xlabel() == "environment steps"
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "ticks"),
+    [
+        (0.11, 1.0, ["0.125", "0.25", "0.5", "1", "2"]),
+        (1.0, 40.0, ["0.25", "1", "4", "16"]),
+        (1e-4, 1.0, ["0.0001", "0.001", "0.01", "0.1", "1"]),
+    ],
+)
+def test_the_axis_of_ratios_reaches_what_any_panel_shows(
+    lowest: float, highest: float, ticks: list[str]
+) -> None:
+    frame = curves("npg", env_ids=("A", "B"))
+    frame[["low", "middle", "high"]] = 1.0
+    frame.loc[0, "low"], frame.loc[30, "high"] = lowest, highest
+    figure = diagnostic_figures.over_steps(frame, "kl", figures.looks(["npg"]))
+    for ax in figure.axes:
+        low, high = ax.get_ylim()
+        assert low < lowest
+        assert high > highest
+        assert shown_ticks(ax) == ticks
 
 
 def test_the_figure_of_rates_begins_at_zero() -> None:
@@ -481,30 +606,13 @@ def test_the_figure_of_rates_begins_at_zero() -> None:
     assert legend_texts(figure) == ["acer, 5 seeds", "5% to 95% of updates"]
 
 
-def test_the_figure_of_the_prediction_has_the_diagonal() -> None:
-    frame = curves("npg")
-    figure = diagnostic_figures.predicted(frame, figures.looks(["npg"]))
-    (ax,) = figure.axes
-    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    line, diagonal = ax.lines
-    assert list(line.get_ydata()) == frame["middle"].to_list()
-    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata())
-    assert legend_texts(figure)[-1] == "measured = predicted"
-
-
-def test_constant_predictions_of_several_labels_do_not_cover_each_other() -> None:
-    frame = curves("npg", "trpo").groupby("label").head(1).assign(predicted=0.02)
-    figure = diagnostic_figures.predicted(frame, figures.looks(["npg", "trpo"]))
-    first, second, _ = (line.get_xdata() for line in figure.axes[0].lines)
-    assert first[0] < 0.02 < second[0] < 1.1 * first[0]
-
-
 def test_figures_of_many_environments_are_small_files(tmp_path: Path) -> None:
     env_ids = tuple(f"Environment{i}-v5" for i in range(11))
     labels = ["npg", "npg (critic=adam)", "trpo"]
     frame, styles = curves(*labels, env_ids=env_ids), figures.looks(labels)
     diagnostic_figures.save(diagnostic_figures.over_steps(frame, "kl", styles), tmp_path / "a")
-    diagnostic_figures.save(diagnostic_figures.predicted(frame, styles), tmp_path / "b")
+    shares = diagnostic_figures.over_steps(frame, "projected", styles)
+    diagnostic_figures.save(shares, tmp_path / "b")
     for path in tmp_path.iterdir():
         assert path.stat().st_size < (200_000 if path.suffix == ".png" else 500_000), path
 

@@ -84,3 +84,37 @@ def test_what_differs_in_defaults_alone_shares_a_column(folders: RunFolders) -> 
     assert table.headers == ["hyperparameter", "npg on CartPole-v1, Hopper-v5"]
     assert [list(row) for row in table.rows] == [["`gamma`", "`0.9`"]]
     assert "cannot be imported" not in made.listed
+
+
+def test_which_code_gave_which_number_is_listed(folders: RunFolders) -> None:
+    first, second = "a" * 40, "b" * 40
+    for seed in range(2):
+        folders.add("npg", seed=seed, commit=first)
+        folders.add("npg", "Hopper-v5", seed, commit=first, dirty=True)
+    folders.add("npg", "Hopper-v5", 2, commit=second)
+    folders.add("ppo", commit=second)
+    folders.add("ppo", seed=1, commit=None, dirty=None)
+    made = origins.origins_of(runs.load(folders.root).runs)
+    assert made.by_commit is not None
+    assert list(made.by_commit.headers) == [
+        "algorithm", "commit", "runs", "with uncommitted changes", "environments (runs)"
+    ]  # fmt: skip
+    assert [list(row) for row in made.by_commit.rows] == [
+        ["npg", f"`{first[:12]}`", "4", "2", "CartPole-v1 (2), Hopper-v5 (2)"],
+        ["npg", f"`{second[:12]}`", "1", "0", "Hopper-v5 (1)"],
+        ["ppo", f"`{second[:12]}`", "1", "0", "CartPole-v1 (1)"],
+        ["ppo", "unknown", "1", "unknown", "CartPole-v1 (1)"],
+    ]
+    assert made.commits == (
+        "2 commits, and of some runs it is not known, listed below for each algorithm; 2 of 7 runs "
+        "were made from a work tree with uncommitted changes, so that the commit is not all of "
+        "their code"
+    )
+
+
+def test_one_commit_needs_no_table(folders: RunFolders) -> None:
+    for algo in ("npg", "ppo"):
+        folders.add(algo)
+    made = origins.origins_of(runs.load(folders.root).runs)
+    assert made.by_commit is None
+    assert made.commits == "`0123456789abcdef0123456789abcdef01234567` (clean)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reports import runs
+from reports.missing import missing_of
 from reports.protocols import with_protocol
-from reports.wording import missing_results
 from tests.reports.conftest import EVALUATION, RunFolders
 
 
@@ -51,10 +51,12 @@ def test_variants_are_told_apart_within_a_budget(folders: RunFolders) -> None:
 def test_seeds_are_missed_within_a_budget_alone(folders: RunFolders) -> None:
     for seed in range(3):
         folders.add("npg", seed=seed, n_timesteps=50_000)
-    folders.add("ppo", seed=0, n_timesteps=100_000)
+    folders.add("ppo", seed=0, n_timesteps=100_000, command="python -m benchmarks run classic")
     folders.add("trpo", seed=0, n_timesteps=50_000)
     data = runs.load(folders.root, allow_mixed=True)
-    assert missing_results(data) == ["trpo (50,000 steps) on CartPole-v1: no result for seeds 1, 2"]
+    assert missing_of(data).lines == [
+        "trpo (50,000 steps) on CartPole-v1: no result for seeds 1, 2"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from PIL import Image
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from typer.testing import CliRunner
 
+from benchmarks.archive import archive
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
 from reports import recording
@@ -187,6 +188,24 @@ def test_a_folder_that_is_no_run_and_files_that_cannot_be_read(
         assert status == 2
         assert f"error: {broken / name}: " in output
     assert not out.exists()
+
+
+def test_an_archived_run_says_that_it_has_no_model_and_how_to_get_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    # root/tiny/npg/CartPole-v1/seed-0-…
+    assert archive(folder.parents[3], tmp_path / "archive") == (1, 0)
+    archived = tmp_path / "archive" / folder.relative_to(folder.parents[3])
+    status, output = record(archived, "--out", tmp_path / "film.gif")
+    assert status == 2
+    assert f"error: {archived}: has no model.zip: the run was archived without its model" in output
+    assert (
+        "\n  python -m benchmarks run tiny --algos npg --envs CartPole-v1 --first-seed 0 "
+        "--out runs-to-film\n" in output
+    )
+    assert output.endswith("it was made with:\n  the command\n")
+    assert "vecnormalize" not in output
+    assert not (tmp_path / "film.gif").exists()
 
 
 def test_an_environment_without_pictures_is_named(folder: Path) -> None:

@@ -45,10 +45,11 @@ def test_every_file_the_report_names_is_there(study: RunFolders) -> None:
     out = study.root.parent / "report"
     named = {part.split(")")[0] for part in text.split("](")[1:]}
     files = {name for name in named if not name.startswith("#")}
-    assert {"learning_curves.png", "learning_curves.svg", "scores.csv"} <= files
+    assert {"learning_curves.png", "learning_curves.svg"} <= files
+    assert {"scores.csv", "comparisons.csv"} <= files
     # Learning curves of all, of each and against time; aggregates, profiles, efficiency and
     # improvement.
-    assert len(files) == 2 * (4 + 4) + 1
+    assert len(files) == 2 * (4 + 4) + 2
     assert all((out / name).stat().st_size > 500 for name in files)
 
 
@@ -58,7 +59,7 @@ def test_same_runs_give_the_same_bytes(study: RunFolders) -> None:
     first, second = (study.root.parent / name for name in ("first", "second"))
     names = sorted(path.name for path in first.iterdir())
     assert names == sorted(path.name for path in second.iterdir())
-    assert len(names) == 19
+    assert len(names) == 20
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
@@ -80,6 +81,21 @@ def test_scores_are_there_as_data(study: RunFolders) -> None:
     assert (table["final_low"] <= table["final_mean"]).all()
 
 
+def test_every_pair_is_there_as_data(study: RunFolders) -> None:
+    build(study)
+    out = study.root.parent / "report"
+    pairs = pd.read_csv(out / "comparisons.csv")
+    # Ordered pairs of three algorithms, on two environments by three scores.
+    assert len(pairs) == 6 * 2 * 3
+    means = pd.read_csv(out / "scores.csv").set_index(["env_id", "label"])
+    for row in pairs.to_dict("records"):
+        ours, theirs = (means.loc[(row["env_id"], row[key])] for key in ("label", "other"))
+        apart = ours[f"{row['score']}_low"] > theirs[f"{row['score']}_high"]
+        assert row["is_ahead"] == (apart and row["low"] > 0.5)
+        assert row["low"] <= row["probability"] <= row["high"]
+    assert 0 < pairs["is_ahead"].sum() < len(pairs) / 2
+
+
 def test_no_winner_is_claimed_where_intervals_overlap(folders: RunFolders) -> None:
     for seed in range(3):
         folders.add("npg", seed=seed, returns=[0.0, 100.0 + seed])
@@ -88,7 +104,7 @@ def test_no_winner_is_claimed_where_intervals_overlap(folders: RunFolders) -> No
     text = build(folders)
     assert (
         "trpo has the highest mean, but its interval overlaps with that of npg: no winner. "
-        "It lies above that of ppo." in text
+        "It is ahead of ppo." in text
     )
     assert "**101.0**" in text
     assert "**102.5**" in text
@@ -102,11 +118,14 @@ def test_a_tie_has_no_leader(folders: RunFolders) -> None:
     assert "npg, ppo and trpo share the highest mean: no winner." in build(folders)
 
 
-def test_a_winner_is_claimed_where_its_interval_lies_above(folders: RunFolders) -> None:
+def test_a_winner_is_claimed_where_it_is_ahead_of_every_other_one(folders: RunFolders) -> None:
     for seed in range(3):
         folders.add("npg", seed=seed, returns=[0.0, 100.0 + seed])
         folders.add("ppo", seed=seed, returns=[0.0, 10.0 + seed])
-    assert "npg has the highest final return: its interval lies above" in build(folders)
+    text = build(folders)
+    assert "npg has the highest final return, and is ahead of ppo." in text
+    assert "**101.0**" in text
+    assert "**11.0**" not in text
 
 
 def test_one_seed_is_said_and_compared_with_nothing(folders: RunFolders) -> None:
@@ -152,9 +171,14 @@ def test_mixed_origins_are_said(folders: RunFolders) -> None:
     folders.add("npg", seed=1, commit="f" * 40, dirty=True)
     folders.add("npg", seed=2, commit=None, dirty=None)
     text = build(folders)
-    assert f"`{'f' * 40}` with uncommitted changes: 1 run" in text
-    assert "(clean): 1 run" in text
-    assert "unknown: 1 run" in text
+    assert "2 commits, and of some runs it is not known, listed below for each" in text
+    assert "1 of 3 runs were made from a work tree with uncommitted changes" in text
+    rows = [line for line in text.splitlines() if line.startswith("| npg       | ")]
+    assert [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[-3:]] == [
+        ["npg", "`0123456789ab`", "1", "0", "CartPole-v1 (1)"],
+        ["npg", f"`{'f' * 12}`", "1", "1", "CartPole-v1 (1)"],
+        ["npg", "unknown", "1", "unknown", "CartPole-v1 (1)"],
+    ]
 
 
 def test_evaluation_protocols_are_said_for_each_environment(folders: RunFolders) -> None:
@@ -350,12 +374,13 @@ def test_a_page_and_each_table_are_written_where_they_are_wanted(
         "improvement.csv",
         "literature-CartPole-v1.csv",
         "literature-HalfCheetah-v5.csv",
+        "literature-sources.csv",
         "normalisation.csv",
         "scores-CartPole-v1.csv",
         "scores-HalfCheetah-v5.csv",
         "steps-to-threshold.csv",
     ]
-    assert len(names) == 18
+    assert len(names) == 20
     table = pd.read_csv(out / "tables" / "scores-CartPole-v1.csv")
     assert table["algorithm"].tolist() == ["npg", "ppo", "trpo"]
     assert table["final return"].between(0, 500).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from rliable import library, metrics
 
 from benchmarks import results
@@ -46,7 +47,23 @@ def test_scores_of_one_run_by_hand() -> None:
     returns = np.arange(20.0)
     returns[5] = 100.0
     assert results.final_return(pd.Series(returns)) == (18 + 19) / 2
-    assert scores.best_evaluation(returns) == 100.0
+    assert scores.best_evaluation(np.arange(20.0), returns) == 100.0
+
+
+def test_the_evaluation_before_training_is_not_the_best() -> None:
+    steps = np.array([0.0, 100.0, 200.0])
+    assert scores.best_evaluation(steps, np.array([50.0, 20.0, 30.0])) == 30.0
+    # Steps say which one that is, and not the place.
+    assert scores.best_evaluation(steps + 100, np.array([50.0, 20.0, 30.0])) == 50.0
+    assert scores.best_evaluation(np.array([0.0]), np.array([7.0])) == 7.0  # there is no other
+    frame = evaluations(
+        {
+            ("Ant-v5", "npg", 0): [900.0, 100.0, 300.0],
+            ("Ant-v5", "npg", 1): [10.0, 500.0, 200.0],
+        }
+    )
+    assert scores.run_scores(frame)["best"].tolist() == [300.0, 500.0]
+    assert scores.score_table(runs_of(frame), frame)["best_mean"].tolist() == [400.0]
 
 
 def test_score_table_by_hand() -> None:
@@ -194,18 +211,48 @@ def test_improvement_is_the_share_of_pairs_and_rliables() -> None:
         )
 
 
-def test_the_best_is_looked_for_within_one_protocol() -> None:
-    table = pd.DataFrame(
-        {
-            "protocol": ["1,000 steps", "2,000 steps", "1,000 steps", "2,000 steps"],
-            "final_mean": [5.0, 90.0, 9.0, 10.0],
-            "final_low": [4.0, 80.0, 8.0, 5.0],
-            "final_high": [6.0, 99.0, 10.0, 15.0],
-        }
+def test_intervals_of_improvement_are_those_of_an_independent_bootstrap() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(0.5, 3, size=(12, 2)), rng.normal(0, 1, size=(8, 2))
+    probability, low, high = scores.improvement_interval(x, y)
+    np.testing.assert_array_equal(probability, scores.improvement(x, y))
+    for i in range(2):
+        expected = scipy.stats.bootstrap(
+            (x[:, i], y[:, i]),
+            lambda x, y, axis: np.mean(x[..., :, None] > y[..., None, :], axis=(-2, -1)),
+            method="percentile",
+            n_resamples=20_000,
+            random_state=3,
+        ).confidence_interval
+        np.testing.assert_allclose([low[i], high[i]], expected, atol=0.04 * np.ptp(expected))
+
+
+def test_intervals_of_improvement_are_rliables() -> None:
+    """With ties, and one column as rliable resamples it."""
+    rng = np.random.default_rng(2)
+    x, y = rng.integers(0, 4, size=(5, 1)), rng.integers(0, 4, size=(7, 1))
+    np.random.seed(0)  # noqa: NPY002 - where rliable draws from
+    _, expected = library.get_interval_estimates(
+        {"xy": [x, y]},
+        lambda x, y: np.array([metrics.probability_of_improvement(x, y)]),
+        reps=500,
     )
-    assert scores.best_of_their_protocol(table, "final").tolist() == [False, True, True, False]
-    table["protocol"] = ""
-    assert scores.best_of_their_protocol(table, "final").tolist() == [False, True, False, False]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores, "REPETITIONS", 500)
+        _, low, high = scores.improvement_interval(x, y)
+    np.testing.assert_allclose(np.stack([low, high]), expected["xy"], atol=1e-12)
+
+
+def test_intervals_of_many_pairs_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "REPETITIONS", 200)
+    monkeypatch.setattr(scores, "_COLUMNS_AT_ONCE", 3)
+    rng = np.random.default_rng(3)
+    sizes = [(4, 3), (2, 5), (4, 3), (1, 3), (3, 4), (4, 3)]
+    pairs = [(rng.normal(size=(n, 2)), rng.normal(size=(m, 2))) for n, m in sizes]
+    for (x, y), found in zip(pairs, scores.improvement_intervals(pairs), strict=True):
+        np.testing.assert_array_equal(found, np.stack(scores.improvement_interval(x, y)))
+    assert np.isnan(scores.improvement_intervals(pairs)[3][1:]).all()
+    assert scores.improvement_intervals([]) == []
 
 
 def steps_of(returns: dict[int, list[float]], threshold: float) -> dict[str, float]:

@@ -767,8 +767,31 @@ def test_a_report_shows_studies_beside_runs_and_alone(
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--studies", "mine", "--studies", "yours"],
+        ["--studies", "mine,yours"],
+        ["--studies", " mine , yours,"],
+    ],
+)
+def test_several_studies_are_named_in_one_option_or_in_several(
+    studies: Studies, arguments: list[str]
+) -> None:
+    studies.with_returns(hill("clip_range", 0.2, 1.0, default=0.2))
+    for name in ("mine", "yours"):
+        studies.study(name, small("ppo", ["CartPole-v1"], 2), 2)
+    out = studies.root.parent / "report"
+    where = ["--studies-root", str(studies.root), "--out", str(out), "--csv", "--format", "md"]
+    result = CliRunner().invoke(app, ["build", *arguments, *where])
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(out / "tables" / "studies.csv")
+    assert table["study"].tolist() == ["mine", "yours"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--studies", ","], "--studies: must name at least one study"),
         (["--studies", "yours"], "'yours' is not a study in"),
         ([], "RUNS: must be given, or --studies"),
     ],

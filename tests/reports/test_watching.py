@@ -237,6 +237,18 @@ def test_the_picture_has_the_reports_colours_and_thin_lines_for_what_goes_on(
     assert texts == ["npg, 1 seed", "in progress: evaluation return"]
 
 
+def test_colours_on_a_terminal_show_on_a_dark_one_and_stay_different() -> None:
+    labels = ["npg", "ppo", "trpo", "acer", "a2c"]
+    looks = figures.looks(labels)
+    shown = {label: watching._rgb(looks[label].colour) for label in labels}
+    for colour in shown.values():
+        assert np.dot(colour, [0.299, 0.587, 0.114]) > 0.44 * 255
+        assert 0 <= min(colour) <= max(colour) <= 255
+    assert shown["ppo"] == (230, 159, 0)  # bright enough as it is
+    assert shown["npg"][2] > 1.4 * shown["npg"][1] > 2 * shown["npg"][0]  # still blue
+    assert len(set(shown.values())) == len(labels)
+
+
 def test_a_terminal_shows_colours_and_as_many_panels_as_it_holds(folders: RunFolders) -> None:
     evaluation = {"points": 1, "episodes": 10, "seed": 0}
     for env_id in ("Acrobot-v1", "CartPole-v1", "Pendulum-v1"):
