@@ -450,7 +450,8 @@ def _final_returns(runs: Sequence[tuple[RunSpec, float]]) -> Table:
         for spec, final in runs
     )
     environment = Column("environment", no_wrap=True)
-    table = Table(environment, "algo", "steps", "seeds", "final return", "lowest", "highest")
+    algorithm = Column("algo", overflow="fold")  # whole, if on two lines
+    table = Table(environment, algorithm, "steps", "seeds", "final return", "lowest", "highest")
     groups = scores.groupby(["env_id", "algo", "n_timesteps"])["final"]
     summary = groups.agg(["size", "mean", "min", "max"]).reset_index()
     for row in summary.itertuples(index=False):
