@@ -328,6 +328,11 @@ def speed(
         False, "--quick", help="Everything small and twice: tries the instrument out."
     ),
     fresh: bool = typer.Option(False, "--fresh", help="Measure again what is there already."),
+    only: str = typer.Option(
+        "",
+        help="Only blocks whose names contain this, such as 'training, 1 environment'; no page.",
+        show_default=False,
+    ),
     out: Path = typer.Option(Path("speed"), file_okay=False, help="Where table and figure go."),
 ) -> None:
     """Measure how fast we are, side by side with the peers: one table, one figure.
@@ -342,7 +347,9 @@ def speed(
     command = f"python -m benchmarks {shlex.join(sys.argv[1:])}"
     try:
         with interruptible():
-            complete = measure(out, with_peers, quick, fresh, command)
+            complete = measure(out, with_peers, quick, fresh, command, only)
+    except SpecError as error:
+        _refuse(error)
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on with what is missing", err=True)
         raise typer.Exit(130) from None

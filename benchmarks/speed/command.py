@@ -19,12 +19,14 @@ from benchmarks.speed.plan import (
     PFRL,
     QUICK,
     SB3,
+    Block,
     Measurement,
     measurements,
     plan,
 )
 from benchmarks.speed.protocol import REPOSITORY, UnavailableError
 from benchmarks.speed.results import Results, targets
+from benchmarks.yamls import SpecError
 
 _WORKER = [sys.executable, "-m", "benchmarks.speed.worker"]
 # The modules here that run in the workers.
@@ -46,7 +48,9 @@ _PEER_WORKERS = {
 }
 
 
-def speed(out: Path, with_peers: bool, quick: bool, fresh: bool, command: str) -> bool:
+def speed(
+    out: Path, with_peers: bool, quick: bool, fresh: bool, command: str, only: str = ""
+) -> bool:
     """Measure what is missing, write table and figure, show the table.
 
     :param out: where they go; finished measurements are kept in ``measurements/`` below it
@@ -54,7 +58,9 @@ def speed(out: Path, with_peers: bool, quick: bool, fresh: bool, command: str) -
     :param quick: everything once or twice and small: tries the instrument out
     :param fresh: forget earlier measurements
     :param command: the command line, for the page
+    :param only: measure only the blocks whose names contain this, and write no page
     :return: whether every measurement that could be made was made
+    :raises SpecError: no block's name contains ``only``
     """
     console = Console()
     sizes = QUICK if quick else FULL
@@ -69,11 +75,14 @@ def speed(out: Path, with_peers: bool, quick: bool, fresh: bool, command: str) -
     store = Store(out / "measurements", conditions)
     if fresh:
         store.clear()
-    blocks = plan(sizes)
+    blocks = _chosen(plan(sizes), only)
     commands = {OURS: _WORKER, SB3: _WORKER, **peer_workers}
     with _Display(console, sum(1 for _ in measurements(blocks))) as display:
         results = Results(execute(blocks, commands, store, display.tell))
     found = targets(results, sizes)
+    if only:
+        print(report.targets_table([target for target in found if target.measured]))
+        return not results.failures()
     about = {
         "command": command,
         "quick": quick,
@@ -87,6 +96,14 @@ def speed(out: Path, with_peers: bool, quick: bool, fresh: bool, command: str) -
     print(report.targets_table(found))
     print(f"\nThe whole page is {out / 'speed.md'}, the figure {out / 'speed.png'}")
     return not results.failures()
+
+
+def _chosen(blocks: list[Block], only: str) -> list[Block]:
+    chosen = [block for block in blocks if only in block.name]
+    if not chosen:
+        names = "; ".join(block.name for block in blocks)
+        raise SpecError(f"--only: {only!r} is in the name of none of the blocks {names}")
+    return chosen
 
 
 def _peer_workers(with_peers: bool, console: Console) -> tuple[Commands, dict[str, str]]:

@@ -236,6 +236,22 @@ def test_command_writes_everything_and_goes_on_where_it_was(tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("tiny")
+def test_some_blocks_can_be_measured_alone(tmp_path):
+    out = tmp_path / "speed"
+    arguments = ["speed", "--quick", "--out", str(out), "--only"]
+    result = CliRunner().invoke(app, [*arguments, "training, 1 environment"])
+    assert result.exit_code == 0, result.output
+    assert "PPO, faster / PPO, 1 environment" in result.output
+    assert "policy update" not in result.output
+    assert [path.name for path in out.iterdir()] == ["measurements"]
+
+    wrong = CliRunner().invoke(app, [*arguments, "training, 3 environments"])
+    assert wrong.exit_code == 2
+    assert "--only: 'training, 3 environments'" in wrong.output
+    assert "training, 8 environments" in wrong.output
+
+
 def check_measurements(records: list[dict]) -> None:
     for record in records:
         if record["contender"] in (TIANSHOU, PFRL_ACER):
