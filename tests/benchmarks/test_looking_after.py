@@ -170,35 +170,32 @@ def test_a_note_that_cannot_be_read_is_named_beside_the_rest(out: Path) -> None:
         assert "CartPole-v1" in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("evaluations.csv", "", "must have the columns timesteps, "),
-        ("run.json", '{"format": 1, "sp', "Unterminated string"),
-        ("run.json", "", "Expecting value"),
-    ],
-)
-def test_a_damaged_run_is_named_and_what_to_do_said(
-    tiny_suite: Path, tmp_path: Path, name: str, content: str, message: str
-) -> None:
+def test_a_damaged_run_is_named_and_what_to_do_said(tiny_suite: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     arguments = ("run", tiny_suite, "--algos", "ppo", "--set", "n_steps=64", "--out", out)
     assert command(*arguments, "--seeds", "2").exit_code == 0
     damaged, whole = load_runs(out)["path"]
-    (damaged / name).write_text(content)
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for name, content, message in (
+        ("evaluations.csv", "", "must have the columns timesteps, "),
+        ("run.json", '{"format": 1, "sp', "Unterminated string"),
+        ("run.json", "", "Expecting value"),
+    ):
+        sound = (damaged / name).read_text()
+        (damaged / name).write_text(content)
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
-    result = command(*arguments, "--seeds", "3")
+        result = command(*arguments, "--seeds", "3")
 
-    assert result.exit_code == 2
-    assert f"{damaged / name}: {message}" in result.stderr
-    assert f"remove {damaged}, and the run is made again" in result.stderr
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    shown = command("status", out)
-    assert shown.exit_code == 2
-    assert f"error: {damaged / name}: {message}" in shown.stderr
-    assert load_status(out).table["finished"].tolist() == [1]
-    assert "CartPole-v1" in shown.stdout
+        assert result.exit_code == 2
+        assert f"{damaged / name}: {message}" in result.stderr
+        assert f"remove {damaged}, and the run is made again" in result.stderr
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+        shown = command("status", out)
+        assert shown.exit_code == 2
+        assert f"error: {damaged / name}: {message}" in shown.stderr
+        assert load_status(out).table["finished"].tolist() == [1]
+        assert "CartPole-v1" in shown.stdout
+        (damaged / name).write_text(sound)
     shutil.rmtree(damaged)
     assert command(*arguments, "--seeds", "3").exit_code == 0
     assert len(load_runs(out)) == 3

@@ -11,7 +11,7 @@ import pytest
 from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, WilcoxonPruner
 from scipy.stats import wilcoxon
 
-from benchmarks.specs import Evaluation, SpecError
+from benchmarks.specs import Evaluation, SpecError, hyperparams_for
 from studies.objective import Problem, define
 from studies.search_spaces import Parameter, Value, space_for, suggest
 from studies.searching import (
@@ -338,7 +338,9 @@ def test_a_grid_is_tried_in_whole_each_combination_once_after_the_defaults() -> 
 
     values = grid(problem.space, 20)
     assert grid_size(search, problem) == 21
-    assert tried(study)[0] == {"target_kl": 0.02, "gamma": 0.99}
+    settings = hyperparams_for("npg", "CartPole-v1")
+    start_of_delta = float(settings["target_kl"].removeprefix("lin_"))
+    assert tried(study)[0] == {"target_kl": start_of_delta, "gamma": settings["gamma"]}
     assert sorted((each["target_kl"], each["gamma"]) for each in tried(study)[1:]) == sorted(
         (delta, gamma) for delta in values["target_kl"] for gamma in values["gamma"]
     )
