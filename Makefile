@@ -29,7 +29,7 @@ DEMO := $(PY) -m benchmarks run demo --algos npg,trpo,ppo,acer --seeds 3 --jobs 
 demo: $(READY)
 	$(DEMO)
 	$(PY) -m reports build demo/runs --out demo/report --title "NPG, TRPO, PPO and ACER: the demo"
-	@echo "Look at demo/report/report.md and demo/report/learning_curves.png"
+	@echo "Look at demo/report/report.html (one page), or demo/report/report.md"
 
 # About 10 minutes on 2 cores, installation included; they should have nothing else to do.
 speed: $(READY)
