@@ -15,10 +15,12 @@ import typer
 from optuna.exceptions import ExperimentalWarning
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from benchmarks.specs import SpecError, as_file_name, check_environment
 from benchmarks.sweep import SweepError
+from studies import pruning as pruners
 from studies import sensitivity as sensitivities
 from studies.carrying_out import Confirmation, carry_out, confirm, stored_confirmation
 from studies.entries import entries_of
@@ -279,6 +281,54 @@ def sensitivity(
     plot_sensitivity(problem, runs, widths, out / "sensitivity.png")
     _print_widths(study, problem, widths)
     typer.echo(f"figure: {os.path.relpath(out / 'sensitivity.png')}")
+
+
+@app.command()
+def pruning(
+    name: str = _NAME,
+    orders: int = typer.Option(
+        20, min=1, help="Orders of the trials: the study's own and random ones."
+    ),
+    storage: str = _STORAGE,
+    root: Path = _ROOT,
+    out: Path = _FIGURES,
+) -> None:
+    """Say what each pruner would have saved of a finished study, and whether it keeps the best.
+
+    The trials are carried out again from their runs, in several orders, since what a pruner does
+    depends on what it has seen; nothing is trained. Writes pruning.csv, one row an order.
+    """
+    study, problem, folder = _load(name, storage, root)
+    out = out or folder
+    try:
+        trials = pruners.check(study, problem, folder)
+        searches = [Search(pruner=each) for each in PRUNERS if each != "none"]
+        found: dict[str, list[pruners.Replay]] = {each.pruner: [] for each in searches}
+        todo = [(search, each) for search in searches for each in pruners.orders(trials, orders)]
+        for search, ordered in track(todo, "pruning", console=Console(stderr=True)):
+            again = pruners.replay(study, problem, folder, ordered, search)
+            found[search.pruner].append(again)
+    except (StudyError, OSError) as error:
+        _refuse(error)
+    out.mkdir(parents=True, exist_ok=True)
+    frame = pruners.frame_of(found, len(trials))
+    frame.to_csv(out / pruners.FILE, index=False, lineterminator="\n")
+    _print_pruning(problem, frame)
+
+
+def _print_pruning(problem: Problem, frame: pd.DataFrame) -> None:
+    table = Table("pruner", "trials pruned", "steps saved", "best kept", box=SIMPLE)
+    table.add_column(f"{value_name(problem)} lost at most", justify="right")
+    for pruner, rows in frame.groupby("pruner", sort=False):
+        saved = rows["steps_saved"]
+        table.add_row(
+            str(pruner),
+            f"{rows['pruned'].mean():.1f} of {rows['trials'].iloc[0]}",
+            f"{saved.mean():.0%} ({saved.min():.0%} to {saved.max():.0%})",
+            f"{rows['best_kept'].sum()} of {len(rows)}",
+            f"{rows['lost'].max():,.3f}",
+        )
+    _print(table)
 
 
 def _load(name: str, storage: str, root: Path) -> tuple[optuna.Study, Problem, Path]:

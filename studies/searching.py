@@ -34,6 +34,11 @@ class Search:
     n_trials: int = 1
     seed: int = 0
 
+    @property
+    def prunes_by_run(self) -> bool:
+        """Whether the pruner sees a value for each run; else one for each evaluation."""
+        return self.pruner == "wilcoxon"
+
 
 def check_search(search: Search, problem: Problem) -> None:
     """Check that a problem can be searched in this way.

@@ -68,8 +68,8 @@ def work(task: Task) -> None:
     torch.set_num_threads(1)
     storage = connect(task.storage, task.folder)
     study, problem = load(task.name, storage)
-    by_run = task.search.pruner == "wilcoxon"
-    objective = Objective(problem, task.name, task.folder / "runs", task.command, by_run)
+    runs, by_run = task.folder / "runs", task.search.prunes_by_run
+    objective = Objective(problem, task.name, runs, task.command, by_run)
 
     def carry_out(trial: Trial) -> float | tuple[float, float]:
         trial.set_user_attr(WORKER, this_worker())
