@@ -5,12 +5,13 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup demo speed large test test-slow check clean
+.PHONY: help setup demo speed large sensitivity test test-slow check clean
 
 help:
 	@echo "make demo       set up, train NPG, TRPO, PPO and ACER on two tasks, write demo/report/report.md"
 	@echo "make speed      set up, peers included, measure speed beside them, write speed/speed.md"
 	@echo "make large      how long a report over 1,000 runs takes, and how much memory"
+	@echo "make sensitivity  the studies of docs/sensitivity.md (about 3 hours on 2 cores; it resumes)"
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the learning checks (about 6 minutes on 2 cores)"
 	@echo "make check      ruff and mypy"
@@ -37,6 +38,27 @@ speed: $(READY)
 
 large: $(READY)
 	$(PY) -m tests.reports.large
+
+# What docs/sensitivity.md is about; the studies go on where they were stopped.
+GRID       := --sampler grid --jobs $(JOBS)
+STUDY      := $(PY) -m studies
+IN_CARTPOLE = npg-CartPole-v1 trpo-CartPole-v1 ppo-CartPole-v1
+IN_MUJOCO   = $(foreach algo,npg trpo ppo,$(algo)-Hopper-v5 $(algo)-HalfCheetah-v5)
+OF_ACER     = acer-CartPole-v1 acer-LunarLander-v3
+
+sensitivity: $(READY)
+	$(STUDY) run --algo npg --env CartPole-v1 --trials 10 --seeds 5 $(GRID)
+	$(STUDY) run --algo trpo --env CartPole-v1 --trials 10 --seeds 5 $(GRID)
+	$(STUDY) run --algo ppo --env CartPole-v1 --trials 20 --seeds 5 $(GRID)
+	set -e; for algo in npg trpo ppo; do for env in Hopper-v5 HalfCheetah-v5; do \
+		$(STUDY) run --algo $$algo --env $$env --steps 100000 --trials 8 --seeds 3 $(GRID); done; done
+	$(STUDY) run --algo acer --env CartPole-v1 --trials 10 --seeds 3 $(GRID)
+	$(STUDY) run --algo acer --env LunarLander-v3 --steps 100000 --trials 10 --seeds 3 $(GRID)
+	set -e; for name in $(IN_CARTPOLE); do $(STUDY) sensitivity $$name --points 9 --jobs $(JOBS); done
+	$(STUDY) sensitivity ppo-CartPole-v1 --points 19 --jobs $(JOBS)
+	set -e; for name in $(IN_MUJOCO); do $(STUDY) sensitivity $$name --points 7 --jobs $(JOBS); done
+	set -e; for name in $(OF_ACER); do $(STUDY) sensitivity $$name --points 5 --jobs $(JOBS); done
+	$(STUDY) pruning ppo-CartPole-v1
 
 # Compiled once: tests start many processes, and Python may be told not to write bytecode by itself.
 test: $(READY)

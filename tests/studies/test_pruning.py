@@ -19,7 +19,7 @@ from studies.study import StudyError, best_trial, connect, create, values_of
 from studies.workers import Task, work
 from tests.studies.conftest import CarryOn
 
-N_TRIALS = 8
+N_TRIALS = 6
 
 
 @pytest.fixture
@@ -47,30 +47,26 @@ def test_a_replay_is_what_a_study_with_the_pruner_would_have_been(
 ) -> None:
     whole = carried_out(with_seeds, tmp_path / "whole", "none")
     trials = pruning.check(whole, with_seeds, tmp_path / "whole")
-    assert [trial.number for trial in trials] == list(range(N_TRIALS))
-    n_pruned = {}
-    for pruner in ("wilcoxon", "hyperband"):
-        real = carried_out(with_seeds, tmp_path / pruner, pruner)
-        assert [t.params for t in real.trials] == [t.params for t in whole.trials]
-        found = pruning.replay(whole, with_seeds, tmp_path / "whole", trials, Search(pruner=pruner))
-        pruned = [t.number for t in real.trials if t.state is TrialState.PRUNED]
-        assert found.pruned == pruned
-        n_pruned[pruner] = len(pruned)
-        # Runs that were not finished were not made, or not to their end.
-        runs = [
-            spec for t in real.trials for spec in with_seeds.specs("mine", values_of(with_seeds, t))
-        ]
-        finished = [is_finished(spec.folder(tmp_path / pruner / "runs")) for spec in runs]
-        not_finished = 1 - sum(finished) / len(finished)
-        unfinished_parts = len(pruned) / len(runs)
-        assert -1e-9 <= not_finished - found.steps_saved <= unfinished_parts + 1e-9
-        best = best_trial(whole)
-        assert best is not None
-        assert found.best_kept == (best.number not in pruned)
-        best_left = best_trial(real)
-        assert best_left is not None
-        assert found.lost == pytest.approx(best.values[0] - best_left.values[0])
-    assert n_pruned["hyperband"] > 0
+    real = carried_out(with_seeds, tmp_path / "pruned", "hyperband")
+    assert [t.params for t in real.trials] == [t.params for t in whole.trials]
+    search = Search(pruner="hyperband")
+    found = pruning.replay(whole, with_seeds, tmp_path / "whole", trials, search)
+    pruned = [t.number for t in real.trials if t.state is TrialState.PRUNED]
+    assert pruned
+    assert found.pruned == pruned
+    # Runs that were not finished were not made, or not to their end.
+    runs = [
+        spec for t in real.trials for spec in with_seeds.specs("mine", values_of(with_seeds, t))
+    ]
+    finished = [is_finished(spec.folder(tmp_path / "pruned" / "runs")) for spec in runs]
+    not_finished = 1 - sum(finished) / len(finished)
+    unfinished_parts = len(pruned) / len(runs)
+    assert -1e-9 <= not_finished - found.steps_saved <= unfinished_parts + 1e-9
+    best, best_left = best_trial(whole), best_trial(real)
+    assert best is not None
+    assert best_left is not None
+    assert found.best_kept == (best.number not in pruned)
+    assert found.lost == pytest.approx(best.values[0] - best_left.values[0])
 
 
 def test_orders_begin_with_the_studys_own_and_with_the_defaults(
@@ -85,12 +81,15 @@ def test_orders_begin_with_the_studys_own_and_with_the_defaults(
     assert found == [[t.number for t in order] for order in pruning.orders(trials, 6)]
 
 
-class _PrunesTheBest(optuna.pruners.BasePruner):
-    def __init__(self, params: dict[str, float]) -> None:
+class _PrunesOne(optuna.pruners.BasePruner):
+    """Prunes the trial with these values, at this step."""
+
+    def __init__(self, params: dict[str, float], step: int) -> None:
         self._params = params
+        self._step = step
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        return trial.params == self._params and trial.last_step == 4
+        return trial.params == self._params and trial.last_step == self._step
 
 
 def test_a_best_trial_that_is_dropped_is_told_with_what_it_costs(
@@ -99,14 +98,17 @@ def test_a_best_trial_that_is_dropped_is_told_with_what_it_costs(
     study = carry_on(problem, 3, sampler="random")
     trials = pruning.check(study, problem, tmp_path / "mine")
     first, second, _ = sorted(trials, key=lambda trial: trial.values[0], reverse=True)
-    monkeypatch.setattr(pruning, "make_pruner", lambda *_: _PrunesTheBest(first.params))
-    found = pruning.replay(study, problem, tmp_path / "mine", trials, Search(pruner="median"))
-    assert found.pruned == [first.number]
-    assert not found.best_kept
-    assert found.lost == first.values[0] - second.values[0]
-    # Two runs of two evaluations and the one before training each: after the fifth evaluation of
-    # six, half of one run of six was left.
-    assert found.steps_saved == pytest.approx(0.5 / 6)
+    # Two runs of an evaluation before training and two after each half of it. Pruned at the fifth
+    # evaluation, half a run of six is not made; pruned after the first run, one is not.
+    for pruner, step, saved in (("median", 4, 0.5 / 6), ("wilcoxon", 0, 1 / 6)):
+        monkeypatch.setattr(
+            pruning, "make_pruner", lambda *_, step=step: _PrunesOne(first.params, step)
+        )
+        found = pruning.replay(study, problem, tmp_path / "mine", trials, Search(pruner=pruner))
+        assert found.pruned == [first.number]
+        assert not found.best_kept
+        assert found.lost == first.values[0] - second.values[0]
+        assert found.steps_saved == pytest.approx(saved)
 
 
 def test_what_cannot_be_carried_out_again_is_refused(
