@@ -189,9 +189,9 @@ def parameter_label(problem: Problem, parameter: Parameter) -> str:
 
 
 def _value_label(problem: Problem) -> str:
-    what = OBJECTIVES[problem.objective].split(", and")[0]
+    what = OBJECTIVES[problem.objective].split(", and")[0].replace(" (", "\n(")
     if not problem.is_normalised:
-        return what.replace(" (", "\n(")
+        return what
     if len(problem.env_ids) > 1:
         return f"score: {what}\n0: random policy, 1: each environment's reference"
     (scale,) = problem.scales.values()

@@ -6,6 +6,7 @@ file locks, which end with the process, and a database's by Optuna's heartbeat.
 """
 
 import time
+import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages import RetryHeartbeatStaleTrialCallback as Retry
 from optuna.storages.journal import JournalFileBackend
@@ -23,6 +25,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from studies.objective import Problem
 from studies.search_spaces import Parameter, Value, rule_name
+
+# Whoever reads a study, a report too, would be told of it again and again.
+warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"studies\.study")
 
 # What the study's user attributes hold.
 _PROBLEM = "problem"
