@@ -58,7 +58,7 @@ def test_values(study: optuna.Study, problem: Problem, tmp_path: Path) -> None:
         "clip range of the probability ratio",
         "discount factor",
         "0.99",
-        "score: final return (mean of the last 10% of evaluations)",
+        "score: final return\n(mean of the last 10% of evaluations)",
         "0: random policy (23.14), 1: reference (475)",
         "one run",
         "defaults",
