@@ -44,27 +44,28 @@ large: $(READY)
 GRID       := --sampler grid --jobs $(JOBS)
 STUDY      := $(PY) -m studies
 CARTPOLE   := --env CartPole-v1 --objective area $(GRID)
-IN_CARTPOLE = npg trpo npg-step_size ppo-learning_rate
 IN_MUJOCO   = $(foreach algo,npg trpo ppo,$(algo)-Hopper-v5 $(algo)-HalfCheetah-v5)
-OF_ACER     = acer-CartPole-v1 acer-LunarLander-v3
 
 sensitivity: $(READY)
 	$(STUDY) run --algo npg --trials 10 --seeds 5 $(CARTPOLE)
 	$(STUDY) run --algo trpo --trials 10 --seeds 5 $(CARTPOLE)
 	$(STUDY) run --algo ppo --trials 20 --seeds 5 $(CARTPOLE)
-	$(STUDY) run --algo npg --params step_size --trials 10 --seeds 5 $(CARTPOLE) \
+	$(STUDY) run --algo npg --params step_size --trials 8 --seeds 3 $(CARTPOLE) \
 		--name npg-step_size-CartPole-v1
-	$(STUDY) run --algo ppo --params learning_rate --trials 10 --seeds 5 $(CARTPOLE) \
+	$(STUDY) run --algo ppo --params learning_rate --trials 8 --seeds 3 $(CARTPOLE) \
 		--name ppo-learning_rate-CartPole-v1
 	set -e; for algo in npg trpo ppo; do for env in Hopper-v5 HalfCheetah-v5; do \
 		$(STUDY) run --algo $$algo --env $$env --steps 100000 --trials 6 --seeds 3 $(GRID); done; done
 	$(STUDY) run --algo acer --trials 10 --seeds 3 $(CARTPOLE)
-	$(STUDY) run --algo acer --env LunarLander-v3 --steps 100000 --trials 10 --seeds 3 $(GRID)
-	set -e; for name in $(IN_CARTPOLE:%=%-CartPole-v1); do \
-		$(STUDY) sensitivity $$name --points 9 --jobs $(JOBS); done
+	$(STUDY) run --algo acer --env LunarLander-v3 --steps 100000 --trials 5 --seeds 3 $(GRID)
+	set -e; for name in npg trpo; do \
+		$(STUDY) sensitivity $$name-CartPole-v1 --points 9 --jobs $(JOBS); done
+	set -e; for name in npg-step_size ppo-learning_rate; do \
+		$(STUDY) sensitivity $$name-CartPole-v1 --points 7 --jobs $(JOBS); done
 	$(STUDY) sensitivity ppo-CartPole-v1 --points 19 --jobs $(JOBS)
-	set -e; for name in $(IN_MUJOCO) $(OF_ACER); do \
+	set -e; for name in $(IN_MUJOCO) acer-CartPole-v1; do \
 		$(STUDY) sensitivity $$name --points 5 --jobs $(JOBS); done
+	$(STUDY) sensitivity acer-LunarLander-v3 --points 3 --jobs $(JOBS)
 	$(STUDY) pruning ppo-CartPole-v1
 
 # Compiled once: tests start many processes, and Python may be told not to write bytecode by itself.
