@@ -44,6 +44,7 @@ large: $(READY)
 GRID       := --sampler grid --jobs $(JOBS)
 STUDY      := $(PY) -m studies
 CARTPOLE   := --env CartPole-v1 --objective area $(GRID)
+MUJOCO     := --steps 100000 --trials 6 $(GRID)
 IN_MUJOCO   = $(foreach algo,npg trpo ppo,$(algo)-Hopper-v5 $(algo)-HalfCheetah-v5)
 
 sensitivity: $(READY)
@@ -54,8 +55,12 @@ sensitivity: $(READY)
 		--name npg-step_size-CartPole-v1
 	$(STUDY) run --algo ppo --params learning_rate --trials 8 --seeds 3 $(CARTPOLE) \
 		--name ppo-learning_rate-CartPole-v1
-	set -e; for algo in npg trpo ppo; do for env in Hopper-v5 HalfCheetah-v5; do \
-		$(STUDY) run --algo $$algo --env $$env --steps 100000 --trials 6 --seeds 3 $(GRID); done; done
+	$(STUDY) run --algo npg --env Hopper-v5 --seeds 3 $(MUJOCO)
+	$(STUDY) run --algo npg --env HalfCheetah-v5 --seeds 3 $(MUJOCO)
+	$(STUDY) run --algo trpo --env Hopper-v5 --seeds 3 $(MUJOCO)
+	$(STUDY) run --algo trpo --env HalfCheetah-v5 --seeds 2 $(MUJOCO)
+	$(STUDY) run --algo ppo --env Hopper-v5 --seeds 2 $(MUJOCO)
+	$(STUDY) run --algo ppo --env HalfCheetah-v5 --seeds 2 $(MUJOCO)
 	$(STUDY) run --algo acer --trials 10 --seeds 3 $(CARTPOLE)
 	$(STUDY) run --algo acer --env LunarLander-v3 --steps 100000 --trials 5 --seeds 3 $(GRID)
 	set -e; for name in npg trpo; do \
