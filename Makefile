@@ -62,7 +62,7 @@ sensitivity: $(READY)
 	$(STUDY) run --algo ppo --env Hopper-v5 --seeds 2 $(MUJOCO)
 	$(STUDY) run --algo ppo --env HalfCheetah-v5 --seeds 2 $(MUJOCO)
 	$(STUDY) run --algo acer --trials 10 --seeds 3 $(CARTPOLE)
-	$(STUDY) run --algo acer --env LunarLander-v3 --steps 100000 --trials 5 --seeds 3 $(GRID)
+	$(STUDY) run --algo acer --env LunarLander-v3 --steps 100000 --trials 5 --seeds 2 $(GRID)
 	set -e; for name in npg trpo; do \
 		$(STUDY) sensitivity $$name-CartPole-v1 --points 9 --jobs $(JOBS); done
 	set -e; for name in npg-step_size ppo-learning_rate; do \
