@@ -22,6 +22,17 @@ _MEDIAN_STARTUP_TRIALS = 5
 _REDUCTION = 3
 
 
+class _GridSampler(GridSampler):
+    """Optuna's, which would end a study after its last point; here the workers count trials.
+
+    To do so it looks up the point of the trial that has ended, which the defaults have not: when
+    they ended with one point left, as they may beside other workers, it raised a KeyError.
+    """
+
+    def after_trial(self, *_: object) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Search:
     """How the values of a study's trials are found.
@@ -80,7 +91,7 @@ def make_sampler(search: Search, problem: Problem, n_before: int, worker: int) -
     if search.sampler == "random":
         return RandomSampler(seed=seed)
     if search.sampler == "grid":
-        return GridSampler(_grid_of(search, problem), seed=search.seed)
+        return _GridSampler(_grid_of(search, problem), seed=search.seed)
     # What other workers are trying counts as bad, so that they do not try the same.
     return _TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 

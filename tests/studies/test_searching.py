@@ -373,3 +373,21 @@ def test_two_that_exclude_each_other_are_both_searched(sampler: str) -> None:
     assert study.best_params["target_kl_or_step_size"] == "target_kl"
     for trial in study.trials:
         assert ("target_kl" in trial.params) != ("step_size" in trial.params)
+
+
+def test_defaults_that_end_when_a_grid_has_one_point_left() -> None:
+    """As beside other workers; Optuna's own sampler looked up a point that they do not have."""
+    problem = define("ppo", ["CartPole-v1"], 1, 1_000, space_for("ppo"))
+    sampler = make_sampler(Search("grid", n_trials=3), problem, 0, 0)
+    study = optuna.create_study(sampler=sampler)
+    study.enqueue_trial({"clip_range": 0.2})
+    defaults, first = study.ask(), study.ask()
+    (epsilon,) = problem.space
+    assert suggest(defaults, [epsilon]) == {epsilon: 0.2}
+    suggest(first, [epsilon])
+    study.tell(first, 1.0)
+    study.tell(defaults, 0.0)
+    last = study.ask()
+    suggest(last, [epsilon])
+    study.tell(last, 2.0)
+    assert {first.params["clip_range"], last.params["clip_range"]} == {0.02, 0.8}
