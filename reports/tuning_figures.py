@@ -106,7 +106,7 @@ def widths(
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.set_xlim(left=0)
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel("decades within 10% of the best score (wider: easier to choose)")
+        ax.set_xlabel("decades within 10% of the best score\n(wider: easier to choose)")
         handles: list[Artist] = [Patch(label="the range that was swept", **_RANGE)]
         if any(len(study.problem.seeds) > 1 for study, _ in rows):
             handles.append(Patch(facecolor="#dddddd", edgecolor="#aaaaaa", label="95% interval"))
@@ -208,7 +208,8 @@ def _panels(panels: Sequence[Panel], titles: Mapping[str, str]) -> tuple[Figure,
         figure = new_figure(columns * width, rows * (height + 0.2) + 0.5)
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax, (study, parameter) in zip(axes, panels, strict=False):
-            ax.set_title(titles[study.name], fontsize="medium")
+            # A study's name, where it is needed, can be longer than a panel is wide.
+            ax.set_title(titles[study.name].replace(" (", "\n("), fontsize="medium")
             ax.set_xlabel(parameter_label(study.problem, parameter))
             ax.set_ylabel(measure(study.problem).replace(", normalised", "\n(normalised)"))
         for ax in axes[len(panels) :]:
