@@ -11,7 +11,7 @@ help:
 	@echo "make demo       set up, train NPG, TRPO, PPO and ACER on two tasks, write demo/report/report.md"
 	@echo "make speed      set up, peers included, measure speed beside them, write speed/speed.md"
 	@echo "make large      how long a report over 1,000 runs takes, and how much memory"
-	@echo "make sensitivity  the studies of docs/sensitivity.md (about 70 minutes on 2 cores; it resumes)"
+	@echo "make sensitivity  the studies of docs/sensitivity.md (about 140 minutes of one core; it resumes)"
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the learning checks (about 6 minutes on 2 cores)"
 	@echo "make check      ruff and mypy"
@@ -46,6 +46,10 @@ STUDY      := $(PY) -m studies
 CARTPOLE   := --env CartPole-v1 --objective area $(GRID)
 MUJOCO     := --steps 100000 $(GRID)
 IN_MUJOCO   = $(foreach algo,npg trpo,$(algo)-Hopper-v5 $(algo)-HalfCheetah-v5) ppo-Hopper-v5
+REPORTED    = $(IN_MUJOCO) ppo-HalfCheetah-v5 $(patsubst %,%-CartPole-v1,npg trpo ppo acer \
+	npg-step_size ppo-learning_rate)
+COMMA      := ,
+SPACE      := $(COMMA:,=) $(COMMA:,=)
 
 sensitivity: $(READY)
 	$(STUDY) run --algo npg --trials 10 --seeds 5 $(CARTPOLE)
@@ -71,6 +75,8 @@ sensitivity: $(READY)
 		$(STUDY) sensitivity $$name --points 5 --jobs $(JOBS); done
 	$(STUDY) sensitivity ppo-HalfCheetah-v5 --points 3 --jobs $(JOBS)
 	$(STUDY) pruning ppo-CartPole-v1
+	$(PY) -m reports build --out sensitivity --title "How much delta, epsilon and c matter" \
+		--studies $(subst $(SPACE),$(COMMA),$(strip $(REPORTED)))
 
 # Compiled once: tests start many processes, and Python may be told not to write bytecode by itself.
 test: $(READY)
