@@ -217,7 +217,8 @@ def claim(folder: Path, trial_number: int) -> FileLock:
 def retry_abandoned(study: optuna.Study, folder: Path) -> None:
     """Have the trials tried once more whose workers have died."""
     optuna.storages.fail_stale_trials(study)
-    if isinstance(study._storage, RDBStorage):
+    # Not "is a database": Optuna wraps those in a cache.
+    if not isinstance(study._storage, JournalStorage):
         return
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not _is_abandoned(trial, folder):

@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 def run_study(root: Path, *options: Any) -> subprocess.Popen[str]:
     command = ["run", "--algo", "ppo", "--env", "CartPole-v1", "--trials", 3, "--seeds", 1]
-    command += ["--steps", 2048, "--name", "mine", "--root", root, *options]
+    command += ["--steps", 1024, "--name", "mine", "--root", root, *options]
     return subprocess.Popen(
         [sys.executable, "-m", "studies", *map(str, command)],
         cwd=REPOSITORY,
@@ -41,11 +41,11 @@ def end(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def check_complete(study: optuna.Study) -> None:
+def check_complete(study: optuna.Study, said: str) -> None:
     trials = counted(study)
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
-    assert trials[0].params == {"clip_range": 0.2}
-    assert len({trial.params["clip_range"] for trial in trials}) == 3
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3, said
+    assert trials[0].params == {"clip_range": 0.2}, said
+    assert len({trial.params["clip_range"] for trial in trials}) == 3, said
 
 
 def binaries() -> Path:
@@ -106,7 +106,7 @@ def test_two_machines_share_a_study_in_postgresql(postgresql: str, tmp_path: Pat
     outputs = [end(process) for process in processes]
 
     study = optuna.load_study(study_name="mine", storage=RDBStorage(postgresql))
-    check_complete(study)
+    check_complete(study, "\n".join(outputs))
     assert len({trial.user_attrs[WORKER] for trial in counted(study)}) == 2
     assert all("on fresh seeds: score" in output for output in outputs)
     shown = CliRunner().invoke(app, ["show", "mine", "--storage", postgresql])
@@ -122,6 +122,6 @@ def test_workers_on_a_ray_cluster(tmp_path: Path) -> None:
 
     journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / "mine" / "journal.log"))
     storage = optuna.storages.JournalStorage(journal)
-    check_complete(optuna.load_study(study_name="mine", storage=storage))
+    check_complete(optuna.load_study(study_name="mine", storage=storage), output)
     assert "on fresh seeds: score" in output
     assert len(list((tmp_path / "mine" / "runs").rglob("run.json"))) in (4, 5)

@@ -297,6 +297,19 @@ def test_two_workers_that_begin_the_last_trial_at_once(
     assert [trial.number for trial in counted(study)] == [0, 1, 3]
 
 
+@pytest.mark.usefixtures("at_once")
+def test_a_databases_trials_are_not_judged_by_locks(problem: Problem, tmp_path: Path) -> None:
+    """There are none: its workers may be on machines that share no folder."""
+    storage = connect(f"sqlite:///{tmp_path / 'studies.db'}", tmp_path)
+    study = create("mine", problem, storage)
+    trial = begin(study)
+    storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+
+    retry_abandoned(study, tmp_path)
+
+    assert [each.state for each in study.trials] == [TrialState.RUNNING]
+
+
 def test_a_database_notices_by_heartbeats_that_a_worker_has_died(
     problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
