@@ -7,7 +7,7 @@ import time
 import warnings
 from enum import Enum
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import optuna
 import pandas as pd
@@ -21,11 +21,9 @@ from rich.table import Table
 from benchmarks.specs import SpecError, as_file_name, check_environment
 from benchmarks.sweep import SweepError
 from studies import pruning as pruners
-from studies import sensitivity as sensitivities
 from studies.carrying_out import Confirmation, carry_out, confirm, stored_confirmation
 from studies.entries import entries_of
 from studies.objective import OBJECTIVES, Problem, define, usual_steps
-from studies.plots import plot_history, plot_sensitivity, plot_values
 from studies.progress import outcome, parameters, shown, value_name
 from studies.search_spaces import SPACES, read_space, space_for
 from studies.searching import (
@@ -50,6 +48,11 @@ from studies.study import (
 )
 from studies.trials import RETURNS, TrialFailedError
 from studies.workers import LocalWorkers, RayWorkers, Task, Workers
+
+# The figures and the bootstrap (matplotlib, scipy, rliable) take a second to import: the commands
+# that need them do it.
+if TYPE_CHECKING:
+    from studies.sensitivity import Width
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -256,6 +259,9 @@ def sensitivity(
     part of the range is) and sensitivity.png, with the parameters that have been measured before;
     runs that are there are not made again.
     """
+    from studies import sensitivity as sensitivities
+    from studies.plots import plot_sensitivity
+
     study, problem, folder = _load(name, storage, root)
     try:
         chosen = [sensitivities.swept(problem, each) for each in _names(params)]
@@ -403,10 +409,10 @@ def _print_verdict(study: optuna.Study, problem: Problem, found: Confirmation) -
         typer.echo(f"it does not beat the defaults ({better:,.3f}): keep them")
 
 
-def _print_widths(
-    study: optuna.Study, problem: Problem, widths: dict[str, sensitivities.Width]
-) -> None:
-    shares = sensitivities.importances(study, problem)
+def _print_widths(study: optuna.Study, problem: Problem, widths: "dict[str, Width]") -> None:
+    from studies.sensitivity import importances
+
+    shares = importances(study, problem)
     table = Table("parameter", "best", "good from", "to", "decades", "importance", box=SIMPLE)
     for name, good in widths.items():
         at_least = "at least " if good.reaches_low or good.reaches_high else ""
@@ -418,6 +424,8 @@ def _print_widths(
 
 
 def _plot(study: optuna.Study, problem: Problem, folder: Path) -> None:
+    from studies.plots import plot_history, plot_values
+
     folder.mkdir(parents=True, exist_ok=True)
     for draw, file in ((plot_values, "values.png"), (plot_history, "history.png")):
         draw(study, problem, folder / file)

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import trim_mean
 
 from benchmarks.normalisation import Scale, scale_for
 from benchmarks.results import final_window
@@ -214,7 +213,8 @@ def interquartile_mean(scores: Sequence[float]) -> float:
 
     As rliable has it: a quarter is rounded down, so up to three scores have their plain mean.
     """
-    return float(trim_mean(np.asarray(scores, dtype=float), 0.25))
+    cut = len(scores) // 4
+    return float(np.mean(sorted(scores)[cut : len(scores) - cut]))
 
 
 def fresh_seeds(problem: Problem) -> list[int]:

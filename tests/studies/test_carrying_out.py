@@ -20,13 +20,15 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from typer.testing import CliRunner, Result
 
+from benchmarks.commands import app as benchmarks_app
 from benchmarks.results import load_runs
 from studies.__main__ import app
 from studies.study import WORKER, completed, counted, in_state
 
 REPOSITORY = Path(__file__).parents[2]
+_APPS = {"studies": app, "benchmarks": benchmarks_app}
 # A run takes a moment, so that there is one to interrupt.
-STEPS = 2048
+STEPS = 1024
 
 
 def start(*arguments: Any) -> subprocess.Popen[str]:
@@ -44,8 +46,13 @@ def start(*arguments: Any) -> subprocess.Popen[str]:
 
 def here(program: str, *arguments: Any) -> Result:
     """The same in this process, which does not have to start first."""
-    assert program == "studies"
-    return CliRunner().invoke(app, list(map(str, arguments)))
+    return CliRunner().invoke(_APPS[program], list(map(str, arguments)))
+
+
+def done(program: str, *arguments: Any) -> Result:
+    result = here(program, *arguments)
+    assert result.exit_code == 0, result.output
+    return result
 
 
 def end(process: subprocess.Popen[str]) -> str:
@@ -126,9 +133,8 @@ def test_a_killed_study_takes_its_workers_along_and_goes_on(tmp_path: Path) -> N
     assert not alive
     assert len(completed(stored(tmp_path))) < 2
 
-    carried_on = here(*command)
+    carried_on = done(*command)
 
-    assert carried_on.exit_code == 0, carried_on.output
     check_complete(tmp_path, 2)
     assert "on fresh seeds: score" in carried_on.output
     assert "the defaults:   score" in carried_on.output
@@ -157,11 +163,10 @@ def test_an_interrupted_study_goes_on_and_can_be_extended(tmp_path: Path) -> Non
     assert "the same command goes on" in errors
     assert not in_state(counted(stored(tmp_path)), TrialState.RUNNING)
 
-    end(start(*study_command(tmp_path, 2)))
+    done(*study_command(tmp_path, 2))
     check_complete(tmp_path, 2)
 
-    extended = here(*study_command(tmp_path, 3))
-    assert extended.exit_code == 0, extended.output
+    extended = done(*study_command(tmp_path, 3))
     assert "2 of 3 trials are already there" in extended.output
     assert len(counted(stored(tmp_path))) == 3
 
@@ -175,15 +180,15 @@ def test_the_entry_of_the_best_trial_gives_its_numbers_again(tmp_path: Path) -> 
     """Environment count, normalisation, schedules: through a hyperparameter file and a sweep."""
     command = ["studies", "run", "--algo", "npg", "--env", "InvertedPendulum-v5", "--trials", 2]
     command += ["--seeds", 2, "--steps", STEPS, "--root", tmp_path, "--name", "mine"]
-    end(start(*command))
-    entry = here("studies", "best", "mine", "--yaml", "--root", tmp_path).stdout
+    done(*command)
+    entry = done("studies", "best", "mine", "--yaml", "--root", tmp_path).stdout
     (tmp_path / "npg.yml").write_text(entry)
     suite = f"environments: {{InvertedPendulum-v5: {{n_timesteps: {STEPS}}}}}"
     (tmp_path / "again.yaml").write_text(suite)
 
     sweep = ["benchmarks", "run", tmp_path / "again.yaml", "--algos", "npg", "--seeds", 2]
     sweep += ["--first-seed", 1000, "--hyperparams", f"npg={tmp_path / 'npg.yml'}"]
-    end(start(*sweep, "--out", tmp_path / "runs"))
+    done(*sweep, "--out", tmp_path / "runs")
 
     best = stored(tmp_path).best_trial
     assert "normalize: true" in entry
