@@ -228,7 +228,10 @@ def default_value(algo: str, parameter: Parameter, hyperparams: Mapping[str, Any
         written = schedule_start(str(written), parameter.name)
     if not isinstance(written, float | int | str):
         raise SpecError(f"{parameter.name}: has no default; a space of your own can give one")
-    return int(written) if parameter.integer else written
+    if parameter.choices or isinstance(written, str):
+        return written
+    # As Optuna stores it: 1 and 1.0 would be run folders of their own.
+    return int(written) if parameter.integer else float(written)
 
 
 def including(parameter: Parameter, values: Sequence[Value]) -> Parameter:

@@ -81,7 +81,7 @@ def measure(
     command: str,
     shown: bool,
 ) -> pd.DataFrame:
-    """Train with values over a parameter's range, all else as in the best trial.
+    """Train with values over a parameter's range and the best one, all else as in the best trial.
 
     Runs that are there, of the study's trials too, are not made again; and trials that differ from
     the best one in this parameter alone are points as well.
@@ -96,8 +96,8 @@ def measure(
     base = values_of(problem, best)
     if parameter not in base:
         raise StudyError(f"the best trial does not use {parameter}")
-    grid = [{**base, parameter: value} for value in spread(parameter, n_points)]
-    specs = [spec for values in grid for spec in problem.specs(study.study_name, values)]
+    grid = [base, *({**base, parameter: value} for value in spread(parameter, n_points))]
+    specs = [spec for values in _unique(grid) for spec in problem.specs(study.study_name, values)]
     runs = folder / "runs"
     result = sweep(specs, runs, jobs, command, shown)
     if result.failed:

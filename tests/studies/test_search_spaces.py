@@ -304,6 +304,13 @@ def test_the_parameters_own_default_counts_last() -> None:
     assert default_value("trpo", parameter, {}) == 0.01
 
 
+def test_the_default_of_a_range_is_what_optuna_stores_of_it() -> None:
+    default = default_value("acer", named("acer", "delta"), {"delta": 1})
+
+    assert default == 1
+    assert isinstance(default, float)
+
+
 def test_the_default_of_an_integer_is_one() -> None:
     default = default_value("ppo", named("ppo", "n_epochs"), {"n_epochs": 5.0})
 

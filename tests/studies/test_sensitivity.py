@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.stats import trim_mean
 
-from benchmarks.results import read_evaluations
+from benchmarks.results import load_runs, read_evaluations
 from benchmarks.specs import SpecError
 from studies import sensitivity
 from studies.objective import Problem
@@ -25,6 +25,7 @@ from studies.sensitivity import (
     width,
 )
 from studies.study import StudyError, completed, connect, create
+from studies.trials import SCORES
 from tests.studies.conftest import CarryOn
 
 
@@ -141,6 +142,37 @@ def test_trials_that_differ_in_something_else_are_no_points(
     best = max(trial.value or 0 for trial in completed(study))
     base = next(trial for trial in completed(study) if trial.value == best)
     assert set(runs["value"]) == {1e-5, 0.000316228, 1e-2, base.params["learning_rate"]}
+
+
+@pytest.mark.usefixtures("sweeps_in_this_process")
+def test_a_default_that_is_written_as_an_integer_is_a_point_and_not_trained_again(
+    problem: Problem, carry_on: CarryOn, tmp_path: Path
+) -> None:
+    vf_coef = Parameter("vf_coef", "vf_coef", "", 0.5, 3.0, log=True)
+    small = {**problem.hyperparams["CartPole-v1"], "vf_coef": 1}
+    two = replace(
+        problem, hyperparams={"CartPole-v1": small}, space=(*problem.space, vf_coef), seeds=(1000,)
+    )
+    study = carry_on(two, 1)
+
+    runs = measure(study, two, tmp_path / "mine", vf_coef, 3, 1, "the command", shown=False)
+
+    assert runs["value"].tolist() == [0.5, 1.0, 1.22474, 3.0]
+    assert len(load_runs(tmp_path / "mine" / "runs")) == 4
+
+
+@pytest.mark.usefixtures("sweeps_in_this_process")
+def test_the_best_value_is_a_point_though_its_runs_are_elsewhere(
+    problem: Problem, carry_on: CarryOn, tmp_path: Path
+) -> None:
+    study = carry_on(problem, 2, sampler="random")
+
+    (parameter,) = problem.space
+    runs = measure(study, problem, tmp_path / "here", parameter, 3, 1, "the command", shown=False)
+
+    best = study.best_trial
+    there = runs[runs["value"] == best.params[parameter.name]]
+    assert there["score"].tolist() == best.user_attrs[SCORES]
 
 
 def test_sweeps_are_stored_to_the_last_bit(tmp_path: Path) -> None:
