@@ -44,10 +44,11 @@ large: $(READY)
 GRID       := --sampler grid --jobs $(JOBS)
 STUDY      := $(PY) -m studies
 CARTPOLE   := --env CartPole-v1 --objective area $(GRID)
-MUJOCO     := --steps 100000 $(GRID)
-IN_MUJOCO   = $(foreach algo,npg trpo,$(algo)-Hopper-v5 $(algo)-HalfCheetah-v5) ppo-Hopper-v5
-REPORTED    = $(IN_MUJOCO) ppo-HalfCheetah-v5 $(patsubst %,%-CartPole-v1,npg trpo ppo acer \
-	npg-step_size ppo-learning_rate)
+LONGER     := --steps 100000 $(GRID)
+IN_MUJOCO   = $(foreach algo,npg trpo ppo,$(algo)-Hopper-v5 $(algo)-HalfCheetah-v5)
+ACERS       = acer-CartPole-v1 acer-LunarLander-v3
+REPORTED    = $(patsubst %,%-CartPole-v1,npg trpo ppo npg-step_size ppo-learning_rate) \
+	$(IN_MUJOCO) $(ACERS)
 COMMA      := ,
 SPACE      := $(COMMA:,=) $(COMMA:,=)
 
@@ -59,21 +60,21 @@ sensitivity: $(READY)
 		--name npg-step_size-CartPole-v1
 	$(STUDY) run --algo ppo --params learning_rate --trials 8 --seeds 3 $(CARTPOLE) \
 		--name ppo-learning_rate-CartPole-v1
-	$(STUDY) run --algo npg --env Hopper-v5 --trials 6 --seeds 3 $(MUJOCO)
-	$(STUDY) run --algo npg --env HalfCheetah-v5 --trials 6 --seeds 3 $(MUJOCO)
-	$(STUDY) run --algo trpo --env Hopper-v5 --trials 6 --seeds 3 $(MUJOCO)
-	$(STUDY) run --algo trpo --env HalfCheetah-v5 --trials 6 --seeds 2 $(MUJOCO)
-	$(STUDY) run --algo ppo --env Hopper-v5 --trials 6 --seeds 2 $(MUJOCO)
-	$(STUDY) run --algo ppo --env HalfCheetah-v5 --trials 4 --seeds 2 $(MUJOCO)
+	$(STUDY) run --algo npg --env Hopper-v5 --trials 6 --seeds 5 $(LONGER)
+	$(STUDY) run --algo npg --env HalfCheetah-v5 --trials 6 --seeds 5 $(LONGER)
+	$(STUDY) run --algo trpo --env Hopper-v5 --trials 6 --seeds 3 $(LONGER)
+	$(STUDY) run --algo trpo --env HalfCheetah-v5 --trials 6 --seeds 5 $(LONGER)
+	$(STUDY) run --algo ppo --env Hopper-v5 --trials 6 --seeds 2 $(LONGER)
+	$(STUDY) run --algo ppo --env HalfCheetah-v5 --trials 6 --seeds 5 $(LONGER)
 	$(STUDY) run --algo acer --trials 10 --seeds 3 $(CARTPOLE)
+	$(STUDY) run --algo acer --env LunarLander-v3 --trials 10 --seeds 3 $(LONGER)
 	set -e; for name in npg trpo; do \
 		$(STUDY) sensitivity $$name-CartPole-v1 --points 9 --jobs $(JOBS); done
 	set -e; for name in npg-step_size ppo-learning_rate; do \
 		$(STUDY) sensitivity $$name-CartPole-v1 --points 7 --jobs $(JOBS); done
 	$(STUDY) sensitivity ppo-CartPole-v1 --points 19 --jobs $(JOBS)
-	set -e; for name in $(IN_MUJOCO) acer-CartPole-v1; do \
+	set -e; for name in $(IN_MUJOCO) $(ACERS); do \
 		$(STUDY) sensitivity $$name --points 5 --jobs $(JOBS); done
-	$(STUDY) sensitivity ppo-HalfCheetah-v5 --points 3 --jobs $(JOBS)
 	$(STUDY) pruning ppo-CartPole-v1
 	$(PY) -m reports build --out sensitivity --title "How much delta, epsilon and c matter" \
 		--studies $(subst $(SPACE),$(COMMA),$(strip $(REPORTED)))
