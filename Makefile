@@ -62,10 +62,10 @@ sensitivity: $(READY)
 		--name ppo-learning_rate-CartPole-v1
 	$(STUDY) run --algo npg --env Hopper-v5 --trials 6 --seeds 5 $(LONGER)
 	$(STUDY) run --algo npg --env HalfCheetah-v5 --trials 6 --seeds 5 $(LONGER)
-	$(STUDY) run --algo trpo --env Hopper-v5 --trials 6 --seeds 3 $(LONGER)
-	$(STUDY) run --algo trpo --env HalfCheetah-v5 --trials 6 --seeds 5 $(LONGER)
+	$(STUDY) run --algo trpo --env Hopper-v5 --trials 6 --seeds 4 $(LONGER)
+	$(STUDY) run --algo trpo --env HalfCheetah-v5 --trials 6 --seeds 4 $(LONGER)
 	$(STUDY) run --algo ppo --env Hopper-v5 --trials 6 --seeds 2 $(LONGER)
-	$(STUDY) run --algo ppo --env HalfCheetah-v5 --trials 6 --seeds 5 $(LONGER)
+	$(STUDY) run --algo ppo --env HalfCheetah-v5 --trials 6 --seeds 4 $(LONGER)
 	$(STUDY) run --algo acer --trials 10 --seeds 3 $(CARTPOLE)
 	$(STUDY) run --algo acer --env LunarLander-v3 --trials 10 --seeds 3 $(LONGER)
 	set -e; for name in npg trpo; do \
