@@ -11,7 +11,7 @@ help:
 	@echo "make demo       set up, train NPG, TRPO, PPO and ACER on two tasks, write demo/report/report.md"
 	@echo "make speed      set up, peers included, measure speed beside them, write speed/speed.md"
 	@echo "make large      how long a report over 1,000 runs takes, and how much memory"
-	@echo "make sensitivity  the studies of docs/sensitivity.md (about 140 minutes of one core; it resumes)"
+	@echo "make sensitivity  the studies of docs/sensitivity.md (about six hours of one core; it resumes)"
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the learning checks (about 6 minutes on 2 cores)"
 	@echo "make check      ruff and mypy"

@@ -38,8 +38,12 @@ class Studies:
 
 @dataclass(frozen=True)
 class Origin:
-    """How the runs of the studies were made."""
+    """How the runs of the studies were made.
 
+    ``absent`` names the studies whose runs are not here, of which it says nothing.
+    """
+
+    absent: str
     commits: str
     versions: str
     machines: str
@@ -239,10 +243,13 @@ def importances_table(studies: Sequence[StudyResult]) -> Table | None:
 
 def _origin(studies: Sequence[StudyResult]) -> Origin | None:
     """None where the runs are not here, but on the machines that made them."""
-    runs = pd.concat([load_runs(study.folder / "runs") for study in studies], ignore_index=True)
-    if runs.empty:
+    loaded = {study.name: load_runs(study.folder / "runs") for study in studies}
+    here = [runs for runs in loaded.values() if not runs.empty]
+    if not here:
         return None
+    runs = pd.concat(here, ignore_index=True)
     return Origin(
+        absent=", ".join(name for name, made in loaded.items() if made.empty),
         commits=wording.commit_lines(runs),
         versions=wording.tally_text(runs["versions"].map(wording.versions_text)),
         machines=wording.tally_text(runs["machine"].map(wording.machine_text)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -531,6 +532,20 @@ def test_two_studies_share_tables_and_figures_and_keep_their_looks(studies: Stud
     ]
     assert marks == pytest.approx(widths)
     assert axes.get_xlabel().startswith("decades within 10% of the best score")
+
+
+def test_studies_whose_runs_are_elsewhere_are_named(studies: Studies) -> None:
+    studies.with_returns(lambda spec: 100.0)
+    for name in ("here", "elsewhere"):
+        studies.study(name, small("ppo", ["CartPole-v1"], 1), 1)
+    shutil.rmtree(studies.root / "elsewhere" / "runs")
+
+    section = studies.report("here", "elsewhere")
+
+    assert section.origin is not None
+    assert section.origin.absent == "elsewhere"
+    assert "- Of the runs that are here; those of elsewhere are not." in rendered(section)
+    assert "that are here" not in rendered(studies.report("here"))
 
 
 def test_the_same_studies_give_the_same_bytes(studies: Studies) -> None:
