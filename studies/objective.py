@@ -213,7 +213,7 @@ def interquartile_mean(scores: Sequence[float]) -> float:
 
     As rliable has it: a quarter is rounded down, so up to three scores have their plain mean.
     """
-    # Not scipy's trim_mean: scipy.stats takes each worker longer to import than all else here.
+    # Not scipy's trim_mean: scipy.stats would take each worker a second to import.
     cut = len(scores) // 4
     return float(np.mean(sorted(scores)[cut : len(scores) - cut]))
 
