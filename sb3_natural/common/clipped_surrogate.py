@@ -32,8 +32,7 @@ class Networks(NamedTuple):
     def params(self) -> list[nn.Parameter]:
         """All parameters, in the order of the gradient: log_std, actor, critic."""
         own = [] if self.log_std is None else [self.log_std]
-        linears = (*self.actor.linears, *self.critic.linears)
-        return own + [param for layer in linears for param in layer.parameters()]
+        return own + self.actor.params + self.critic.params
 
 
 def plain_networks(policy: nn.Module) -> Networks | None:
@@ -115,7 +114,7 @@ class ClippedSurrogate:
         self._normalize_advantage = normalize_advantage
         self._gradient = torch.zeros_like(theta)
         n_log_std = 0 if networks.log_std is None else networks.log_std.numel()
-        n_actor = sum(p.numel() for layer in networks.actor.linears for p in layer.parameters())
+        n_actor = sum(param.numel() for param in networks.actor.params)
         sizes = (n_log_std, n_actor, len(theta) - n_log_std - n_actor)
         self._log_std, actor, critic = theta.split(sizes)
         self._log_std_gradient, *gradients = self._gradient.split(sizes)

@@ -39,6 +39,11 @@ class Mlp(NamedTuple):
     linears: tuple[nn.Linear, ...]
     activations: tuple[nn.Module, ...]
 
+    @property
+    def params(self) -> list[nn.Parameter]:
+        """Weights and biases, layer by layer."""
+        return [param for layer in self.linears for param in layer.parameters()]
+
 
 def actor_mlp(policy: nn.Module) -> Mlp | None:
     """The network from :func:`flat_features` to the action distribution's parameters.

@@ -55,7 +55,7 @@ def test_line_search_takes_the_first_length_that_improves_within_delta():
     found = backtracking_line_search(
         quadratic_world, 8.0, objective=0.0, target_kl=1.0, shrinking_factor=0.5, max_steps=10
     )
-    assert found == (1.0, 1.0, 1.0)
+    assert found == (1.0, 1.0, 1.0, 3)
 
 
 def test_line_search_gives_up_after_max_steps():

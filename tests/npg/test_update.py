@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from sb3_natural import NPG
+from sb3_natural.common.critic import split_parameters
 from sb3_natural.common.fisher import FisherOperator
 from sb3_natural.common.parameters import assign_flat, flatten
 from sb3_natural.common.solvers import SOLVERS, FisherSolver, Solution, conjugate_gradient
@@ -234,8 +235,8 @@ DEGENERATE = {
     "advantage is not finite": lambda m: m.rollout_buffer.advantages.fill(np.nan),
     "policy gradient is not finite": lambda m: m.rollout_buffer.log_probs.fill(-np.inf),
     "policy gradient vanishes": lambda m: m.rollout_buffer.log_probs.fill(1e4),
-    "non-positive curvature": lambda m: setattr(m, "_solver", Spoilt()),
-    "natural gradient is not finite": lambda m: setattr(m, "_solver", NotANumber()),
+    "non-positive curvature": lambda m: setattr(m, "fisher_solver", Spoilt()),
+    "natural gradient is not finite": lambda m: setattr(m, "fisher_solver", NotANumber()),
 }
 
 
@@ -319,8 +320,9 @@ class OddlyNamedPolicy(ActorCriticPolicy):
 def test_policies_need_no_naming_convention():
     model = collected(NPG(OddlyNamedPolicy, "Pendulum-v1", n_steps=64, seed=0))
     extractor = model.policy.mlp_extractor
-    critic = set(model._critic_params)
-    assert critic == {
+    observations = torch.as_tensor(model.rollout_buffer.observations[0])
+    _, critic = split_parameters(model.policy, observations)
+    assert set(critic) == {
         *extractor.policy_of_the_critic.parameters(),
         *model.policy.value_net.parameters(),
     }
@@ -357,10 +359,13 @@ class NoCriticOfItsOwn(ActorCriticPolicy):
 
 
 def test_unsupported_policies_are_refused_at_the_start():
+    """Of learning, before any step: what a policy returns shows on a real observation only."""
+    beta, sharing = (NPG(policy, "Pendulum-v1") for policy in (BetaPolicy, NoCriticOfItsOwn))
     with pytest.raises(TypeError, match=r"BetaDistribution.*Supported are .*Categorical"):
-        NPG(BetaPolicy, "Pendulum-v1")
+        beta.learn(64)
     with pytest.raises(ValueError, match="none of its own to fit"):
-        NPG(NoCriticOfItsOwn, "Pendulum-v1")
+        sharing.learn(64)
+    assert beta.num_timesteps == sharing.num_timesteps == 0
 
 
 class DropoutExtractor(FlattenExtractor):
@@ -393,7 +398,7 @@ def test_update_measures_the_policy_that_acted():
         (dict(target_kl=-1.0), "target_kl must be positive .*, got -1"),
         (dict(step_size=0.0), "step_size must be positive .*, got 0"),
         (dict(fisher_solver="kfc"), "fisher_solver must be one of cg, .*got 'kfc'"),
-        (dict(critic="sgd"), "critic must be 'adam' or 'gauss_newton', got 'sgd'"),
+        (dict(critic="sgd"), "critic must be 'adam', 'gauss_newton' or a Critic, got 'sgd'"),
         (dict(cg_damping=-0.1), "cg_damping must be finite and not negative, got -0.1"),
         (dict(cg_max_steps=0), "cg_max_steps must be at least 1, got 0"),
         (dict(n_steps=0), "n_steps must be at least 1, got 0"),
@@ -428,7 +433,7 @@ def test_quadratic_form_of_the_solver_is_that_of_the_operator(damping):
     fisher = FisherOperator(model.policy, batch.observations, damping=damping)
     exact = FisherOperator(model.policy, batch.observations, fast=False)
     gradient = exact @ torch.randn(fisher.shape[0])
-    solution = model._solver.solve(fisher, gradient)
+    solution = model._make_solver().solve(fisher, gradient)
     expected = exact.quadratic_form(solution.direction)
     assert model._quadratic_form(fisher, solution) == pytest.approx(expected, rel=1e-4)
     drowned = damping == 1e4
