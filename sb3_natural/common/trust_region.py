@@ -67,7 +67,8 @@ def shortened_step(
     The KL-normalised length relies on a quadratic model of the divergence. Where that fails (a
     nearly certain policy about to change its mind), a step meant for 0.02 nats can be one of tens.
     "Far beyond" is 1.5 delta, where SB3's PPO stops, too; nothing is asked of the surrogate, as
-    TRPO does. Each try goes to where the parabola through the measured divergence has delta.
+    TRPO does. Each try goes to where the parabola through the measured divergence has delta, or to
+    half the length if that is longer.
 
     :param evaluate: maps a length to (surrogate objective, measured KL) of the policy there
     :param length: the first length to try
@@ -79,8 +80,8 @@ def shortened_step(
         objective, kl = evaluate(length)
         if kl <= KL_TOLERANCE * target_kl + _KL_ROUNDING and math.isfinite(objective):
             return StepTaken(length, objective, kl, shortenings)
-        # At first sight a divergence may be infinite or not a number.
-        length *= math.sqrt(target_kl / kl) if target_kl < kl < math.inf else 0.5
+        # By half at most: far away the parabola knows little. NaN and infinity end there, too.
+        length *= max(0.5, math.sqrt(target_kl / kl)) if target_kl < kl < math.inf else 0.5
     raise NoStepError(
         f"the KL divergence is {kl:.3g} nats after {_MAX_SHORTENINGS} shortenings of the step, "
         f"where target_kl is {target_kl:.3g}"

@@ -4,11 +4,13 @@ import copy
 import math
 import warnings
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from sb3_contrib import TRPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -439,3 +441,60 @@ def test_quadratic_form_of_the_solver_is_that_of_the_operator(damping):
     drowned = damping == 1e4
     share = expected / solution.curvature
     assert (share < 0.1) == drowned
+
+
+class TwoStates(gym.Env):
+    """Kakade 2001: staying pays 1 in state 0 and 2 in state 1, moving on nothing."""
+
+    observation_space = spaces.Box(0, 1, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def _look(self):
+        return np.eye(2, dtype=np.float32)[self.state]
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state, self.t = int(self.np_random.random() > 0.8), 0
+        return self._look(), {}
+
+    def step(self, action):
+        self.t += 1
+        reward = (1.0, 2.0)[self.state] if action == 0 else 0.0
+        self.state = self.state if action == 0 else 1 - self.state
+        return self._look(), reward, False, self.t >= 20, {}
+
+
+class Log(BaseCallback):
+    """The logged values after every update but the last."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def _on_step(self):
+        return True
+
+    def _on_rollout_start(self):
+        self.rows.append(dict(self.logger.name_to_value))
+
+
+def test_no_update_goes_far_beyond_target_kl_and_none_ends_at_the_worse_state():
+    """Where the policy is nearly certain, the quadratic model misses its divergence by far."""
+    shortened, optimal = 0, []
+    for seed in (0, 1, 2):
+        log = Log()
+        model = NPG("MlpPolicy", TwoStates(), n_steps=400, seed=seed, device="cpu")
+        model.learn(16_000, log, log_interval=1000)
+        rows = [row for row in log.rows if "train/kl" in row]
+        assert len(rows) == 39
+        assert max(row["train/kl"] for row in rows) <= 1.5 * 0.02 + 1e-6
+        for row in rows:
+            assert row["train/kl_predicted"] <= 0.02 * (1 + 1e-5)
+            full = row["train/kl_predicted"] == pytest.approx(0.02, rel=1e-5)
+            assert full == (row["train/step_shortenings"] == 0) or row["train/kl"] == 0
+            shortened += row["train/step_shortenings"]
+        with torch.no_grad():
+            p = model.policy.get_distribution(torch.eye(2)).distribution.probs
+        optimal.append(p[0, 1] > 0.5 and p[1, 0] > 0.5)
+    assert shortened > 0
+    assert sum(optimal) >= 2
