@@ -1,4 +1,4 @@
-"""What holds for every algorithm here: schedules, copies, changes after construction, odd policies."""
+"""For every algorithm: schedules, copies, changes after construction, odd policies."""
 
 import copy
 import math
@@ -141,9 +141,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize(
-    "name", [name for name in FAMILY if name != "TRPO"]
-)  # sb3-contrib's raises
+@pytest.mark.parametrize("name", [name for name in FAMILY if name != "TRPO"])
 def test_frozen_parameters_stay_and_the_others_learn(name, part):
     model = build(name)
     frozen = [param for module in PARTS[part](model.policy) for param in module.parameters()]

@@ -1,4 +1,4 @@
-"""What happens between two steps: callbacks that change the policy, environments that reuse arrays."""
+"""Between two steps: callbacks change the policy, environments reuse arrays."""
 
 import math
 from typing import Any
@@ -76,7 +76,7 @@ def move_weights(model, step):
     [anneal, exchange_log_std, exchange_data, exchange_layer, exchange_network, move_weights],
 )
 def test_what_a_callback_changes_acts_at_the_next_step(change, path):
-    """Actions and their log-probabilities are those that SB3 collects, which evaluates each step."""
+    """Actions and log-probabilities are those of SB3, which evaluates at each step."""
 
     def run(cls, forced):
         env = make_vec_env(
