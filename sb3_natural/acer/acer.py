@@ -32,12 +32,26 @@ from sb3_natural.acer.recording import SegmentRecorder
 from sb3_natural.acer.retrace import retrace
 from sb3_natural.acer.scaling import ReturnScale
 from sb3_natural.common.actors import Actor, TorchActor, make_actor
+from sb3_natural.common.arguments import (
+    DEVICE,
+    FINITE_AND_NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    Range,
+    at_least,
+    between,
+    check_attributes,
+    checked,
+)
 from sb3_natural.common.mlp import actor_mlp
 from sb3_natural.common.rollouts import FastRollouts, Recorder
 from sb3_natural.common.threads import one_thread_if_small
 from sb3_natural.common.trust_region import linearised_projection
 
 SelfACER = TypeVar("SelfACER", bound="ACER")
+
+# With more updates than this between two rollouts, training would stand still.
+MAX_REPLAY_RATIO = 10_000
 
 
 class Batch(NamedTuple):
@@ -123,6 +137,28 @@ class ACER(FastRollouts):
     }
     policy: ACERPolicy
 
+    @checked(
+        device=DEVICE,
+        seed=SEED,
+        verbose=at_least(0),
+        stats_window_size=at_least(1),
+        learning_rate=FINITE_AND_NOT_NEGATIVE,
+        n_steps=at_least(1),
+        gamma=between(0, 1),
+        buffer_size=at_least(1),
+        replay_ratio=Range(
+            f"finite and not negative, and at most {MAX_REPLAY_RATIO}",
+            lambda value: 0 <= value <= MAX_REPLAY_RATIO,
+        ),
+        replay_batch_size=at_least(1),
+        correction_term=POSITIVE,
+        delta=FINITE_AND_NOT_NEGATIVE,
+        alpha=between(0, 1),
+        q_coef=FINITE_AND_NOT_NEGATIVE,
+        ent_coef=FINITE_AND_NOT_NEGATIVE,
+        max_grad_norm=POSITIVE,
+        n_sdn_samples=at_least(1),
+    )
     def __init__(
         self,
         policy: str | type[ACERPolicy],
@@ -148,7 +184,7 @@ class ACER(FastRollouts):
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
+        verbose: bool | int = 0,
         device: torch.device | str = "auto",
         seed: int | None = None,
         _init_setup_model: bool = True,
@@ -198,23 +234,7 @@ class ACER(FastRollouts):
             self._setup_model()
 
     def _check_arguments(self) -> None:
-        counts = ["n_steps", "buffer_size", "n_sdn_samples"]
-        if self.replay_batch_size is not None:
-            counts.append("replay_batch_size")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("replay_ratio", "delta", "q_coef", "ent_coef"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name} must be finite and not negative, got {getattr(self, name)}"
-                )
-        for name in ("gamma", "alpha"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        for name in ("correction_term", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        check_attributes(self)
         if self.n_steps * self.n_envs > self.buffer_size:
             raise ValueError(
                 f"buffer_size={self.buffer_size} steps do not hold one segment of "
