@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector.utils import create_empty_array
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
@@ -267,16 +266,10 @@ class ACER(FastRollouts):
             self.buffer_size,
             self.observation_space,
             self.action_space,
-            self._n_statistics(),
+            self.policy.n_statistics,
             self.n_envs,
         )
         self._return_scale.setup(self.gamma, self.n_envs)
-
-    def _n_statistics(self) -> int:
-        zeros: Any = create_empty_array(self.observation_space, n=1, fn=np.zeros)
-        observation, _ = self.policy.obs_to_tensor(zeros)
-        with torch.no_grad():
-            return self.policy.statistics_and_latent(observation)[0].shape[1]
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed all generators, that of replay included."""
@@ -295,6 +288,13 @@ class ACER(FastRollouts):
         return next(filter(None, actors), None) or TorchActor(self.policy)
 
     def _recorder(self, buffer: SegmentBuffer, actor: Actor) -> Recorder:
+        self._check_arguments()
+        if self.buffer_size // self.n_envs != buffer.capacity:
+            raise ValueError(
+                f"buffer_size={self.buffer_size} came too late: the replay buffer has been made "
+                f"for {buffer.capacity * self.n_envs} steps; save the model, and load it with "
+                f"buffer_size={self.buffer_size}"
+            )
         recorder = SegmentRecorder(self, buffer, actor, self._normalisation)
         self._return_scale.end_episodes(recorder.cut_off)
         return recorder
@@ -309,18 +309,22 @@ class ACER(FastRollouts):
 
     def train(self) -> None:
         """One update on the rollout, then a Poisson number of updates on replayed segments."""
+        check_attributes(self)  # callbacks may have set some
         self.policy.set_training_mode(False)
+        self.policy.find_averaged()
         self._update_learning_rate(self.policy.optimizer)
-        fresh = self.replay_buffer.latest(self.n_steps)
+        n_steps = self.replay_buffer.n_fresh
+        fresh = self.replay_buffer.latest(n_steps)
+        self._return_scale.setup(self.gamma, self.n_envs)
         if self.normalize_returns:
             self._return_scale.update(self._rewards(fresh), ~fresh.continues)
 
         n_segments = self.replay_batch_size or self.n_envs
-        with one_thread_if_small(actor_mlp(self.policy), self.n_steps * n_segments):
+        with one_thread_if_small(actor_mlp(self.policy), n_steps * n_segments):
             updates = [self._update(fresh)]
             if len(self.replay_buffer) >= self.replay_start:
                 for _ in range(self._rng.poisson(self.replay_ratio)):
-                    replayed = self.replay_buffer.sample(n_segments, self.n_steps, self._rng)
+                    replayed = self.replay_buffer.sample(n_segments, n_steps, self._rng)
                     updates.append(self._update(replayed))
             self._record(updates)
 
@@ -412,7 +416,10 @@ class ACER(FastRollouts):
         return targets, targets if self.policy.is_discrete else backed_up(np.ones_like(traces))
 
     def _step(self, loss: Tensor) -> float:
-        """Move the parameters, unless the gradient is not finite; its norm before clipping."""
+        """Move the parameters, unless the gradient is not finite; its norm before clipping.
+
+        :raises ValueError: the gradient is not finite because a parameter is not
+        """
         policy = self.policy
         policy.optimizer.zero_grad()
         loss.backward()
@@ -421,6 +428,7 @@ class ACER(FastRollouts):
             policy.optimizer.step()
             policy.update_average(self.alpha)
         else:
+            self._check_parameters()
             self._skipped_updates += 1
             warnings.warn(
                 f"update {self._n_updates} was skipped: its gradient is not finite (norm {norm})",
@@ -428,6 +436,15 @@ class ACER(FastRollouts):
             )
         self._n_updates += 1
         return norm
+
+    def _check_parameters(self) -> None:
+        for name, tensor in self.policy.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(
+                    f"{name} of the policy is not finite any more (num_timesteps="
+                    f"{self.num_timesteps}, after {self._n_updates} updates): "
+                    "training cannot go on from here"
+                )
 
     def _to_tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
@@ -452,11 +469,15 @@ class ACER(FastRollouts):
     ) -> SelfACER:
         """Learn; arguments as for every SB3 algorithm.
 
-        :raises ValueError: an observation, a reward or an action is NaN or infinite
+        :raises ValueError: an observation, a reward, an action or a parameter is NaN or infinite,
+            or an argument has been set to what it cannot be
         """
-        return super().learn(
+        super().learn(
             total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
         )
+        # No gradient has been computed since the last step.
+        self._check_parameters()
+        return self
 
     def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
         """Save the replay buffer, which ``save`` leaves out, to a pickle file."""

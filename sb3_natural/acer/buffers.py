@@ -61,6 +61,7 @@ class SegmentBuffer:
         self.n_envs = n_envs
         self.capacity = buffer_size // n_envs  # steps of each environment
         self._n_added = 0  # steps of each environment, ever
+        self._n_before = 0  # steps of each environment before the latest rollout
         self._size = 0  # steps of each environment, now
         # One row more than steps: the one that the latest step led to.
         shape = (self.capacity + 1, n_envs)
@@ -79,6 +80,11 @@ class SegmentBuffer:
         """Steps held, over all environments."""
         return self._size * self.n_envs
 
+    @property
+    def n_fresh(self) -> int:
+        """Steps of each environment in the latest rollout."""
+        return self._n_added - self._n_before
+
     def resume(self, observations: Any) -> np.ndarray:
         """Say what the environments show before the first step of a rollout.
 
@@ -88,6 +94,7 @@ class SegmentBuffer:
         :param observations: as the environments gave them, (n_envs, ...)
         :return: which episodes were cut off, (n_envs,)
         """
+        self._n_before = self._n_added
         moved = np.zeros(self.n_envs, dtype=bool)
         here, before = self._row(self._n_added), self._row(self._n_added - 1)
         if self._size > 0:
