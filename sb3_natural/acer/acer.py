@@ -42,6 +42,7 @@ from sb3_natural.common.arguments import (
     check_attributes,
     checked,
 )
+from sb3_natural.common.loading import Loadable
 from sb3_natural.common.mlp import actor_mlp
 from sb3_natural.common.rollouts import FastRollouts, Recorder
 from sb3_natural.common.threads import one_thread_if_small
@@ -66,7 +67,7 @@ class Batch(NamedTuple):
     """In units of the return's standard deviation, (n_steps, n_segments)"""
 
 
-class ACER(FastRollouts):
+class ACER(Loadable, FastRollouts):
     """Actor-critic with experience replay, for discrete and continuous actions.
 
     Every ``n_steps`` steps of each environment there is one update on these steps, and then a

@@ -34,6 +34,7 @@ from sb3_natural.common.arguments import (
 from sb3_natural.common.critic import AdamCritic, Critic, GaussNewtonCritic
 from sb3_natural.common.families import family_of
 from sb3_natural.common.fisher import FisherOperator, statistics_jacobian
+from sb3_natural.common.loading import Loadable
 from sb3_natural.common.mlp import actor_mlp, critic_mlp
 from sb3_natural.common.parameters import assign_flat, flatten, parameters_behind
 from sb3_natural.common.rollouts import FastRollouts
@@ -69,7 +70,7 @@ class PolicyStep(NamedTuple):
     """How random the new policy's actions are; see ``ActionFamily.spread``."""
 
 
-class NPG(FastRollouts):
+class NPG(Loadable, FastRollouts):
     """Natural policy gradient, with TRPO as a special case.
 
     Each update takes one rollout and moves the policy's parameters theta along the natural gradient
