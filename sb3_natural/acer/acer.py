@@ -1,5 +1,6 @@
 """Actor-critic with experience replay (Wang et al. 2017) for Stable-Baselines3."""
 
+import contextlib
 import io
 import math
 import pathlib
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
+from stable_baselines3.common.save_util import load_from_pkl, open_path
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
@@ -481,19 +482,38 @@ class ACER(Loadable, FastRollouts):
         return self
 
     def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
-        """Save the replay buffer, which ``save`` leaves out, to a pickle file."""
-        save_to_pkl(path, self.replay_buffer, self.verbose)
+        """Save the replay buffer, which ``save`` leaves out.
 
-    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
-        """Go on with a saved replay buffer.
+        The file is in NumPy's npz format, whatever its name, with a header in JSON.
 
-        :raises ValueError: it does not fit the model: another space, number of environments or size
+        :param path: a file; ``.npz`` is added to a name without a suffix
         """
-        loaded = load_from_pkl(path, self.verbose)
-        if not isinstance(loaded, SegmentBuffer):
-            raise ValueError(
-                f"{path} holds a {type(loaded).__name__}, not a replay buffer of ACER's"
-            )
+        file = open_path(path, "w", verbose=self.verbose, suffix="npz")
+        keep_open = contextlib.nullcontext()
+        with keep_open if file is path else file:
+            self.replay_buffer.save(file)  # type: ignore[arg-type]
+
+    def load_replay_buffer(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        truncate_last_traj: bool = True,
+        *,
+        trust: bool = False,
+    ) -> None:
+        """Go on with a saved replay buffer, and with its size.
+
+        Nothing in the file is executed, unless ``trust`` is given.
+
+        :param path: as for :meth:`save_replay_buffer`
+        :param truncate_last_traj: whether the environments start new episodes after this. If not,
+            they may go on with those that the buffer ends with; where they show something else than
+            these ended with, the episode is taken as cut off nevertheless
+        :param trust: whether to load pickles too, which earlier versions wrote; loading a pickle
+            executes whatever code is in it
+        :raises ValueError: it does not fit the model: another space, number of environments or
+            size; or it is no replay buffer, or a pickle without ``trust``
+        """
+        loaded = self._read_replay_buffer(path, trust)
         held = self.replay_buffer
         loaded.check_fits(held.observation_space, held.action_space, held.n_statistics, held.n_envs)
         needed = max(self.n_steps * self.n_envs, self.replay_start)
@@ -502,7 +522,38 @@ class ACER(Loadable, FastRollouts):
                 f"{path} holds at most {loaded.capacity * loaded.n_envs} steps; n_steps, n_envs "
                 f"and replay_start of this model need {needed}"
             )
+        if truncate_last_traj:
+            loaded.start_anew()
+        if loaded.capacity != held.capacity:
+            self.buffer_size = loaded.capacity * loaded.n_envs
         self.replay_buffer = loaded
+
+    def _read_replay_buffer(
+        self, path: str | pathlib.Path | io.BufferedIOBase, trust: bool
+    ) -> SegmentBuffer:
+        file = open_path(path, "r", verbose=self.verbose, suffix="npz")
+        keep_open = contextlib.nullcontext()
+        with keep_open if file is path else file:
+            start = file.tell()
+            is_npz = file.read(2) == b"PK"
+            file.seek(start)
+            if is_npz:
+                try:
+                    return SegmentBuffer.load(file)  # type: ignore[arg-type]
+                except ValueError as error:
+                    raise ValueError(f"{path}: {error}") from error
+            if not trust:
+                raise ValueError(
+                    f"{path} is not in npz format. If it is a pickle of an earlier version and you "
+                    "know where it comes from, give trust=True: loading a pickle executes whatever "
+                    "code is in it"
+                )
+            loaded = load_from_pkl(file)
+        if not isinstance(loaded, SegmentBuffer):
+            raise ValueError(
+                f"{path} holds a {type(loaded).__name__}, not a replay buffer of ACER's"
+            )
+        return loaded
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_rng"]
