@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +20,21 @@ from stable_baselines3.common.type_aliases import (
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
 from torch import Tensor, nn
 
+from sb3_natural.common.arguments import (
+    DEVICE,
+    FINITE_AND_NOT_NEGATIVE,
+    POSITIVE_AND_FINITE,
+    SEED,
+    at_least,
+    between,
+    check_attributes,
+    checked,
+    one_of,
+)
 from sb3_natural.common.critic import AdamCritic, Critic, GaussNewtonCritic, split_parameters
 from sb3_natural.common.families import family_of
 from sb3_natural.common.fisher import FisherOperator, statistics_jacobian
+from sb3_natural.common.loading import Loadable
 from sb3_natural.common.mlp import actor_mlp, critic_mlp
 from sb3_natural.common.parameters import assign_flat, flatten
 from sb3_natural.common.rollouts import FastRollouts, forget_graph
@@ -65,7 +77,7 @@ class PolicyStep(NamedTuple):
     """How random the new policy's actions are; see ``ActionFamily.spread``."""
 
 
-class NPG(FastRollouts):
+class NPG(Loadable, FastRollouts):
     """Natural policy gradient, with TRPO as a special case.
 
     Each update takes one rollout and moves the policy's parameters theta along the natural gradient
@@ -140,6 +152,30 @@ class NPG(FastRollouts):
         "MultiInputPolicy": MultiInputPolicy,
     }
 
+    @checked(
+        device=DEVICE,
+        seed=SEED,
+        verbose=at_least(0),
+        stats_window_size=at_least(1),
+        sde_sample_freq=at_least(-1),
+        learning_rate=FINITE_AND_NOT_NEGATIVE,
+        n_steps=at_least(1),
+        batch_size=at_least(1),
+        gamma=between(0, 1),
+        gae_lambda=between(0, 1),
+        target_kl=POSITIVE_AND_FINITE,
+        step_size=POSITIVE_AND_FINITE,
+        fisher_solver=one_of(SOLVERS),
+        cg_max_steps=at_least(1),
+        cg_tol=FINITE_AND_NOT_NEGATIVE,
+        cg_damping=FINITE_AND_NOT_NEGATIVE,
+        line_search_shrinking_factor=between(0, 1, ends=False),
+        line_search_max_iter=at_least(1),
+        n_critic_updates=at_least(1),
+        critic_damping=FINITE_AND_NOT_NEGATIVE,
+        critic_curvature_samples=at_least(1),
+        sub_sampling_factor=at_least(1),
+    )
     def __init__(
         self,
         policy: str | type[ActorCriticPolicy],
@@ -158,7 +194,7 @@ class NPG(FastRollouts):
         line_search: bool = False,
         line_search_shrinking_factor: float = 0.8,
         line_search_max_iter: int = 10,
-        critic: str | Critic = "gauss_newton",
+        critic: Literal["adam", "gauss_newton"] | Critic = "gauss_newton",
         n_critic_updates: int | None = None,
         critic_damping: float = 0.01,
         critic_curvature_samples: int | None = 512,
@@ -171,7 +207,7 @@ class NPG(FastRollouts):
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
+        verbose: bool | int = 0,
         device: torch.device | str = "auto",
         seed: int | None = None,
         _init_setup_model: bool = True,
@@ -228,6 +264,7 @@ class NPG(FastRollouts):
             self._setup_model()
 
     def _check_arguments(self) -> None:
+        check_attributes(self)
         if self.target_kl is not None and self.step_size is not None:
             raise ValueError(
                 f"target_kl={self.target_kl} and step_size={self.step_size} exclude each other: "
@@ -238,42 +275,8 @@ class NPG(FastRollouts):
                 "line_search=True shrinks the step until the KL divergence is within target_kl: "
                 "give target_kl instead of step_size"
             )
-        for name in ("target_kl", "step_size"):
-            value = getattr(self, name)
-            if not (value is None or callable(value) or 0 < value < math.inf):
-                raise ValueError(f"{name} must be positive and finite, or a schedule, got {value}")
-        for name in ("n_steps", "batch_size", "cg_max_steps", "sub_sampling_factor"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("n_critic_updates", "critic_curvature_samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, or None, got {value}")
-        for name in ("cg_tol", "cg_damping", "critic_damping"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name} must be finite and not negative, got {getattr(self, name)}"
-                )
-        if not 0 < self.line_search_shrinking_factor < 1:
-            raise ValueError(
-                "line_search_shrinking_factor must be between 0 and 1, "
-                f"got {self.line_search_shrinking_factor}"
-            )
-        if self.line_search_max_iter < 1:
-            raise ValueError(
-                f"line_search_max_iter must be at least 1, got {self.line_search_max_iter}"
-            )
-        if not isinstance(self.fisher_solver, FisherSolver) and self.fisher_solver not in SOLVERS:
-            raise ValueError(
-                f"fisher_solver must be one of {', '.join(SOLVERS)} or a FisherSolver, "
-                f"got {self.fisher_solver!r}"
-            )
         if self.fisher_solver == "empirical" and self.cg_damping == 0:
             raise ValueError("fisher_solver='empirical' needs cg_damping > 0, got 0")
-        if not isinstance(self.critic, Critic) and self.critic not in ("adam", "gauss_newton"):
-            raise ValueError(
-                f"critic must be 'adam', 'gauss_newton' or a Critic, got {self.critic!r}"
-            )
 
     def _setup_model(self) -> None:
         self._check_arguments()  # here, since load() may bring new ones

@@ -400,7 +400,7 @@ def test_update_measures_the_policy_that_acted():
         (dict(target_kl=-1.0), "target_kl must be positive .*, got -1"),
         (dict(step_size=0.0), "step_size must be positive .*, got 0"),
         (dict(fisher_solver="kfc"), "fisher_solver must be one of cg, .*got 'kfc'"),
-        (dict(critic="sgd"), "critic must be 'adam', 'gauss_newton' or a Critic, got 'sgd'"),
+        (dict(critic="sgd"), "critic must be 'adam' or 'gauss_newton', or a Critic, got 'sgd'"),
         (dict(cg_damping=-0.1), "cg_damping must be finite and not negative, got -0.1"),
         (dict(cg_max_steps=0), "cg_max_steps must be at least 1, got 0"),
         (dict(n_steps=0), "n_steps must be at least 1, got 0"),
