@@ -128,7 +128,7 @@ class ACER(Loadable, FastRollouts):
     :param device: device (cpu, cuda, ...) on which the code should be run
     :param seed: seed for the pseudo random generators
     :param _init_setup_model: whether or not to build the network at the creation of the instance
-    :raises ValueError: an argument is out of range
+    :raises ValueError: an argument is out of range or of another type; names it
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -491,7 +491,7 @@ class ACER(Loadable, FastRollouts):
         file = open_path(path, "w", verbose=self.verbose, suffix="npz")
         keep_open = contextlib.nullcontext()
         with keep_open if file is path else file:
-            self.replay_buffer.save(file)  # type: ignore[arg-type]
+            self.replay_buffer.save(file)
 
     def load_replay_buffer(
         self,
@@ -539,7 +539,7 @@ class ACER(Loadable, FastRollouts):
             file.seek(start)
             if is_npz:
                 try:
-                    return SegmentBuffer.load(file)  # type: ignore[arg-type]
+                    return SegmentBuffer.load(file)
                 except ValueError as error:
                     raise ValueError(f"{path}: {error}") from error
             if not trust:

@@ -135,7 +135,7 @@ class NPG(Loadable, FastRollouts):
     :param device: device (cpu, cuda, ...) on which the code should be run
     :param seed: seed for the pseudo random generators
     :param _init_setup_model: whether or not to build the network at the creation of the instance
-    :raises ValueError: an argument is out of range, or two exclude each other
+    :raises ValueError: an argument is out of range or of another type, or two exclude each other
     :raises TypeError: the policy's action distribution is not supported
     """
 
