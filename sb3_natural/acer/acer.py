@@ -128,7 +128,7 @@ class ACER(Loadable, FastRollouts):
     :param device: device (cpu, cuda, ...) on which the code should be run
     :param seed: seed for the pseudo random generators
     :param _init_setup_model: whether or not to build the network at the creation of the instance
-    :raises ValueError: an argument is out of range
+    :raises ValueError: an argument is out of range or of another type; names it
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -316,8 +316,7 @@ class ACER(Loadable, FastRollouts):
         self.policy.set_training_mode(False)
         self.policy.find_averaged()
         self._update_learning_rate(self.policy.optimizer)
-        # A callback may have asked for more than this rollout has.
-        n_steps = min(self.n_steps, self.replay_buffer.n_fresh)
+        n_steps = self.replay_buffer.n_fresh
         fresh = self.replay_buffer.latest(n_steps)
         self._return_scale.setup(self.gamma, self.n_envs)
         if self.normalize_returns:
@@ -493,7 +492,7 @@ class ACER(Loadable, FastRollouts):
         file = open_path(path, "w", verbose=self.verbose, suffix="npz")
         keep_open = contextlib.nullcontext()
         with keep_open if file is path else file:
-            self.replay_buffer.save(file)  # type: ignore[arg-type]
+            self.replay_buffer.save(file)
 
     def load_replay_buffer(
         self,
@@ -541,7 +540,7 @@ class ACER(Loadable, FastRollouts):
             file.seek(start)
             if is_npz:
                 try:
-                    return SegmentBuffer.load(file)  # type: ignore[arg-type]
+                    return SegmentBuffer.load(file)
                 except ValueError as error:
                     raise ValueError(f"{path}: {error}") from error
             if not trust:

@@ -190,7 +190,7 @@ class SegmentBuffer:
         }
         arrays = {name: getattr(self, f"_{name}") for name in _ARRAYS} | {"cuts": self._cuts._items}
         named = dict(part for name, held in arrays.items() for part in _named(name, held))
-        np.savez(file, header=np.array(json.dumps(header)), **named)
+        np.savez(file, header=np.array(json.dumps(header)), **named)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, file: BinaryIO) -> "SegmentBuffer":

@@ -51,7 +51,9 @@ class ReturnScale:
         scale = cls()
         scale._gamma = float(plain["gamma"])
         scale._returns = np.array(plain["returns"], dtype=float)
-        scale._moments.mean, scale._moments.var = (np.float64(plain[k]) for k in ("mean", "var"))
+        scale._moments.mean, scale._moments.var = (
+            np.array(plain[k], dtype=float) for k in ("mean", "var")
+        )
         scale._moments.count = float(plain["count"])
         return scale
 

@@ -140,6 +140,8 @@ def check_attributes(algorithm: Any) -> None:
     :raises ValueError: naming the first that is not valid
     """
     values = vars(algorithm)
+    if "observation_space" not in values:
+        raise ValueError("env must be an environment or the id of one, got None")
     for name, rule in _rules_of(algorithm).items():
         kept_as = _KEPT_AS.get(name, name)
         if kept_as in values:

@@ -48,7 +48,7 @@ class Loadable(BaseAlgorithm):
         super().save(path, exclude, include)
 
     @classmethod
-    def load(  # type: ignore[override]
+    def load(
         cls: type[SelfLoadable],
         path: str | pathlib.Path | io.BufferedIOBase,
         env: GymEnv | None = None,
@@ -179,7 +179,7 @@ def _without_code(
     plain = settings.get("_plain_settings", {})
     policy: Any = given.pop("policy", plain.get("policy"))
     policy_class = cls.policy_aliases.get(policy) if isinstance(policy, str) else policy
-    fresh: Any = cls(policy_class or "MlpPolicy", None, _init_setup_model=False)  # type: ignore[call-arg, arg-type]
+    fresh: Any = cls(policy_class or "MlpPolicy", None, _init_setup_model=False)  # type: ignore[call-arg]
     arguments = _own_arguments(cls) | {"learning_rate", "policy_kwargs"}
     # Nor does the file choose where to write.
     found: dict[str, Any] = {"tensorboard_log": given.get("tensorboard_log")}

@@ -143,7 +143,7 @@ class NPG(Loadable, FastRollouts):
     :param device: device (cpu, cuda, ...) on which the code should be run
     :param seed: seed for the pseudo random generators
     :param _init_setup_model: whether or not to build the network at the creation of the instance
-    :raises ValueError: an argument is out of range, or two exclude each other
+    :raises ValueError: an argument is out of range or of another type, or two exclude each other
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -535,7 +535,12 @@ class NPG(Loadable, FastRollouts):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfNPG:
-        """Train for ``total_timesteps`` environment steps; see SB3's ``BaseAlgorithm.learn``."""
+        """Train for ``total_timesteps`` environment steps; see SB3's ``BaseAlgorithm.learn``.
+
+        :raises TypeError: the policy's action distribution is not supported
+        :raises ValueError: an argument has been set to what it cannot be, the critic has no
+            parameters of its own, or an observation, a reward or an action is NaN or infinite
+        """
         return super().learn(
             total_timesteps=total_timesteps,
             callback=callback,

@@ -41,6 +41,7 @@ class Calls(BaseCallback):
 # Attributes: all are read when they are used.
 
 SET = dict(
+    learning_rate=1e-2,
     n_steps=4,
     gamma=0.5,
     replay_ratio=0,

@@ -123,8 +123,10 @@ def exact(buffer):
 
 
 def collected(model, n_steps):
+    """The model after rollouts of ``model.n_steps`` each, without an update."""
     _, callback = model._setup_learn(n_steps)
-    model.collect_rollouts(model.env, callback, model.replay_buffer, n_steps)
+    for _ in range(n_steps // model.n_steps):
+        model.collect_rollouts(model.env, callback, model.replay_buffer, model.n_steps)
     return model
 
 

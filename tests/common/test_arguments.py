@@ -179,6 +179,8 @@ def test_nothing_is_made_before_the_check(algorithm):
             algorithm("MlpPolicy", "NeverMade-v0", 1e-3, 0)
     finally:
         del gym.registry["NeverMade-v0"]
+    with pytest.raises(ValueError, match="env must be an environment or the id of one, got None"):
+        algorithm("MlpPolicy", None)
 
 
 @pytest.mark.parametrize("algorithm", [NPG, ACER])
