@@ -97,9 +97,9 @@ class FastRollouts(OnPolicyAlgorithm):
     (callbacks included, so evaluations done by an ``EvalCallback`` count as collection).
     """
 
-    gamma = _PassedOn(_tell_buffer)  # type: ignore[assignment]
-    gae_lambda = _PassedOn(_tell_buffer)  # type: ignore[assignment]
-    learning_rate = _PassedOn(_tell_lr_schedule)  # type: ignore[assignment]
+    gamma = _PassedOn(_tell_buffer)
+    gae_lambda = _PassedOn(_tell_buffer)
+    learning_rate = _PassedOn(_tell_lr_schedule)
     _forced_path: str | None = None
     _told_path: str | None = None
     _collect_seconds = 0.0
