@@ -1,7 +1,5 @@
 """The commands of ``python -m benchmarks``."""
 
-import shlex
-import sys
 from collections.abc import Sequence
 from enum import Enum
 from functools import partial
@@ -28,6 +26,7 @@ from benchmarks.results import (
     read_evaluations,
     read_spec,
 )
+from benchmarks.secrets import command_line, mask
 from benchmarks.specs import (
     ALGORITHMS,
     RunSpec,
@@ -298,7 +297,7 @@ def _sweep(
     engine: Engine | None,
     trackers: list[str],
 ) -> None:
-    command = f"python -m benchmarks {shlex.join(sys.argv[1:])}"
+    command = command_line("benchmarks")
     try:
         with interruptible():
             prepare(trackers, out, on_this_machine=engine is None)
@@ -313,7 +312,7 @@ def _sweep(
 
 
 def _refuse(error: object) -> NoReturn:
-    typer.echo(f"error: {error}", err=True)
+    typer.echo(f"error: {mask(str(error))}", err=True)
     raise typer.Exit(2) from None
 
 
@@ -344,7 +343,7 @@ def speed(
     # Here, since it is slow to import.
     from benchmarks.speed.command import speed as measure
 
-    command = f"python -m benchmarks {shlex.join(sys.argv[1:])}"
+    command = command_line("benchmarks")
     try:
         with interruptible():
             complete = measure(out, with_peers, quick, fresh, command, only)
