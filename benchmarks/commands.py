@@ -39,7 +39,7 @@ from benchmarks.specs import (
     suite_names,
 )
 from benchmarks.status import load_status
-from benchmarks.storage import Folder, open_folder
+from benchmarks.storage import Folder, open_folder, remove_abandoned, whole_file
 from benchmarks.sweep import Engine, SweepError, SweepResult, sweep
 from benchmarks.tracking import prepare
 from benchmarks.zoo import has_own_entry
@@ -233,10 +233,12 @@ def export(
         _refuse(error)
     path = out or Path(f"evaluations.{'csv' if csv else 'parquet'}")
     try:
-        if csv:
-            frame.to_csv(path, index=False)
-        else:
-            frame.to_parquet(path, index=False)
+        remove_abandoned([path.parent], path.name)
+        with whole_file(path) as unfinished:
+            if csv:
+                frame.to_csv(unfinished, index=False)
+            else:
+                frame.to_parquet(unfinished, index=False)
     except OSError as error:
         _refuse(f"--out: {error}")
     n_runs = len(frame[["suite", "algo", "env_id", "seed", "config"]].drop_duplicates())
