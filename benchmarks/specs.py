@@ -50,11 +50,13 @@ class Evaluation:
 
     ``points``: evaluations of a run, evenly spread up to its last step; one more is made before
     the first. ``episodes``: episodes of each. ``seed``: episode i always starts from seed + i.
+    ``max_steps``: steps after which an episode is cut, since it may never end.
     """
 
     points: int = 20
     episodes: int = 10
     seed: int = 1_000_000
+    max_steps: int = 100_000
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,11 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         fields = asdict(self)
+        # So that a plain run has one name, whatever else there is.
         if not self.environment:
-            del fields["environment"]  # so that a plain run has one name, whatever else there is
+            del fields["environment"]
+        if self.evaluation.max_steps == Evaluation.max_steps:
+            del fields["evaluation"]["max_steps"]
         return fields
 
     @classmethod
@@ -201,10 +206,10 @@ def _evaluation(fields: Any, source: str) -> Evaluation:
     where = f"{source}: evaluation"
     if not isinstance(fields, dict):
         raise SpecError(f"{where}: must be a mapping, got {fields!r}")
-    _refuse_unknown(fields, ("points", "episodes", "seed"), where)
+    _refuse_unknown(fields, ("points", "episodes", "seed", "max_steps"), where)
     counts = {
         key: _count(fields[key], f"{where}: {key}")
-        for key in ("points", "episodes")
+        for key in ("points", "episodes", "max_steps")
         if key in fields
     }
     seed = fields.get("seed", 0)

@@ -103,7 +103,7 @@ def write_whole(path: Folder, text: str) -> None:
 def scratch_folder(folder: Folder) -> Iterator[Path]:
     """A temporary folder on a disk, for what will be published as ``folder``; gone at the end."""
     if not isinstance(folder, Path):
-        with tempfile.TemporaryDirectory() as name:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
             yield Path(name)
         return
     # Named after its maker.

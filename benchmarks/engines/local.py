@@ -36,7 +36,7 @@ def run_locally(
     should this process die, they end by themselves.
     """
     running: dict[Connection, _Worker] = {}
-    with tempfile.TemporaryDirectory() as outputs:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as outputs:
         try:
             while running or not agenda.is_empty:
                 while len(running) < jobs and (spec := agenda.claim()) is not None:

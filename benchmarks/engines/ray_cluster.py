@@ -223,7 +223,7 @@ def _work(
     """Execute one run: what a task does, on whatever node. Returns the files of its folder."""
     torch.set_num_threads(max(1, int(options.cpus_per_run)))
     name = spec.folder(Path())
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         folder = Path(directory)
         outcome = attempt(
             lambda: train(
