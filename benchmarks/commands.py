@@ -1,5 +1,6 @@
 """The commands of ``python -m benchmarks``."""
 
+import time
 from collections.abc import Sequence
 from enum import Enum
 from functools import partial
@@ -68,6 +69,14 @@ _GPUS = typer.Option(0.0, "--gpus-per-run", min=0.0, help="Ray: GPUs that each r
 _TRACK = typer.Option(
     "", help="wandb and mlflow, separated by commas: log there, too; both offline."
 )
+_TIMEOUT = typer.Option(
+    None,
+    "--run-timeout",
+    min=1,
+    metavar="SECONDS",
+    help="A run that takes longer is ended, and has failed.",
+    show_default=False,
+)
 _OUT = typer.Option("runs", help="Where the run folders go: a folder, or an fsspec URL.")
 _ROOT = typer.Argument(help="A folder with runs, or an fsspec URL.")
 
@@ -97,6 +106,7 @@ def run(
     cpus_per_run: float = _CPUS,
     gpus_per_run: float = _GPUS,
     track: str = _TRACK,
+    run_timeout: float = _TIMEOUT,
     out: str = _OUT,
 ) -> None:
     """Run every algorithm on every environment with every seed.
@@ -117,8 +127,8 @@ def run(
         )
     except SpecError as error:
         _refuse(error)
-    chosen = _engine(engine, address, cpus_per_run, gpus_per_run, _names(track))
-    _sweep(specs, _folder(out, "--out: "), jobs, chosen, _names(track))
+    chosen = _engine(engine, address, cpus_per_run, gpus_per_run, _names(track), run_timeout)
+    _sweep(specs, _folder(out, "--out: "), jobs, chosen, _names(track), run_timeout)
 
 
 @app.command()
@@ -134,6 +144,10 @@ def status(root: str = _ROOT) -> None:
             f"failed: {failure.algo} {failure.env_id} seed {failure.seed}: "
             f"{first_line(str(failure.error))}"
         )
+    for run, since in found.stalled:
+        minutes = (time.time() - since) / 60
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(since))
+        typer.echo(f"no progress since {when}, {minutes:,.0f} minutes ago: {' '.join(run)}")
     for asked, number in found.unfinished:
         typer.echo(f"missing: {number:,} runs of: {asked.command}")
         typer.echo(f"         which goes on with them; else remove {asked.path}")
@@ -165,6 +179,7 @@ def retry(
     cpus_per_run: float = _CPUS,
     gpus_per_run: float = _GPUS,
     track: str = _TRACK,
+    run_timeout: float = _TIMEOUT,
 ) -> None:
     """Try the failed runs of a folder again, as they were, with the code as it is now."""
     try:
@@ -181,8 +196,9 @@ def retry(
         outs = {str(out) for _, out in found}
         if len(outs) > 1:
             _refuse(f"{root}: has runs of several sweeps; name one of {', '.join(sorted(outs))}")
-        chosen = _engine(engine, address, cpus_per_run, gpus_per_run, _names(track))
-        _sweep([spec for spec, _ in found], found[0][1], jobs, chosen, _names(track))
+        chosen = _engine(engine, address, cpus_per_run, gpus_per_run, _names(track), run_timeout)
+        specs = [spec for spec, _ in found]
+        _sweep(specs, found[0][1], jobs, chosen, _names(track), run_timeout)
 
 
 @app.command()
@@ -283,9 +299,16 @@ def _engine(
     cpus_per_run: float,
     gpus_per_run: float,
     trackers: list[str],
+    run_timeout: float | None,
 ) -> Engine | None:
     if name is EngineName.ray:
-        options = RayOptions(address, cpus_per_run, gpus_per_run, trackers=tuple(trackers))
+        options = RayOptions(
+            address,
+            cpus_per_run,
+            gpus_per_run,
+            trackers=tuple(trackers),
+            run_timeout=run_timeout,
+        )
         return partial(run_on_ray, options=options)
     if address is not None or gpus_per_run or cpus_per_run != 1.0:
         _refuse("--address, --cpus-per-run and --gpus-per-run are for --engine ray")
@@ -298,12 +321,21 @@ def _sweep(
     jobs: int,
     engine: Engine | None,
     trackers: list[str],
+    run_timeout: float | None = None,
 ) -> None:
     command = command_line("benchmarks")
     try:
         with interruptible():
             prepare(trackers, out, on_this_machine=engine is None)
-            result = sweep(specs, out, jobs, command, engine=engine, trackers=trackers)
+            result = sweep(
+                specs,
+                out,
+                jobs,
+                command,
+                engine=engine,
+                trackers=trackers,
+                run_timeout=run_timeout,
+            )
     except (SpecError, SweepError) as error:
         _refuse(error)
     except KeyboardInterrupt:

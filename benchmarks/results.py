@@ -165,7 +165,7 @@ def read_spec(path: Folder) -> RunSpec:
     fields = _member(path, read_record(path), "spec")
     try:
         return RunSpec.from_dict(fields)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BrokenRunError(f"{path}: spec: is not that of a run: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """One run, from its spec to its finished folder."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -70,11 +71,17 @@ def run(
     if is_finished(folder):
         return folder
     with claimed(folder), scratch_folder(folder) as scratch:
+
+        def reached(progress: Progress) -> None:
+            os.utime(scratch)  # for those who look whether the run gets on
+            if report is not None:
+                report(progress)
+
         train(
             spec,
             scratch,
             command,
-            report,
+            reached,
             trackers,
             watch=watch,
             finished=lambda: publish(scratch, folder),

@@ -6,11 +6,12 @@ import sys
 
 MASK = "***"
 # Up to the last @ of a word: a password may have one, and the other characters of a URL, too.
-_IN_URL = re.compile(r"(?P<before>\w[\w+.-]*://[^\s:/@]*:)[^\s@][^\s]*(?P<after>@)")
+# Lengths are limited, since a search through a long text would take for ever otherwise.
+_IN_URL = re.compile(r"(?P<before>://[^\s:/@]{0,200}:)[^\s@][^\s]{0,500}(?P<after>@)")
 # password=..., also where a URL has another one in itself (odbc_connect=...PWD%3D...).
 _NAMED = re.compile(
     r"""(?P<before>
-        (?: [\w.-]* (?: password|passwd|token|secret|credential|signature|api_?key|access_?key )
+        (?: password|passwd|token|secret|credential|signature|api_?key|access_?key
           | (?: \b|(?<=%3B)|(?<=%26) ) (?: pwd|sig ) )
         (?: =|%3D ) ["']? )
     [^&;\s'"]+ (?P<after>)""",

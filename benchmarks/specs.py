@@ -105,7 +105,19 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "RunSpec":
-        return cls(**{**fields, "evaluation": Evaluation(**fields["evaluation"])})
+        """What :meth:`to_dict` has given.
+
+        :raises KeyError, TypeError, ValueError: it is something else, or would have its folder
+            elsewhere than below that of all runs
+        """
+        spec = cls(**{**fields, "evaluation": Evaluation(**fields["evaluation"])})
+        for name in ("seed", "n_timesteps"):
+            if type(getattr(spec, name)) is not int:
+                raise TypeError(f"{name}: must be an integer, got {getattr(spec, name)!r}")
+        for name in (spec.suite, as_file_name(spec.algo), as_file_name(spec.env_id)):
+            if name in ("", ".", "..") or any(each in name for each in "/\\\0"):
+                raise ValueError(f"{name!r} cannot be the name of a folder")
+        return spec
 
     def __str__(self) -> str:
         return f"{self.algo} {self.env_id} seed {self.seed}"

@@ -53,6 +53,7 @@ def sweep(
     show_progress: bool = True,
     engine: Engine | None = None,
     trackers: Sequence[str] = (),
+    run_timeout: float | None = None,
 ) -> SweepResult:
     """Execute the runs of ``specs`` that have no finished folder below ``out``, in their order.
 
@@ -66,6 +67,7 @@ def sweep(
     :param show_progress: bars on a terminal, a line for each run elsewhere
     :param engine: who executes the runs; None: ``jobs`` processes on this machine
     :param trackers: what these log to, of ``benchmarks.tracking``
+    :param run_timeout: seconds after which these end a run, which has failed then
     :raises SweepError: nothing can be written below ``out``, or runs there are of another version
         or cannot be read; what is finished is left as it is
     """
@@ -80,7 +82,7 @@ def sweep(
     remove_abandoned(parents)
     agenda = Agenda(missing, out)
     if engine is None:
-        events = run_locally(agenda, out, jobs, command, trackers)
+        events = run_locally(agenda, out, jobs, command, trackers, run_timeout)
     else:
         events = engine(agenda, out, command)
     try:

@@ -84,6 +84,14 @@ class Hanging(_Failing):
                 time.sleep(60)
 
 
-for _name in ("Raising", "Stubborn", "Dying", "Unclosable", "Hanging"):
+class Lingering(CartPoleEnv):
+    """Does not come back from being closed."""
+
+    def close(self) -> None:
+        while True:
+            time.sleep(60)
+
+
+for _name in ("Raising", "Stubborn", "Dying", "Unclosable", "Hanging", "Lingering"):
     gym.register(f"{_name}-v0", entry_point=f"{__name__}:{_name}", max_episode_steps=500)
 gym.register("Endless-v0", entry_point=f"{__name__}:Endless")
