@@ -33,6 +33,7 @@ RUN_COLUMNS = [
     "evaluation",
     "versions",
     "machine",
+    "sources",
     "path",
 ]
 _KEYS = RUN_COLUMNS[:5]
@@ -279,7 +280,7 @@ def _read_run(folder: Folder) -> dict[str, Any]:
     path = folder / "run.json"
     record = read_record(path)
     # Runs made before this was measured do not have it.
-    run = {"peak_memory_mib": None, **record, **_member(path, record, "spec")}
+    run = {"peak_memory_mib": None, "sources": {}, **record, **_member(path, record, "spec")}
     _require(path, run, RUN_COLUMNS[:-1])
     for key in _OBJECTS:
         _member(path, run, key)

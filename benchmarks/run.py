@@ -22,6 +22,7 @@ from benchmarks.environments import Wrapper, make_envs
 from benchmarks.evaluation import EvaluationRow, ScheduledEvaluation, freeze, write_rows
 from benchmarks.memory import peak_resident_mib
 from benchmarks.provenance import Code, code, machine, packages, versions
+from benchmarks.sources import sources
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder, claimed, is_finished, publish, scratch_folder
 from benchmarks.tracking import tracking
@@ -143,7 +144,9 @@ def train(
         eval_env = make_evaluation_env(spec, arguments)
         opened.callback(clean_up, eval_env.close)
         model = make_model(spec, arguments, env)
-        record["packages"] = _packages(model, env, wrappers_of(spec, arguments))
+        wrappers = wrappers_of(spec, arguments)
+        record["packages"] = _packages(model, env, wrappers)
+        record["sources"] = {name: vars(each) for name, each in sources(spec, wrappers).items()}
         evaluation = ScheduledEvaluation(eval_env, spec.n_timesteps, spec.evaluation, watch)
         callbacks: list[BaseCallback] = [evaluation]
         if report is not None:

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from benchmarks.asked import Asked, Run, load_asked
 from benchmarks.locks import LOCK
 from benchmarks.results import BrokenRunError, Readable, is_run, load_readable
+from benchmarks.sources import changed
 from benchmarks.specs import as_file_name
 from benchmarks.storage import TEMPORARY, Folder, walk
 
@@ -31,6 +32,7 @@ class Status:
     ``in progress`` counts what a sweep has claimed: training now or, on a Ray cluster, waiting for
     a place. ``missing`` counts what a sweep that has not come to its end was asked for, and nobody
     is doing; ``unfinished`` has these sweeps, each with the number of its missing runs.
+    ``changed`` counts, by module, the finished runs that were made with another source of it.
     ``stalled`` has the runs that have not come further for ten minutes, where that can be seen,
     each with the time when they last did, in seconds since the epoch. ``steps/s`` is the median of
     the finished runs. ``failures`` are as ``benchmarks.results.load_failures`` gives them;
@@ -40,6 +42,7 @@ class Status:
     table: pd.DataFrame
     failures: pd.DataFrame
     unfinished: list[tuple[Asked, int]]
+    changed: dict[str, int]
     stalled: list[tuple[Run, float]]
     broken: list[BrokenRunError]
 
@@ -68,6 +71,7 @@ def load_status(root: Folder) -> Status:
         counts.reset_index(),
         readable.failures,
         [(each, number) for each, number in unfinished if number],
+        Counter(name for names in changed(readable.runs["sources"]) for name in names),
         list(_stalled(folders)),
         [*readable.broken, *broken],
     )

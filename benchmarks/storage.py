@@ -138,6 +138,16 @@ def publish(scratch: Path, folder: Folder) -> None:
         (folder / name).write_bytes(files[name])
 
 
+def set_aside(folder: Folder, prefix: str) -> None:
+    """Give a folder another name, that nothing reads, unless another process has done so."""
+    target = folder.with_name(f"{prefix}{folder.name}")
+    with suppress(FileNotFoundError):
+        if isinstance(folder, Path):
+            folder.rename(target)
+        else:
+            folder.fs.mv(folder.path, target.path, recursive=True)
+
+
 def _move(source: Path, target: Path) -> None:
     """Rename a folder or file; into a folder that is there already, what is in it."""
     try:

@@ -77,3 +77,12 @@ def test_no_file_of_a_run_has_the_password(
     assert "http://alice:***@tracker" in json.loads(record.read_text())["command"]
     for path in out.rglob("*"):
         assert path.is_dir() or b"CRET" not in path.read_bytes()
+
+
+def test_no_message_has_the_password_of_a_folder(tmp_path: Path) -> None:
+    url = "nosuch://alice:S3CRET@host/runs"
+    for arguments in (["status", url], ["archive", str(tmp_path), url]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2
+        assert "nosuch://alice:***@host/runs" in result.output
+        assert "S3CRET" not in result.output
