@@ -1,7 +1,6 @@
 """The commands of ``python -m benchmarks``."""
 
-import shlex
-import sys
+import time
 from collections.abc import Sequence
 from enum import Enum
 from functools import partial
@@ -28,6 +27,7 @@ from benchmarks.results import (
     read_evaluations,
     read_spec,
 )
+from benchmarks.secrets import command_line, mask
 from benchmarks.specs import (
     ALGORITHMS,
     RunSpec,
@@ -40,7 +40,7 @@ from benchmarks.specs import (
     suite_names,
 )
 from benchmarks.status import load_status
-from benchmarks.storage import Folder, open_folder
+from benchmarks.storage import Folder, open_folder, remove_abandoned, whole_file
 from benchmarks.sweep import Engine, SweepError, SweepResult, sweep
 from benchmarks.tracking import prepare
 from benchmarks.zoo import has_own_entry
@@ -68,6 +68,14 @@ _CPUS = typer.Option(1.0, "--cpus-per-run", min=0.01, help="Ray: cores that each
 _GPUS = typer.Option(0.0, "--gpus-per-run", min=0.0, help="Ray: GPUs that each run takes.")
 _TRACK = typer.Option(
     "", help="wandb and mlflow, separated by commas: log there, too; both offline."
+)
+_TIMEOUT = typer.Option(
+    None,
+    "--run-timeout",
+    min=1,
+    metavar="SECONDS",
+    help="A run that takes longer is ended, and has failed.",
+    show_default=False,
 )
 _OUT = typer.Option("runs", help="Where the run folders go: a folder, or an fsspec URL.")
 _ROOT = typer.Argument(help="A folder with runs, or an fsspec URL.")
@@ -98,6 +106,12 @@ def run(
     cpus_per_run: float = _CPUS,
     gpus_per_run: float = _GPUS,
     track: str = _TRACK,
+    run_timeout: float = _TIMEOUT,
+    rerun_changed: bool = typer.Option(
+        False,
+        "--rerun-changed",
+        help="Make runs again whose algorithm or environment, of your own, has been edited since.",
+    ),
     out: str = _OUT,
 ) -> None:
     """Run every algorithm on every environment with every seed.
@@ -118,8 +132,9 @@ def run(
         )
     except SpecError as error:
         _refuse(error)
-    chosen = _engine(engine, address, cpus_per_run, gpus_per_run, _names(track))
-    _sweep(specs, _folder(out, "--out: "), jobs, chosen, _names(track))
+    chosen = _engine(engine, address, cpus_per_run, gpus_per_run, _names(track), run_timeout)
+    parent = _folder(out, "--out: ")
+    _sweep(specs, parent, jobs, chosen, _names(track), run_timeout, rerun_changed)
 
 
 @app.command()
@@ -131,15 +146,21 @@ def status(root: str = _ROOT) -> None:
     found = load_status(_existing(root))
     Console().print(_status_table(found.table) if len(found.table) else f"no runs in {root}")
     for failure in found.failures.itertuples(index=False):
-        typer.echo(
+        _say(
             f"failed: {failure.algo} {failure.env_id} seed {failure.seed}: "
             f"{first_line(str(failure.error))}"
         )
+    for module, number in found.changed.items():
+        _say(f"changed: {number:,} runs were made with another source of {module}")
+    for run, since in found.stalled:
+        minutes = (time.time() - since) / 60
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(since))
+        _say(f"no progress since {when}, {minutes:,.0f} minutes ago: {' '.join(run)}")
     for asked, number in found.unfinished:
-        typer.echo(f"missing: {number:,} runs of: {asked.command}")
-        typer.echo(f"         which goes on with them; else remove {asked.path}")
+        _say(f"missing: {number:,} runs of: {asked.command}")
+        _say(f"         which goes on with them; else remove {asked.path}")
     for error in found.broken:
-        typer.echo(f"error: {error}", err=True)
+        _say(f"error: {error}", err=True)
     if found.broken:
         raise typer.Exit(2)
 
@@ -166,6 +187,7 @@ def retry(
     cpus_per_run: float = _CPUS,
     gpus_per_run: float = _GPUS,
     track: str = _TRACK,
+    run_timeout: float = _TIMEOUT,
 ) -> None:
     """Try the failed runs of a folder again, as they were, with the code as it is now."""
     try:
@@ -173,17 +195,18 @@ def retry(
     except BrokenRunError as error:
         _refuse(error)
     if not found:
-        typer.echo(f"no failed runs in {root}")
+        _say(f"no failed runs in {root}")
     elif not failed:
         for spec, out in found:
-            typer.echo(spec.failure_file(out))
-        typer.echo("--failed tries them again; to forget a failure, remove its file")
+            _say(spec.failure_file(out))
+        _say("--failed tries them again; to forget a failure, remove its file")
     else:
         outs = {str(out) for _, out in found}
         if len(outs) > 1:
             _refuse(f"{root}: has runs of several sweeps; name one of {', '.join(sorted(outs))}")
-        chosen = _engine(engine, address, cpus_per_run, gpus_per_run, _names(track))
-        _sweep([spec for spec, _ in found], found[0][1], jobs, chosen, _names(track))
+        chosen = _engine(engine, address, cpus_per_run, gpus_per_run, _names(track), run_timeout)
+        specs = [spec for spec, _ in found]
+        _sweep(specs, found[0][1], jobs, chosen, _names(track), run_timeout)
 
 
 @app.command()
@@ -208,12 +231,13 @@ def repeat(
     _sweep([spec], parent, 1, None, [])
     compared = compare(before, after)
     if compared.first_difference is None:
-        typer.echo(f"equal: all {compared.n_evaluations} evaluations of {spec}")
-        return
-    typer.echo(f"different: {compared.first_difference}")
-    for line in compared.circumstances or ["commit, versions and machine are the same"]:
-        typer.echo(f"  {line}")
-    raise typer.Exit(1)
+        _say(f"equal: all {compared.n_evaluations} evaluations of {spec}")
+    else:
+        _say(f"different: {compared.first_difference}")
+    for line in compared.circumstances or ["commit, sources, versions and machine are the same"]:
+        _say(f"  {line}")
+    if compared.first_difference is not None:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -234,14 +258,16 @@ def export(
         _refuse(error)
     path = out or Path(f"evaluations.{'csv' if csv else 'parquet'}")
     try:
-        if csv:
-            frame.to_csv(path, index=False)
-        else:
-            frame.to_parquet(path, index=False)
+        remove_abandoned([path.parent], path.name)
+        with whole_file(path) as unfinished:
+            if csv:
+                frame.to_csv(unfinished, index=False)
+            else:
+                frame.to_parquet(unfinished, index=False)
     except OSError as error:
         _refuse(f"--out: {error}")
     n_runs = len(frame[["suite", "algo", "env_id", "seed", "config"]].drop_duplicates())
-    typer.echo(f"{path}: {len(frame):,} evaluations of {n_runs:,} runs")
+    _say(f"{path}: {len(frame):,} evaluations of {n_runs:,} runs")
 
 
 @app.command()
@@ -259,7 +285,7 @@ def archive(
         added, present = archive_runs(_existing(root), _folder(out), rows)
     except (BrokenRunError, OSError) as error:
         _refuse(error)
-    typer.echo(f"{out}: {added:,} runs added, {present:,} were there already")
+    _say(f"{out}: {added:,} runs added, {present:,} were there already")
 
 
 def _folder(text: str, option: str = "") -> Folder:
@@ -282,9 +308,16 @@ def _engine(
     cpus_per_run: float,
     gpus_per_run: float,
     trackers: list[str],
+    run_timeout: float | None,
 ) -> Engine | None:
     if name is EngineName.ray:
-        options = RayOptions(address, cpus_per_run, gpus_per_run, trackers=tuple(trackers))
+        options = RayOptions(
+            address,
+            cpus_per_run,
+            gpus_per_run,
+            trackers=tuple(trackers),
+            run_timeout=run_timeout,
+        )
         return partial(run_on_ray, options=options)
     if address is not None or gpus_per_run or cpus_per_run != 1.0:
         _refuse("--address, --cpus-per-run and --gpus-per-run are for --engine ray")
@@ -297,23 +330,39 @@ def _sweep(
     jobs: int,
     engine: Engine | None,
     trackers: list[str],
+    run_timeout: float | None = None,
+    rerun_changed: bool = False,
 ) -> None:
-    command = f"python -m benchmarks {shlex.join(sys.argv[1:])}"
+    command = command_line("benchmarks")
     try:
         with interruptible():
             prepare(trackers, out, on_this_machine=engine is None)
-            result = sweep(specs, out, jobs, command, engine=engine, trackers=trackers)
+            result = sweep(
+                specs,
+                out,
+                jobs,
+                command,
+                engine=engine,
+                trackers=trackers,
+                run_timeout=run_timeout,
+                rerun_changed=rerun_changed,
+            )
     except (SpecError, SweepError) as error:
         _refuse(error)
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on with what is missing", err=True)
+        _say("interrupted; the same command goes on with what is missing", err=True)
         raise typer.Exit(130) from None
     if status := _print_summary(result, out):
         raise typer.Exit(status)
 
 
+def _say(text: object, err: bool = False) -> None:
+    """Print a line, which may have URLs in it."""
+    typer.echo(mask(str(text)), err=err)
+
+
 def _refuse(error: object) -> NoReturn:
-    typer.echo(f"error: {error}", err=True)
+    _say(f"error: {error}", err=True)
     raise typer.Exit(2) from None
 
 
@@ -344,14 +393,14 @@ def speed(
     # Here, since it is slow to import.
     from benchmarks.speed.command import speed as measure
 
-    command = f"python -m benchmarks {shlex.join(sys.argv[1:])}"
+    command = command_line("benchmarks")
     try:
         with interruptible():
             complete = measure(out, with_peers, quick, fresh, command, only)
     except SpecError as error:
         _refuse(error)
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on with what is missing", err=True)
+        _say("interrupted; the same command goes on with what is missing", err=True)
         raise typer.Exit(130) from None
     if not complete:
         raise typer.Exit(1)
@@ -377,7 +426,7 @@ def products(
         shown = summarise(frame).pivot(
             index=["system", "variant"], columns="products", values="efficiency"
         )
-        typer.echo(f"\n{env_id}: efficiency by number of products\n{shown.round(3).to_string()}")
+        _say(f"\n{env_id}: efficiency by number of products\n{shown.round(3).to_string()}")
 
 
 @app.command("random")
@@ -392,7 +441,7 @@ def measure_random(
     try:
         for env_id in _names(envs):
             check_environment(env_id, "ENVS")
-        typer.echo(rows_for(_names(envs), episodes, reference))
+        _say(rows_for(_names(envs), episodes, reference))
     except SpecError as error:
         _refuse(error)
 
@@ -420,7 +469,7 @@ def list_suites() -> None:
     console.print(table)
     console.print("own: has hyperparameters of its own; -: takes an entry for many environments")
     for reason in unusable:
-        typer.echo(f"not usable here: {reason}")
+        _say(f"not usable here: {reason}")
 
 
 def _names(option: str) -> list[str]:
@@ -439,10 +488,10 @@ def _print_summary(result: SweepResult, out: Folder) -> int:
     if finals:
         Console().print(_final_returns(finals))
     for failed in result.failed:
-        typer.echo(f"failed: {failed.spec}: {first_line(failed.error)}")
-        typer.echo(f"        {failed.spec.failure_file(out)}")
+        _say(f"failed: {failed.spec}: {first_line(failed.error)}")
+        _say(f"        {failed.spec.failure_file(out)}")
     for reason in damaged:
-        typer.echo(f"error: {reason}", err=True)
+        _say(f"error: {reason}", err=True)
     return 1 if result.failed or damaged else 0
 
 

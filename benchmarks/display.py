@@ -16,22 +16,23 @@ from benchmarks.storage import Folder
 
 @contextmanager
 def display_for(
-    missing: Sequence[RunSpec], n_skipped: int, show_progress: bool
+    missing: Sequence[RunSpec], n_skipped: int, show_progress: bool, notes: Sequence[str] = ()
 ) -> Iterator["Silent"]:
     """What fits the output: bars on a terminal, lines elsewhere, nothing if not asked for.
 
     :param missing: the runs to be executed
     :param n_skipped: how many more are there already
+    :param notes: what else is to be said of them
     """
     console = Console()
     if not show_progress:
         yield Silent()
     elif console.is_terminal and missing:
-        bars = Bars(console, missing, n_skipped)
+        bars = Bars(console, missing, n_skipped, notes)
         with bars.progress:
             yield bars
     else:
-        yield Lines(console, len(missing), n_skipped)
+        yield Lines(console, len(missing), n_skipped, notes)
 
 
 def first_line(text: str) -> str:
@@ -49,13 +50,17 @@ class Silent:
 class Lines(Silent):
     """A line for each run that ends, for logs, and every warning of the runs once."""
 
-    def __init__(self, console: Console, n_runs: int, n_skipped: int) -> None:
+    def __init__(
+        self, console: Console, n_runs: int, n_skipped: int, notes: Sequence[str] = ()
+    ) -> None:
         self._console = console
         self._n_runs = n_runs
         self._n_ended = 0
         self._warned: set[str] = set()
         if n_skipped:
             self._say(f"{n_skipped} of {n_runs + n_skipped} runs are already there")
+        for note in notes:
+            self._say(note)
 
     def show(self, event: Advanced | Ended) -> None:
         if isinstance(event, Ended):
@@ -147,8 +152,14 @@ class Bars(Lines):
     lengths.
     """
 
-    def __init__(self, console: Console, missing: Sequence[RunSpec], n_skipped: int) -> None:
-        super().__init__(console, len(missing), n_skipped)
+    def __init__(
+        self,
+        console: Console,
+        missing: Sequence[RunSpec],
+        n_skipped: int,
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(console, len(missing), n_skipped, notes)
         self.progress = Rows(console)
         self._n_failed = 0
         self._tasks: dict[Folder, TaskID] = {}

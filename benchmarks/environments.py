@@ -1,14 +1,19 @@
 """Environments as a suite describes them: checked, and made."""
 
+import math
+import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
+from benchmarks.cleanup import clean_up
 from benchmarks.yamls import SpecError
 from sb3_natural import make_vec_env
 
@@ -113,7 +118,7 @@ def try_environment(
     for wrapper, place in wrappers:
         layer = _wrapper(wrapper, place)
         env = _tried(partial(layer, env), env_id, f"{place}: {wrapper!r}")
-    env.close()
+    clean_up(env.close)
 
 
 def _tried(make: Callable[[], gym.Env], env_id: str, described: str) -> gym.Env:
@@ -138,26 +143,81 @@ def make_envs(
     kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[Wrapper] = (),
     frame_stack: int | None = None,
+    max_steps: int | None = None,
 ) -> VecEnv:
     """Environments side by side, with monitors inside of the wrappers.
 
     :param kwargs: arguments of ``gymnasium.make``
     :param wrappers: from the inside to the outside
     :param frame_stack: how many observations an observation consists of
+    :param max_steps: steps after which an episode is cut, with a warning
     """
     layers = [_wrapper(wrapper, "wrappers") for wrapper in wrappers]
 
+    # Made here, as SB3 asks for render_mode="rgb_array": then LunarLander adds particles that are
+    # taken away when a picture is made, and simulates all of them until the episode ends.
+    def make() -> gym.Env:
+        env = gym.make(env_id, **(kwargs or {}))
+        limit = env.spec.max_episode_steps if env.spec else None
+        return env if max_steps is None or (limit or math.inf) <= max_steps else Cut(env, max_steps)
+
     def wrap(env: gym.Env) -> gym.Env:
+        env = EpisodeMonitor(env.env)  # type: ignore[attr-defined]  # SB3's Monitor
         for layer in layers:
             env = layer(env)
         return env
 
-    # Made here, as SB3 asks for render_mode="rgb_array": then LunarLander adds particles that are
-    # taken away when a picture is made, and simulates all of them until the episode ends.
-    env = make_vec_env(
-        partial(gym.make, env_id, **(kwargs or {})),
-        n_envs,
-        seed,
-        wrapper_class=wrap if layers else None,
-    )
+    env = make_vec_env(make, n_envs, seed, wrapper_class=wrap if layers else None)
     return env if frame_stack is None else VecFrameStack(env, frame_stack)
+
+
+class Cut(gym.wrappers.TimeLimit):
+    """Ends episodes that would go on for ever, and warns."""
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As in TimeLimit."""
+        obs, reward, terminated, truncated, info = super().step(action)
+        if self._elapsed_steps == self._max_episode_steps and not terminated:
+            warnings.warn(
+                f"evaluation: max_steps: an episode was cut after {self._max_episode_steps:,} "
+                "steps, and counts with its return so far; kwargs: {max_episode_steps: N} gives "
+                "the environment a time limit of its own",
+                stacklevel=2,
+            )
+        return obs, reward, terminated, truncated, info
+
+
+class EpisodeMonitor(Monitor):
+    """SB3's Monitor, which also counts the episodes that a wrapper around it ends.
+
+    A wrapper may end an episode before the environment does. Some reset the environment then (a
+    time limit), and the episode has ended; others let it go on (the loss of a life in a game).
+    Which it is shows when the environment is reset: Monitor forgets such an episode, and the
+    statistics would have those alone that ended by themselves. This one reports it, with its own
+    return and length: in the ``info`` of the next step, or before that by :meth:`take_ended`.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self._ended: deque[dict[str, float]] = deque(maxlen=100)
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """As in Monitor."""
+        if kwargs.get("seed") is not None:  # a new beginning, whatever was there
+            self._ended.clear()
+        elif self.rewards and not self.needs_reset:
+            seconds = round(time.time() - self.t_start, 6)
+            episode = {"r": round(sum(self.rewards), 6), "l": len(self.rewards), "t": seconds}
+            self._ended.append(episode)
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As in Monitor."""
+        obs, reward, terminated, truncated, info = super().step(action)
+        if self._ended and "episode" not in info:
+            info["episode"] = self._ended.popleft()
+        return obs, reward, terminated, truncated, info
+
+    def take_ended(self) -> dict[str, float] | None:
+        """The episode that a wrapper has ended, where it has not been reported yet."""
+        return self._ended.popleft() if self._ended else None

@@ -14,9 +14,6 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_nor
 
 from benchmarks.specs import Evaluation
 
-# More than any game has.
-_MANY_LIVES = 100
-
 
 @dataclass(frozen=True)
 class EvaluationRow:
@@ -38,11 +35,15 @@ class ScheduledEvaluation(BaseCallback):
     generators that the training uses (the actions are deterministic, the environments have
     generators of their own), so the training is the same with and without it.
 
-    :param eval_env: one environment for each episode, wrapped as the training environment is;
-        its normalisation statistics are overwritten by those of the training, and not updated
+    Episodes are counted where they end for the agent, unless the environment goes on (as a game
+    does after the loss of a life). Returns and lengths are those inside of the wrappers, as in
+    SB3's ``evaluate_policy``.
+
+    :param eval_env: of :func:`benchmarks.environments.make_envs`, one environment for each episode,
+        wrapped as the training environment is; its normalisation statistics are overwritten by
+        those of the training, and not updated
     :param n_timesteps: T
     :param watch: called after each evaluation
-    :raises ValueError: when learning begins, if a wrapper ends every episode before its end
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class ScheduledEvaluation(BaseCallback):
             self.eval_env,
             n_eval_episodes=self.protocol.episodes,
             deterministic=True,
-            callback=_EndlessEpisodes(self.eval_env.num_envs),
+            callback=_report_ended,
             return_episode_rewards=True,
         )
         assert isinstance(lengths, list)
@@ -116,30 +117,12 @@ class ScheduledEvaluation(BaseCallback):
             self._watch(self.rows[-1])
 
 
-class _EndlessEpisodes:
-    """Notices that no episode will ever end, where a wrapper ends all of them before their end.
-
-    SB3 counts the episodes of the monitor, which is inside of the wrappers: those that end a game
-    with the first of its lives do not end the episode.
-    """
-
-    def __init__(self, n_envs: int) -> None:
-        self._cut_short = [0] * n_envs
-
-    def __call__(self, step: dict[str, Any], _: dict[str, Any]) -> None:
-        i = step["i"]
-        if not step["done"]:
-            return
-        if not step["is_monitor_wrapped"] or "episode" in step["info"]:
-            self._cut_short[i] = 0
-            return
-        self._cut_short[i] += 1
-        if self._cut_short[i] == _MANY_LIVES:
-            raise ValueError(
-                f"wrappers: one of them has ended an episode {_MANY_LIVES} times in a row, and the "
-                "environment itself never, so there is no return to report; for a time limit of "
-                "your own use kwargs: {max_episode_steps: N} instead of a wrapper"
-            )
+def _report_ended(step: dict[str, Any], _: dict[str, Any]) -> None:
+    """Have SB3 count an episode that a wrapper has ended: it counts those that Monitor reports."""
+    if step["done"] and "episode" not in step["info"] and step["is_monitor_wrapped"]:
+        (ended,) = step["env"].env_method("take_ended", indices=[step["i"]])
+        if ended is not None:
+            step["info"]["episode"] = ended
 
 
 def freeze(eval_env: VecEnv) -> VecEnv:

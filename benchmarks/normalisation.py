@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.cleanup import clean_up
 from benchmarks.environments import env_spec, make_envs
+from benchmarks.specs import Evaluation
 from benchmarks.yamls import SpecError
 
 SCALES = Path(__file__).parent / "normalisation.csv"
@@ -79,7 +81,7 @@ def random_returns(env_id: str, n_episodes: int, n_envs: int = 10) -> list[float
     """
     if n_episodes < n_envs or n_episodes % n_envs:
         raise SpecError(f"--episodes: must be a multiple of {n_envs}, got {n_episodes}")
-    env = make_envs(env_id, n_envs, _SEED)
+    env = make_envs(env_id, n_envs, _SEED, max_steps=Evaluation.max_steps)
     env.action_space.seed(_SEED)
     env.reset()
     returns: list[list[float]] = [[] for _ in range(n_envs)]
@@ -89,7 +91,7 @@ def random_returns(env_id: str, n_episodes: int, n_envs: int = 10) -> list[float
         for each, info in zip(returns, infos, strict=True):
             if "episode" in info:
                 each.append(float(info["episode"]["r"]))
-    env.close()
+    clean_up(env.close)
     return [value for each in returns for value in each[: n_episodes // n_envs]]
 
 

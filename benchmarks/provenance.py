@@ -16,8 +16,15 @@ from typing import Any
 import psutil
 
 _REPOSITORY = Path(__file__).parents[1]
-# The code that a run executes; anything else may differ from the commit without consequence.
-_RUNNING_CODE = ("sb3_natural", "benchmarks")
+# The code that a run executes; anything else may differ from the commit without consequence. By
+# the kinds of files that there are, since whatever else lies there (.env) may be nobody's business.
+_RUNNING_CODE = (
+    ":(glob)sb3_natural/**/*.py",
+    ":(glob)benchmarks/**/*.py",
+    ":(glob)benchmarks/suites/*.yaml",
+    ":(glob)benchmarks/hyperparams/*.yml",
+    "benchmarks/normalisation.csv",
+)
 _PACKAGES = {
     "torch": "torch",
     "numpy": "numpy",
@@ -36,7 +43,8 @@ class Code:
     """The code that a run executes.
 
     ``commit`` is checked out, and ``dirty`` whether the code differs from it; both None outside a
-    git repository. ``diff`` is the difference, for ``git apply``: empty if there is none.
+    git repository. ``diff`` is the difference, for ``git apply``: empty if there is none. Files
+    that are not tracked are named above it.
     """
 
     commit: str | None
@@ -49,9 +57,12 @@ def code() -> Code:
     return Code(commit(), is_dirty(), uncommitted())
 
 
-def commit() -> str | None:
-    """The commit that is checked out, or None outside a git repository."""
-    return _git("rev-parse", "HEAD")
+def commit(folder: Path | None = None) -> str | None:
+    """The commit that is checked out, or None outside a git repository.
+
+    :param folder: one of the repository; None: that of this code
+    """
+    return _git("rev-parse", "HEAD", folder=folder)
 
 
 def is_dirty() -> bool | None:
@@ -61,31 +72,30 @@ def is_dirty() -> bool | None:
 
 
 def uncommitted() -> str:
-    """How the code that a run executes differs from the commit, with new files."""
-    changed = _git("diff", "--no-color", "--no-ext-diff", "HEAD", "--", *_RUNNING_CODE)
+    """How the code that a run executes differs from the commit, the new files by name only."""
     new = _git("ls-files", "-z", "--others", "--exclude-standard", "--", *_RUNNING_CODE)
-    added = (
-        _git("diff", "--no-color", "--no-ext-diff", "--no-index", "--", os.devnull, name, ok=1)
-        for name in (new or "").split("\0")
-        if name
-    )
-    return "".join(f"{text}\n" for text in (changed, *added) if text)
+    names = [f"Not tracked: {name}\n" for name in (new or "").split("\0") if name]
+    changed = _git("diff", "--no-color", "--no-ext-diff", "HEAD", "--", *_RUNNING_CODE)
+    return "".join([*names, f"{changed}\n" if changed else ""])
 
 
-def _git(*arguments: str, ok: int = 0) -> str | None:
-    """What git says, without the last line's end; None if its status is not 0, nor ``ok``."""
+def _git(*arguments: str, folder: Path | None = None) -> str | None:
+    """What git says, without the last line's end; None if its status is not 0.
+
+    :param folder: where it is asked; None: where this code stands
+    """
     try:
         # No lock is taken, so that someone's commit at the same time does not fail.
         done = subprocess.run(
             ["git", "--no-optional-locks", *arguments],
-            cwd=_REPOSITORY,
+            cwd=folder or _REPOSITORY,
             capture_output=True,
             text=True,
             errors="replace",
         )
     except OSError:
         return None
-    return done.stdout.removesuffix("\n") if done.returncode in (0, ok) else None
+    return done.stdout.removesuffix("\n") if done.returncode == 0 else None
 
 
 def versions() -> dict[str, str | None]:

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.results import read_evaluations, read_record
 from benchmarks.storage import Folder
 
-_COMPARED = ("versions", "packages", "machine")
+_COMPARED = ("sources", "versions", "packages", "machine")
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Comparison:
 
     ``n_evaluations``: of the first. ``first_difference``: in words, None if the evaluations are
     equal (bit for bit, but for the time they took). ``circumstances``: what else differs: commit,
-    versions and machine, a line each.
+    sources, versions and machine, a line each.
     """
 
     n_evaluations: int
@@ -55,14 +55,24 @@ def _circumstances(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
         if before.get(key) != after.get(key)
     ]
     for group in _COMPARED:
-        # Runs made before this was recorded do not have it.
-        old, new = before.get(group) or {}, after.get(group) or {}
+        old, new = (_facts(record, group) for record in (before, after))
         lines += [
             _line(f"{group}: {key}", old.get(key), new.get(key))
             for key in sorted({*old, *new})
             if old.get(key) != new.get(key)
         ]
     return lines
+
+
+def _facts(record: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """None of them where a run was made before this was recorded."""
+    facts = record.get(group)
+    if not isinstance(facts, dict):
+        return {}
+    # Of a source, the commit may be another one with the same files.
+    return {
+        key: value.get("hash") if isinstance(value, dict) else value for key, value in facts.items()
+    }
 
 
 def _line(name: str, old: Any, new: Any) -> str:

@@ -33,6 +33,7 @@ RUN_COLUMNS = [
     "evaluation",
     "versions",
     "machine",
+    "sources",
     "path",
 ]
 _KEYS = RUN_COLUMNS[:5]
@@ -152,6 +153,11 @@ def load_failed_specs(root: Folder) -> list[tuple[RunSpec, Folder]]:
     return [(read_spec(path), path.absolute().parents[3]) for path in _failure_files(root)]
 
 
+def failure_files(root: Folder) -> list[Folder]:
+    """The records of the failed runs below ``root``."""
+    return sorted(_failure_files(root))
+
+
 def read_spec(path: Folder) -> RunSpec:
     """The spec in a record, that of a finished run (``run.json``) or of a failed one.
 
@@ -160,7 +166,7 @@ def read_spec(path: Folder) -> RunSpec:
     fields = _member(path, read_record(path), "spec")
     try:
         return RunSpec.from_dict(fields)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BrokenRunError(f"{path}: spec: is not that of a run: {error}") from error
 
 
@@ -274,7 +280,7 @@ def _read_run(folder: Folder) -> dict[str, Any]:
     path = folder / "run.json"
     record = read_record(path)
     # Runs made before this was measured do not have it.
-    run = {"peak_memory_mib": None, **record, **_member(path, record, "spec")}
+    run = {"peak_memory_mib": None, "sources": {}, **record, **_member(path, record, "spec")}
     _require(path, run, RUN_COLUMNS[:-1])
     for key in _OBJECTS:
         _member(path, run, key)

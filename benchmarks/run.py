@@ -1,11 +1,13 @@
 """One run, from its spec to its finished folder."""
 
-import inspect
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,22 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from benchmarks.cleanup import clean_up
 from benchmarks.environments import Wrapper, make_envs
 from benchmarks.evaluation import EvaluationRow, ScheduledEvaluation, freeze, write_rows
 from benchmarks.memory import peak_resident_mib
 from benchmarks.provenance import Code, code, machine, packages, versions
+from benchmarks.sources import sources
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder, claimed, is_finished, publish, scratch_folder
 from benchmarks.tracking import tracking
-from benchmarks.zoo import ModelArguments, action_noise, algorithm_class, model_arguments
+from benchmarks.zoo import (
+    ModelArguments,
+    action_noise,
+    algorithm_class,
+    model_arguments,
+    parameters_of,
+)
 
 FORMAT = 1
 UNCOMMITTED = "uncommitted.diff"
@@ -62,9 +72,22 @@ def run(
     if is_finished(folder):
         return folder
     with claimed(folder), scratch_folder(folder) as scratch:
-        train(spec, scratch, command, report, trackers, watch=watch)
-        publish(scratch, folder)
-    spec.failure_file(out).unlink(missing_ok=True)
+
+        def reached(progress: Progress) -> None:
+            os.utime(scratch)  # for those who look whether the run gets on
+            if report is not None:
+                report(progress)
+
+        train(
+            spec,
+            scratch,
+            command,
+            reached,
+            trackers,
+            watch=watch,
+            finished=lambda: publish(scratch, folder),
+        )
+    _forget_failure(spec, out)
     return folder
 
 
@@ -79,7 +102,12 @@ def receive(spec: RunSpec, out: Folder, files: Mapping[str, bytes]) -> None:
             (scratch / name).parent.mkdir(parents=True, exist_ok=True)
             (scratch / name).write_bytes(content)
         publish(scratch, folder)
-    spec.failure_file(out).unlink(missing_ok=True)
+    _forget_failure(spec, out)
+
+
+def _forget_failure(spec: RunSpec, out: Folder) -> None:
+    """Of an earlier attempt."""
+    clean_up(partial(spec.failure_file(out).unlink, missing_ok=True))
 
 
 def train(
@@ -90,11 +118,13 @@ def train(
     trackers: Sequence[str] = (),
     provenance: Code | None = None,
     watch: Callable[[EvaluationRow], None] | None = None,
+    finished: Callable[[], None] = lambda: None,
 ) -> None:
     """Train one run and write its files into an existing folder, ``run.json`` last.
 
     :param provenance: which code this is; None: asked of git, where the code stands
     :param watch: called after each evaluation
+    :param finished: called when all is written, before what was opened is closed
     """
     record = {
         "format": FORMAT,
@@ -108,36 +138,55 @@ def train(
         "started": now(),
     }
     arguments = model_arguments(spec.algo, spec.hyperparams, "hyperparams")
-    env = make_env(spec, arguments, arguments.n_envs, spec.seed)
-    eval_env = freeze(make_env(spec, arguments, spec.evaluation.episodes, spec.evaluation.seed))
-    model = make_model(spec, arguments, env)
-    record["packages"] = _packages(model, env, wrappers_of(spec, arguments))
-    evaluation = ScheduledEvaluation(eval_env, spec.n_timesteps, spec.evaluation, watch)
-    callbacks: list[BaseCallback] = [evaluation]
-    if report is not None:
-        callbacks.append(_Reporting(report, evaluation))
+    with ExitStack() as opened:
+        env = make_env(spec, arguments, arguments.n_envs, spec.seed)
+        opened.callback(clean_up, env.close)
+        eval_env = make_evaluation_env(spec, arguments)
+        opened.callback(clean_up, eval_env.close)
+        model = make_model(spec, arguments, env)
+        wrappers = wrappers_of(spec, arguments)
+        record["packages"] = _packages(model, env, wrappers)
+        record["sources"] = {name: vars(each) for name, each in sources(spec, wrappers).items()}
+        evaluation = ScheduledEvaluation(eval_env, spec.n_timesteps, spec.evaluation, watch)
+        callbacks: list[BaseCallback] = [evaluation]
+        if report is not None:
+            callbacks.append(_Reporting(report, evaluation))
+        _learn(model, spec, callbacks, folder, trackers)
 
+        record["wall_seconds"] = round(evaluation.training_seconds, 3)
+        record["evaluation_seconds"] = round(evaluation.seconds, 3)
+        record["timesteps"] = model.num_timesteps
+        # In a sweep, of a process that has done nothing else.
+        record["peak_memory_mib"] = peak_resident_mib()
+        _write_results(folder, model, env, evaluation)
+        (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+        finished()
+
+
+def _learn(
+    model: BaseAlgorithm,
+    spec: RunSpec,
+    callbacks: list[BaseCallback],
+    folder: Path,
+    trackers: Sequence[str],
+) -> None:
     logger = configure(str(folder), ["csv", "tensorboard"])
     with tracking(trackers, spec, folder) as writers:
         logger.output_formats.extend(writers)
         model.set_logger(logger)
         model.learn(spec.n_timesteps, callbacks, log_interval=log_interval(model, spec.n_timesteps))
-        logger.close()
+        clean_up(*(each.close for each in logger.output_formats))
 
-    record["wall_seconds"] = round(evaluation.training_seconds, 3)
-    record["evaluation_seconds"] = round(evaluation.seconds, 3)
-    record["timesteps"] = model.num_timesteps
-    # In a sweep, of a process that has done nothing else.
-    record["peak_memory_mib"] = peak_resident_mib()
+
+def _write_results(
+    folder: Path, model: BaseAlgorithm, env: VecEnv, evaluation: ScheduledEvaluation
+) -> None:
     for events in folder.glob("events.out.tfevents.*"):
         events.rename(folder / "events.out.tfevents")  # without the machine's name
     model.save(folder / "model.zip")
     if isinstance(env, VecNormalize):
         env.save(str(folder / "vecnormalize.pkl"))
     write_rows(evaluation.rows, folder / "evaluations.csv")
-    (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n")
-    env.close()
-    eval_env.close()
 
 
 def _write_code(origin: Code, folder: Path) -> dict[str, Any]:
@@ -162,12 +211,24 @@ def _packages(
     return packages([type(model), type(innermost)], paths)
 
 
-def make_env(spec: RunSpec, arguments: ModelArguments, n_envs: int, seed: int) -> VecEnv:
-    """The environments of a run, with normalisation if the hyperparameters ask for it."""
+def make_evaluation_env(spec: RunSpec, arguments: ModelArguments) -> VecEnv:
+    """The environments of a run's evaluations, one for each episode."""
+    protocol = spec.evaluation
+    return freeze(make_env(spec, arguments, protocol.episodes, protocol.seed, protocol.max_steps))
+
+
+def make_env(
+    spec: RunSpec, arguments: ModelArguments, n_envs: int, seed: int, max_steps: int | None = None
+) -> VecEnv:
+    """The environments of a run, with normalisation if the hyperparameters ask for it.
+
+    :param max_steps: steps after which an episode is cut; None: only the environment ends it
+    """
     options = spec.environment
     frame_stack = options.get("frame_stack", arguments.frame_stack)
     wrappers = wrappers_of(spec, arguments)
-    env = make_envs(spec.env_id, n_envs, seed, options.get("kwargs"), wrappers, frame_stack)
+    kwargs = options.get("kwargs")
+    env = make_envs(spec.env_id, n_envs, seed, kwargs, wrappers, frame_stack, max_steps)
     if arguments.normalize is not None:
         env = VecNormalize(env, **arguments.normalize)
     return env
@@ -198,7 +259,7 @@ def log_interval(model: BaseAlgorithm, n_timesteps: int) -> int:
 
     The class's own number, or a lower one if that would be fewer than a hundred rows.
     """
-    own: int = inspect.signature(model.learn).parameters["log_interval"].default
+    own: int = parameters_of(type(model), "learn")["log_interval"].default
     if not isinstance(model, OnPolicyAlgorithm):
         return own
     n_updates = n_timesteps // (model.n_steps * model.n_envs)

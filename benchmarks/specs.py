@@ -50,11 +50,13 @@ class Evaluation:
 
     ``points``: evaluations of a run, evenly spread up to its last step; one more is made before
     the first. ``episodes``: episodes of each. ``seed``: episode i always starts from seed + i.
+    ``max_steps``: steps after which an episode is cut, since it may never end.
     """
 
     points: int = 20
     episodes: int = 10
     seed: int = 1_000_000
+    max_steps: int = 100_000
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,28 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         fields = asdict(self)
+        # So that a plain run has one name, whatever else there is.
         if not self.environment:
-            del fields["environment"]  # so that a plain run has one name, whatever else there is
+            del fields["environment"]
+        if self.evaluation.max_steps == Evaluation.max_steps:
+            del fields["evaluation"]["max_steps"]
         return fields
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "RunSpec":
-        return cls(**{**fields, "evaluation": Evaluation(**fields["evaluation"])})
+        """What :meth:`to_dict` has given.
+
+        :raises KeyError, TypeError, ValueError: it is something else, or would have its folder
+            elsewhere than below that of all runs
+        """
+        spec = cls(**{**fields, "evaluation": Evaluation(**fields["evaluation"])})
+        for name in ("seed", "n_timesteps"):
+            if type(getattr(spec, name)) is not int:
+                raise TypeError(f"{name}: must be an integer, got {getattr(spec, name)!r}")
+        for name in (spec.suite, as_file_name(spec.algo), as_file_name(spec.env_id)):
+            if name in ("", ".", "..") or any(each in name for each in "/\\\0"):
+                raise ValueError(f"{name!r} cannot be the name of a folder")
+        return spec
 
     def __str__(self) -> str:
         return f"{self.algo} {self.env_id} seed {self.seed}"
@@ -201,10 +218,10 @@ def _evaluation(fields: Any, source: str) -> Evaluation:
     where = f"{source}: evaluation"
     if not isinstance(fields, dict):
         raise SpecError(f"{where}: must be a mapping, got {fields!r}")
-    _refuse_unknown(fields, ("points", "episodes", "seed"), where)
+    _refuse_unknown(fields, ("points", "episodes", "seed", "max_steps"), where)
     counts = {
         key: _count(fields[key], f"{where}: {key}")
-        for key in ("points", "episodes")
+        for key in ("points", "episodes", "max_steps")
         if key in fields
     }
     seed = fields.get("seed", 0)

@@ -1,5 +1,7 @@
 """How far the runs of a folder have come."""
 
+import glob
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -11,10 +13,12 @@ from filelock import FileLock, Timeout
 
 from benchmarks.asked import Asked, Run, load_asked
 from benchmarks.locks import LOCK
-from benchmarks.results import BrokenRunError, Readable, load_readable
+from benchmarks.results import BrokenRunError, Readable, is_run, load_readable
+from benchmarks.sources import changed
 from benchmarks.specs import as_file_name
-from benchmarks.storage import Folder
+from benchmarks.storage import TEMPORARY, Folder, walk
 
+_PATIENCE = 600.0  # seconds
 _COLUMNS = ["suite", "algo", "env_id"]
 _COUNTS = ["finished", "in progress", "failed", "missing"]
 STATUS_COLUMNS = [*_COLUMNS, *_COUNTS, "steps/s"]
@@ -28,14 +32,18 @@ class Status:
     ``in progress`` counts what a sweep has claimed: training now or, on a Ray cluster, waiting for
     a place. ``missing`` counts what a sweep that has not come to its end was asked for, and nobody
     is doing; ``unfinished`` has these sweeps, each with the number of its missing runs.
-    ``steps/s`` is the median of the finished runs. ``failures`` are as
-    ``benchmarks.results.load_failures`` gives them; ``broken`` says what cannot be read, and does
-    not count as finished.
+    ``changed`` counts, by module, the finished runs that were made with another source of it.
+    ``stalled`` has the runs that have not come further for ten minutes, where that can be seen,
+    each with the time when they last did, in seconds since the epoch. ``steps/s`` is the median of
+    the finished runs. ``failures`` are as ``benchmarks.results.load_failures`` gives them;
+    ``broken`` says what cannot be read, and does not count as finished.
     """
 
     table: pd.DataFrame
     failures: pd.DataFrame
     unfinished: list[tuple[Asked, int]]
+    changed: dict[str, int]
+    stalled: list[tuple[Run, float]]
     broken: list[BrokenRunError]
 
 
@@ -43,7 +51,8 @@ def load_status(root: Folder) -> Status:
     """How far the runs below ``root`` have come; what cannot be read is left out, and named."""
     readable = load_readable(root)
     asked, broken = load_asked(root)
-    claimed = set(_claimed(root))
+    folders = list(_claimed(root))
+    claimed = {_as_run(folder) for folder in folders}
     there = claimed | set(_names(readable.runs)) | set(_names(readable.failures))
     missing = {run for each in asked for run in each.runs if _as_names(run) not in there}
     counts = pd.DataFrame(
@@ -62,6 +71,8 @@ def load_status(root: Folder) -> Status:
         counts.reset_index(),
         readable.failures,
         [(each, number) for each, number in unfinished if number],
+        Counter(name for names in changed(readable.runs["sources"]) for name in names),
+        list(_stalled(folders)),
         [*readable.broken, *broken],
     )
 
@@ -92,13 +103,29 @@ def _as_names(run: Run) -> Run:
     return suite, as_file_name(algo), as_file_name(env_id), name
 
 
-def _claimed(root: Folder) -> Iterator[Run]:
+def _claimed(root: Folder) -> Iterator[Path]:
+    """The folders that claimed runs will have."""
     if not isinstance(root, Path):
         return  # no locks there
-    for path in root.rglob(f"{LOCK}*"):
-        suite, algo, env = path.absolute().parts[-4:-1]
-        if _is_held(path):
-            yield suite, algo, env, path.name.removeprefix(LOCK)
+    for folder, names, files in walk(root):
+        names[:] = [name for name in names if not is_run(name) and not name.startswith(TEMPORARY)]
+        for name in files:
+            if name.startswith(LOCK) and _is_held(Path(str(folder), name)):
+                yield Path(str(folder)).absolute() / name.removeprefix(LOCK)
+
+
+def _as_run(folder: Path) -> Run:
+    suite, algo, env, name = folder.parts[-4:]
+    return suite, algo, env, name
+
+
+def _stalled(claimed: Iterable[Path]) -> Iterator[tuple[Run, float]]:
+    """Runs whose unfinished folders have not been touched for long: running ones touch theirs."""
+    for folder in claimed:
+        unfinished = folder.parent.glob(f"{TEMPORARY}{glob.escape(folder.name)}-*")
+        since = max((path.stat().st_mtime for path in unfinished), default=None)
+        if since is not None and time.time() - since > _PATIENCE:
+            yield _as_run(folder), since
 
 
 def _real_names(readable: Readable, asked: Iterable[Asked]) -> dict[str, str]:

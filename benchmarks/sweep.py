@@ -1,25 +1,36 @@
 """A sweep: the runs that have no finished folder yet, executed, and what became of them."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.asked import noted
 from benchmarks.claims import Agenda
 from benchmarks.display import display_for
 from benchmarks.engines import Advanced, Ended, Failure, run_locally
-from benchmarks.results import BrokenRunError, OtherVersionError, check_run, check_versions
-from benchmarks.run import FORMAT
+from benchmarks.results import (
+    BrokenRunError,
+    OtherVersionError,
+    check_run,
+    check_versions,
+    read_record,
+)
+from benchmarks.run import FORMAT, now
+from benchmarks.sources import changed as changed_sources
 from benchmarks.specs import RunSpec
 from benchmarks.storage import (
     Folder,
     check_writable,
     is_finished,
     remove_abandoned,
+    set_aside,
     write_whole,
 )
 
+_OUTDATED = "outdated-"
 Engine = Callable[[Agenda, Folder, str], Generator[Advanced | Ended, None, None]]
 """Executes an agenda; the folder below which all runs stand, the command line for the record."""
 
@@ -34,11 +45,15 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What became of the runs: executed now, failed now, or there already."""
+    """What became of the runs: executed now, failed now, or there already.
+
+    ``changed``: those of the latter that were made with another source of algorithm or environment.
+    """
 
     finished: list[RunSpec]
     failed: list[FailedRun]
     skipped: list[RunSpec]
+    changed: list[RunSpec] = field(default_factory=list)
 
 
 class SweepError(Exception):
@@ -53,6 +68,8 @@ def sweep(
     show_progress: bool = True,
     engine: Engine | None = None,
     trackers: Sequence[str] = (),
+    run_timeout: float | None = None,
+    rerun_changed: bool = False,
 ) -> SweepResult:
     """Execute the runs of ``specs`` that have no finished folder below ``out``, in their order.
 
@@ -66,27 +83,33 @@ def sweep(
     :param show_progress: bars on a terminal, a line for each run elsewhere
     :param engine: who executes the runs; None: ``jobs`` processes on this machine
     :param trackers: what these log to, of ``benchmarks.tracking``
+    :param run_timeout: seconds after which these end a run, which has failed then
+    :param rerun_changed: execute runs again that were made with another source of a user's own
+        algorithm or environment; the old ones are kept beside, as ``outdated-...``
     :raises SweepError: nothing can be written below ``out``, or runs there are of another version
         or cannot be read; what is finished is left as it is
     """
     _check_folder(out)
     unique = list({spec.folder(out): spec for spec in specs}.values())
-    finished = [is_finished(spec.folder(out)) for spec in unique]
-    skipped = [spec for spec, there in zip(unique, finished, strict=True) if there]
-    missing = [spec for spec, there in zip(unique, finished, strict=True) if not there]
+    skipped, missing = _sorted(unique, out)
     _check_runs(skipped, out)
-    result = SweepResult([], [], skipped)
+    changed, notes = _changed(skipped, out)
+    if rerun_changed and changed:
+        for spec in changed:
+            set_aside(spec.folder(out), f"{_OUTDATED}{re.sub('[^0-9]', '', now())}-")
+        (skipped, missing), changed, notes = _sorted(unique, out), [], []
+    result = SweepResult([], [], skipped, changed)
     parents = {spec.folder(out).parent for spec in unique}
     remove_abandoned(parents)
     agenda = Agenda(missing, out)
     if engine is None:
-        events = run_locally(agenda, out, jobs, command, trackers)
+        events = run_locally(agenda, out, jobs, command, trackers, run_timeout)
     else:
         events = engine(agenda, out, command)
     try:
         with (
             noted(unique, out, command),
-            display_for(missing, len(skipped), show_progress) as display,
+            display_for(missing, len(skipped), show_progress, notes) as display,
             closing(events),
         ):
             for event in events:
@@ -104,6 +127,26 @@ def sweep(
     result.skipped.extend(agenda.finished_elsewhere)
     result.failed.extend(_failure_elsewhere(spec, out) for spec in agenda.failed_elsewhere)
     return result
+
+
+def _sorted(specs: Sequence[RunSpec], out: Folder) -> tuple[list[RunSpec], list[RunSpec]]:
+    """Those that are there already, and the others."""
+    finished = [is_finished(spec.folder(out)) for spec in specs]
+    there = [spec for spec, is_there in zip(specs, finished, strict=True) if is_there]
+    return there, [spec for spec, is_there in zip(specs, finished, strict=True) if not is_there]
+
+
+def _changed(specs: Sequence[RunSpec], out: Folder) -> tuple[list[RunSpec], list[str]]:
+    """Runs that were made with another source, and what is to be said of them."""
+    records = [read_record(spec.folder(out) / "run.json") for spec in specs]
+    names = changed_sources(record.get("sources") for record in records)
+    by_module = Counter(name for each in names for name in each)
+    notes = [
+        f"{number} of them were made with another source of {name}; "
+        "--rerun-changed makes them again"
+        for name, number in by_module.items()
+    ]
+    return [spec for spec, each in zip(specs, names, strict=True) if each], notes
 
 
 def _check_folder(out: Folder) -> None:

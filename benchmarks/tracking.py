@@ -10,6 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from numbers import Real
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from stable_baselines3.common.logger import KVWriter
 
+from benchmarks.cleanup import clean_up
 from benchmarks.specs import RunSpec, SpecError
 from benchmarks.storage import Folder
 
@@ -64,8 +66,7 @@ def tracking(names: Sequence[str], spec: RunSpec, folder: Path) -> Iterator[list
         yield list(writers)
         succeeded = True
     finally:
-        for writer in writers:
-            writer.end(succeeded)
+        clean_up(*(partial(writer.end, succeeded) for writer in writers))
 
 
 class _Tracker(KVWriter, ABC):

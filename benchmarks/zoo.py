@@ -245,11 +245,26 @@ def as_list(wrappers: Any) -> list[Wrapper]:
     return wrappers if isinstance(wrappers, list) else [wrappers]
 
 
+def parameters_of(cls: type, method: str = "__init__") -> dict[str, inspect.Parameter]:
+    """What a method takes by name, with what it passes on as ``**kwargs`` to those it overrides."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in cls.__mro__:
+        if method not in vars(base):
+            continue
+        _, *parameters = inspect.signature(vars(base)[method]).parameters.values()
+        kinds = {parameter.kind for parameter in parameters}
+        for parameter in parameters:
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                found.setdefault(parameter.name, parameter)
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            break
+    return found
+
+
 def _constructor_annotations(algo: str) -> dict[str, Any]:
-    parameters = inspect.signature(algorithm_class(algo)).parameters
     return {
         name: parameter.annotation
-        for name, parameter in parameters.items()
+        for name, parameter in parameters_of(algorithm_class(algo)).items()
         if name not in _NOT_HYPERPARAMS
     }
 

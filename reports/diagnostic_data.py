@@ -7,7 +7,6 @@ rollout before.
 from __future__ import annotations
 
 import csv
-import inspect
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import pandas as pd
 from benchmarks.results import BrokenRunError
 from benchmarks.storage import Folder
 from benchmarks.yamls import SpecError
-from benchmarks.zoo import algorithm_class, schedule_start
+from benchmarks.zoo import algorithm_class, parameters_of, schedule_start
 from reports.runs import RunData
 
 FACTOR = 1.5  # of delta; an update above it is counted
@@ -227,7 +226,7 @@ def _setting(run: Mapping[str, Any], name: str) -> Any:
         algorithm = algorithm_class(run["algo"])
     except SpecError:  # a class that cannot be imported here
         return None
-    parameters = inspect.signature(algorithm).parameters
+    parameters = parameters_of(algorithm)
     if name not in parameters:
         return None
     # NPG's target_kl is None by default, which stands for a constant of its module.

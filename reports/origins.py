@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.yamls import SpecError
-from benchmarks.zoo import algorithm_class, model_arguments
+from benchmarks.zoo import algorithm_class, model_arguments, parameters_of
 from reports import runs, wording
 from reports.tables import Table, code
 
@@ -148,7 +147,7 @@ def without_defaults(algo: str, hyperparams: Mapping[str, Any]) -> dict[str, Any
 def _defaults(algo: str) -> dict[str, Any] | None:
     """The defaults of an algorithm's constructor; ``None`` where it cannot be imported."""
     try:
-        parameters = inspect.signature(algorithm_class(algo)).parameters
+        parameters = parameters_of(algorithm_class(algo))
     except Exception:  # code of others, which may raise anything when it is imported
         return None
     return {name: parameter.default for name, parameter in parameters.items()}

@@ -26,6 +26,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tqdm import tqdm
 
+from benchmarks.cleanup import clean_up
 from benchmarks.environments import env_spec
 from benchmarks.evaluation import freeze
 from benchmarks.results import BrokenRunError, final_return, final_window, read_evaluations
@@ -175,7 +176,7 @@ def play(
             episode_return = float(sum(env.get_attr("rewards")[0]))
             yield Frame(image, episode, step, episode_return)
     finally:
-        env.close()
+        clean_up(env.close)
 
 
 def draw_curve(spec: RunSpec, evaluations: pd.DataFrame) -> Image.Image:

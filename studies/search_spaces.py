@@ -17,7 +17,7 @@ from optuna.trial import Trial
 
 from benchmarks.specs import SpecError, check_choice
 from benchmarks.yamls import read_mapping
-from benchmarks.zoo import algorithm_class, model_arguments, schedule_start
+from benchmarks.zoo import algorithm_class, model_arguments, parameters_of, schedule_start
 
 Value = float | int | str | bool
 
@@ -220,7 +220,7 @@ def default_value(algo: str, parameter: Parameter, hyperparams: Mapping[str, Any
     """
     written = hyperparams.get(parameter.name)
     if written is None:
-        argument = inspect.signature(algorithm_class(algo)).parameters.get(parameter.name)
+        argument = parameters_of(algorithm_class(algo)).get(parameter.name)
         written = None if argument is None else argument.default
     if written is None or written is inspect.Parameter.empty:
         written = parameter.default

@@ -1,12 +1,21 @@
 """What happens to the runs of a sweep, whatever the engine."""
 
+import faulthandler
+import signal
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from benchmarks.foreign import tamed
 from benchmarks.run import Progress
 from benchmarks.specs import RunSpec
+
+_LONGEST_LINE = 2_000  # characters
+_LONGEST_TRACEBACK = 50_000
+_MOST_WARNINGS = 20
+_GRACE = 5.0  # seconds that a run may take to end when its time is up
 
 
 @dataclass(frozen=True)
@@ -32,10 +41,17 @@ class Ended:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed: as text, since exceptions need not survive the way between processes."""
+    """Why a run failed: as text, since exceptions need not survive the way between processes.
+
+    The text is cut to what a record and a table can hold.
+    """
 
     error: str
     traceback: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "error", tamed(self.error, _LONGEST_LINE))
+        object.__setattr__(self, "traceback", tamed(self.traceback, _LONGEST_TRACEBACK))
 
 
 @dataclass(frozen=True)
@@ -45,16 +61,58 @@ class Success:
     warnings: tuple[str, ...]
 
 
-def attempt(work: Callable[[], object]) -> Success | Failure:
-    """Execute a run and say what became of it; no exception leaves."""
+def attempt(work: Callable[[], object], timeout: float | None = None) -> Success | Failure:
+    """Execute a run and say what became of it; no exception leaves.
+
+    :param timeout: seconds that it may take; None: as long as it likes
+    """
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, _ended_after(timeout):
             # MuJoCo says this of Gymnasium's own models; nobody here can act on it.
             warnings.filterwarnings("ignore", "(?s).*compiler attribute", UserWarning)
             work()
     except BaseException as error:
         line = "".join(traceback.format_exception_only(error)).strip()
         return Failure(line, traceback.format_exc())
-    return Success(
-        tuple(dict.fromkeys(f"{each.category.__name__}: {each.message}" for each in caught))
-    )
+    return Success(_said(caught))
+
+
+def _said(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
+    """Each warning once, and not too many of them."""
+    said = dict.fromkeys(f"{each.category.__name__}: {each.message}" for each in caught)
+    first = [tamed(text, _LONGEST_LINE) for text in list(said)[:_MOST_WARNINGS]]
+    if len(said) > len(first):
+        first.append(f"and {len(said) - len(first):,} other warnings")
+    return tuple(first)
+
+
+@contextmanager
+def _ended_after(seconds: float | None) -> Iterator[None]:
+    """Raise TimeoutError in the block when the time is up.
+
+    Where that does not end it, as it hangs in C or catches all exceptions, the process ends, and
+    the stack of its threads stands in its output.
+    """
+    if seconds is None:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise TimeoutError(overtime(seconds))
+
+    faulthandler.dump_traceback_later(seconds + _GRACE, exit=True, file=2)
+    if hasattr(signal, "setitimer"):  # not on Windows
+        before = signal.signal(signal.SIGALRM, end)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        faulthandler.cancel_dump_traceback_later()
+
+
+def overtime(seconds: float) -> str:
+    """What is said of a run that has taken too long."""
+    return f"--run-timeout: the run has taken more than {seconds:g} seconds"

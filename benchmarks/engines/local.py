@@ -11,37 +11,45 @@ from pathlib import Path
 import torch
 
 from benchmarks.claims import Agenda
-from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt
+from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt, overtime
 from benchmarks.engines.processes import (
     SPAWN,
     cause_of_death,
     end_with_parent,
     interrupts_held_back,
+    last_output,
     redirect_output,
 )
 from benchmarks.run import Progress, now, run
 from benchmarks.specs import RunSpec
-from benchmarks.storage import Folder
+from benchmarks.storage import Folder, is_finished
 
 _GRACE = 10.0  # seconds that a process may take to end
 _POLL = 1.0  # seconds between looks at what other sweeps are doing
 
 
 def run_locally(
-    agenda: Agenda, out: Folder, jobs: int, command: str, trackers: Sequence[str] = ()
+    agenda: Agenda,
+    out: Folder,
+    jobs: int,
+    command: str,
+    trackers: Sequence[str] = (),
+    run_timeout: float | None = None,
 ) -> Generator[Advanced | Ended, None, None]:
     """Execute runs on this machine, each in a fresh process, at most ``jobs`` at once.
 
     A process that dies is the failure of its run alone. Closing the iterator ends the processes;
     should this process die, they end by themselves.
+
+    :param run_timeout: seconds after which a run is ended, and has failed
     """
     running: dict[Connection, _Worker] = {}
-    with tempfile.TemporaryDirectory() as outputs:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as outputs:
         try:
             while running or not agenda.is_empty:
                 while len(running) < jobs and (spec := agenda.claim()) is not None:
                     with interrupts_held_back():
-                        worker = _Worker(spec, out, command, trackers, Path(outputs))
+                        worker = _Worker(spec, out, command, trackers, run_timeout, Path(outputs))
                         running[worker.connection] = worker
                 for connection in _ready(running, agenda, jobs):
                     event = running[connection].receive()
@@ -71,9 +79,18 @@ class _Worker:
     """A process that executes one run, seen from the parent."""
 
     def __init__(
-        self, spec: RunSpec, out: Folder, command: str, trackers: Sequence[str], outputs: Path
+        self,
+        spec: RunSpec,
+        out: Folder,
+        command: str,
+        trackers: Sequence[str],
+        run_timeout: float | None,
+        outputs: Path,
     ) -> None:
         self.spec = spec
+        self._folder = spec.folder(out)
+        self._run_timeout = run_timeout
+        self._began = time.monotonic()
         self.started = now()
         descriptor, name = tempfile.mkstemp(dir=outputs)
         os.close(descriptor)
@@ -81,7 +98,7 @@ class _Worker:
         self.connection, remote = SPAWN.Pipe(duplex=False)
         self.process: SpawnProcess = SPAWN.Process(
             target=_work,
-            args=(spec, out.absolute(), command, trackers, remote, self._output),
+            args=(spec, out.absolute(), command, trackers, run_timeout, remote, self._output),
         )
         self.process.start()
         # The worker's end must be open in the worker alone, or its death would go unnoticed.
@@ -98,13 +115,20 @@ class _Worker:
 
     def _ended(self, message: "Success | Failure | None") -> Ended:
         self.stop()
-        output = self._output.read_text(errors="replace").strip()
+        output = last_output(self._output)
         self._output.unlink()
         if isinstance(message, Success):
             return Ended(self.spec, self.started, warnings=message.warnings)
+        if is_finished(self._folder):  # all that was left was to close what it had opened
+            return Ended(self.spec, self.started)
         # A process that died has told nothing, but the library that killed it may have.
-        failure = message or Failure(cause_of_death(self.process.exitcode), output)
+        failure = message or Failure(self._cause_of_death(), output)
         return Ended(self.spec, self.started, failure)
+
+    def _cause_of_death(self) -> str:
+        if self._run_timeout and time.monotonic() - self._began > self._run_timeout:
+            return f"TimeoutError: {overtime(self._run_timeout)}"
+        return cause_of_death(self.process.exitcode)
 
     def stop(self) -> None:
         self.process.join(_GRACE)
@@ -119,6 +143,7 @@ def _work(
     out: Folder,
     command: str,
     trackers: Sequence[str],
+    run_timeout: float | None,
     connection: Connection,
     output: Path,
 ) -> None:
@@ -126,4 +151,6 @@ def _work(
     end_with_parent()
     redirect_output(output)
     torch.set_num_threads(1)
-    connection.send(attempt(lambda: run(spec, out, command, connection.send, trackers)))
+    connection.send(
+        attempt(lambda: run(spec, out, command, connection.send, trackers), run_timeout)
+    )

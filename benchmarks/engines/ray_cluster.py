@@ -36,7 +36,7 @@ class RayOptions:
 
     ``address``: ``host:port`` of an existing cluster, ``auto`` for the one this machine belongs to;
     None starts one on this machine. ``retries``: how often a run is begun again when its node or
-    its process dies.
+    its process dies. ``run_timeout``: seconds after which a run is ended, and has failed.
     """
 
     address: str | None = None
@@ -44,6 +44,7 @@ class RayOptions:
     gpus_per_run: float = 0.0
     retries: int = 3
     trackers: tuple[str, ...] = ()
+    run_timeout: float | None = None
 
 
 def run_on_ray(
@@ -223,7 +224,7 @@ def _work(
     """Execute one run: what a task does, on whatever node. Returns the files of its folder."""
     torch.set_num_threads(max(1, int(options.cpus_per_run)))
     name = spec.folder(Path())
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         folder = Path(directory)
         outcome = attempt(
             lambda: train(
@@ -233,6 +234,7 @@ def _work(
                 report=lambda progress: board.write.remote(name, progress),
                 trackers=options.trackers,
                 provenance=provenance,
-            )
+            ),
+            options.run_timeout,
         )
         return outcome, contents(folder) if isinstance(outcome, Success) else {}

@@ -2,9 +2,12 @@
 
 import os
 import signal
+import time
+from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv
 
 
@@ -51,5 +54,44 @@ class Dying(_Failing):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-for _name in ("Raising", "Stubborn", "Dying"):
+class Unclosable(CartPoleEnv):
+    """CartPole that cannot be closed."""
+
+    def close(self) -> None:
+        raise RuntimeError("the window is gone")
+
+
+class Endless(gym.Env):
+    """Episodes that never end, a reward of 1 each step."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(1, np.float32), 1.0, False, False, {}
+
+
+class Hanging(_Failing):
+    """Does not come back from a step."""
+
+    def fail(self) -> None:
+        while True:
+            with suppress(Exception):  # as much code does
+                time.sleep(60)
+
+
+class Lingering(CartPoleEnv):
+    """Does not come back from being closed."""
+
+    def close(self) -> None:
+        while True:
+            time.sleep(60)
+
+
+for _name in ("Raising", "Stubborn", "Dying", "Unclosable", "Hanging", "Lingering"):
     gym.register(f"{_name}-v0", entry_point=f"{__name__}:{_name}", max_episode_steps=500)
+gym.register("Endless-v0", entry_point=f"{__name__}:Endless")

@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
 
 from benchmarks.results import load_runs
+from benchmarks.run import run
 from benchmarks.specs import SpecError, load_suite, parse_files, plan
 from benchmarks.sweep import sweep
-from benchmarks.zoo import algorithm_class, model_arguments
+from benchmarks.zoo import algorithm_class, model_arguments, parameters_of
 
 
 @pytest.mark.parametrize("path", ["stable_baselines3:SAC", "stable_baselines3.SAC"])
@@ -78,6 +80,46 @@ class Unannotated(PPO):
     def __init__(self, policy, env, bonus=0.0, **more):  # type: ignore[no-untyped-def]
         super().__init__(policy, env, **more)
         self.bonus = bonus
+
+
+class Passing(Unannotated):
+    """Of a user who passes all on."""
+
+    def __init__(self, *args, extra: int = 1, **kwargs):  # type: ignore[no-untyped-def]
+        super().__init__(*args, **kwargs)
+        self.extra = extra
+
+    def learn(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        return super().learn(*args, **kwargs)
+
+
+def test_what_a_constructor_passes_on_is_a_hyperparameter(make_spec, tmp_path: Path) -> None:
+    """And the right one is taken: checked as it is where it is written out."""
+    algo = f"{__name__}:Passing"
+    folder = run(make_spec(algo, extra=7, bonus=0.5), tmp_path, "")
+    assert len(pd.read_csv(folder / "progress.csv")) == 2
+    assert Passing.load(folder / "model.zip").n_steps == 64
+    for wrong, message in (
+        ({"n_steps": "many"}, "n_steps: must be an integer, got 'many'"),
+        ({"extra": 0.5}, "extra: must be an integer"),
+        ({"args": 1}, "args: 1 is for a hyperparameter that .* does not have"),
+        ({"kwargs": {}}, "kwargs: {} is for a hyperparameter"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            model_arguments(algo, wrong, "hyperparams")
+
+
+class Closed(PPO):
+    """Passes nothing on."""
+
+    def __init__(self, policy, env, seed=None, verbose=0, device="auto"):  # type: ignore[no-untyped-def]
+        super().__init__(policy, env, seed=seed, verbose=verbose, device=device, n_steps=64)
+
+
+def test_what_a_constructor_does_not_pass_on_is_none() -> None:
+    assert list(parameters_of(Closed)) == ["policy", "env", "seed", "verbose", "device"]
+    with pytest.raises(SpecError, match="n_steps: 8 is for a hyperparameter that"):
+        model_arguments(f"{__name__}:Closed", {"n_steps": 8}, "hyperparams")
 
 
 def test_arguments_without_a_type_take_any_value() -> None:

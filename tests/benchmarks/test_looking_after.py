@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,10 +15,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from benchmarks.__main__ import app
+from benchmarks.archive import archive
 from benchmarks.claims import Agenda
 from benchmarks.engines import Ended, Failure
 from benchmarks.results import load_evaluations, load_failures, load_runs
-from benchmarks.run import run
+from benchmarks.run import Progress, run
 from benchmarks.specs import RunSpec
 from benchmarks.status import load_status
 from benchmarks.sweep import record_failure, sweep
@@ -333,3 +335,91 @@ def test_a_full_disk_costs_nothing_that_is_finished(tiny_suite: Path, tmp_path: 
         assert len(load_runs(disk)) == 2
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_run_that_does_not_get_on_is_named(make_spec, out: Path) -> None:
+    stalled, fine = make_spec(seed=5), make_spec(seed=6)
+    agenda = Agenda([stalled, fine], out)
+    assert agenda.claim()
+    assert agenda.claim()
+    since = time.time() - 3_600
+    for spec in (stalled, fine):
+        scratch = spec.folder(out).with_name(f".tmp-{spec.folder(out).name}-1")
+        scratch.mkdir()
+        if spec is stalled:
+            os.utime(scratch, (since, since))
+
+    (found,) = load_status(out).stalled
+
+    assert found == (("tiny", "ppo", "CartPole-v1", stalled.folder(out).name), pytest.approx(since))
+    shown = command("status", out).output
+    assert "no progress since " in shown
+    assert f"60 minutes ago: tiny ppo CartPole-v1 {stalled.folder(out).name}" in shown
+    agenda.close()
+    assert load_status(out).stalled == []
+
+
+def test_a_run_that_gets_on_touches_its_folder(make_spec, tmp_path: Path) -> None:
+    ages = []
+
+    def report(_: Progress) -> None:
+        (scratch,) = tmp_path.rglob(".tmp-seed-*")
+        ages.append(time.time() - scratch.stat().st_mtime)
+        os.utime(scratch, (0, 0))
+
+    run(make_spec(n_timesteps=20_000, points=1), tmp_path, "", report)
+
+    assert len(ages) > 1
+    assert max(ages) < 60
+
+
+def test_a_suite_folder_may_be_a_link(out: Path, tmp_path: Path) -> None:
+    (out / "tiny").rename(tmp_path / "elsewhere")
+    (out / "tiny").symlink_to(tmp_path / "elsewhere")
+
+    assert len(load_runs(out)) == 2
+    assert len(load_failures(out)) == 1
+    assert load_status(out).table["finished"].sum() == 2
+    archive(out, tmp_path / "kept")
+    assert len(load_runs(tmp_path / "kept")) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("suite", "../../x"),
+        ("suite", "/x"),
+        ("suite", ".."),
+        ("suite", ""),
+        ("algo", ".."),
+        ("env_id", "..\\x"),
+        ("env_id", None),
+        ("seed", "0/../../../../x"),
+        ("n_timesteps", "1"),
+    ],
+)
+def test_no_record_leads_out_of_the_folder_of_the_runs(
+    out: Path, tmp_path: Path, key: str, value: Any
+) -> None:
+    inside = tmp_path / "a" / "b" / "c" / "again"
+    (failure,) = out.rglob("*.failed.json")
+    record = next(out.rglob("seed-0-*/run.json"))
+    before = {path for path in tmp_path.rglob("*") if out not in path.parents}
+    for path in (record, failure):
+        content = json.loads(path.read_text())
+        content["spec"][key] = value
+        path.write_text(json.dumps(content))
+
+    for arguments in (
+        ["repeat", record.parent, "--out", inside],
+        ["retry", out, "--failed"],
+        ["archive", out, inside],
+    ):
+        result = command(*arguments)
+        assert result.exit_code == 2, result.output
+        assert (
+            "cannot be the name of a folder" in result.stderr
+            or "must be" in result.stderr
+            or ("is not that of a run" in result.stderr)
+        )
+    assert {path for path in tmp_path.rglob("*") if out not in path.parents} == before

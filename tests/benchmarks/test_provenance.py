@@ -46,7 +46,9 @@ def test_committed_code_has_no_difference(repository: Path) -> None:
 def test_the_difference_leads_from_the_commit_to_the_code(repository: Path) -> None:
     (repository / "sb3_natural" / "npg.py").write_text("one\nzwei, mit Umlaut: ü\n\n")
     (repository / "benchmarks" / "run.py").unlink()
-    (repository / "benchmarks" / "new.py").write_text("new\n")
+    (repository / "benchmarks" / "new.py").write_text("SECRET = 'S3CRET'\n")
+    (repository / "benchmarks" / ".env").write_text("TOKEN=S3CRET\n")
+    (repository / "sb3_natural" / "key.pem").write_text("S3CRET\n")
     (repository / "docs" / "guide.md").write_text("two\n")
 
     found = code()
@@ -57,7 +59,10 @@ def test_the_difference_leads_from_the_commit_to_the_code(repository: Path) -> N
     (clean / "it.diff").write_text(found.diff)
     git(clean, "apply", "it.diff")
     assert (clean / "sb3_natural" / "npg.py").read_text() == "one\nzwei, mit Umlaut: ü\n\n"
-    assert (clean / "benchmarks" / "new.py").read_text() == "new\n"
+    assert found.diff.startswith("Not tracked: benchmarks/new.py\ndiff --git")
+    assert not (clean / "benchmarks" / "new.py").exists()
+    for secret in ("S3CRET", ".env", ".pem"):
+        assert secret not in found.diff
     assert not (clean / "benchmarks" / "run.py").exists()
     assert (clean / "docs" / "guide.md").read_text() == "one\n"
 
@@ -123,3 +128,21 @@ def test_atari_games_have_the_version_of_ale_py() -> None:
     ale_py = pytest.importorskip("ale_py")
 
     assert packages([ale_py.AtariEnv])["ale-py"] == version("ale-py")
+
+
+def test_what_is_tracked_by_mistake_is_not_copied(repository: Path) -> None:
+    for content in ("A=1\n", "A=S3CRET\n"):
+        (repository / "benchmarks" / ".env").write_text(content)
+        git(repository, "add", "--all", "--force")
+        if content == "A=1\n":
+            git(repository, "commit", "-m", "by mistake")
+
+    assert code().diff == ""
+    assert code().dirty is False
+
+
+def test_new_files_alone_are_a_difference(repository: Path) -> None:
+    (repository / "benchmarks" / "new.py").write_text("new\n")
+
+    assert code().dirty
+    assert code().diff == "Not tracked: benchmarks/new.py\n"

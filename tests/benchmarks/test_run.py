@@ -1,5 +1,6 @@
 """One run: what it writes, and that it can be repeated."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -21,6 +22,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import sb3_natural
+from benchmarks.environments import try_environment
+from benchmarks.normalisation import random_returns
 from benchmarks.provenance import is_dirty
 from benchmarks.run import Progress, log_interval, run
 from benchmarks.specs import Evaluation, RunSpec
@@ -281,3 +284,34 @@ def test_episodes_of_an_evaluation_start_from_the_evaluation_seeds(
     assert first["return_mean"] == pytest.approx(np.mean(returns))
     assert first["return_std"] == pytest.approx(np.std(returns))
     assert first["length_mean"] == pytest.approx(np.mean(returns))
+
+
+def test_a_run_is_kept_if_its_environments_cannot_be_closed(make_spec, tmp_path: Path) -> None:
+    spec = make_spec(env_id="tests.benchmarks.envs:Unclosable-v0")
+
+    with pytest.warns(UserWarning, match="close raised RuntimeError: the window is gone") as caught:
+        folder = run(spec, tmp_path, "")
+
+    assert len([each for each in caught if "the window is gone" in str(each.message)]) == 2
+    assert len(pd.read_csv(folder / "evaluations.csv")) == 3
+    assert (folder / "model.zip").exists()
+
+
+def test_an_environment_that_cannot_be_closed_can_be_tried_and_measured() -> None:
+    env_id = "tests.benchmarks.envs:Unclosable-v0"
+    with pytest.warns(UserWarning, match="the window is gone"):
+        try_environment(env_id, {"sutton_barto_reward": True}, [], "x.yaml: kwargs")
+    with pytest.warns(UserWarning, match="the window is gone"):
+        assert len(random_returns(env_id, 10)) == 10
+
+
+def test_evaluations_end_though_episodes_do_not(make_spec, tmp_path: Path) -> None:
+    spec = make_spec(env_id="tests.benchmarks.envs:Endless-v0")
+    capped = dataclasses.replace(spec, evaluation=Evaluation(1, 2, 7, max_steps=40))
+
+    with pytest.warns(UserWarning, match="evaluation: max_steps: an episode was cut after 40"):
+        folder = run(capped, tmp_path, "")
+
+    assert list(pd.read_csv(folder / "evaluations.csv")["length_mean"]) == [40, 40]
+    assert RunSpec.from_dict(json.loads((folder / "run.json").read_text())["spec"]) == capped
+    assert capped.config != spec.config

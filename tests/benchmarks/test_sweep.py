@@ -81,3 +81,22 @@ def test_off_a_terminal_each_run_is_a_line_and_a_warning_is_said_once(
     assert "[1/2] ppo CartPole-v1 seed 0 finished" in output
     assert "[2/2] ppo CartPole-v1 seed 1 finished" in output
     assert output.count("mini-batch size of 48") == 1
+
+
+def test_a_run_that_hangs_is_ended_and_what_is_done_is_kept(make_spec, tmp_path: Path) -> None:
+    """One catches the exception that is to end it; the other one has only to close itself."""
+    hanging, lingering = (
+        make_spec(env_id=f"tests.benchmarks.envs:{name}-v0", points=1)
+        for name in ("Hanging", "Lingering")
+    )
+
+    result = sweep([hanging, lingering], tmp_path, 2, "", show_progress=False, run_timeout=10)
+
+    assert result.finished == [lingering]
+    assert len(load_evaluations(tmp_path)) == 2
+    (failed,) = result.failed
+    assert failed.spec == hanging
+    assert failed.error == ("TimeoutError: --run-timeout: the run has taken more than 10 seconds")
+    traceback = json.loads(hanging.failure_file(tmp_path).read_text())["traceback"]
+    assert "envs.py" in traceback  # where it hung
+    assert "in fail" in traceback
