@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import load_failed_specs, load_runs
+from benchmarks.results import BrokenRunError, content, load_failed_specs, load_runs
 from benchmarks.run import UNCOMMITTED
 from benchmarks.storage import Folder, is_finished, write_whole
 
@@ -41,18 +41,32 @@ def archive(root: Folder, out: Folder, n_rows: int = _ROWS) -> tuple[int, int]:
             continue
         log = folder / "progress.csv"
         if log.exists() and log.stat().st_size:
-            write_whole(target / log.name, thinned(log.read_text(), n_rows))
+            write_whole(target / log.name, _thinned_log(log, n_rows))
         diff = folder / UNCOMMITTED
         if diff.exists() and diff.stat().st_size <= _LARGEST_DIFF:
-            write_whole(target / diff.name, diff.read_text())
+            write_whole(target / diff.name, _text(diff))
         # The record last: a folder without it is not a finished run.
         for name in ("evaluations.csv", _RECORD):
-            write_whole(target / name, (folder / name).read_text())
+            write_whole(target / name, _text(folder / name))
         added += 1
     for spec, parent in load_failed_specs(root):
         failure = spec.failure_file(parent)
-        write_whole(out / _name(failure, root.absolute()), failure.read_text())
+        write_whole(out / _name(failure, root.absolute()), _text(failure))
     return added, present
+
+
+def _text(path: Folder) -> str:
+    try:
+        return content(path).decode()
+    except UnicodeDecodeError as error:
+        raise BrokenRunError(f"{path}: {error}") from error
+
+
+def _thinned_log(log: Folder, n_rows: int) -> str:
+    try:
+        return thinned(_text(log), n_rows)
+    except csv.Error as error:
+        raise BrokenRunError(f"{log}: {error}") from error
 
 
 def thinned(text: str, n_rows: int) -> str:
