@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import failure_files, load_runs, read_spec
+from benchmarks.results import BrokenRunError, content, load_failed_specs, load_runs
 from benchmarks.run import UNCOMMITTED
 from benchmarks.storage import Folder, is_finished, whole_folder
 
@@ -35,33 +35,46 @@ def archive(root: Folder, out: Folder, n_rows: int = _ROWS) -> tuple[int, int]:
     :raises benchmarks.results.BrokenRunError: a run folder that cannot be read
     :raises OSError: naming the file that cannot be read or written
     """
-    runs, failures = load_runs(root)["path"], failure_files(root)
-    for failure in failures:
-        read_spec(failure)
+    runs = load_runs(root)["path"]
+    failures = [spec.failure_file(parent) for spec, parent in load_failed_specs(root)]
     names = [_name(folder, root) for folder in runs]
     missing = [name for name in names if not is_finished(out / name)]
     with whole_folder(out) as unfinished:
         for name in missing:
             _copy(root / name, unfinished / name, n_rows)
         for failure in failures:
-            target = unfinished / _name(failure, root)
+            target = unfinished / _name(failure, root.absolute())
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(failure.read_bytes())
+            target.write_text(_text(failure), encoding="utf-8")
     return len(missing), len(names) - len(missing)
 
 
 def _copy(folder: Folder, target: Path, n_rows: int) -> None:
     """Copy what is kept of a run."""
-    target.mkdir(parents=True)
-    for name in ("run.json", "evaluations.csv"):
-        (target / name).write_bytes((folder / name).read_bytes())
+    texts = {name: _text(folder / name) for name in ("run.json", "evaluations.csv")}
     log = folder / "progress.csv"
     if log.exists() and log.stat().st_size:
-        thin = thinned(log.read_text(encoding="utf-8"), n_rows)
-        (target / log.name).write_text(thin, encoding="utf-8")
+        texts[log.name] = _thinned_log(log, n_rows)
     diff = folder / UNCOMMITTED
     if diff.exists() and diff.stat().st_size <= _LARGEST_DIFF:
-        (target / diff.name).write_bytes(diff.read_bytes())
+        texts[diff.name] = _text(diff)
+    target.mkdir(parents=True)
+    for name, text in texts.items():
+        (target / name).write_text(text, encoding="utf-8")
+
+
+def _text(path: Folder) -> str:
+    try:
+        return content(path).decode()
+    except UnicodeDecodeError as error:
+        raise BrokenRunError(f"{path}: {error}") from error
+
+
+def _thinned_log(log: Folder, n_rows: int) -> str:
+    try:
+        return thinned(_text(log), n_rows)
+    except csv.Error as error:
+        raise BrokenRunError(f"{log}: {error}") from error
 
 
 def thinned(text: str, n_rows: int) -> str:

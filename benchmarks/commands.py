@@ -18,6 +18,7 @@ from benchmarks.display import first_line
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
 from benchmarks.interrupts import interruptible
 from benchmarks.normalisation import rows_for
+from benchmarks.records import MAX_SEED
 from benchmarks.repeating import compare
 from benchmarks.results import (
     BrokenRunError,
@@ -89,8 +90,8 @@ def run(
         help="Algorithms, separated by commas; also classes by their paths, such as sbx:PPO.",
     ),
     envs: str = typer.Option("", help="Environments of the suite, separated by commas; or all."),
-    seeds: int = typer.Option(1, min=1, help="How many seeds."),
-    first_seed: int = typer.Option(0, min=0, help="The first of them."),
+    seeds: int = typer.Option(1, min=1, max=10_000, help="How many seeds."),
+    first_seed: int = typer.Option(0, min=0, max=MAX_SEED, help="The first of them."),
     steps: int = typer.Option(
         None, min=1, help="Steps of each run, instead of the suite's.", show_default=False
     ),

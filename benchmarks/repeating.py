@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.results import read_evaluations, read_record
+from benchmarks.records import RunRecord
+from benchmarks.results import read_evaluations, read_run
 from benchmarks.storage import Folder
 
 _COMPARED = ("sources", "versions", "packages", "machine")
@@ -29,10 +30,16 @@ def compare(before: Folder, after: Folder) -> Comparison:
 
     :raises benchmarks.results.BrokenRunError: one that cannot be read
     """
-    records = [read_record(folder / "run.json") for folder in (before, after)]
+    records = [_facts(read_run(folder)) for folder in (before, after)]
     there = read_evaluations(before).drop(columns="wall_seconds")
     here = read_evaluations(after).drop(columns="wall_seconds")
     return Comparison(len(there), _first_difference(there, here), _circumstances(*records))
+
+
+def _facts(record: RunRecord) -> dict[str, Any]:
+    # Of a source, the commit may be another one with the same files.
+    hashes = {name: source.get("hash") for name, source in record.sources.items()}
+    return {**vars(record), "machine": vars(record.machine), "sources": hashes}
 
 
 def _first_difference(there: Any, here: Any) -> str | None:
@@ -55,24 +62,13 @@ def _circumstances(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
         if before.get(key) != after.get(key)
     ]
     for group in _COMPARED:
-        old, new = (_facts(record, group) for record in (before, after))
+        old, new = before[group], after[group]
         lines += [
             _line(f"{group}: {key}", old.get(key), new.get(key))
             for key in sorted({*old, *new})
             if old.get(key) != new.get(key)
         ]
     return lines
-
-
-def _facts(record: Mapping[str, Any], group: str) -> dict[str, Any]:
-    """None of them where a run was made before this was recorded."""
-    facts = record.get(group)
-    if not isinstance(facts, dict):
-        return {}
-    # Of a source, the commit may be another one with the same files.
-    return {
-        key: value.get("hash") if isinstance(value, dict) else value for key, value in facts.items()
-    }
 
 
 def _line(name: str, old: Any, new: Any) -> str:

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -22,8 +23,8 @@ from benchmarks.environments import Wrapper, make_envs
 from benchmarks.evaluation import EvaluationRow, ScheduledEvaluation, freeze, write_rows
 from benchmarks.memory import peak_resident_mib
 from benchmarks.provenance import Code, code, machine, packages, versions
+from benchmarks.records import FORMAT, RunSpec
 from benchmarks.sources import sources
-from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder, claimed, is_finished, publish, scratch_folder
 from benchmarks.tracking import tracking
 from benchmarks.zoo import (
@@ -34,7 +35,6 @@ from benchmarks.zoo import (
     parameters_of,
 )
 
-FORMAT = 1
 UNCOMMITTED = "uncommitted.diff"
 _LARGEST_DIFF = 1_000_000  # bytes
 _REPORT_INTERVAL = 0.5  # seconds
@@ -245,7 +245,7 @@ def make_model(spec: RunSpec, arguments: ModelArguments, env: VecEnv) -> BaseAlg
     constructor: dict[str, Any] = {
         # Networks of this size are faster on a core than on a GPU, and a run owns one core.
         "device": "cpu",
-        **arguments.constructor,
+        **deepcopy(arguments.constructor),  # some classes change what they are given
         "seed": spec.seed,
         "verbose": 0,
     }

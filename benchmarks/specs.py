@@ -1,16 +1,15 @@
-"""What a run and a suite are, checked before anything is run."""
+"""What a suite is, and what runs a sweep of it consists of, checked before anything is run."""
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import check_environment, check_wrappers, try_environment
-from benchmarks.storage import FAILED, Folder
+from benchmarks.records import Evaluation, RunSpec, as_file_name, check_spec
+from benchmarks.trying import try_models
 from benchmarks.yamls import SpecError, parse, read_mapping
 from benchmarks.zoo import (
     ALGORITHMS,
@@ -45,85 +44,6 @@ _ENV_KEYS = ("n_timesteps", "kwargs", "wrappers", "frame_stack")
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The evaluation protocol.
-
-    ``points``: evaluations of a run, evenly spread up to its last step; one more is made before
-    the first. ``episodes``: episodes of each. ``seed``: episode i always starts from seed + i.
-    ``max_steps``: steps after which an episode is cut, since it may never end.
-    """
-
-    points: int = 20
-    episodes: int = 10
-    seed: int = 1_000_000
-    max_steps: int = 100_000
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """All that decides the result of one run.
-
-    ``hyperparams`` are as written in the YAML file, without ``n_timesteps``; ``environment`` holds
-    what the suite says of it: ``kwargs``, ``wrappers`` and ``frame_stack``, those that are given.
-    """
-
-    suite: str
-    algo: str
-    env_id: str
-    seed: int
-    n_timesteps: int
-    hyperparams: dict[str, Any]
-    evaluation: Evaluation
-    environment: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def config(self) -> str:
-        """8 hex digits: a hash of everything but the seed and the suite's name."""
-        spec = self.to_dict()
-        del spec["seed"], spec["suite"]
-        canonical = json.dumps(spec, sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:8]
-
-    def folder(self, out: Folder) -> Folder:
-        """Where the finished run stands below ``out``."""
-        name = f"seed-{self.seed}-{self.config}"
-        return out / self.suite / as_file_name(self.algo) / as_file_name(self.env_id) / name
-
-    def failure_file(self, out: Folder) -> Folder:
-        """Where the record of a failure stands, in the place of the folder."""
-        folder = self.folder(out)
-        return folder.with_name(f"{folder.name}{FAILED}")
-
-    def to_dict(self) -> dict[str, Any]:
-        fields = asdict(self)
-        # So that a plain run has one name, whatever else there is.
-        if not self.environment:
-            del fields["environment"]
-        if self.evaluation.max_steps == Evaluation.max_steps:
-            del fields["evaluation"]["max_steps"]
-        return fields
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "RunSpec":
-        """What :meth:`to_dict` has given.
-
-        :raises KeyError, TypeError, ValueError: it is something else, or would have its folder
-            elsewhere than below that of all runs
-        """
-        spec = cls(**{**fields, "evaluation": Evaluation(**fields["evaluation"])})
-        for name in ("seed", "n_timesteps"):
-            if type(getattr(spec, name)) is not int:
-                raise TypeError(f"{name}: must be an integer, got {getattr(spec, name)!r}")
-        for name in (spec.suite, as_file_name(spec.algo), as_file_name(spec.env_id)):
-            if name in ("", ".", "..") or any(each in name for each in "/\\\0"):
-                raise ValueError(f"{name!r} cannot be the name of a folder")
-        return spec
-
-    def __str__(self) -> str:
-        return f"{self.algo} {self.env_id} seed {self.seed}"
-
-
-@dataclass(frozen=True)
 class SuiteEnv:
     """An environment of a suite; ``n_timesteps=None`` leaves the number to the hyperparameters."""
 
@@ -144,11 +64,6 @@ class Suite:
 
 _Configuration = tuple[str, SuiteEnv, int, dict[str, Any]]
 """Algorithm, environment, number of steps, hyperparameters without ``n_timesteps``."""
-
-
-def as_file_name(name: str) -> str:
-    """An environment's or algorithm's name without what no file name may have everywhere."""
-    return name.replace("/", "__").replace(":", "__")
 
 
 def suite_names() -> list[str]:
@@ -310,11 +225,23 @@ def plan(
     ]
     _check_budgets(suite, configurations)
     _try_environments(suite, configurations, overrides or {}, files)
-    return [
+    specs = [
         RunSpec(suite.name, algo, env.env_id, seed, steps, written, suite.evaluation, env.options)
         for seed in seeds
         for algo, env, steps, written in configurations
     ]
+    for spec in specs:
+        check_spec(spec)
+
+    def source(spec: RunSpec, key: str | None) -> object:
+        if key in (overrides or {}):
+            return "--set"
+        if spec.algo not in {**ALGORITHMS, **files}:
+            return "--algos"
+        return f"{files.get(spec.algo, hyperparams_file(spec.algo))}: {spec.env_id}"
+
+    try_models(specs[: len(configurations)], source)
+    return specs
 
 
 def _check_budgets(suite: Suite, configurations: Sequence[_Configuration]) -> None:

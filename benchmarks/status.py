@@ -115,7 +115,7 @@ def _claimed(root: Folder) -> Iterator[Path]:
 
 
 def _as_run(folder: Path) -> Run:
-    suite, algo, env, name = folder.parts[-4:]
+    suite, algo, env, name = ("", "", "", *folder.parts)[-4:]
     return suite, algo, env, name
 
 

@@ -11,6 +11,7 @@ from benchmarks.asked import noted
 from benchmarks.claims import Agenda
 from benchmarks.display import display_for
 from benchmarks.engines import Advanced, Ended, Failure, run_locally
+from benchmarks.records import FORMAT, FailureRecord, RunSpec
 from benchmarks.results import (
     BrokenRunError,
     OtherVersionError,
@@ -18,9 +19,8 @@ from benchmarks.results import (
     check_versions,
     read_record,
 )
-from benchmarks.run import FORMAT, now
+from benchmarks.run import now
 from benchmarks.sources import changed as changed_sources
-from benchmarks.specs import RunSpec
 from benchmarks.storage import (
     Folder,
     check_writable,
@@ -173,7 +173,10 @@ def _check_runs(specs: Sequence[RunSpec], out: Folder) -> None:
 
 
 def _failure_elsewhere(spec: RunSpec, out: Folder) -> FailedRun:
-    return FailedRun(spec, json.loads(spec.failure_file(out).read_text())["error"])
+    try:
+        return FailedRun(spec, read_record(spec.failure_file(out), FailureRecord).error)
+    except BrokenRunError as error:
+        return FailedRun(spec, str(error))
 
 
 def _settle(event: Ended, out: Folder, command: str, result: SweepResult) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmarks.results import read_spec
 from reports.figures import count_text, seeds_text
 from reports.runs import ReportError, RunData, runs_text
 from reports.scores import run_scores
@@ -451,8 +451,7 @@ def _own(data: RunData, runs: pd.DataFrame) -> dict[str, Any] | None:
 
 def _has_arguments(folder: Path) -> bool:
     """Whether a run's environment was made with arguments, such as LunarLander's continuous."""
-    spec = json.loads((folder / "run.json").read_text())["spec"]
-    return bool(spec.get("environment", {}).get("kwargs"))
+    return bool(read_spec(folder / "run.json").environment.get("kwargs"))
 
 
 def _pair(theirs: Mapping[Any, Any], own: Mapping[str, Any]) -> dict[str, Any]:

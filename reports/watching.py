@@ -44,7 +44,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 from tensorboard.compat import tf  # type: ignore[import-untyped]
 
-from benchmarks.results import BrokenRunError, read_evaluations
+from benchmarks.results import BrokenRunError, content, read_evaluations
 from benchmarks.specs import RunSpec, as_file_name
 from benchmarks.storage import TEMPORARY, walk
 from reports import figures, scores
@@ -282,10 +282,10 @@ def read_progress(path: Path, column: str) -> tuple[np.ndarray, np.ndarray]:
     :return: both of shape (n_points,)
     """
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError):
+        text = content(path).decode()
+        header, *rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))) or [[]]
+    except (BrokenRunError, UnicodeDecodeError, csv.Error):
         return np.empty(0), np.empty(0)
-    header, *rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))) or [[]]
     points = []
     for row in rows:
         if len(row) == len(header):

@@ -16,6 +16,7 @@ from benchmarks.specs import (
     hyperparams_for,
     load_suite,
 )
+from benchmarks.trying import try_models
 from studies.search_spaces import (
     Parameter,
     Value,
@@ -175,7 +176,7 @@ def define(
         for each in space
     )
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + n_seeds))
-    return Problem(
+    problem = Problem(
         algo,
         tuple(env_ids),
         n_timesteps,
@@ -186,6 +187,16 @@ def define(
         objective,
         scales,
     )
+    try_models(_extremes(problem), lambda spec, _: f"{algo} on {spec.env_id}")
+    return problem
+
+
+def _extremes(problem: Problem) -> list[RunSpec]:
+    """A run of each environment with the defaults, and with each choice and end of a range."""
+    values: list[dict[Parameter, Value]] = [{}]
+    for each in problem.space:
+        values += [{each: value} for value in each.choices or (each.low, each.high)]
+    return [spec for each in values for spec in problem.specs("study", each, problem.seeds[:1])]
 
 
 def usual_steps(env_ids: Sequence[str]) -> int:

@@ -92,6 +92,11 @@ class Lingering(CartPoleEnv):
             time.sleep(60)
 
 
-for _name in ("Raising", "Stubborn", "Dying", "Unclosable", "Hanging", "Lingering"):
+class Unmakable(CartPoleEnv):
+    def __init__(self, render_mode: str | None = None) -> None:
+        raise StubbornError("a", "b")
+
+
+for _name in ("Raising", "Stubborn", "Dying", "Unclosable", "Hanging", "Lingering", "Unmakable"):
     gym.register(f"{_name}-v0", entry_point=f"{__name__}:{_name}", max_episode_steps=500)
 gym.register("Endless-v0", entry_point=f"{__name__}:Endless")
