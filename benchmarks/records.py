@@ -20,8 +20,9 @@ from pydantic import (
     ValidationError,
 )
 
+from benchmarks.foreign import tamed
 from benchmarks.storage import FAILED, Folder
-from benchmarks.yamls import SpecError, check_values, encodable, one_line
+from benchmarks.yamls import SpecError, check_values, one_line
 
 FORMAT = 1
 MAX_SEED = 2**32 - 1  # NumPy's
@@ -35,15 +36,6 @@ _NOTHING_ELSE = ConfigDict(extra="forbid")
 def as_file_name(name: str) -> str:
     """An environment's or algorithm's name without what no file name may have everywhere."""
     return name.replace("/", "__").replace(":", "__")
-
-
-def cut(text: str, longest: int = _LONGEST_TEXT) -> str:
-    """A text of others, encodable and without its middle if it is too long."""
-    text = encodable(text)
-    if len(text) <= longest:
-        return text
-    half = longest // 2
-    return f"{text[:half]} [... {len(text) - 2 * half:,} characters ...] {text[-half:]}"
 
 
 def _as_name(name: str) -> str:
@@ -81,8 +73,8 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
 
 Name = Annotated[str, AfterValidator(_as_name)]
 Level = Annotated[str, AfterValidator(_as_level)]
-Text = Annotated[str, AfterValidator(cut)]
-LongText = Annotated[str, AfterValidator(lambda text: cut(text, _LONGEST_TRACEBACK))]
+Text = Annotated[str, AfterValidator(lambda text: tamed(text, _LONGEST_TEXT))]
+LongText = Annotated[str, AfterValidator(lambda text: tamed(text, _LONGEST_TRACEBACK))]
 Settings = Annotated[dict[str, Any], AfterValidator(_settings)]
 # Strict numbers: pydantic would take "3" and true for some.
 Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)]

@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks.environments import Wrapper, env_spec
 from benchmarks.provenance import commit
-from benchmarks.specs import ALGORITHMS, RunSpec
+from benchmarks.records import RunSpec
+from benchmarks.zoo import ALGORITHMS
 
 # What these are is said by the run's commit.
 _OURS = ("sb3_natural", "benchmarks", "studies", "reports")
