@@ -19,6 +19,7 @@ from benchmarks.display import first_line
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
 from benchmarks.interrupts import interruptible
 from benchmarks.normalisation import rows_for
+from benchmarks.numbers import form_with, rough_text
 from benchmarks.repeating import compare
 from benchmarks.results import (
     BrokenRunError,
@@ -151,7 +152,7 @@ def _status_table(rows: pd.DataFrame) -> Table:
     for column in (" finished", " running", " failed", " missing", " steps/s"):
         table.add_column(column, justify="right", no_wrap=True)
     for suite, algo, env_id, *counts, speed in rows.itertuples(index=False):
-        shown = "" if pd.isna(speed) else f"{speed:,.0f}"
+        shown = "" if pd.isna(speed) else rough_text(speed)
         table.add_row(suite, algo, env_id, *map(str, counts), shown)
     return table
 
@@ -463,7 +464,6 @@ def _final_returns(runs: Sequence[tuple[RunSpec, float]]) -> Table:
     summary = groups.agg(["size", "mean", "min", "max"]).reset_index()
     for row in summary.itertuples(index=False):
         env_id, algo, n_timesteps, size, *values = row
-        table.add_row(
-            env_id, algo, f"{n_timesteps:,}", str(size), *(f"{value:,.1f}" for value in values)
-        )
+        form = form_with(1, values)
+        table.add_row(env_id, algo, f"{n_timesteps:,}", str(size), *map(form.text, values))
     return table

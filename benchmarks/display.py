@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from benchmarks.engines import Advanced, Ended
+from benchmarks.numbers import return_text, rough_text
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder
 
@@ -184,7 +185,7 @@ class Bars(Lines):
             self._tasks[run],
             completed=timesteps,
             status=[
-                f"return {progress.return_mean:,.1f}",
+                f"return {return_text(progress.return_mean)}",
                 _per_second(speed),
                 f"{timesteps:,}/{spec.n_timesteps:,} steps",
             ],
@@ -211,4 +212,4 @@ class Bars(Lines):
 
 def _per_second(speed: float) -> str:
     """Nothing until it is known."""
-    return f"{speed:,.0f} steps/s" if speed > 0 else ""
+    return f"{rough_text(speed)} steps/s" if speed > 0 else ""

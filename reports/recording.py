@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from benchmarks.environments import env_spec
 from benchmarks.evaluation import freeze
+from benchmarks.numbers import return_text
 from benchmarks.results import BrokenRunError, final_return, final_window, read_evaluations
 from benchmarks.run import FORMAT, make_env
 from benchmarks.specs import RunSpec
@@ -202,7 +203,7 @@ def draw_curve(spec: RunSpec, evaluations: pd.DataFrame) -> Image.Image:
     # On the side of the line where the curve, which ends at it, mostly is not.
     above = bool(np.nanmean(returns) <= final)
     ax.annotate(
-        f"final return {final:,.1f}",
+        f"final return {return_text(final)}",
         (1.0, final),
         xycoords=("axes fraction", "data"),
         xytext=(-2, 5 if above else -5),
@@ -233,7 +234,8 @@ def compose(curve: Image.Image, frame: Frame) -> Image.Image:
     picture = Image.new("RGB", (curve.width + width, HEIGHT), "white")
     picture.paste(curve, (0, 0))
     picture.paste(scaled, (curve.width + (width - scaled.width) // 2, 0))
-    text = f"episode {frame.episode}   step {frame.step:,}   return {frame.episode_return:,.1f}"
+    so_far = return_text(frame.episode_return)
+    text = f"episode {frame.episode}   step {frame.step:,}   return {so_far}"
     ImageDraw.Draw(picture).text(
         (curve.width + width // 2, height + CAPTION_HEIGHT // 2),
         text,

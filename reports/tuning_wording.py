@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from optuna.trial import TrialState
 
-from reports.tables import decimals
+from benchmarks.numbers import form_of, form_with
 from reports.tuning_data import REPETITIONS, Estimate, StudyResult, Sweep
 from reports.wording import coverage_sentence, listing
 from studies.objective import OBJECTIVES, Problem
@@ -42,13 +42,12 @@ def measure(problem: Problem) -> str:
 
 def estimate_text(estimate: Estimate, digits: int | None = None, sign: bool = False) -> str:
     """``0.812 [0.790, 0.831]``; with one seed ``0.812 (1 seed)``."""
-    numbers = np.array([estimate.value, estimate.low, estimate.high])
-    if digits is None:
-        digits = max(decimals(numbers), _DIGITS if np.nanmax(np.abs(numbers)) < 10 else 0)
-    # Adding 0 makes a negative zero a zero.
-    value, low, high = (
-        f"{round(number, digits) + 0.0:{'+' if sign else ''},.{digits}f}" for number in numbers
-    )
+    numbers = [estimate.value, estimate.low, estimate.high]
+    small = np.nanmax(np.abs(numbers)) < 10
+    form = form_with(digits or _DIGITS, numbers) if digits or small else form_of(numbers)
+    if sign:  # of a difference, of which one wants to see whether it is one
+        form = form.apart((number, 0.0) for number in numbers)
+    value, low, high = (form.text(number, "+" if sign else "") for number in numbers)
     return f"{value} (1 seed)" if np.isnan(estimate.low) else f"{value} [{low}, {high}]"
 
 

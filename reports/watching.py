@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 from tensorboard.compat import tf  # type: ignore[import-untyped]
 
+from benchmarks.numbers import form_of, return_text
 from benchmarks.results import BrokenRunError, read_evaluations
 from benchmarks.specs import RunSpec, as_file_name
 from benchmarks.storage import TEMPORARY, walk
@@ -509,7 +511,7 @@ def _key(view: View, panel: str, styles: Mapping[str, figures.Look], colour: boo
                 Text.assemble(
                     ("⠤⠤" if colour else letter, style),
                     f" {label}, {figures.seeds_text(curve['seeds'])}: {EVALUATION} "
-                    f"{last['mean']:,.1f} at {_rounded_steps(last['timesteps'])}",
+                    f"{return_text(last['mean'])} at {_rounded_steps(last['timesteps'])}",
                 )
             )
         for run in view.running:
@@ -526,7 +528,7 @@ def _state(run: Running) -> str:
     if not len(run.steps):
         return f"{name}: nothing to show yet, {ago}"
     steps = _rounded_steps(run.steps[-1])
-    return f"{name}: {run.measure} {run.returns[-1]:,.1f} at {steps}, {ago}"
+    return f"{name}: {run.measure} {return_text(run.returns[-1])} at {steps}, {ago}"
 
 
 def _ago(seconds: float) -> str:
@@ -575,7 +577,8 @@ def _plot(
     figure.ruler("x").ticks(along, [_rounded_steps(tick) for tick in along])
     if values:
         up = np.linspace(min(values), max(values), 4).tolist()
-        figure.ruler("y").ticks(up, [f"{tick:,.4g}" for tick in up])
+        form = form_of(up).apart(pairwise(up))
+        figure.ruler("y").ticks(up, [form.text(tick) for tick in up])
     text = Text.from_ansi(figure.build().string(colorless=not colour), no_wrap=True)
     text.rstrip()  # ends with an empty line
     return text
