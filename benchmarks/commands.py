@@ -129,7 +129,8 @@ def status(root: str = _ROOT) -> None:
     What cannot be read is named; the exit status is 2 then.
     """
     found = load_status(_existing(root))
-    Console().print(_status_table(found.table) if len(found.table) else f"no runs in {root}")
+    console = Console(markup=False)
+    console.print(_status_table(found.table) if len(found.table) else f"no runs in {root}")
     for failure in found.failures.itertuples(index=False):
         typer.echo(
             f"failed: {failure.algo} {failure.env_id} seed {failure.seed}: "
@@ -439,7 +440,7 @@ def _print_summary(result: SweepResult, out: Folder) -> int:
         except BrokenRunError as error:
             damaged.append(error)
     if finals:
-        Console().print(_final_returns(finals))
+        Console(markup=False).print(_final_returns(finals))
     for failed in result.failed:
         typer.echo(f"failed: {failed.spec}: {first_line(failed.error)}")
         typer.echo(f"        {failed.spec.failure_file(out)}")

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from benchmarks.engines import Advanced, Ended
+from benchmarks.names import plain
 from benchmarks.numbers import return_text, rough_text
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder
@@ -36,8 +37,8 @@ def display_for(
 
 
 def first_line(text: str) -> str:
-    """An error's first line: messages may be long."""
-    return text.partition("\n")[0]
+    """An error's first line, cut if it is long, without what a terminal would obey."""
+    return plain(text.partition("\n")[0])
 
 
 class Silent:

@@ -28,7 +28,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.intervals import REPETITIONS, interval
+from benchmarks.names import markdown, restored
 from benchmarks.numbers import Form, differ, form_of, forms_of
+from reports.exports import frame_csv
 from reports.runs import (
     ReportError,
     RunData,
@@ -335,7 +337,7 @@ def _missing(table: pd.DataFrame, b: RunData) -> list[str]:
 def render(comparison: Comparison, form: Format) -> str:
     """The comparison as text for a terminal, as Markdown or as CSV, with a newline at its end."""
     if form is Format.csv:
-        return comparison.table.to_csv(index=False, lineterminator="\n")
+        return frame_csv(comparison.table)
     tables = {
         title[0].upper() + title[1:]: quantity_table(comparison, quantity)
         for quantity, title in QUANTITIES.items()
@@ -349,7 +351,8 @@ def render(comparison: Comparison, form: Format) -> str:
         parts = ["\n".join(comparison.sides)]
         parts += [f"{title}\n{_aligned_text(table)}" for title, table in tables.items()]
         parts.append("\n".join(_wrapped(remark) for remark in comparison.remarks))
-    return "\n\n".join([*parts, summary(comparison)]) + "\n"
+    text = "\n\n".join([*parts, summary(comparison)]) + "\n"
+    return markdown(text) if form is Format.md else restored(text)
 
 
 def summary(comparison: Comparison) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmarks.names import restored, shield
 from benchmarks.numbers import Form, form_of, forms_of
 from reports.figures import count_text, seeds_text
 from reports.runs import ReportError, RunData, runs_text
@@ -412,7 +413,7 @@ def _result(cells: Mapping[str, str], where: str) -> dict[str, Any]:
             allowed = "a positive integer" + (", or empty" if name == "timesteps" else "")
             raise ReportError(f"{where}: {name}: must be {allowed}, got {cells[name]!r}")
     return {
-        **cells,
+        **{name: shield(cell) for name, cell in cells.items()},
         "timesteps": math.nan if counts["timesteps"] is None else counts["timesteps"],
         "mean": mean,
         "std": math.nan if std is None else std,
@@ -706,4 +707,5 @@ def _linked(source: str) -> str:
     found = _REPOSITORY.match(source)
     if found:
         return f"[{found[0]}](https://github.com/{found[0]}){source[found.end() :]}"
-    return f"<{source}>" if re.fullmatch(r"https?://\S+", source) else source
+    address = restored(source)
+    return f"<{address}>" if re.fullmatch(r"https?://[^\s<>]+", address) else source

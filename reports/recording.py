@@ -28,11 +28,12 @@ from tqdm import tqdm
 
 from benchmarks.environments import env_spec
 from benchmarks.evaluation import freeze
+from benchmarks.names import plain
 from benchmarks.numbers import return_text
 from benchmarks.results import BrokenRunError, final_return, final_window, read_evaluations
 from benchmarks.run import FORMAT, make_env
 from benchmarks.specs import RunSpec
-from benchmarks.storage import TEMPORARY
+from benchmarks.storage import whole_file
 from benchmarks.yamls import SpecError
 from benchmarks.zoo import algorithm_class, model_arguments
 from reports import figures
@@ -96,10 +97,11 @@ def record(
         pictures = [
             compose(curve, frame) for frame in tqdm(frames, "frames", n_frames, disable=None)
         ]
-    if out.suffix == ".gif":
-        _write_whole(out, _gif(pictures, fps))
-    else:
-        _write_mp4(out, pictures, fps)
+    with whole_file(out) as unfinished:
+        if out.suffix == ".gif":
+            unfinished.write_bytes(_gif(pictures, fps))
+        else:
+            _write_mp4(unfinished, pictures, fps)
 
 
 def read_spec(folder: Path) -> RunSpec:
@@ -188,7 +190,8 @@ def draw_curve(spec: RunSpec, evaluations: pd.DataFrame) -> Image.Image:
     figure = Figure(figsize=(CURVE_WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     ax = figure.subplots()
-    ax.set_title(f"{spec.algo} on {spec.env_id}, seed {spec.seed}", fontsize=10, weight="bold")
+    title = plain(f"{spec.algo} on {spec.env_id}, seed {spec.seed}")
+    ax.set_title(title, fontsize=10, weight="bold", parse_math=False)
     ax.plot(steps, returns, color=look.colour, linewidth=1.8)
     ax.plot(
         window,
@@ -370,32 +373,11 @@ def _gif(pictures: list[Image.Image], fps: int) -> bytes:
     return file.getvalue()
 
 
-def _write_whole(out: Path, content: bytes) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _unfinished(out)
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def _write_mp4(out: Path, pictures: list[Image.Image], fps: int) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _unfinished(out)
-    try:
-        writer: Any = import_module("imageio_ffmpeg").write_frames(
-            str(unfinished), pictures[0].size, fps=fps, macro_block_size=2, ffmpeg_log_level="error"
-        )
-        with closing(writer):
-            writer.send(None)
-            for picture in pictures:
-                writer.send(picture.tobytes())
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _unfinished(out: Path) -> Path:
-    # ffmpeg tells the format by the ending.
-    return out.with_name(f"{TEMPORARY}{out.stem}-{os.getpid()}{out.suffix}")
+    writer: Any = import_module("imageio_ffmpeg").write_frames(
+        str(out), pictures[0].size, fps=fps, macro_block_size=2, ffmpeg_log_level="error"
+    )
+    with closing(writer):
+        writer.send(None)
+        for picture in pictures:
+            writer.send(picture.tobytes())

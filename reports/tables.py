@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
+from benchmarks.names import markdown, plain, restored
 from benchmarks.numbers import form_with, forms_of
+
+_LONGEST_LINE = 20_000  # characters of a command, which one may want to give again
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,17 @@ def duration(seconds: float) -> str:
 
 def code(text: str) -> str:
     """``text`` verbatim, on one line; a backtick in it would end the verbatim part."""
-    return f"`{' '.join(text.split()).replace('`', chr(39))}`"
+    return f"`{restored(plain(text)).replace('`', chr(39))}`"
+
+
+def code_block(lines: Sequence[str]) -> str:
+    """Lines verbatim, one below the other."""
+    shown = [restored(plain(line, _LONGEST_LINE)) for line in lines]
+    # Longer than any run of backticks in them, which would end it.
+    fence = "`" * (
+        1 + max(2, *(len(run) for line in shown for run in re.findall("`+", line) or [""]))
+    )
+    return "\n".join([fence, *shown, fence])
 
 
 def _steps_text(steps: float, budget: float, never: bool) -> str:
@@ -146,7 +160,7 @@ def _column(texts: Sequence[str]) -> list[str]:
 
 
 def _escaped(cell: str) -> str:
-    return cell.replace("|", r"\|").replace("\n", " ")
+    return markdown(cell.replace("|", r"\|").replace("\n", " "))
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -13,7 +13,6 @@ import csv
 import io
 import json
 import math
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -45,10 +44,11 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 from tensorboard.compat import tf  # type: ignore[import-untyped]
 
+from benchmarks.names import plain, restored
 from benchmarks.numbers import form_of, return_text
 from benchmarks.results import BrokenRunError, read_evaluations
 from benchmarks.specs import RunSpec, as_file_name
-from benchmarks.storage import TEMPORARY, walk
+from benchmarks.storage import TEMPORARY, walk, whole_file
 from reports import figures, scores
 from reports.recording import read_spec
 from reports.runs import ReportError, config_labels
@@ -136,12 +136,13 @@ class Watcher:
         left_out = [run for run in read.values() if isinstance(run, str)]
         self._finished = runs
         specs = [spec for spec, _ in runs.values()]
-        labels = config_labels(
+        named = config_labels(
             pd.DataFrame(
                 [(s.algo, s.env_id, s.config, s.hyperparams) for s in specs],
                 columns=["algo", "env_id", "config", "hyperparams"],
             )
         )
+        labels = {key: restored(label) for key, label in named.items()}
         names = {as_file_name(name): name for s in specs for name in (s.algo, s.env_id)}
         names |= {as_file_name(env_id): env_id for env_id in self._env_ids}
         latest = _latest(scratch, finished)
@@ -151,7 +152,7 @@ class Watcher:
             suites.setdefault(names.get(env, env), set()).add(suite)
 
         def panel(suite: str, env_id: str) -> str:
-            return f"{env_id} ({suite})" if len(suites[env_id]) > 1 else env_id
+            return plain(f"{env_id} ({suite})" if len(suites[env_id]) > 1 else env_id)
 
         self._average(
             {
@@ -382,13 +383,8 @@ def write_picture(view: View, path: Path) -> None:
     content = io.BytesIO()
     with mpl.rc_context(figures.THEME):
         draw_picture(view).savefig(content, format="png", metadata={"Software": None})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    try:
+    with whole_file(path) as unfinished:
         unfinished.write_bytes(content.getvalue())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _find(root: Path) -> tuple[list[Path], list[Path]]:
@@ -436,14 +432,16 @@ def _read_finished(folder: Path) -> tuple[RunSpec, pd.DataFrame] | str:
     try:
         spec, evaluations = read_spec(folder), read_evaluations(folder)
     except (ReportError, BrokenRunError) as error:
-        return str(error).partition("\n")[0]
+        return plain(str(error).partition("\n")[0])
     if not np.isfinite(evaluations["return_mean"]).all():
-        return f"{folder}: has an evaluation without a return"
+        return f"{plain(str(folder))}: has an evaluation without a return"
     # The seeds of a configuration are averaged step by step.
     points = spec.evaluation.points
     expected = [round(spec.n_timesteps * i / points) for i in range(points + 1)]
     if evaluations["timesteps"].to_list() != expected:
-        return f"{folder}: has {len(evaluations)} evaluations, not those of its protocol"
+        return (
+            f"{plain(str(folder))}: has {len(evaluations)} evaluations, not those of its protocol"
+        )
     return spec, evaluations
 
 
@@ -463,7 +461,7 @@ def _label(
         for folder, (_, other) in latest.items()
         if folder.parts[-3:-1] == (as_file_name(algo), as_file_name(env_id))
     }
-    return algo if configs == {config} else f"{algo} (config={config})"
+    return plain(algo if configs == {config} else f"{algo} (config={config})")
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:

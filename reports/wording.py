@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.names import shield
 from benchmarks.numbers import Form
 from benchmarks.results import final_window
 from reports import runs, scores
 from reports.aggregates import REPETITIONS as AGGREGATE_REPETITIONS
 from reports.aggregates import Matrices
+from reports.tables import code
 from reports.thresholds import Threshold, value_text
 from reports.verdicts import FALSE_ALARMS, Comparisons, Estimate
 
@@ -224,12 +226,12 @@ def commit_lines(table: pd.DataFrame) -> str:
 def versions_text(versions: Mapping[str, str | None]) -> str:
     """``python 3.11.9, gymnasium 1.2.0, …``: Python first, what is absent left out."""
     names = sorted(versions, key=lambda name: (name != "python", name))
-    return ", ".join(f"{name} {versions[name]}" for name in names if versions[name])
+    return ", ".join(shield(f"{name} {versions[name]}") for name in names if versions[name])
 
 
 def machine_text(machine: Mapping[str, Any]) -> str:
     """``Linux, x86_64, 2 cores, 8 GiB memory``."""
-    parts = [str(machine[name]) for name in ("system", "processor") if machine.get(name)]
+    parts = [shield(str(machine[name])) for name in ("system", "processor") if machine.get(name)]
     if machine.get("cores"):
         parts.append(f"{machine['cores']} cores")
     if machine.get("memory_gib"):
@@ -312,7 +314,7 @@ def _commit_text(commit: object, dirty: object) -> str:
     if not isinstance(commit, str):
         return "unknown"
     state = {True: " with uncommitted changes", False: " (clean)"}
-    return f"`{commit}`" + (state[dirty] if isinstance(dirty, bool) else "")
+    return code(commit) + (state[dirty] if isinstance(dirty, bool) else "")
 
 
 def _spacings_text(table: pd.DataFrame) -> str:

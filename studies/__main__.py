@@ -368,7 +368,7 @@ def _print_trials(study: optuna.Study, problem: Problem) -> None:
 def _print(table: Table) -> None:
     console = Console()
     # Off a terminal nobody has asked for a width, and lines that are broken are of no use.
-    Console(width=console.width if console.is_terminal else _WIDE).print(table)
+    Console(markup=False, width=console.width if console.is_terminal else _WIDE).print(table)
 
 
 def _run_name(problem: Problem, env_id: str, seed: int) -> str:
