@@ -133,7 +133,10 @@ def _refused(error: Exception) -> typer.Exit:
 
 def _shown(text: str) -> str:
     """For a terminal, which must not obey what is in a text."""
-    return "\n".join(restored(plain(line, _LONGEST_LINE)) for line in text.splitlines())
+    return "\n".join(
+        " " * (len(line) - len(line.lstrip())) + restored(plain(line, _LONGEST_LINE))
+        for line in text.splitlines()
+    )
 
 
 @app.command()
@@ -173,9 +176,8 @@ def compare(
             write_whole(out, rendered)
     except (ReportError, BrokenRunError, OSError) as error:
         raise _refused(error) from None
-    typer.echo(
-        f"{_shown(comparison.summary(compared))}\nwrote {out}" if out else rendered.rstrip("\n")
-    )
+    said = _shown(comparison.summary(compared))
+    typer.echo(f"{said}\nwrote {out}" if out else rendered.rstrip("\n"))
     raise typer.Exit(compared.exit_status)
 
 

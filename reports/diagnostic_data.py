@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.names import restored
-from benchmarks.results import BrokenRunError
+from benchmarks.results import BrokenRunError, content
 from benchmarks.storage import Folder
 from benchmarks.yamls import SpecError
 from benchmarks.zoo import algorithm_class, schedule_start
@@ -137,11 +137,11 @@ def read_log(folder: Folder) -> pd.DataFrame | None:
     :raises benchmarks.results.BrokenRunError: it cannot be read, or is not a log of SB3's
     """
     path = folder / "progress.csv"
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    try:
+        text = content(path).decode()
+    except UnicodeDecodeError as error:
         raise BrokenRunError(f"{path}: {error}") from error
     if not text.strip():
         return pd.DataFrame(columns=list(LOGGED), dtype=float)

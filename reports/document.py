@@ -60,7 +60,8 @@ def build(
 ) -> Path:
     """Write the report, ``scores.csv``, ``comparisons.csv`` and the figures into ``out``.
 
-    It is there whole or not at all: until all of it is made, ``out`` stays as it was. Runs that cannot be read are left out, and the report says which and why.
+    It is there whole or not at all: until all of it is made, ``out`` stays as it was. Runs that
+    cannot be read are left out, and the report says which and why.
 
     :param root: where the run folders are
     :param out: made if it does not exist; files of the same names are overwritten

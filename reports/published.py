@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ import pandas as pd
 
 from benchmarks.names import restored, shield
 from benchmarks.numbers import Form, form_of, forms_of
+from benchmarks.results import read_spec
 from reports.figures import count_text, seeds_text
 from reports.runs import ReportError, RunData, runs_text
 from reports.scores import run_scores
@@ -461,8 +461,7 @@ def _own(data: RunData, runs: pd.DataFrame) -> dict[str, Any] | None:
 
 def _has_arguments(folder: Path) -> bool:
     """Whether a run's environment was made with arguments, such as LunarLander's continuous."""
-    spec = json.loads((folder / "run.json").read_text())["spec"]
-    return bool(spec.get("environment", {}).get("kwargs"))
+    return bool(read_spec(folder / "run.json").environment.get("kwargs"))
 
 
 def _pair(theirs: Mapping[Any, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import shlex
@@ -26,12 +25,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tqdm import tqdm
 
+from benchmarks import results
 from benchmarks.environments import env_spec
 from benchmarks.evaluation import freeze
 from benchmarks.names import plain
 from benchmarks.numbers import return_text
 from benchmarks.results import BrokenRunError, final_return, final_window, read_evaluations
-from benchmarks.run import FORMAT, make_env
+from benchmarks.run import make_env
 from benchmarks.specs import RunSpec
 from benchmarks.storage import whole_file
 from benchmarks.yamls import SpecError
@@ -116,15 +116,7 @@ def read_spec(folder: Path) -> RunSpec:
             f"{folder}: is not the folder of a finished run, such as "
             "runs/classic/npg/CartPole-v1/seed-0-1a2b3c4d: it has no run.json"
         )
-    try:
-        record = json.loads(path.read_text())
-        if record["format"] != FORMAT:
-            raise BrokenRunError(
-                f"{path}: has the format {record['format']!r}; this version reads {FORMAT}"
-            )
-        return RunSpec.from_dict(record["spec"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BrokenRunError(f"{path}: cannot be read: {error!r}") from error
+    return results.read_spec(path)
 
 
 def _refuse_without_model(folder: Path, spec: RunSpec) -> None:
@@ -136,7 +128,7 @@ def _refuse_without_model(folder: Path, spec: RunSpec) -> None:
         return
     again = ["run", spec.suite, "--algos", spec.algo, "--envs", spec.env_id]
     again += ["--first-seed", str(spec.seed), "--out", "runs-to-film"]
-    first = json.loads((folder / "run.json").read_text()).get("command", "")
+    first = results.read_run(folder).command
     raise ReportError(
         f"{folder}: has no {_MODEL}: the run was archived without its model, and there is nothing "
         "to film. Run it again, into a folder that does not have it, and record that run:\n"

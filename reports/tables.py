@@ -141,9 +141,8 @@ def code_block(lines: Sequence[str]) -> str:
     """Lines verbatim, one below the other."""
     shown = [restored(plain(line, _LONGEST_LINE)) for line in lines]
     # Longer than any run of backticks in them, which would end it.
-    fence = "`" * (
-        1 + max(2, *(len(run) for line in shown for run in re.findall("`+", line) or [""]))
-    )
+    longest = max([2, *map(len, re.findall("`+", "\n".join(shown)))])
+    fence = "`" * (longest + 1)
     return "\n".join([fence, *shown, fence])
 
 

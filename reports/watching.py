@@ -46,7 +46,7 @@ from tensorboard.compat import tf  # type: ignore[import-untyped]
 
 from benchmarks.names import plain, restored
 from benchmarks.numbers import form_of, return_text
-from benchmarks.results import BrokenRunError, read_evaluations
+from benchmarks.results import BrokenRunError, content, read_evaluations
 from benchmarks.specs import RunSpec, as_file_name
 from benchmarks.storage import TEMPORARY, walk, whole_file
 from reports import figures, scores
@@ -285,10 +285,10 @@ def read_progress(path: Path, column: str) -> tuple[np.ndarray, np.ndarray]:
     :return: both of shape (n_points,)
     """
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError):
+        text = content(path).decode()
+        header, *rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))) or [[]]
+    except (BrokenRunError, UnicodeDecodeError, csv.Error):
         return np.empty(0), np.empty(0)
-    header, *rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))) or [[]]
     points = []
     for row in rows:
         if len(row) == len(header):
@@ -439,9 +439,8 @@ def _read_finished(folder: Path) -> tuple[RunSpec, pd.DataFrame] | str:
     points = spec.evaluation.points
     expected = [round(spec.n_timesteps * i / points) for i in range(points + 1)]
     if evaluations["timesteps"].to_list() != expected:
-        return (
-            f"{plain(str(folder))}: has {len(evaluations)} evaluations, not those of its protocol"
-        )
+        where = plain(str(folder))
+        return f"{where}: has {len(evaluations)} evaluations, not those of its protocol"
     return spec, evaluations
 
 
@@ -563,12 +562,12 @@ def _plot(
             for run in view.running
             if (run.panel, run.label) == (panel, label)
         ]
-        for steps, returns, coloured, plain in lines:
+        for steps, returns, coloured, letters in lines:
             if steps:
                 reached += steps
                 values += returns
                 pixel = plotext.pixel(_rgb(styles[label].colour)) if colour else None
-                marker = plotext.marker(coloured if colour else plain, pixel)
+                marker = plotext.marker(coloured if colour else letters, pixel)
                 figure.draw(figure.signal(steps, returns, marker=marker).lines())
     along = np.linspace(0, max(*reached, 1), 5).tolist()
     figure.ruler("x").lim(along[0], along[-1])
