@@ -78,7 +78,6 @@ def build(
     :raises reports.runs.ReportError: see :func:`reports.runs.load`,
         :func:`reports.thresholds.resolve` and :func:`reports.tuning.tuning_of`; a baseline that is
         not among the labels
-    :raises benchmarks.results.BrokenRunError: a run of a study that cannot be read
     """
     progress = progress or Silent()
     data = runs.load(
@@ -91,7 +90,7 @@ def build(
     steps = steps_section(data, given_thresholds or {})
     with whole(out) as folder:
         # First, since it refuses studies that are not there before anything is drawn.
-        tuning = None if studies is None else tuning_of(studies, folder)
+        tuning = None if studies is None else tuning_of(studies, folder, warn)
         parts = _parts(data, folder, steps, baseline, published_rows, progress, warn)
         parts |= {"tuning": tuning}
         _write(render(data, title, parts), named_tables(parts), folder, formats)
@@ -99,11 +98,15 @@ def build(
 
 
 def build_of_studies(
-    studies: Studies, out: Path, title: str = DEFAULT_TITLE, formats: Sequence[str] = FORMATS
+    studies: Studies,
+    out: Path,
+    title: str = DEFAULT_TITLE,
+    formats: Sequence[str] = FORMATS,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Write a report on studies alone; parameters, return and errors as for :func:`build`."""
     with whole(out) as folder:
-        tuning = tuning_of(studies, folder)
+        tuning = tuning_of(studies, folder, warn)
         text = markdown(template("studies.md.j2").render(title=title, tuning=tuning))
         _write(text, tuning.named_tables(), folder, formats)
     return out / REPORT
