@@ -39,7 +39,7 @@ from reports.runs import (
     runs_text,
     setting_text,
 )
-from reports.scores import improvement, run_scores
+from reports.scores import improvement, run_scores, speeds
 from reports.tables import Table
 from reports.verdicts import FALSE_ALARMS
 from reports.wording import commit_lines, listing
@@ -258,7 +258,7 @@ def _scored_runs(data: RunData) -> pd.DataFrame:
     scored = data.runs.merge(
         run_scores(data.evaluations), on=["env_id", "label", "seed"], validate="one_to_one"
     )
-    return scored.assign(steps_per_second=scored["timesteps"] / scored["wall_seconds"])
+    return scored.assign(steps_per_second=speeds(scored))
 
 
 def _of(frame: pd.DataFrame, env_id: str, label: str | None) -> pd.DataFrame:

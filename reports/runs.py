@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ def load(
 
     :param allow_mixed: runs of one environment may have different budgets or evaluation protocols;
         their labels then tell them apart
-    :param allow_broken: what cannot be read, or has an evaluation without a return, is left out
+    :param allow_broken: what cannot be read, has an evaluation without a return, or was evaluated
+        elsewhere than most seeds of its configuration, is left out
     :param reading: as for :func:`benchmarks.results.load_readable`
     :raises ReportError: no such folder, no finished run in it that can be read, a run that is there
         twice, seeds of one configuration with evaluations that cannot be averaged; unless they are
@@ -76,8 +78,10 @@ def load(
     broken = [str(error).replace(f"{root}{os.sep}", "") for error in found.broken]
     without_return = _without_return(evaluations)
     if allow_broken:
-        broken += without_return.values()
-        runs, evaluations = (_without(frame, list(without_return)) for frame in (runs, evaluations))
+        for find in (_without_return, _with_other_grids):
+            found_here = find(evaluations)
+            broken += found_here.values()
+            runs, evaluations = (_without(frame, list(found_here)) for frame in (runs, evaluations))
     elif without_return:
         raise ReportError(next(iter(without_return.values())))
     if runs.empty:
@@ -212,6 +216,27 @@ def _without_return(evaluations: pd.DataFrame) -> dict[tuple[Any, ...], str]:
         )
         for row in unusable.drop_duplicates(["suite", *_CONFIG, "seed"]).to_dict("records")
     }
+
+
+def _with_other_grids(evaluations: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    """The runs that were not evaluated where most of their configuration were, and what differs."""
+    found: dict[tuple[Any, ...], str] = {}
+    for _, group in evaluations.groupby(_CONFIG, sort=True):
+        grids = {
+            key: tuple(rows["timesteps"].sort_values())
+            for key, rows in group.groupby(["suite", *_CONFIG, "seed"])
+        }
+        usual, count = Counter(grids.values()).most_common(1)[0]
+        if 2 * count <= len(grids):
+            continue  # nobody can say which of them is right
+        for key, grid in grids.items():
+            if grid != usual:
+                _, algo, env_id, config, seed = key
+                found[key] = (
+                    f"{algo} on {env_id}, config {config}, seed {seed}: was evaluated at "
+                    f"{_grid_text(grid)}, the others at {_grid_text(usual)}"
+                )
+    return found
 
 
 def _without(frame: pd.DataFrame, runs: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
