@@ -212,10 +212,18 @@ def record(
     ] = None,
     seconds: Annotated[float, typer.Option(help="Length of the film.")] = recording.SECONDS,
     fps: Annotated[int, typer.Option(help="Frames a second.")] = recording.FPS,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load a run of another machine, which executes code.")
+    ] = False,
 ) -> None:
-    """Film the trained agent of a run, beside its learning curve."""
+    """Film the trained agent of a run, beside its learning curve.
+
+    Loading a model executes code: whoever made the folder can have put anything into it. A run
+    that was made on another machine is loaded only with --trust; what a folder says of its machine
+    can be forged.
+    """
     try:
-        recording.record(folder, out, seed, seconds, fps)
+        recording.record(folder, out, seed, seconds, fps, trust)
     except (ReportError, BrokenRunError, SpecError, OSError) as error:
         raise _refused(error) from None
     typer.echo(f"wrote {out}")

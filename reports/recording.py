@@ -30,6 +30,7 @@ from benchmarks.environments import env_spec
 from benchmarks.evaluation import freeze
 from benchmarks.names import plain
 from benchmarks.numbers import return_text
+from benchmarks.provenance import machine
 from benchmarks.results import BrokenRunError, final_return, final_window, read_evaluations
 from benchmarks.run import make_env
 from benchmarks.specs import RunSpec
@@ -38,6 +39,7 @@ from benchmarks.yamls import SpecError
 from benchmarks.zoo import algorithm_class, model_arguments
 from reports import figures
 from reports.runs import ReportError
+from reports.wording import machine_text
 
 ENDINGS = (".gif", ".mp4")
 _MODEL = "model.zip"
@@ -72,25 +74,39 @@ class Frame:
 
 
 def record(
-    folder: Path, out: Path, seed: int | None = None, seconds: float = SECONDS, fps: int = FPS
+    folder: Path,
+    out: Path,
+    seed: int | None = None,
+    seconds: float = SECONDS,
+    fps: int = FPS,
+    trust: bool = False,
 ) -> None:
     """Write a film of a run's final agent, acting deterministically, beside its learning curve.
 
     The environment is the run's own, with its wrappers, frame stack and normalisation, and is
     played at its own speed (``render_fps``). When an episode ends, the next one begins.
 
+    Loading a model **executes code**: ``model.zip`` and ``vecnormalize.pkl`` hold pickles, which do
+    whatever their maker wanted, and the record names classes to import. So a run that says that it
+    was made on another machine is loaded only where ``trust`` says so. What a record says can be
+    forged: film no run of somebody whom you would not let run a program.
+
     :param folder: a finished run's
     :param out: ends in ``.gif`` or ``.mp4``; written whole or not at all
     :param seed: of the environment; None: that of the run's evaluations
     :param seconds: length of the film
     :param fps: frames a second
+    :param trust: whether a run of another machine is loaded
     :raises ReportError: an argument out of range, no finished run, one that was archived without
-        its model, MP4 without imageio-ffmpeg, or an environment that cannot be rendered here
+        its model, one of another machine that is not trusted, MP4 without imageio-ffmpeg, or an
+        environment that cannot be rendered here
     :raises BrokenRunError: the run's files cannot be read
     """
     n_frames = _check_arguments(out, seed, seconds, fps)
     spec = read_spec(folder)
     _refuse_without_model(folder, spec)
+    if not trust:
+        _refuse_of_others(folder)
     curve = draw_curve(spec, read_evaluations(folder))
     frames = play(folder, spec, spec.evaluation.seed if seed is None else seed, n_frames, fps)
     with closing(frames):
@@ -135,6 +151,21 @@ def _refuse_without_model(folder: Path, spec: RunSpec) -> None:
         f"  python -m benchmarks {shlex.join(again)}\n"
         f"The hyperparameters must be those of its run.json; it was made with:\n  {first}"
     )
+
+
+def _refuse_of_others(folder: Path) -> None:
+    """Before anything of the run is loaded.
+
+    :raises ReportError: it was not made on this machine
+    """
+    there = results.read_run(folder).machine.model_dump(exclude_none=True)
+    here = {name: value for name, value in machine().items() if value is not None}
+    if there != here:
+        raise ReportError(
+            f"{folder}: was made on another machine ({machine_text(there) or 'not recorded'}), and "
+            f"loading its {_MODEL} executes code that whoever made it has put there. If you trust "
+            "them, say --trust"
+        )
 
 
 def play(
