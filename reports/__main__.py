@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from reports.runs import ReportError
 from reports.tuning import Studies
 
 _LONGEST_LINE = 20_000  # characters
+_STUDIES = Path("studies-out")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -64,9 +66,9 @@ def build(
             metavar="NAME", help="Studies to report as well, separated by commas; repeatable."
         ),
     ] = None,
-    studies_root: Annotated[Path, typer.Option(help="Where the studies' folders are.")] = Path(
-        "studies-out"
-    ),
+    studies_root: Annotated[
+        Path | None, typer.Option(help=f"Where the studies' folders are; else {_STUDIES}.")
+    ] = None,
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="The database with the studies, if any.")
     ] = None,
@@ -88,9 +90,20 @@ def build(
             allowed = ", ".join(document.FORMATS)
             raise ReportError(f"--format: {unknown[0]!r} is not one of {allowed}")
         wanted += ["csv"] * csv + ["latex"] * latex
+        of_runs = {
+            "--threshold": threshold,
+            "--published": with_published,
+            "--published-file": published_file,
+            "--allow-mixed": allow_mixed,
+        }
+        _refuse_without("RUNS", root, of_runs)
+        of_studies_alone = {"--studies-root": studies_root, "--storage": storage}
+        _refuse_without("--studies", studies, of_studies_alone)
         rows = published.load(published_file) if with_published or published_file else None
         given = thresholds.parse(threshold or [])
-        of_studies = Studies(_names(studies), studies_root, storage) if studies else None
+        of_studies = (
+            Studies(_names(studies), studies_root or _STUDIES, storage) if studies else None
+        )
         if root is not None:
             with progress() as shown:
                 report = document.build(
@@ -113,6 +126,17 @@ def build(
     except (ReportError, BrokenRunError, OSError) as error:
         raise _refused(error) from None
     typer.echo(f"wrote {report}")
+
+
+def _refuse_without(needed: str, value: object, options: Mapping[str, object]) -> None:
+    """Options that nothing would come of.
+
+    :param needed: what they are for, whose value is ``value``
+    :raises ReportError: naming the first of them that is given, where the value is not
+    """
+    given = [name for name, option in options.items() if option]
+    if given and not value:
+        raise ReportError(f"{given[0]}: is of no use without {needed}; leave it out or give that")
 
 
 def _names(options: list[str]) -> list[str]:
@@ -192,11 +216,15 @@ def watch(
         None
     ),
     once: Annotated[bool, typer.Option("--once", help="Draw once and exit.")] = False,
-    every: Annotated[float, typer.Option(help="Seconds between two looks.")] = watching.EVERY,
+    every: Annotated[
+        float | None, typer.Option(help=f"Seconds between two looks; else {watching.EVERY:g}.")
+    ] = None,
 ) -> None:
     """Show learning curves while a sweep is running, until Ctrl-C."""
     try:
-        watching.watch(root, env or [], out, once, every)
+        if once and every is not None:
+            raise ReportError("--every: is of no use with --once; leave one of them out")
+        watching.watch(root, env or [], out, once, watching.EVERY if every is None else every)
     except (ReportError, OSError) as error:
         raise _refused(error) from None
     except KeyboardInterrupt:

@@ -154,12 +154,21 @@ def _parts(
         "costs": lambda: costs_of(data, table, styles, out),
         "overall": lambda: matrices and overall_of(matrices, baseline, styles, out),
         "steps": lambda: steps,
-        "literature": lambda: published.literature_of(data, published_rows),
+        "literature": lambda: _literature(data, published_rows, warn),
         "diagnostics": lambda: diagnostics_of(data, styles, out, warn),
         "origins": lambda: origins_of(data.runs),
         "notes": lambda: wording.notes(data, table),
     }
     return {name: make() for name, make in progress.going_through(list(making.items()), "Building")}
+
+
+def _literature(
+    data: runs.RunData, published_rows: pd.DataFrame | None, warn: Callable[[str], None]
+) -> published.Literature | None:
+    literature = published.literature_of(data, published_rows)
+    if published_rows is not None and literature is None:
+        warn("--published: no result is of a task of these runs")
+    return literature
 
 
 def _with_figures(

@@ -108,6 +108,11 @@ class View:
         every = active | set(self.curves["env_id"])
         return sorted(every, key=lambda panel: (panel not in active, panel))
 
+    def has(self, env_id: str) -> bool:
+        """Whether there is a panel of the environment, of some suite."""
+        name = plain(env_id)
+        return any(panel == name or panel.startswith(f"{name} (") for panel in self.panels)
+
     @property
     def labels(self) -> list[str]:
         return sorted({*self.curves["label"], *(run.label for run in self.running)})
@@ -241,6 +246,8 @@ def watch(
         view = watcher.look()
         if not view.panels:
             raise ReportError(_nothing(root, env_ids, view))
+        if absent := [env_id for env_id in env_ids if not view.has(env_id)]:
+            raise ReportError(f"--env: {absent[0]!r}: {_nothing(root, absent[:1], view)}")
         console.print(draw(view, console.width, None, console.color_system is not None))
         if out is not None:
             write_picture(view, out)
