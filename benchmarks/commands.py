@@ -18,7 +18,7 @@ from benchmarks.archive import archive as archive_runs
 from benchmarks.display import first_line
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
 from benchmarks.interrupts import interruptible
-from benchmarks.normalisation import rows_for
+from benchmarks.normalisation import COLUMNS, rows_for
 from benchmarks.records import MAX_SEED
 from benchmarks.repeating import compare
 from benchmarks.results import (
@@ -389,11 +389,12 @@ def measure_random(
         None, help="The return that scores 1; else Gymnasium's threshold.", show_default=False
     ),
 ) -> None:
-    """Measure a random policy: prints lines for benchmarks/normalisation.csv."""
+    """Measure a random policy: prints a table for --normalisation of reports and studies."""
     try:
         for env_id in _names(envs):
             check_environment(env_id, "ENVS")
-        typer.echo(rows_for(_names(envs), episodes, reference))
+        rows = rows_for(_names(envs), episodes, reference)
+        typer.echo(f"{','.join(COLUMNS)}\n{rows}")
     except SpecError as error:
         _refuse(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +74,15 @@ def build(
             help="Report runs of different budgets or evaluation protocols, told apart by name.",
         ),
     ] = False,
+    normalisation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="A CSV with what a random policy and a reference have on environments of your "
+            "own, for aggregates over them: see python -m benchmarks random.",
+        ),
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Each table as CSV, too.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Each table as LaTeX, too.")] = False,
 ) -> None:
@@ -101,15 +111,32 @@ def build(
                     warn=_warn,
                     progress=shown,
                     studies=of_studies,
+                    normalisation=normalisation,
                 )
         elif of_studies is not None:
+            _refuse_about_runs(
+                {
+                    "--baseline": baseline,
+                    "--normalisation": normalisation,
+                    "--threshold": threshold,
+                    "--published": rows,
+                    "--allow-mixed": allow_mixed or None,
+                }
+            )
             report = document.build_of_studies(of_studies, out, title, wanted)
         else:
             raise ReportError("RUNS: must be given, or --studies")
-    except (ReportError, BrokenRunError, OSError) as error:
+    except (ReportError, BrokenRunError, SpecError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     typer.echo(f"wrote {report}")
+
+
+def _refuse_about_runs(options: Mapping[str, object]) -> None:
+    """Refuse options that would be ignored, since no runs are given."""
+    for option, value in options.items():
+        if value is not None:
+            raise ReportError(f"{option}: is about runs; give RUNS, too")
 
 
 def _names(options: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.normalisation import Scale, scales_with
 from benchmarks.specs import as_file_name
 from reports import (
     aggregates,
@@ -54,6 +55,7 @@ def build(
     warn: Callable[[str], None] = lambda _: None,
     progress: Silent | None = None,
     studies: Studies | None = None,
+    normalisation: Path | None = None,
 ) -> Path:
     """Write the report, ``scores.csv``, ``comparisons.csv`` and the figures into ``out``.
 
@@ -70,13 +72,17 @@ def build(
     :param warn: called with a line for each run or log that is left out, and for what is mixed
     :param progress: shows how far it has come
     :param studies: whose results have a section of their own
+    :param normalisation: a file with more scales, as :func:`benchmarks.normalisation.load_scales`
+        reads it
     :return: path of ``report.md``
     :raises reports.runs.ReportError: see :func:`reports.runs.load`,
         :func:`reports.thresholds.resolve` and :func:`reports.tuning.tuning_of`; a baseline that is
         not among the labels
     :raises benchmarks.results.BrokenRunError: a run of a study that cannot be read
+    :raises benchmarks.yamls.SpecError: scales that cannot be read
     """
     progress = progress or Silent()
+    scales = scales_with(normalisation)
     data = runs.load(
         root, allow_mixed, True, lambda folders: progress.going_through(folders, "Reading")
     )
@@ -87,7 +93,7 @@ def build(
     out.mkdir(parents=True, exist_ok=True)
     # First, since it refuses studies that are not there before anything is written.
     tuning = None if studies is None else tuning_of(studies, out)
-    parts = _parts(data, out, steps, baseline, published_rows, progress, warn)
+    parts = _parts(data, out, steps, baseline, published_rows, progress, warn, scales)
     parts |= {"tuning": tuning}
     return _write(render(data, title, parts), named_tables(parts), out, formats)
 
@@ -121,6 +127,7 @@ def _parts(
     published_rows: pd.DataFrame | None,
     progress: Silent,
     warn: Callable[[str], None],
+    scales: Mapping[str, Scale],
 ) -> dict[str, Any]:
     """What the template shows, by the names it has there; figures are written into ``out``."""
     table = scores.score_table(data.runs, data.evaluations)
@@ -131,9 +138,14 @@ def _parts(
         frame.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
     sections = sections_of(table, comparisons)
     failed = missing.all_failed(data)
-    matrices = aggregates.matrices(data.evaluations)
+    matrices = aggregates.matrices(data.evaluations, scales)
+    if (unused := aggregates.why_not_compared_with(matrices, baseline)) is not None:
+        warn(unused)
     making: dict[str, Callable[[], Any]] = {
-        "summary": lambda: summary.summary(table, comparisons, matrices, baseline, failed),
+        "summary": lambda: [
+            *summary.summary(table, comparisons, matrices, baseline, failed),
+            *([] if unused is None else [unused]),
+        ],
         "sections": lambda: _with_figures(sections, data.evaluations, styles, out, progress),
         "costs": lambda: costs_of(data, table, styles, out),
         "overall": lambda: matrices and overall_of(matrices, baseline, styles, out),
