@@ -16,8 +16,9 @@ from benchmarks.archive import archive as archive_runs
 from benchmarks.display import first_line
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
 from benchmarks.interrupts import interruptible
-from benchmarks.normalisation import rows_for
+from benchmarks.normalisation import COLUMNS, rows_for
 from benchmarks.numbers import form_with, rough_text
+from benchmarks.records import MAX_SEED
 from benchmarks.repeating import compare
 from benchmarks.results import (
     BrokenRunError,
@@ -81,8 +82,8 @@ def run(
         help="Algorithms, separated by commas; also classes by their paths, such as sbx:PPO.",
     ),
     envs: str = typer.Option("", help="Environments of the suite, separated by commas; or all."),
-    seeds: int = typer.Option(1, min=1, help="How many seeds."),
-    first_seed: int = typer.Option(0, min=0, help="The first of them."),
+    seeds: int = typer.Option(1, min=1, max=10_000, help="How many seeds."),
+    first_seed: int = typer.Option(0, min=0, max=MAX_SEED, help="The first of them."),
     steps: int = typer.Option(
         None, min=1, help="Steps of each run, instead of the suite's.", show_default=False
     ),
@@ -391,11 +392,12 @@ def measure_random(
         None, help="The return that scores 1; else Gymnasium's threshold.", show_default=False
     ),
 ) -> None:
-    """Measure a random policy: prints lines for benchmarks/normalisation.csv."""
+    """Measure a random policy: prints a table for --normalisation of reports and studies."""
     try:
         for env_id in _names(envs):
             check_environment(env_id, "ENVS")
-        typer.echo(rows_for(_names(envs), episodes, reference))
+        rows = rows_for(_names(envs), episodes, reference)
+        typer.echo(f"{','.join(COLUMNS)}\n{rows}")
     except SpecError as error:
         _refuse(error)
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 
-from benchmarks.specs import Evaluation
+from benchmarks.records import Evaluation
 
 # More than any game has.
 _MANY_LIVES = 100

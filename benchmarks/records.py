@@ -10,10 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from benchmarks.storage import FAILED, Folder
-from benchmarks.yamls import check_values, encodable, one_line
+from benchmarks.yamls import SpecError, check_values, encodable, one_line
 
 FORMAT = 1
 MAX_SEED = 2**32 - 1  # NumPy's
@@ -155,6 +163,20 @@ class RunSpec:
 
     def __str__(self) -> str:
         return f"{self.algo} {self.env_id} seed {self.seed}"
+
+
+def check_spec(spec: RunSpec) -> None:
+    """Check that a run can be written so that it can be read.
+
+    :raises SpecError: it cannot
+    """
+    try:
+        _SPEC.validate_python(spec.to_dict())
+    except ValidationError as error:
+        raise SpecError(f"{spec}: {described(error)}") from None
+
+
+_SPEC = TypeAdapter(RunSpec)
 
 
 class Record(BaseModel):

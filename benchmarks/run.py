@@ -4,6 +4,7 @@ import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -183,7 +184,7 @@ def make_model(spec: RunSpec, arguments: ModelArguments, env: VecEnv) -> BaseAlg
     constructor: dict[str, Any] = {
         # Networks of this size are faster on a core than on a GPU, and a run owns one core.
         "device": "cpu",
-        **arguments.constructor,
+        **deepcopy(arguments.constructor),  # some classes change what they are given
         "seed": spec.seed,
         "verbose": 0,
     }

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import check_environment, check_wrappers, try_environment
-from benchmarks.records import Evaluation, RunSpec, as_file_name
+from benchmarks.records import Evaluation, RunSpec, as_file_name, check_spec
+from benchmarks.trying import try_models
 from benchmarks.yamls import SpecError, parse, read_mapping
 from benchmarks.zoo import (
     ALGORITHMS,
@@ -224,11 +225,23 @@ def plan(
     ]
     _check_budgets(suite, configurations)
     _try_environments(suite, configurations, overrides or {}, files)
-    return [
+    specs = [
         RunSpec(suite.name, algo, env.env_id, seed, steps, written, suite.evaluation, env.options)
         for seed in seeds
         for algo, env, steps, written in configurations
     ]
+    for spec in specs:
+        check_spec(spec)
+
+    def source(spec: RunSpec, key: str | None) -> object:
+        if key in (overrides or {}):
+            return "--set"
+        if spec.algo not in {**ALGORITHMS, **files}:
+            return "--algos"
+        return f"{files.get(spec.algo, hyperparams_file(spec.algo))}: {spec.env_id}"
+
+    try_models(specs[: len(configurations)], source)
+    return specs
 
 
 def _check_budgets(suite: Suite, configurations: Sequence[_Configuration]) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 
 from stable_baselines3.common.logger import KVWriter
 
-from benchmarks.specs import RunSpec, SpecError
+from benchmarks.records import RunSpec
 from benchmarks.storage import Folder
+from benchmarks.yamls import SpecError
 
 TRACKERS = ("wandb", "mlflow")
 _EXPERIMENT = "sb3-natural"

@@ -199,7 +199,7 @@ def check_values(value: Any, where: str, key: str = "", depth: int = 0) -> None:
             raise _value_error(where, "must be an integer of less than 64 bits")
     elif isinstance(value, float):
         if not math.isfinite(value) and not (key in MAY_BE_INFINITE and value > 0):
-            raise _value_error(where, f"must be finite, got {value}")
+            raise _value_error(where, f"must be a finite number, got {value}")
     elif isinstance(value, list):
         for i, each in enumerate(value):
             check_values(each, _below(where, i), depth=depth + 1)

@@ -32,7 +32,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule
 
 from benchmarks.environments import Wrapper, check_wrappers, imported, is_atari
-from benchmarks.yamls import SpecError, read_mapping
+from benchmarks.yamls import MAY_BE_INFINITE, SpecError, check_values, read_mapping
 
 ALGORITHMS: dict[str, str] = {
     "npg": "sb3_natural:NPG",
@@ -83,9 +83,12 @@ _POSITIVE = {
 }
 # Keys whose values may be written as Python code.
 _PYTHON = ("policy_kwargs", "normalize", "replay_buffer_class", "replay_buffer_kwargs")
-# Where infinity means "never".
-_MAY_BE_INFINITE = {"correction_term"}
-_NORMALIZE_KEYS = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon")
+_NORMALIZE_TYPES: dict[str, type] = {
+    **dict.fromkeys(("norm_obs", "norm_reward"), bool),
+    **dict.fromkeys(("clip_obs", "clip_reward", "gamma", "epsilon"), float),
+}
+_MOST_ENVS = 100_000
+_LONGEST_PYTHON = 10_000  # characters
 _CLASS_MODULES = {
     "nn": torch.nn,
     "th.nn": torch.nn,
@@ -224,8 +227,8 @@ def _noise(converted: Mapping[str, Any], source: str) -> tuple[str, float] | Non
         if std is not None:
             raise SpecError(f"{source}: noise_std: {std!r} needs a noise_type beside it")
         return None
-    name = kind.strip() if isinstance(kind, str) else kind
-    if name not in _NOISES:
+    name = kind.strip() if isinstance(kind, str) else None
+    if name is None or name not in _NOISES:
         raise SpecError(f"{source}: noise_type: must be one of {', '.join(_NOISES)}, got {kind!r}")
     if std is None or not _accepts(float, std) or std < 0:
         raise SpecError(f"{source}: noise_std: must be a number of at least 0, got {std!r}")
@@ -296,8 +299,11 @@ def parse_python(text: str, where: str) -> Any:
     :raises SpecError: anything else
     """
     try:
+        if len(text) > _LONGEST_PYTHON:
+            raise ValueError(f"is longer than {_LONGEST_PYTHON:,} characters")
         return _python_value(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, ValueError) as error:
+    # TypeError is of odd keys; the last two are of what is nested too deeply.
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise SpecError(
             f"{where}: cannot be read: {error}; allowed are literals, dict(...) and classes such "
             f"as nn.ReLU or torch.optim.Adam, got {text!r}"
@@ -326,7 +332,9 @@ def _python_value(node: ast.expr) -> Any:
         if not isinstance(found, type):
             raise ValueError(f"{ast.unparse(node)} is not known")
         return found
-    return ast.literal_eval(node)
+    value = ast.literal_eval(node)
+    check_values(value, "")
+    return value
 
 
 def _check_type(value: Any, annotation: Any, where: str, written: Any) -> None:
@@ -369,7 +377,7 @@ def _describe(annotation: Any) -> str:
 def _check_range(key: str, value: Any, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
-    if not math.isfinite(value) and not (key in _MAY_BE_INFINITE and value > 0):
+    if not math.isfinite(value) and not (key in MAY_BE_INFINITE and value > 0):
         raise SpecError(f"{where}: must be finite, got {value}")
     if key in _POSITIVE and value <= 0:
         raise SpecError(f"{where}: must be positive, got {value}")
@@ -381,6 +389,8 @@ def _check_zoo_keys(algo: str, converted: Mapping[str, Any], source: str) -> Non
     for key in ("n_envs", "frame_stack"):
         if key in converted:
             _check_type(converted[key], int, f"{source}: {key}", converted[key])
+            if converted[key] > _MOST_ENVS:
+                raise SpecError(f"{source}: {key}: must be at most {_MOST_ENVS:,}")
     check_wrappers(as_list(converted.get("env_wrapper")), f"{source}: env_wrapper")
     policies = list(algorithm_class(algo).policy_aliases)
     if "policy" in converted and converted["policy"] not in policies:
@@ -398,8 +408,11 @@ def _check_zoo_keys(algo: str, converted: Mapping[str, Any], source: str) -> Non
         )
     if isinstance(normalize, dict):
         for key, value in normalize.items():
-            if key not in _NORMALIZE_KEYS:
+            where = f"{source}: normalize: {key}"
+            if key not in _NORMALIZE_TYPES:
                 raise SpecError(
-                    f"{source}: normalize: {key}: {value!r} is for an unknown key; "
-                    f"allowed are {', '.join(_NORMALIZE_KEYS)}"
+                    f"{where}: {value!r} is for an unknown key; "
+                    f"allowed are {', '.join(_NORMALIZE_TYPES)}"
                 )
+            _check_type(value, _NORMALIZE_TYPES[key], where, value)
+            _check_range(key, value, where)

@@ -79,6 +79,15 @@ def build(
             help="Report runs of different budgets or evaluation protocols, told apart by name.",
         ),
     ] = False,
+    normalisation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="A CSV with what a random policy and a reference have on environments of your "
+            "own, for aggregates over them: see python -m benchmarks random.",
+        ),
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Each table as CSV, too.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Each table as LaTeX, too.")] = False,
 ) -> None:
@@ -90,15 +99,18 @@ def build(
             allowed = ", ".join(document.FORMATS)
             raise ReportError(f"--format: {unknown[0]!r} is not one of {allowed}")
         wanted += ["csv"] * csv + ["latex"] * latex
-        of_runs = {
+        about_runs = {
+            "--baseline": baseline,
+            "--normalisation": normalisation,
             "--threshold": threshold,
             "--published": with_published,
             "--published-file": published_file,
             "--allow-mixed": allow_mixed,
         }
-        _refuse_without("RUNS", root, of_runs)
-        of_studies_alone = {"--studies-root": studies_root, "--storage": storage}
-        _refuse_without("--studies", studies, of_studies_alone)
+        about_studies = {"--studies-root": studies_root, "--storage": storage}
+        if root or studies:
+            _refuse_without("RUNS", root, "runs", about_runs)
+            _refuse_without("--studies", studies, "studies", about_studies)
         rows = published.load(published_file) if with_published or published_file else None
         given = thresholds.parse(threshold or [])
         of_studies = (
@@ -118,25 +130,26 @@ def build(
                     warn=_warn,
                     progress=shown,
                     studies=of_studies,
+                    normalisation=normalisation,
                 )
         elif of_studies is not None:
             report = document.build_of_studies(of_studies, out, title, wanted, _warn)
         else:
             raise ReportError("RUNS: must be given, or --studies")
-    except (ReportError, BrokenRunError, OSError) as error:
+    except (ReportError, BrokenRunError, SpecError, OSError) as error:
         raise _refused(error) from None
     typer.echo(f"wrote {report}")
 
 
-def _refuse_without(needed: str, value: object, options: Mapping[str, object]) -> None:
-    """Options that nothing would come of.
+def _refuse_without(needed: str, value: object, what: str, options: Mapping[str, object]) -> None:
+    """Refuse options that would be ignored.
 
-    :param needed: what they are for, whose value is ``value``
+    :param needed: what they are for, whose value is ``value`` and which is about ``what``
     :raises ReportError: naming the first of them that is given, where the value is not
     """
     given = [name for name, option in options.items() if option]
     if given and not value:
-        raise ReportError(f"{given[0]}: is of no use without {needed}; leave it out or give that")
+        raise ReportError(f"{given[0]}: is about {what}; give {needed}, too")
 
 
 def _names(options: list[str]) -> list[str]:

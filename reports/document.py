@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.names import file_name, markdown, shield
+from benchmarks.normalisation import Scale, scales_with
 from benchmarks.storage import is_finished, naming, whole_folder
 from reports import (
     aggregates,
@@ -57,6 +58,7 @@ def build(
     warn: Callable[[str], None] = lambda _: None,
     progress: Silent | None = None,
     studies: Studies | None = None,
+    normalisation: Path | None = None,
 ) -> Path:
     """Write the report, ``scores.csv``, ``comparisons.csv`` and the figures into ``out``.
 
@@ -74,12 +76,16 @@ def build(
     :param warn: called with a line for each run or log that is left out, and for what is mixed
     :param progress: shows how far it has come
     :param studies: whose results have a section of their own
+    :param normalisation: a file with more scales, as :func:`benchmarks.normalisation.load_scales`
+        reads it
     :return: path of ``report.md``
     :raises reports.runs.ReportError: see :func:`reports.runs.load`,
         :func:`reports.thresholds.resolve` and :func:`reports.tuning.tuning_of`; a baseline that is
         not among the labels
+    :raises benchmarks.yamls.SpecError: scales that cannot be read
     """
     progress = progress or Silent()
+    scales = scales_with(normalisation)
     data = runs.load(
         root, allow_mixed, True, lambda folders: progress.going_through(folders, "Reading")
     )
@@ -91,7 +97,7 @@ def build(
     with whole(out) as folder:
         # First, since it refuses studies that are not there before anything is drawn.
         tuning = None if studies is None else tuning_of(studies, folder, warn)
-        parts = _parts(data, folder, steps, baseline, published_rows, progress, warn)
+        parts = _parts(data, folder, steps, baseline, published_rows, progress, warn, scales)
         parts |= {"tuning": tuning}
         _write(render(data, title, parts), named_tables(parts), folder, formats)
     return out / REPORT
@@ -138,6 +144,7 @@ def _parts(
     published_rows: pd.DataFrame | None,
     progress: Silent,
     warn: Callable[[str], None],
+    scales: Mapping[str, Scale],
 ) -> dict[str, Any]:
     """What the template shows, by the names it has there; figures are written into ``out``."""
     table = scores.score_table(data.runs, data.evaluations)
@@ -147,9 +154,14 @@ def _parts(
         write_text(out / f"{name}.csv", exports.frame_csv(frame, float_format="%.10g"))
     sections = sections_of(table, comparisons)
     failed = missing.all_failed(data)
-    matrices = aggregates.matrices(data.evaluations)
+    matrices = aggregates.matrices(data.evaluations, scales)
+    if (unused := aggregates.why_not_compared_with(matrices, baseline)) is not None:
+        warn(unused)
     making: dict[str, Callable[[], Any]] = {
-        "summary": lambda: summary.summary(table, comparisons, matrices, baseline, failed),
+        "summary": lambda: [
+            *summary.summary(table, comparisons, matrices, baseline, failed),
+            *([] if unused is None else [unused]),
+        ],
         "sections": lambda: _with_figures(sections, data.evaluations, styles, out, progress),
         "costs": lambda: costs_of(data, table, styles, out),
         "overall": lambda: matrices and overall_of(matrices, baseline, styles, out),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.names import shield
 from benchmarks.normalisation import Scale
 from benchmarks.numbers import Form, form_with
 from reports import aggregate_figures, aggregates, figures, scores, wording
@@ -90,7 +91,7 @@ def _baseline(table: pd.DataFrame, baseline: str | None) -> str:
 def scale_table(matrices: aggregates.Matrices) -> Table:
     """What scores 0 and what scores 1 on each environment."""
     rows = [
-        [env_id, *_scale_texts(scale), scale.reference_source]
+        [env_id, *_scale_texts(scale), shield(scale.reference_source)]
         for env_id, scale in matrices.scales.items()
     ]
     headers = ["environment", "random policy (0)", "reference (1)", "the reference is"]

@@ -146,7 +146,7 @@ def overall(matrices: Matrices) -> list[str]:
     if matrices.without_scale:
         lines.append(
             f"{listing(matrices.without_scale)} is not in it: no random policy has been measured "
-            "there (`python -m benchmarks random`)."
+            "there (`python -m benchmarks random` does, for `--normalisation`)."
         )
     if matrices.mixed:
         lines.append(

@@ -105,6 +105,12 @@ def run(
         None, dir_okay=False, help="A YAML file with a space of your own.", show_default=False
     ),
     objective: str = typer.Option("final", help=f"One of {', '.join(OBJECTIVES)}."),
+    normalisation: Path = typer.Option(
+        None,
+        dir_okay=False,
+        help="A CSV with what a random policy and a reference have on environments of your own.",
+        show_default=False,
+    ),
     sampler: str = typer.Option("tpe", help=f"One of {', '.join(SAMPLERS)}."),
     pruner: str = typer.Option("none", help=f"One of {', '.join(PRUNERS)}."),
     search_seed: int = typer.Option(0, min=0, help="The sampler's seed."),
@@ -129,7 +135,9 @@ def run(
     """
     name = name or as_file_name("-".join([algo, *envs]))
     try:
-        problem = _define(algo, envs, seeds, steps, params, extended, space, objective)
+        problem = _define(
+            algo, envs, seeds, steps, params, extended, space, objective, normalisation
+        )
         search = Search(sampler, pruner, trials, search_seed)
         check_search(search, problem)
         search = _no_more_than_the_grid(search, problem)
@@ -173,13 +181,14 @@ def _define(
     extended: bool,
     space: Path | None,
     objective: str,
+    normalisation: Path | None,
 ) -> Problem:
     if space is not None and (params or extended):
         raise SpecError("--space: exclude --params and --extended")
     for env_id in envs:
         check_environment(env_id, "--env")
     chosen = read_space(algo, space) if space else space_for(algo, _names(params), extended)
-    return define(algo, envs, seeds, steps or usual_steps(envs), chosen, objective)
+    return define(algo, envs, seeds, steps or usual_steps(envs), chosen, objective, normalisation)
 
 
 def _no_more_than_the_grid(search: Search, problem: Problem) -> Search:

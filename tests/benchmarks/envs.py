@@ -51,5 +51,10 @@ class Dying(_Failing):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-for _name in ("Raising", "Stubborn", "Dying"):
+class Unmakable(CartPoleEnv):
+    def __init__(self, render_mode: str | None = None) -> None:
+        raise StubbornError("a", "b")
+
+
+for _name in ("Raising", "Stubborn", "Dying", "Unmakable"):
     gym.register(f"{_name}-v0", entry_point=f"{__name__}:{_name}", max_episode_steps=500)

@@ -392,12 +392,9 @@ def test_a_page_and_each_table_are_written_where_they_are_wanted(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--studies", "a", "--threshold", "A=1"], "--threshold: is of no use without RUNS"),
-        (["--studies", "a", "--published"], "--published: is of no use without RUNS"),
-        (["--studies", "a", "--published-file", "x.csv"], "--published-file: is of no use"),
-        (["--studies", "a", "--allow-mixed"], "--allow-mixed: is of no use without RUNS"),
-        (["runs", "--storage", "sqlite://"], "--storage: is of no use without --studies"),
-        (["runs", "--studies-root", "x"], "--studies-root: is of no use without --studies"),
+        (["--studies", "a", "--published-file", "x.csv"], "--published-file: is about runs"),
+        (["runs", "--storage", "sqlite://"], "--storage: is about studies; give --studies, too"),
+        (["runs", "--studies-root", "x"], "--studies-root: is about studies; give --studies, too"),
     ],
 )
 def test_options_that_nothing_would_come_of_are_refused(
