@@ -72,8 +72,8 @@ def _text(path: Folder) -> str:
 
 def _thinned_log(log: Folder, n_rows: int) -> str:
     try:
-        return thinned(_text(log), n_rows)
-    except csv.Error as error:
+        return thinned(content(log).decode(), n_rows)
+    except (UnicodeDecodeError, csv.Error) as error:
         raise BrokenRunError(f"{log}: {error}") from error
 
 

@@ -17,7 +17,8 @@ from benchmarks.archive import archive as archive_runs
 from benchmarks.display import first_line
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
 from benchmarks.interrupts import interruptible
-from benchmarks.normalisation import rows_for
+from benchmarks.normalisation import COLUMNS, rows_for
+from benchmarks.numbers import form_with, rough_text
 from benchmarks.records import MAX_SEED
 from benchmarks.repeating import compare
 from benchmarks.results import (
@@ -145,7 +146,8 @@ def status(root: str = _ROOT) -> None:
     What cannot be read is named; the exit status is 2 then.
     """
     found = load_status(_existing(root))
-    Console().print(_status_table(found.table) if len(found.table) else f"no runs in {root}")
+    console = Console(markup=False)
+    console.print(_status_table(found.table) if len(found.table) else f"no runs in {root}")
     for failure in found.failures.itertuples(index=False):
         _say(
             f"failed: {failure.algo} {failure.env_id} seed {failure.seed}: "
@@ -173,7 +175,7 @@ def _status_table(rows: pd.DataFrame) -> Table:
     for column in (" finished", " running", " failed", " missing", " steps/s"):
         table.add_column(column, justify="right", no_wrap=True)
     for suite, algo, env_id, *counts, speed in rows.itertuples(index=False):
-        shown = "" if pd.isna(speed) else f"{speed:,.0f}"
+        shown = "" if pd.isna(speed) else rough_text(speed)
         table.add_row(suite, algo, env_id, *map(str, counts), shown)
     return table
 
@@ -438,11 +440,12 @@ def measure_random(
         None, help="The return that scores 1; else Gymnasium's threshold.", show_default=False
     ),
 ) -> None:
-    """Measure a random policy: prints lines for benchmarks/normalisation.csv."""
+    """Measure a random policy: prints a table for --normalisation of reports and studies."""
     try:
         for env_id in _names(envs):
             check_environment(env_id, "ENVS")
-        _say(rows_for(_names(envs), episodes, reference))
+        rows = rows_for(_names(envs), episodes, reference)
+        _say(f"{','.join(COLUMNS)}\n{rows}")
     except SpecError as error:
         _refuse(error)
 
@@ -487,7 +490,7 @@ def _print_summary(result: SweepResult, out: Folder) -> int:
         except BrokenRunError as error:
             damaged.append(error)
     if finals:
-        Console().print(_final_returns(finals))
+        Console(markup=False).print(_final_returns(finals))
     for failed in result.failed:
         _say(f"failed: {failed.spec}: {first_line(failed.error)}")
         _say(f"        {failed.spec.failure_file(out)}")
@@ -513,7 +516,6 @@ def _final_returns(runs: Sequence[tuple[RunSpec, float]]) -> Table:
     summary = groups.agg(["size", "mean", "min", "max"]).reset_index()
     for row in summary.itertuples(index=False):
         env_id, algo, n_timesteps, size, *values = row
-        table.add_row(
-            env_id, algo, f"{n_timesteps:,}", str(size), *(f"{value:,.1f}" for value in values)
-        )
+        form = form_with(1, values)
+        table.add_row(env_id, algo, f"{n_timesteps:,}", str(size), *map(form.text, values))
     return table

@@ -11,12 +11,13 @@ import numpy as np
 
 from benchmarks.cleanup import clean_up
 from benchmarks.environments import env_spec, make_envs
-from benchmarks.specs import Evaluation
-from benchmarks.yamls import SpecError
+from benchmarks.records import Evaluation
+from benchmarks.yamls import SpecError, one_line
 
 SCALES = Path(__file__).parent / "normalisation.csv"
-_COLUMNS = ["env_id", "random", "random_episodes", "reference", "reference_source"]
+COLUMNS = ["env_id", "random", "random_episodes", "reference", "reference_source"]
 _SEED = 2_000_000
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,12 @@ class Scale:
         return (returns - self.random) / (self.reference - self.random)
 
 
-def scale_for(env_id: str) -> Scale | None:
-    """An environment's scale; None if its random policy has not been measured."""
-    return load_scales().get(env_id)
+def scales_with(path: Path | None) -> dict[str, Scale]:
+    """The scales that come with this package, and those of a file, which take precedence.
+
+    :raises SpecError: a file that cannot be read, as for :func:`load_scales`
+    """
+    return {**load_scales(), **({} if path is None else load_scales(path))}
 
 
 @cache
@@ -43,12 +47,17 @@ def load_scales(path: Path = SCALES) -> dict[str, Scale]:
 
     :raises SpecError: naming the file, the row, the value and what is allowed
     """
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != _COLUMNS:
-            found = ", ".join(reader.fieldnames or [])
-            raise SpecError(f"{path}: must have the columns {', '.join(_COLUMNS)}, got {found}")
-        rows = [(reader.line_num, row) for row in reader]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames != COLUMNS:
+                found = ", ".join(reader.fieldnames or [])
+                raise SpecError(f"{path}: must have the columns {', '.join(COLUMNS)}, got {found}")
+            rows = [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise SpecError(f"{path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SpecError(f"{path}: {error}") from None
     scales: dict[str, Scale] = {}
     for number, row in rows:
         where = f"{path}: line {number}: {row['env_id']}"
@@ -57,7 +66,10 @@ def load_scales(path: Path = SCALES) -> dict[str, Scale]:
         random, reference = (_number(row, key, where) for key in ("random", "reference"))
         if random == reference:
             raise SpecError(f"{where}: random and reference must differ, both are {random}")
-        scales[row["env_id"]] = Scale(random, reference, row["reference_source"])
+        # What is missing is None, and what is too much stands below None.
+        if None in row or None in row.values():
+            raise SpecError(f"{where}: must have {len(COLUMNS)} cells")
+        scales[row["env_id"]] = Scale(random, reference, one_line(row["reference_source"]))
     return scales
 
 
@@ -66,7 +78,7 @@ def _number(row: dict[str, str], key: str, where: str) -> float:
         value = float(row[key])
     except (TypeError, ValueError):
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) < _LARGEST:
         raise SpecError(f"{where}: {key}: must be a number, got {row[key]!r}")
     return value
 
@@ -111,5 +123,5 @@ def rows_for(env_ids: Sequence[str], n_episodes: int, reference: float | None) -
         if value is None:
             value, source = threshold, "Gymnasium's reward threshold"
         random = np.mean(random_returns(env_id, n_episodes))
-        lines.append(f"{env_id},{random:.2f},{n_episodes},{value:g},{source}")
+        lines.append(f"{env_id},{random:.6g},{n_episodes},{value:.10g},{source}")
     return "\n".join(lines)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.names import plain, restored
 from benchmarks.results import BrokenRunError
+from benchmarks.storage import write_whole
 from benchmarks.yamls import SpecError
 from reports import comparison, document, published, recording, thresholds, watching
 from reports.progress import progress
 from reports.runs import ReportError
 from reports.tuning import Studies
+
+_LONGEST_LINE = 20_000  # characters
+_STUDIES = Path("studies-out")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -60,9 +66,9 @@ def build(
             metavar="NAME", help="Studies to report as well, separated by commas; repeatable."
         ),
     ] = None,
-    studies_root: Annotated[Path, typer.Option(help="Where the studies' folders are.")] = Path(
-        "studies-out"
-    ),
+    studies_root: Annotated[
+        Path | None, typer.Option(help=f"Where the studies' folders are; else {_STUDIES}.")
+    ] = None,
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="The database with the studies, if any.")
     ] = None,
@@ -73,6 +79,15 @@ def build(
             help="Report runs of different budgets or evaluation protocols, told apart by name.",
         ),
     ] = False,
+    normalisation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="A CSV with what a random policy and a reference have on environments of your "
+            "own, for aggregates over them: see python -m benchmarks random.",
+        ),
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Each table as CSV, too.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Each table as LaTeX, too.")] = False,
 ) -> None:
@@ -84,9 +99,23 @@ def build(
             allowed = ", ".join(document.FORMATS)
             raise ReportError(f"--format: {unknown[0]!r} is not one of {allowed}")
         wanted += ["csv"] * csv + ["latex"] * latex
+        about_runs = {
+            "--baseline": baseline,
+            "--normalisation": normalisation,
+            "--threshold": threshold,
+            "--published": with_published,
+            "--published-file": published_file,
+            "--allow-mixed": allow_mixed,
+        }
+        about_studies = {"--studies-root": studies_root, "--storage": storage}
+        if root or studies:
+            _refuse_without("RUNS", root, "runs", about_runs)
+            _refuse_without("--studies", studies, "studies", about_studies)
         rows = published.load(published_file) if with_published or published_file else None
         given = thresholds.parse(threshold or [])
-        of_studies = Studies(_names(studies), studies_root, storage) if studies else None
+        of_studies = (
+            Studies(_names(studies), studies_root or _STUDIES, storage) if studies else None
+        )
         if root is not None:
             with progress() as shown:
                 report = document.build(
@@ -101,15 +130,26 @@ def build(
                     warn=_warn,
                     progress=shown,
                     studies=of_studies,
+                    normalisation=normalisation,
                 )
         elif of_studies is not None:
-            report = document.build_of_studies(of_studies, out, title, wanted)
+            report = document.build_of_studies(of_studies, out, title, wanted, _warn)
         else:
             raise ReportError("RUNS: must be given, or --studies")
-    except (ReportError, BrokenRunError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+    except (ReportError, BrokenRunError, SpecError, OSError) as error:
+        raise _refused(error) from None
     typer.echo(f"wrote {report}")
+
+
+def _refuse_without(needed: str, value: object, what: str, options: Mapping[str, object]) -> None:
+    """Refuse options that would be ignored.
+
+    :param needed: what they are for, whose value is ``value`` and which is about ``what``
+    :raises ReportError: naming the first of them that is given, where the value is not
+    """
+    given = [name for name, option in options.items() if option]
+    if given and not value:
+        raise ReportError(f"{given[0]}: is about {what}; give {needed}, too")
 
 
 def _names(options: list[str]) -> list[str]:
@@ -119,7 +159,21 @@ def _names(options: list[str]) -> list[str]:
 
 
 def _warn(text: str) -> None:
-    typer.echo(f"warning: {text}", err=True)
+    typer.echo(f"warning: {_shown(text)}", err=True)
+
+
+def _refused(error: Exception) -> typer.Exit:
+    """The end of a command, after its reason has been said."""
+    typer.echo(f"error: {_shown(str(error))}", err=True)
+    return typer.Exit(2)
+
+
+def _shown(text: str) -> str:
+    """For a terminal, which must not obey what is in a text."""
+    return "\n".join(
+        " " * (len(line) - len(line.lstrip())) + restored(plain(line, _LONGEST_LINE))
+        for line in text.splitlines()
+    )
 
 
 @app.command()
@@ -156,11 +210,11 @@ def compare(
         compared = comparison.compare(a, b, metric, tolerance, allow_missing)
         rendered = comparison.render(compared, form)
         if out:
-            out.write_text(rendered, encoding="utf-8")
+            write_whole(out, rendered)
     except (ReportError, BrokenRunError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    typer.echo(f"{comparison.summary(compared)}\nwrote {out}" if out else rendered.rstrip("\n"))
+        raise _refused(error) from None
+    said = _shown(comparison.summary(compared))
+    typer.echo(f"{said}\nwrote {out}" if out else rendered.rstrip("\n"))
     raise typer.Exit(compared.exit_status)
 
 
@@ -175,14 +229,17 @@ def watch(
         None
     ),
     once: Annotated[bool, typer.Option("--once", help="Draw once and exit.")] = False,
-    every: Annotated[float, typer.Option(help="Seconds between two looks.")] = watching.EVERY,
+    every: Annotated[
+        float | None, typer.Option(help=f"Seconds between two looks; else {watching.EVERY:g}.")
+    ] = None,
 ) -> None:
     """Show learning curves while a sweep is running, until Ctrl-C."""
     try:
-        watching.watch(root, env or [], out, once, every)
+        if once and every is not None:
+            raise ReportError("--every: is of no use with --once; leave one of them out")
+        watching.watch(root, env or [], out, once, watching.EVERY if every is None else every)
     except (ReportError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+        raise _refused(error) from None
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 
@@ -196,13 +253,20 @@ def record(
     ] = None,
     seconds: Annotated[float, typer.Option(help="Length of the film.")] = recording.SECONDS,
     fps: Annotated[int, typer.Option(help="Frames a second.")] = recording.FPS,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load a run of another machine, which executes code.")
+    ] = False,
 ) -> None:
-    """Film the trained agent of a run, beside its learning curve."""
+    """Film the trained agent of a run, beside its learning curve.
+
+    Loading a model executes code: whoever made the folder can have put anything into it. A run
+    that was made on another machine is loaded only with --trust; what a folder says of its machine
+    can be forged.
+    """
     try:
-        recording.record(folder, out, seed, seconds, fps)
+        recording.record(folder, out, seed, seconds, fps, trust)
     except (ReportError, BrokenRunError, SpecError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+        raise _refused(error) from None
     typer.echo(f"wrote {out}")
 
 

@@ -1,8 +1,8 @@
 """Scores over all environments, as Agarwal et al. (2021) ask for them, with rliable.
 
 Everything here is about normalised scores: a random policy has 0 and a reference 1 on every
-environment (``benchmarks/normalisation.csv``). A matrix has a row for each seed and a column for
-each environment; intervals are from seeds resampled within each column.
+environment (``benchmarks/normalisation.csv``, or a file of the user's). A matrix has a row for each
+seed and a column for each environment; intervals are from seeds resampled within each column.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import pandas as pd
 from rliable import metrics
 
 from benchmarks.intervals import interval
-from benchmarks.normalisation import Scale, scale_for
+from benchmarks.names import restored
+from benchmarks.normalisation import Scale, load_scales
 from reports import scores as of_runs
 from reports.scores import run_scores
 from reports.verdicts import Estimate
@@ -74,13 +75,16 @@ class Matrices:
     surplus: dict[str, int]
 
 
-def matrices(evaluations: pd.DataFrame) -> Matrices | None:
+def matrices(
+    evaluations: pd.DataFrame, known: Mapping[str, Scale] | None = None
+) -> Matrices | None:
     """The scores of all labels that have been run on all environments with a scale.
 
     Where a label has more seeds on one environment than on another, the first of them count, as
     many as there are on each.
 
     :param evaluations: as for :func:`reports.scores.run_scores`, with ``protocol``
+    :param known: environment to scale; None: those of ``benchmarks/normalisation.csv``
     :return: None where there is nothing to aggregate: fewer than two environments have a scale, or
         no label has been run on all of them
     """
@@ -88,7 +92,8 @@ def matrices(evaluations: pd.DataFrame) -> Matrices | None:
     mixed = sorted(map(str, evaluations.loc[is_mixed, "env_id"].unique()))
     evaluations = evaluations[~is_mixed]
     every = sorted(map(str, evaluations["env_id"].unique()))
-    scales = {env_id: scale for env_id in every if (scale := scale_for(env_id)) is not None}
+    known = load_scales() if known is None else known
+    scales = {env_id: known[name] for env_id in every if (name := restored(env_id)) in known}
     env_ids = list(scales)
     by_label = {str(label): group for label, group in evaluations.groupby("label", sort=True)}
     complete = {
@@ -133,6 +138,25 @@ def matrices(evaluations: pd.DataFrame) -> Matrices | None:
         mixed=mixed,
         partial=[label for label in by_label if label not in complete],
         surplus={label: n for label, n in surplus.items() if n},
+    )
+
+
+def why_not_compared_with(scores: Matrices | None, baseline: str | None) -> str | None:
+    """Why nothing over all environments is compared with a baseline that was asked for.
+
+    :return: a sentence; None where it is compared with, or none was asked for
+    """
+    if baseline is None or (scores is not None and baseline in scores.finals):
+        return None
+    if scores is None:
+        return (
+            f"Nothing is compared with {baseline} over all environments: that takes an algorithm "
+            "with runs on all environments whose scale is known, two at least; --normalisation "
+            "FILE gives the scale of others."
+        )
+    return (
+        f"Over all environments nothing is compared with {baseline}, which has not been run on all "
+        f"of {', '.join(scores.env_ids)}; these have: {', '.join(scores.finals)}."
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.names import restored
 from benchmarks.results import BrokenRunError, content
 from benchmarks.storage import Folder
 from benchmarks.yamls import SpecError
@@ -223,7 +224,7 @@ def _setting(run: Mapping[str, Any], name: str) -> Any:
     if run["hyperparams"].get(name) is not None:
         return run["hyperparams"][name]
     try:
-        algorithm = algorithm_class(run["algo"])
+        algorithm = algorithm_class(restored(run["algo"]))
     except SpecError:  # a class that cannot be imported here
         return None
     parameters = parameters_of(algorithm)

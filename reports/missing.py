@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from benchmarks.names import shield
 from reports import runs
 from reports.wording import listing
 
@@ -223,4 +224,4 @@ def _options(words: Sequence[str]) -> dict[str, str]:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    return [shield(name) for name in text.split(",") if name.strip()]

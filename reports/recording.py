@@ -29,14 +29,18 @@ from benchmarks import results
 from benchmarks.cleanup import clean_up
 from benchmarks.environments import env_spec
 from benchmarks.evaluation import freeze
+from benchmarks.names import plain
+from benchmarks.numbers import return_text
+from benchmarks.provenance import machine
 from benchmarks.results import BrokenRunError, final_return, final_window, read_evaluations
 from benchmarks.run import make_env
 from benchmarks.specs import RunSpec
-from benchmarks.storage import TEMPORARY
+from benchmarks.storage import whole_file
 from benchmarks.yamls import SpecError
 from benchmarks.zoo import algorithm_class, model_arguments
 from reports import figures
 from reports.runs import ReportError
+from reports.wording import machine_text
 
 ENDINGS = (".gif", ".mp4")
 _MODEL = "model.zip"
@@ -71,35 +75,50 @@ class Frame:
 
 
 def record(
-    folder: Path, out: Path, seed: int | None = None, seconds: float = SECONDS, fps: int = FPS
+    folder: Path,
+    out: Path,
+    seed: int | None = None,
+    seconds: float = SECONDS,
+    fps: int = FPS,
+    trust: bool = False,
 ) -> None:
     """Write a film of a run's final agent, acting deterministically, beside its learning curve.
 
     The environment is the run's own, with its wrappers, frame stack and normalisation, and is
     played at its own speed (``render_fps``). When an episode ends, the next one begins.
 
+    Loading a model **executes code**: ``model.zip`` and ``vecnormalize.pkl`` hold pickles, which do
+    whatever their maker wanted, and the record names classes to import. So a run that says that it
+    was made on another machine is loaded only where ``trust`` says so. What a record says can be
+    forged: film no run of somebody whom you would not let run a program.
+
     :param folder: a finished run's
     :param out: ends in ``.gif`` or ``.mp4``; written whole or not at all
     :param seed: of the environment; None: that of the run's evaluations
     :param seconds: length of the film
     :param fps: frames a second
+    :param trust: whether a run of another machine is loaded
     :raises ReportError: an argument out of range, no finished run, one that was archived without
-        its model, MP4 without imageio-ffmpeg, or an environment that cannot be rendered here
+        its model, one of another machine that is not trusted, MP4 without imageio-ffmpeg, or an
+        environment that cannot be rendered here
     :raises BrokenRunError: the run's files cannot be read
     """
     n_frames = _check_arguments(out, seed, seconds, fps)
     spec = read_spec(folder)
     _refuse_without_model(folder, spec)
+    if not trust:
+        _refuse_of_others(folder)
     curve = draw_curve(spec, read_evaluations(folder))
     frames = play(folder, spec, spec.evaluation.seed if seed is None else seed, n_frames, fps)
     with closing(frames):
         pictures = [
             compose(curve, frame) for frame in tqdm(frames, "frames", n_frames, disable=None)
         ]
-    if out.suffix == ".gif":
-        _write_whole(out, _gif(pictures, fps))
-    else:
-        _write_mp4(out, pictures, fps)
+    with whole_file(out) as unfinished:
+        if out.suffix == ".gif":
+            unfinished.write_bytes(_gif(pictures, fps))
+        else:
+            _write_mp4(unfinished, pictures, fps)
 
 
 def read_spec(folder: Path) -> RunSpec:
@@ -133,6 +152,21 @@ def _refuse_without_model(folder: Path, spec: RunSpec) -> None:
         f"  python -m benchmarks {shlex.join(again)}\n"
         f"The hyperparameters must be those of its run.json; it was made with:\n  {first}"
     )
+
+
+def _refuse_of_others(folder: Path) -> None:
+    """Before anything of the run is loaded.
+
+    :raises ReportError: it was not made on this machine
+    """
+    there = results.read_run(folder).machine.model_dump(exclude_none=True)
+    here = {name: value for name, value in machine().items() if value is not None}
+    if there != here:
+        raise ReportError(
+            f"{folder}: was made on another machine ({machine_text(there) or 'not recorded'}), and "
+            f"loading its {_MODEL} executes code that whoever made it has put there. If you trust "
+            "them, say --trust"
+        )
 
 
 def play(
@@ -180,7 +214,8 @@ def draw_curve(spec: RunSpec, evaluations: pd.DataFrame) -> Image.Image:
     figure = Figure(figsize=(CURVE_WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     ax = figure.subplots()
-    ax.set_title(f"{spec.algo} on {spec.env_id}, seed {spec.seed}", fontsize=10, weight="bold")
+    title = plain(f"{spec.algo} on {spec.env_id}, seed {spec.seed}")
+    ax.set_title(title, fontsize=10, weight="bold", parse_math=False)
     ax.plot(steps, returns, color=look.colour, linewidth=1.8)
     ax.plot(
         window,
@@ -195,7 +230,7 @@ def draw_curve(spec: RunSpec, evaluations: pd.DataFrame) -> Image.Image:
     # On the side of the line where the curve, which ends at it, mostly is not.
     above = bool(np.nanmean(returns) <= final)
     ax.annotate(
-        f"final return {final:,.1f}",
+        f"final return {return_text(final)}",
         (1.0, final),
         xycoords=("axes fraction", "data"),
         xytext=(-2, 5 if above else -5),
@@ -226,7 +261,8 @@ def compose(curve: Image.Image, frame: Frame) -> Image.Image:
     picture = Image.new("RGB", (curve.width + width, HEIGHT), "white")
     picture.paste(curve, (0, 0))
     picture.paste(scaled, (curve.width + (width - scaled.width) // 2, 0))
-    text = f"episode {frame.episode}   step {frame.step:,}   return {frame.episode_return:,.1f}"
+    so_far = return_text(frame.episode_return)
+    text = f"episode {frame.episode}   step {frame.step:,}   return {so_far}"
     ImageDraw.Draw(picture).text(
         (curve.width + width // 2, height + CAPTION_HEIGHT // 2),
         text,
@@ -361,32 +397,11 @@ def _gif(pictures: list[Image.Image], fps: int) -> bytes:
     return file.getvalue()
 
 
-def _write_whole(out: Path, content: bytes) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _unfinished(out)
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def _write_mp4(out: Path, pictures: list[Image.Image], fps: int) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _unfinished(out)
-    try:
-        writer: Any = import_module("imageio_ffmpeg").write_frames(
-            str(unfinished), pictures[0].size, fps=fps, macro_block_size=2, ffmpeg_log_level="error"
-        )
-        with closing(writer):
-            writer.send(None)
-            for picture in pictures:
-                writer.send(picture.tobytes())
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _unfinished(out: Path) -> Path:
-    # ffmpeg tells the format by the ending.
-    return out.with_name(f"{TEMPORARY}{out.stem}-{os.getpid()}{out.suffix}")
+    writer: Any = import_module("imageio_ffmpeg").write_frames(
+        str(out), pictures[0].size, fps=fps, macro_block_size=2, ffmpeg_log_level="error"
+    )
+    with closing(writer):
+        writer.send(None)
+        for picture in pictures:
+            writer.send(picture.tobytes())

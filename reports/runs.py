@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import results
+from benchmarks.names import shield
 from benchmarks.storage import Folder
 from reports import protocols
 
@@ -26,6 +28,8 @@ class ReportError(Exception):
 @dataclass(frozen=True)
 class RunData:
     """Everything a report reads; the frames are sorted by environment, label and seed.
+
+    Names of others are shielded (see :mod:`benchmarks.names`).
 
     ``runs``: one row a finished run, as :func:`benchmarks.results.load_runs` gives it, and
     ``label``, the name under which the run is reported (see :func:`config_labels`), and
@@ -57,7 +61,8 @@ def load(
 
     :param allow_mixed: runs of one environment may have different budgets or evaluation protocols;
         their labels then tell them apart
-    :param allow_broken: what cannot be read, or has an evaluation without a return, is left out
+    :param allow_broken: what cannot be read, has an evaluation without a return, or was evaluated
+        elsewhere than most seeds of its configuration, is left out
     :param reading: as for :func:`benchmarks.results.load_readable`
     :raises ReportError: no such folder, no finished run in it that can be read, a run that is there
         twice, seeds of one configuration with evaluations that cannot be averaged; unless they are
@@ -69,18 +74,20 @@ def load(
     found = results.load_readable(root, reading)
     if found.broken and not allow_broken:
         raise found.broken[0]
-    runs, evaluations = found.runs, found.evaluations
+    runs, evaluations, failures = map(_shielded, (found.runs, found.evaluations, found.failures))
     broken = [str(error).replace(f"{root}{os.sep}", "") for error in found.broken]
     without_return = _without_return(evaluations)
     if allow_broken:
-        broken += without_return.values()
-        runs, evaluations = (_without(frame, list(without_return)) for frame in (runs, evaluations))
+        for find in (_without_return, _with_other_grids):
+            found_here = find(evaluations)
+            broken += found_here.values()
+            runs, evaluations = (_without(frame, list(found_here)) for frame in (runs, evaluations))
     elif without_return:
         raise ReportError(next(iter(without_return.values())))
     if runs.empty:
         reason = f"; {broken[0]}" if broken else ""
         what = "no run that can be read" if broken else "no finished run folder"
-        raise ReportError(f"{root}: {what} in it{reason}{_first_failure(found.failures)}")
+        raise ReportError(f"{root}: {what} in it{reason}{_first_failure(failures)}")
     refuse_repeated_runs(runs)
     if not allow_mixed:
         refuse_mixed_protocols(runs)
@@ -91,9 +98,20 @@ def load(
     return RunData(
         runs=_labelled(runs, labels),
         evaluations=_labelled(evaluations.join(of_config, on=_CONFIG), labels, "timesteps"),
-        failures=_labelled(found.failures, labels),
+        failures=_labelled(failures, labels),
         broken=broken,
     )
+
+
+def _shielded(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with names, and first lines of errors, of which nothing is taken for a mark."""
+    texts = frame.columns.intersection(["suite", "algo", "env_id", "config", "error"])
+    known = {text: shield(_first_line(text)) for name in texts for text in frame[name].unique()}
+    return frame.assign(**{name: frame[name].map(known) for name in texts})
+
+
+def _first_line(text: str) -> str:
+    return text.lstrip().partition("\n")[0]
 
 
 def refuse_repeated_runs(runs: pd.DataFrame) -> None:
@@ -166,17 +184,17 @@ def config_labels(runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
-    """``{"points": 20, "episodes": 10}`` as ``episodes=10, points=20``."""
-    return ", ".join(f"{name}={setting_text(settings[name])}" for name in sorted(settings))
+    """``{"points": 20, "episodes": 10}`` as ``episodes=10, points=20``, shielded."""
+    return ", ".join(f"{shield(name)}={setting_text(settings[name])}" for name in sorted(settings))
 
 
 def setting_text(value: Any) -> str:
-    """A hyperparameter's value as it would stand in a YAML file, on one line."""
+    """A hyperparameter's value as it would stand in a YAML file, on one line, shielded."""
     if isinstance(value, str):
-        return value
+        return shield(value)
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return json.dumps(value, sort_keys=True)
+    return shield(json.dumps(value, sort_keys=True))
 
 
 def _labels(runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
@@ -200,6 +218,27 @@ def _without_return(evaluations: pd.DataFrame) -> dict[tuple[Any, ...], str]:
     }
 
 
+def _with_other_grids(evaluations: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    """The runs that were not evaluated where most of their configuration were, and what differs."""
+    found: dict[tuple[Any, ...], str] = {}
+    for _, group in evaluations.groupby(_CONFIG, sort=True):
+        grids = {
+            key: tuple(rows["timesteps"].sort_values())
+            for key, rows in group.groupby(["suite", *_CONFIG, "seed"])
+        }
+        usual, count = Counter(grids.values()).most_common(1)[0]
+        if 2 * count <= len(grids):
+            continue  # nobody can say which of them is right
+        for key, grid in grids.items():
+            if grid != usual:
+                _, algo, env_id, config, seed = key
+                found[key] = (
+                    f"{algo} on {env_id}, config {config}, seed {seed}: was evaluated at "
+                    f"{_grid_text(grid)}, the others at {_grid_text(usual)}"
+                )
+    return found
+
+
 def _without(frame: pd.DataFrame, runs: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     """The rows of a frame that are not of these runs."""
     keys = pd.MultiIndex.from_frame(frame[["suite", *_CONFIG, "seed"]])
@@ -210,7 +249,7 @@ def _labels_of(algo: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str
     if len(settings) == 1:
         return dict.fromkeys(settings, algo)
     texts = {
-        config: {name: setting_text(value) for name, value in values.items()}
+        config: {shield(name): setting_text(value) for name, value in values.items()}
         for config, values in settings.items()
     }
     names = sorted({name for text in texts.values() for name in text})

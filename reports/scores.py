@@ -133,10 +133,16 @@ def score_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
             ends = zip(("mean", "low", "high"), estimates[:, i], strict=True)
             row |= {f"{score}_{part}": value for part, value in ends}
         row["wall_seconds"] = (group["wall_seconds"] + group["evaluation_seconds"]).mean()
-        row["steps_per_second"] = (group["timesteps"] / group["wall_seconds"]).mean()
+        row["steps_per_second"] = speeds(group).mean()
         row["peak_memory_mib"] = group["peak_memory_mib"].dropna().median()
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def speeds(runs: pd.DataFrame) -> pd.Series[float]:
+    """Environment steps per second of each run's training."""
+    # The clock is read to the millisecond.
+    return runs["timesteps"] / runs["wall_seconds"].clip(lower=1e-3)
 
 
 def learning_curves(evaluations: pd.DataFrame) -> pd.DataFrame:

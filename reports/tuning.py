@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from optuna.trial import TrialState
 
-from benchmarks.results import load_runs
+from benchmarks.names import shield
+from benchmarks.results import load_readable
 from reports import figures, tuning_figures, tuning_wording, wording
 from reports.runs import ReportError
-from reports.tables import Table
+from reports.tables import Table, code
 from reports.tuning_data import Comparison, Estimate, StudyResult, Sweep, read
-from reports.tuning_wording import estimate_text, measure
+from reports.tuning_wording import estimate_text, measure, value_text
 from studies.progress import shown
 from studies.search_spaces import Parameter
 from studies.study import in_state
@@ -67,6 +68,7 @@ class Tuning:
     figures: Mapping[str, tuple[str, str]]
     notes: Mapping[str, Sequence[str]]
     origin: Origin | None
+    broken: Sequence[str]  # a line for each study, or part of one, that was left out
 
     def named_tables(self) -> dict[str, Table]:
         """The tables by names that can be those of files."""
@@ -80,22 +82,28 @@ class Tuning:
         return {name: table for name, table in tables.items() if table is not None}
 
 
-def tuning_of(wanted: Studies, out: Path) -> Tuning:
+def tuning_of(wanted: Studies, out: Path, warn: Callable[[str], None] = lambda _: None) -> Tuning:
     """The section on studies; its figures are written into ``out``. Nothing is trained.
 
+    What cannot be read is left out, and the section says what and why.
+
     :param out: made if it does not exist; files of the same names are overwritten
-    :raises reports.runs.ReportError: no study is named, or one that is not there, or one that
-        cannot be read; it names the study and those that there are
-    :raises benchmarks.results.BrokenRunError: a run folder that cannot be read
+    :param warn: called with a line for each study, or part of one, that is left out
+    :raises reports.runs.ReportError: no study is named, or one that is not there, or none that can
+        be read; it names the study and those that there are
     """
     if not wanted.names:
         raise ReportError("--studies: must name at least one study")
-    studies = read(wanted.names, wanted.root, wanted.storage)
+    broken: list[str] = []
+    studies = read(wanted.names, wanted.root, wanted.storage, broken.append)
     titles = tuning_wording.titles_of(studies)
     out.mkdir(parents=True, exist_ok=True)
     drawn = _figures(studies, titles)
     for name, (figure, _) in drawn.items():
         figures.save(figure, out / f"studies_{name}")
+    origin = _origin(studies, broken)
+    for line in broken:
+        warn(f"left out of the studies: {line}")
     return Tuning(
         findings=tuning_wording.findings(studies, titles),
         studies=studies_table(studies),
@@ -105,7 +113,8 @@ def tuning_of(wanted: Studies, out: Path) -> Tuning:
         importances=importances_table(studies),
         figures={name: (f"studies_{name}", caption) for name, (_, caption) in drawn.items()},
         notes=tuning_wording.notes(studies),
-        origin=_origin(studies),
+        origin=origin,
+        broken=[code(line) for line in broken],
     )
 
 
@@ -155,15 +164,15 @@ def values_table(studies: Sequence[StudyResult]) -> Table:
         for parameter in study.problem.space:
             best = _NONE if study.best is None else "not used"
             if study.best is not None and parameter.name in study.best.params:
-                best = shown(study.best.params[parameter.name])
+                best = value_text(study.best.params[parameter.name])
             default = _default_text(study, parameter)
-            rows.append([study.name, str(parameter), _range_text(parameter), default, best])
+            rows.append([study.name, shield(str(parameter)), _range_text(parameter), default, best])
     return Table(["study", "parameter", "searched", "default", "best value"], rows, "lllrr")
 
 
 def _range_text(parameter: Parameter) -> str:
     if parameter.choices:
-        return ", ".join(map(shown, parameter.choices))
+        return ", ".join(map(value_text, parameter.choices))
     scale = ", log scale" if parameter.log else ""
     return f"{shown(parameter.low)} to {shown(parameter.high)}{scale}"
 
@@ -174,8 +183,8 @@ def _default_text(study: StudyResult, parameter: Parameter) -> str:
     if not values:
         return "not used"
     if len(set(values.values())) == 1:
-        return shown(next(iter(values.values())))
-    return ", ".join(f"{shown(value)} ({env_id})" for env_id, value in values.items())
+        return value_text(next(iter(values.values())))
+    return ", ".join(f"{value_text(value)} ({env_id})" for env_id, value in values.items())
 
 
 def scores_table(studies: Sequence[StudyResult]) -> Table:
@@ -206,7 +215,7 @@ def _comparison_cells(whose: str, found: Comparison | None, without: str) -> lis
 def sensitivity_table(studies: Sequence[StudyResult]) -> Table | None:
     """A row for each sweep: how wide its good part is, and what is lost outside of it."""
     rows = [
-        [study.name, str(sweep.parameter), *_sweep_cells(sweep)]
+        [study.name, shield(str(sweep.parameter)), *_sweep_cells(sweep)]
         for study in studies
         for sweep in study.sweeps.values()
     ]
@@ -235,15 +244,22 @@ def importances_table(studies: Sequence[StudyResult]) -> Table | None:
         names = {each.name: str(each) for each in study.problem.space}
         # A choice between parameters that exclude each other is one, too.
         rows += [
-            [study.name, names.get(name, name), f"{share:.0%}"]
+            [study.name, shield(names.get(name, name)), f"{share:.0%}"]
             for name, share in study.importances.items()
         ]
     return Table(["study", "parameter", "importance"], rows, "llr") if rows else None
 
 
-def _origin(studies: Sequence[StudyResult]) -> Origin | None:
-    """None where the runs are not here, but on the machines that made them."""
-    loaded = {study.name: load_runs(study.folder / "runs") for study in studies}
+def _origin(studies: Sequence[StudyResult], broken: list[str]) -> Origin | None:
+    """None where the runs are not here, but on the machines that made them.
+
+    :param broken: takes a line for each run that cannot be read
+    """
+    loaded = {}
+    for study in studies:
+        found = load_readable(study.folder / "runs")
+        loaded[study.name] = found.runs
+        broken += map(str, found.broken)
     here = [runs for runs in loaded.values() if not runs.empty]
     if not here:
         return None

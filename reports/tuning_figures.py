@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from optuna.trial import FrozenTrial
 
+from benchmarks.names import restored
 from reports.figures import (
     PANEL_SIZE,
     SINGLE_PANEL_SIZE,
@@ -101,7 +102,9 @@ def widths(
         ax = figure.subplots()
         for position, (study, sweep) in enumerate(rows):
             _draw_width(ax, position, sweep, styles[study.problem.algo])
-        labels = [f"{titles[study.name]}: {sweep.parameter.symbol}" for study, sweep in rows]
+        labels = [
+            f"{restored(titles[study.name])}: {sweep.parameter.symbol}" for study, sweep in rows
+        ]
         ax.set_yticks(range(len(rows)), labels)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.set_xlim(left=0)

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from optuna.trial import TrialState
 
-from reports.tables import decimals
+from benchmarks.names import shield
+from benchmarks.numbers import form_of, form_with
 from reports.tuning_data import REPETITIONS, Estimate, StudyResult, Sweep
 from reports.wording import coverage_sentence, listing
 from studies.objective import OBJECTIVES, Problem
 from studies.progress import shown
-from studies.search_spaces import Parameter
+from studies.search_spaces import Parameter, Value
 from studies.study import in_state
 
 _MOST_NAMED = 2  # environments
@@ -42,14 +43,18 @@ def measure(problem: Problem) -> str:
 
 def estimate_text(estimate: Estimate, digits: int | None = None, sign: bool = False) -> str:
     """``0.812 [0.790, 0.831]``; with one seed ``0.812 (1 seed)``."""
-    numbers = np.array([estimate.value, estimate.low, estimate.high])
-    if digits is None:
-        digits = max(decimals(numbers), _DIGITS if np.nanmax(np.abs(numbers)) < 10 else 0)
-    # Adding 0 makes a negative zero a zero.
-    value, low, high = (
-        f"{round(number, digits) + 0.0:{'+' if sign else ''},.{digits}f}" for number in numbers
-    )
+    numbers = [estimate.value, estimate.low, estimate.high]
+    small = np.nanmax(np.abs(numbers)) < 10
+    form = form_with(digits or _DIGITS, numbers) if digits or small else form_of(numbers)
+    if sign:  # of a difference, of which one wants to see whether it is one
+        form = form.apart((number, 0.0) for number in numbers)
+    value, low, high = (form.text(number, "+" if sign else "") for number in numbers)
     return f"{value} (1 seed)" if np.isnan(estimate.low) else f"{value} [{low}, {high}]"
+
+
+def value_text(value: Value) -> str:
+    """A parameter's value, shielded."""
+    return shield(shown(value))
 
 
 def not_swept(study: StudyResult) -> list[Parameter]:
@@ -67,7 +72,7 @@ def findings(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[
     :param titles: as :func:`titles_of` gives them
     """
     sweeps = [
-        (f"{sweep.parameter.symbol} of {titles[study.name]}", sweep)
+        (f"{shield(sweep.parameter.symbol)} of {titles[study.name]}", sweep)
         for study in studies
         for sweep in study.sweeps.values()
     ]
@@ -106,7 +111,7 @@ def _gains(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[st
 def _best_text(study: StudyResult) -> str:
     assert study.best is not None
     return ", ".join(
-        f"{each.symbol} = {shown(study.best.params[each.name])}"
+        f"{shield(each.symbol)} = {value_text(study.best.params[each.name])}"
         for each in study.problem.space
         if each.name in study.best.params
     )
@@ -165,12 +170,12 @@ def _missing(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[
         titles[study.name] for study in studies if study.best is not None and study.fresh is None
     ]
     unswept = [
-        f"{listing([each.symbol for each in not_swept(study)])} of {titles[study.name]}"
+        f"{listing([shield(each.symbol) for each in not_swept(study)])} of {titles[study.name]}"
         for study in studies
         if not_swept(study)
     ]
     earlier = [
-        f"{sweep.parameter.symbol} of {titles[study.name]} (trial {sweep.base})"
+        f"{shield(sweep.parameter.symbol)} of {titles[study.name]} (trial {sweep.base})"
         for study in studies
         for sweep in study.sweeps.values()
         if not sweep.is_of_best

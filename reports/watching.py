@@ -13,12 +13,12 @@ import csv
 import io
 import json
 import math
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,11 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 from tensorboard.compat import tf  # type: ignore[import-untyped]
 
+from benchmarks.names import plain, restored
+from benchmarks.numbers import form_of, return_text
 from benchmarks.results import BrokenRunError, content, read_evaluations
 from benchmarks.specs import RunSpec, as_file_name
-from benchmarks.storage import TEMPORARY, walk
+from benchmarks.storage import TEMPORARY, walk, whole_file
 from reports import figures, scores
 from reports.recording import read_spec
 from reports.runs import ReportError, config_labels
@@ -106,6 +108,11 @@ class View:
         every = active | set(self.curves["env_id"])
         return sorted(every, key=lambda panel: (panel not in active, panel))
 
+    def has(self, env_id: str) -> bool:
+        """Whether there is a panel of the environment, of some suite."""
+        name = plain(env_id)
+        return any(panel == name or panel.startswith(f"{name} (") for panel in self.panels)
+
     @property
     def labels(self) -> list[str]:
         return sorted({*self.curves["label"], *(run.label for run in self.running)})
@@ -134,12 +141,13 @@ class Watcher:
         left_out = [run for run in read.values() if isinstance(run, str)]
         self._finished = runs
         specs = [spec for spec, _ in runs.values()]
-        labels = config_labels(
+        named = config_labels(
             pd.DataFrame(
                 [(s.algo, s.env_id, s.config, s.hyperparams) for s in specs],
                 columns=["algo", "env_id", "config", "hyperparams"],
             )
         )
+        labels = {key: restored(label) for key, label in named.items()}
         names = {as_file_name(name): name for s in specs for name in (s.algo, s.env_id)}
         names |= {as_file_name(env_id): env_id for env_id in self._env_ids}
         latest = _latest(scratch, finished)
@@ -149,7 +157,7 @@ class Watcher:
             suites.setdefault(names.get(env, env), set()).add(suite)
 
         def panel(suite: str, env_id: str) -> str:
-            return f"{env_id} ({suite})" if len(suites[env_id]) > 1 else env_id
+            return plain(f"{env_id} ({suite})" if len(suites[env_id]) > 1 else env_id)
 
         self._average(
             {
@@ -238,6 +246,8 @@ def watch(
         view = watcher.look()
         if not view.panels:
             raise ReportError(_nothing(root, env_ids, view))
+        if absent := [env_id for env_id in env_ids if not view.has(env_id)]:
+            raise ReportError(f"--env: {absent[0]!r}: {_nothing(root, absent[:1], view)}")
         console.print(draw(view, console.width, None, console.color_system is not None))
         if out is not None:
             write_picture(view, out)
@@ -380,13 +390,8 @@ def write_picture(view: View, path: Path) -> None:
     content = io.BytesIO()
     with mpl.rc_context(figures.THEME):
         draw_picture(view).savefig(content, format="png", metadata={"Software": None})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    try:
+    with whole_file(path) as unfinished:
         unfinished.write_bytes(content.getvalue())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _find(root: Path) -> tuple[list[Path], list[Path]]:
@@ -434,14 +439,15 @@ def _read_finished(folder: Path) -> tuple[RunSpec, pd.DataFrame] | str:
     try:
         spec, evaluations = read_spec(folder), read_evaluations(folder)
     except (ReportError, BrokenRunError) as error:
-        return str(error).partition("\n")[0]
+        return plain(str(error).partition("\n")[0])
     if not np.isfinite(evaluations["return_mean"]).all():
-        return f"{folder}: has an evaluation without a return"
+        return f"{plain(str(folder))}: has an evaluation without a return"
     # The seeds of a configuration are averaged step by step.
     points = spec.evaluation.points
     expected = [round(spec.n_timesteps * i / points) for i in range(points + 1)]
     if evaluations["timesteps"].to_list() != expected:
-        return f"{folder}: has {len(evaluations)} evaluations, not those of its protocol"
+        where = plain(str(folder))
+        return f"{where}: has {len(evaluations)} evaluations, not those of its protocol"
     return spec, evaluations
 
 
@@ -461,7 +467,7 @@ def _label(
         for folder, (_, other) in latest.items()
         if folder.parts[-3:-1] == (as_file_name(algo), as_file_name(env_id))
     }
-    return algo if configs == {config} else f"{algo} (config={config})"
+    return plain(algo if configs == {config} else f"{algo} (config={config})")
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -509,7 +515,7 @@ def _key(view: View, panel: str, styles: Mapping[str, figures.Look], colour: boo
                 Text.assemble(
                     ("⠤⠤" if colour else letter, style),
                     f" {label}, {figures.seeds_text(curve['seeds'])}: {EVALUATION} "
-                    f"{last['mean']:,.1f} at {_rounded_steps(last['timesteps'])}",
+                    f"{return_text(last['mean'])} at {_rounded_steps(last['timesteps'])}",
                 )
             )
         for run in view.running:
@@ -526,7 +532,7 @@ def _state(run: Running) -> str:
     if not len(run.steps):
         return f"{name}: nothing to show yet, {ago}"
     steps = _rounded_steps(run.steps[-1])
-    return f"{name}: {run.measure} {run.returns[-1]:,.1f} at {steps}, {ago}"
+    return f"{name}: {run.measure} {return_text(run.returns[-1])} at {steps}, {ago}"
 
 
 def _ago(seconds: float) -> str:
@@ -563,19 +569,20 @@ def _plot(
             for run in view.running
             if (run.panel, run.label) == (panel, label)
         ]
-        for steps, returns, coloured, plain in lines:
+        for steps, returns, coloured, letters in lines:
             if steps:
                 reached += steps
                 values += returns
                 pixel = plotext.pixel(_rgb(styles[label].colour)) if colour else None
-                marker = plotext.marker(coloured if colour else plain, pixel)
+                marker = plotext.marker(coloured if colour else letters, pixel)
                 figure.draw(figure.signal(steps, returns, marker=marker).lines())
     along = np.linspace(0, max(*reached, 1), 5).tolist()
     figure.ruler("x").lim(along[0], along[-1])
     figure.ruler("x").ticks(along, [_rounded_steps(tick) for tick in along])
     if values:
         up = np.linspace(min(values), max(values), 4).tolist()
-        figure.ruler("y").ticks(up, [f"{tick:,.4g}" for tick in up])
+        form = form_of(up).apart(pairwise(up))
+        figure.ruler("y").ticks(up, [form.text(tick) for tick in up])
     text = Text.from_ansi(figure.build().string(colorless=not colour), no_wrap=True)
     text.rstrip()  # ends with an empty line
     return text

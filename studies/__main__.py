@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.numbers import return_text, score_text
 from benchmarks.specs import SpecError, as_file_name, check_environment
 from benchmarks.sweep import SweepError
 from studies import pruning as pruners
@@ -104,6 +105,12 @@ def run(
         None, dir_okay=False, help="A YAML file with a space of your own.", show_default=False
     ),
     objective: str = typer.Option("final", help=f"One of {', '.join(OBJECTIVES)}."),
+    normalisation: Path = typer.Option(
+        None,
+        dir_okay=False,
+        help="A CSV with what a random policy and a reference have on environments of your own.",
+        show_default=False,
+    ),
     sampler: str = typer.Option("tpe", help=f"One of {', '.join(SAMPLERS)}."),
     pruner: str = typer.Option("none", help=f"One of {', '.join(PRUNERS)}."),
     search_seed: int = typer.Option(0, min=0, help="The sampler's seed."),
@@ -128,7 +135,9 @@ def run(
     """
     name = name or as_file_name("-".join([algo, *envs]))
     try:
-        problem = _define(algo, envs, seeds, steps, params, extended, space, objective)
+        problem = _define(
+            algo, envs, seeds, steps, params, extended, space, objective, normalisation
+        )
         search = Search(sampler, pruner, trials, search_seed)
         check_search(search, problem)
         search = _no_more_than_the_grid(search, problem)
@@ -172,13 +181,14 @@ def _define(
     extended: bool,
     space: Path | None,
     objective: str,
+    normalisation: Path | None,
 ) -> Problem:
     if space is not None and (params or extended):
         raise SpecError("--space: exclude --params and --extended")
     for env_id in envs:
         check_environment(env_id, "--env")
     chosen = read_space(algo, space) if space else space_for(algo, _names(params), extended)
-    return define(algo, envs, seeds, steps or usual_steps(envs), chosen, objective)
+    return define(algo, envs, seeds, steps or usual_steps(envs), chosen, objective, normalisation)
 
 
 def _no_more_than_the_grid(search: Search, problem: Problem) -> Search:
@@ -332,7 +342,7 @@ def _print_pruning(problem: Problem, frame: pd.DataFrame) -> None:
             f"{rows['pruned'].mean():.1f} of {rows['trials'].iloc[0]}",
             f"{saved.mean():.0%} ({saved.min():.0%} to {saved.max():.0%})",
             f"{rows['best_kept'].sum()} of {len(rows)}",
-            f"{rows['lost'].max():,.3f}",
+            f"{score_text(rows['lost'].max())}",
         )
     _print(table)
 
@@ -367,7 +377,7 @@ def _print_trials(study: optuna.Study, problem: Problem) -> None:
 def _print(table: Table) -> None:
     console = Console()
     # Off a terminal nobody has asked for a width, and lines that are broken are of no use.
-    Console(width=console.width if console.is_terminal else _WIDE).print(table)
+    Console(markup=False, width=console.width if console.is_terminal else _WIDE).print(table)
 
 
 def _run_name(problem: Problem, env_id: str, seed: int) -> str:
@@ -381,11 +391,11 @@ def _cells(problem: Problem, trial: optuna.trial.FrozenTrial) -> list[str]:
         for each in problem.space
     ]
     values = trial.values if trial.state is optuna.trial.TrialState.COMPLETE else None
-    cells.append(f"{values[0]:,.3f}" if values else "")
+    cells.append(score_text(values[0]) if values else "")
     if problem.has_two_objectives:
         cells.append(f"{values[1]:,.1f}" if values else "")
     n_runs = len(problem.seeds) * len(problem.env_ids)
-    returns = [f"{value:,.1f}" for value in trial.user_attrs.get(RETURNS, [])]
+    returns = [return_text(value) for value in trial.user_attrs.get(RETURNS, [])]
     cells += (returns + [""] * n_runs)[:n_runs]
     notes = [] if values else [trial.state.name.lower()]
     notes += ["defaults"] * bool(trial.user_attrs.get(DEFAULT))
@@ -396,17 +406,17 @@ def _print_verdict(study: optuna.Study, problem: Problem, found: Confirmation) -
     trial = next(each for each in counted(study) if each.number == found.trial)
     name, n_trials = value_name(problem), len(completed(study))
     typer.echo(f"best trial: {trial.number}, {parameters(problem, trial)}")
-    typer.echo(f"  in the study:   {name} {found.searched:,.3f}, the highest of {n_trials}")
+    typer.echo(f"  in the study:   {name} {score_text(found.searched)}, the highest of {n_trials}")
     fresh = f"{found.seeds[0]} to {found.seeds[-1]}" if len(found.seeds) > 1 else found.seeds[0]
-    typer.echo(f"  on fresh seeds: {name} {found.value:,.3f} (seeds {fresh})")
-    typer.echo(f"  the defaults:   {name} {found.default_value:,.3f} on the same seeds")
+    typer.echo(f"  on fresh seeds: {name} {score_text(found.value)} (seeds {fresh})")
+    typer.echo(f"  the defaults:   {name} {score_text(found.default_value)} on the same seeds")
     better = found.value - found.default_value
     if trial.user_attrs.get(DEFAULT):
         typer.echo("the defaults are the best that was found")
     elif better > 0:
-        typer.echo(f"it beats the defaults by {better:,.3f}")
+        typer.echo(f"it beats the defaults by {score_text(better)}")
     else:
-        typer.echo(f"it does not beat the defaults ({better:,.3f}): keep them")
+        typer.echo(f"it does not beat the defaults ({score_text(better)}): keep them")
 
 
 def _print_widths(study: optuna.Study, problem: Problem, widths: "dict[str, Width]") -> None:

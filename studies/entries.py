@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial
 
+from benchmarks.numbers import score_text
 from benchmarks.zoo import has_own_entry
 from studies.carrying_out import Confirmation
 from studies.objective import Problem
@@ -26,9 +27,9 @@ def entries_of(
     comment = f"# Study {name}, trial {trial.number}: {outcome(problem, trial)} (seeds {seeds})"
     if confirmation is not None:
         comment += (
-            f",\n# {value_name(problem)} {confirmation.value:,.3f} on seeds "
+            f",\n# {value_name(problem)} {score_text(confirmation.value)} on seeds "
             f"{confirmation.seeds[0]} to {confirmation.seeds[-1]}; the defaults "
-            f"{confirmation.default_value:,.3f}"
+            f"{score_text(confirmation.default_value)}"
         )
     entries: dict[str, Any] = {}
     for env_id in problem.env_ids:

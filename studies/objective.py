@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.normalisation import Scale, scale_for
+from benchmarks.normalisation import Scale, scales_with
 from benchmarks.results import final_window
 from benchmarks.specs import (
     Evaluation,
@@ -142,11 +143,13 @@ def define(
     n_timesteps: int,
     space: Sequence[Parameter],
     objective: str = "final",
+    normalisation: Path | None = None,
 ) -> Problem:
     """A problem from the command line's words, with the hyperparameters of the files.
 
     Ranges are widened to the defaults, and choices completed with them.
 
+    :param normalisation: a file with scales of the user's, as ``benchmarks/normalisation.csv``
     :raises SpecError: what cannot be studied
     """
     check_choice("--objective", [objective], list(OBJECTIVES))
@@ -163,13 +166,14 @@ def define(
     hyperparams = {env_id: hyperparams_for(algo, env_id) for env_id in env_ids}
     for fields in hyperparams.values():
         fields.pop("n_timesteps", None)
-    scales = {env_id: scale_for(env_id) for env_id in env_ids}
+    known = scales_with(normalisation)
+    scales = {env_id: known.get(env_id) for env_id in env_ids}
     unknown = [env_id for env_id, scale in scales.items() if scale is None]
     if unknown and len(env_ids) > 1:
         raise SpecError(
             f"--env: {', '.join(unknown)}: returns on several environments can be averaged only "
             "where it is known what a random policy and a reference have; measure it with "
-            "python -m benchmarks random"
+            "python -m benchmarks random, and give the table with --normalisation"
         )
     space = tuple(
         including(each, [default_value(algo, each, fields) for fields in hyperparams.values()])

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from benchmarks.numbers import score_text
 from studies.objective import Problem
 from studies.study import in_state
 from studies.trials import ERROR
@@ -65,7 +66,7 @@ class Progress:
                 parts.append(f"{count} {word}")
         if done := in_state(trials, TrialState.COMPLETE):
             best = max(done, key=lambda trial: trial.values[0])
-            parts.append(f"best {best.values[0]:,.3f} ({parameters(self._problem, best)})")
+            parts.append(f"best {score_text(best.values[0])} ({parameters(self._problem, best)})")
         parts.append(f"time left {self._time_left(ended)}")
         return ", ".join(parts)
 
@@ -104,7 +105,7 @@ def describe(problem: Problem, trial: FrozenTrial) -> str:
 
 def outcome(problem: Problem, trial: FrozenTrial) -> str:
     """A completed trial's value."""
-    value = f"{value_name(problem)} {trial.values[0]:,.3f}"
+    value = f"{value_name(problem)} {score_text(trial.values[0])}"
     if problem.has_two_objectives:
         value += f", {trial.values[1]:,.1f} s"
     return value

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import pickle
 import shutil
 import sys
 from pathlib import Path
@@ -214,3 +216,45 @@ def test_an_environment_without_pictures_is_named(folder: Path) -> None:
     )
     with pytest.raises(recording.ReportError, match="CartPole-v1: cannot be rendered here: TypeEr"):
         next(recording.play(folder, spec, 0, n_frames=1, fps=10))
+
+
+class Touches:
+    """What executes code when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return open, (str(self.path), "w")  # type: ignore[return-value]
+
+
+def test_a_run_of_another_machine_executes_nothing_without_the_user_s_word(
+    folder: Path, tmp_path: Path
+) -> None:
+    theirs, touched, out = tmp_path / "theirs", tmp_path / "touched", tmp_path / "a.gif"
+    shutil.copytree(folder, theirs)
+    (theirs / "vecnormalize.pkl").write_bytes(pickle.dumps(Touches(touched)))
+    path = theirs / "run.json"
+    made = json.loads(path.read_text())
+    path.write_text(json.dumps(made | {"machine": {"system": "Other 1.0", "cores": 3}}))
+
+    status, said = record(theirs, "--out", out)
+    assert status == 2
+    assert "was made on another machine (Other 1.0, 3 cores)" in said
+    assert "executes code" in said
+    assert "--trust" in said
+    assert not touched.exists()
+
+    status, said = record(theirs, "--out", out, "--trust")  # which now is no VecNormalize
+    assert status == 2
+    assert "vecnormalize.pkl: cannot be read" in said
+    assert touched.exists()
+
+    path.write_text(json.dumps(made | {"machine": {"system": "Other 1.0"}}))
+    shutil.copyfile(folder / "vecnormalize.pkl", theirs / "vecnormalize.pkl")
+    assert record(theirs, "--out", out, "--trust", "--seconds", "0.2")[0] == 0
+
+
+def test_the_help_says_that_code_is_executed() -> None:
+    said = " ".join(CliRunner().invoke(app, ["record", "--help"]).output.split())
+    assert "Loading a model executes code" in said

@@ -387,3 +387,30 @@ def test_a_page_and_each_table_are_written_where_they_are_wanted(
     assert "\\toprule" in (out / "tables" / "aggregates.tex").read_text()
 
     assert CliRunner().invoke(app, [*arguments[:4], "--format", "pdf"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--studies", "a", "--published-file", "x.csv"], "--published-file: is about runs"),
+        (["runs", "--storage", "sqlite://"], "--storage: is about studies; give --studies, too"),
+        (["runs", "--studies-root", "x"], "--studies-root: is about studies; give --studies, too"),
+    ],
+)
+def test_options_that_nothing_would_come_of_are_refused(
+    options: list[str], message: str, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(app, ["build", *options, "--out", str(tmp_path / "report")])
+    assert result.exit_code == 2
+    assert f"error: {message}" in result.stderr
+    assert not (tmp_path / "report").exists()
+
+
+def test_published_results_that_are_of_other_tasks_are_said(
+    folders: RunFolders, tmp_path: Path
+) -> None:
+    folders.add("npg", "Unheard-v0")
+    arguments = ["build", str(folders.root), "--out", str(tmp_path / "report"), "--format", "md"]
+    result = CliRunner().invoke(app, [*arguments, "--published"])
+    assert result.exit_code == 0
+    assert "warning: --published: no result is of a task of these runs" in result.stderr

@@ -328,3 +328,18 @@ def test_nothing_to_show_and_arguments_out_of_range(folders: RunFolders, tmp_pat
         assert status == 2
         assert message in output.replace("\n", "")
     assert not (tmp_path / "a.svg").exists()
+
+
+def test_what_nothing_would_come_of_is_refused(folders: RunFolders) -> None:
+    evaluation = {"points": 1, "episodes": 10, "seed": 0}
+    folders.add("npg", evaluation=evaluation)
+    result = CliRunner().invoke(app, ["watch", str(folders.root), "--once", "--every", "1"])
+    assert result.exit_code == 2
+    assert "error: --every: is of no use with --once" in result.stderr
+    envs = ["--env", "CartPole-v1", "--env", "Gone-v0"]
+    result = CliRunner().invoke(app, ["watch", str(folders.root), "--once", *envs])
+    assert result.exit_code == 2
+    assert "error: --env: 'Gone-v0': " in result.stderr
+    folders.add("npg", suite="other", evaluation=evaluation)
+    result = CliRunner().invoke(app, ["watch", str(folders.root), "--once", *envs[:2]])
+    assert result.exit_code == 0, result.output
