@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.records import as_file_name
+
 EVALUATION = {"points": 20, "episodes": 10, "seed": 1_000_000}
 
 
@@ -91,8 +93,8 @@ class RunFolders:
 
     def _folder(self, spec: Mapping[str, Any], config: Any = None) -> Path:
         name = f"seed-{spec['seed']}-{config if isinstance(config, str) else _config(spec)}"
-        env_folder = spec["env_id"].replace("/", "__")
-        return self.root / spec["suite"] / spec["algo"] / env_folder / name
+        algo, env_id = (as_file_name(spec[key]) for key in ("algo", "env_id"))
+        return self.root / spec["suite"] / algo / env_id / name
 
 
 @pytest.fixture
