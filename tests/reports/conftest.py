@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.specs import as_file_name
+from benchmarks.records import as_file_name
 
 EVALUATION = {"points": 20, "episodes": 10, "seed": 1_000_000}
 
@@ -93,8 +93,8 @@ class RunFolders:
 
     def _folder(self, spec: Mapping[str, Any], config: Any = None) -> Path:
         name = f"seed-{spec['seed']}-{config if isinstance(config, str) else _config(spec)}"
-        algo, env = as_file_name(spec["algo"]), as_file_name(spec["env_id"])
-        return self.root / spec["suite"] / algo / env / name
+        algo, env_id = (as_file_name(spec[key]) for key in ("algo", "env_id"))
+        return self.root / spec["suite"] / algo / env_id / name
 
 
 @pytest.fixture
