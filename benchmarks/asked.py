@@ -10,7 +10,14 @@ from pathlib import Path
 from benchmarks.records import FORMAT, AskedRecord, RunSpec, as_file_name
 from benchmarks.results import BrokenRunError, is_run, read_record
 from benchmarks.run import now
-from benchmarks.storage import TEMPORARY, Folder, walk, write_whole
+from benchmarks.storage import (
+    TEMPORARY,
+    Folder,
+    claimed,
+    remove_abandoned,
+    walk,
+    write_whole,
+)
 from benchmarks.yamls import SpecError
 
 _PREFIX = "sweep-"
@@ -59,7 +66,9 @@ def _note(specs: Sequence[RunSpec], out: Folder, command: str) -> Folder:
     digest = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:8]
     record = {"format": FORMAT, "command": command, "started": now(), "runs": runs}
     path = out / f"{_PREFIX}{digest}{_SUFFIX}"
-    write_whole(path, json.dumps(record, indent=2) + "\n")
+    remove_abandoned([out], path.name)
+    with claimed(path):  # the same sweep may begin on another machine
+        write_whole(path, json.dumps(record, indent=2) + "\n")
     return path
 
 

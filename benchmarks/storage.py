@@ -67,7 +67,8 @@ def whole_folder(folder: Folder, last: str = _LAST) -> Iterator[Path]:
         goes first and comes last
     :raises OSError: naming ``folder``, or the file that the system named
     """
-    remove_abandoned([_place(folder)], folder.name)
+    if isinstance(folder, Path):
+        remove_abandoned([_place(folder)], folder.name)
     with naming(folder), scratch_folder(folder) as scratch:
         yield scratch
         publish(scratch, folder, last)
@@ -118,7 +119,7 @@ def scratch_folder(folder: Folder) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _place(folder: Folder) -> Folder:
+def _place(folder: Path) -> Path:
     """From where a file or folder can be renamed: its own folder, if that is there already.
 
     It may be a disk of its own.
@@ -142,12 +143,12 @@ def publish(scratch: Path, folder: Folder, last: str = _LAST) -> None:
 
 def set_aside(folder: Folder, prefix: str) -> None:
     """Give a folder another name, that nothing reads, unless another process has done so."""
-    target = folder.with_name(f"{prefix}{folder.name}")
+    name = f"{prefix}{folder.name}"
     with suppress(FileNotFoundError):
         if isinstance(folder, Path):
-            folder.rename(target)
+            folder.rename(folder.with_name(name))
         else:
-            folder.fs.mv(folder.path, target.path, recursive=True)
+            folder.fs.mv(folder.path, folder.with_name(name).path, recursive=True)
 
 
 def _move(source: Path, target: Path, last: str) -> None:

@@ -63,7 +63,7 @@ def test_a_killed_sweep_counts_no_partial_run_and_goes_on(tiny_suite: Path, tmp_
     out = tmp_path / "runs"
     command = ["run", tiny_suite, "--algos", "ppo,trpo", "--seeds", "2", "--jobs", "2"]
     moments: list[Callable[[], bool]] = [
-        lambda: any(out.rglob(".tmp-*")),  # a run has begun
+        lambda: any(out.rglob(".tmp-seed-*")),  # a run has begun
         lambda: any(out.rglob(".tmp-*/model.zip")),  # its last files are being written
         lambda: len(finished(out)) > 0,  # the first has just got its name
     ]
@@ -98,7 +98,7 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_behind(
 ) -> None:
     out = tmp_path / "runs"
     process = start("run", tiny_suite, "--algos", "ppo", "--steps", "9999999", "--out", out)
-    wait_until(lambda: any(out.rglob(".tmp-*")), process)
+    wait_until(lambda: any(out.rglob(".tmp-seed-*")), process)
     workers = children(process)
 
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
