@@ -9,10 +9,11 @@ import numpy as np
 from optuna.trial import TrialState
 
 from reports.tables import decimals
-from reports.tuning_data import REPETITIONS, Estimate, StudyResult, Sweep
+from reports.tuning_data import StudyResult, Sweep
 from reports.wording import coverage_sentence, listing
-from studies.objective import OBJECTIVES, Problem
-from studies.progress import shown
+from studies.estimates import REPETITIONS, Estimate
+from studies.objective import FEWEST_SEEDS, OBJECTIVES, Problem
+from studies.progress import few_seeds, shown
 from studies.search_spaces import Parameter
 from studies.study import in_state
 
@@ -45,11 +46,8 @@ def estimate_text(estimate: Estimate, digits: int | None = None, sign: bool = Fa
     numbers = np.array([estimate.value, estimate.low, estimate.high])
     if digits is None:
         digits = max(decimals(numbers), _DIGITS if np.nanmax(np.abs(numbers)) < 10 else 0)
-    # Adding 0 makes a negative zero a zero.
-    value, low, high = (
-        f"{round(number, digits) + 0.0:{'+' if sign else ''},.{digits}f}" for number in numbers
-    )
-    return f"{value} (1 seed)" if np.isnan(estimate.low) else f"{value} [{low}, {high}]"
+    text = estimate.in_brackets(digits, sign)
+    return f"{text} (1 seed)" if np.isnan(estimate.low) else text
 
 
 def not_swept(study: StudyResult) -> list[Parameter]:
@@ -67,7 +65,7 @@ def findings(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[
     :param titles: as :func:`titles_of` gives them
     """
     sweeps = [
-        (f"{sweep.parameter.symbol} of {titles[study.name]}", sweep)
+        (f"{sweep.parameter.name} of {titles[study.name]}", sweep)
         for study in studies
         for sweep in study.sweeps.values()
     ]
@@ -88,7 +86,7 @@ def _gains(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[st
             better.append(text)
         elif gain.is_negative:
             worse.append(text)
-        else:
+        elif gain.decides:
             level.append(text)
     parts = []
     if better:
@@ -106,7 +104,7 @@ def _gains(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[st
 def _best_text(study: StudyResult) -> str:
     assert study.best is not None
     return ", ".join(
-        f"{each.symbol} = {shown(study.best.params[each.name])}"
+        f"{each.name} = {shown(study.best.params[each.name])}"
         for each in study.problem.space
         if each.name in study.best.params
     )
@@ -117,35 +115,31 @@ def _widths(sweeps: Sequence[tuple[str, Sweep]]) -> list[str]:
     if not sweeps:
         return []
     ordered = sorted(sweeps, key=lambda each: -each[1].width.decades)
-    texts = [f"{name} with {_width_text(sweep)}" for name, sweep in ordered]
+    texts = [f"{name} with {sweep.width}" for name, sweep in ordered]
     text = f"**Width** of the good part of the range, in decades: {listing(texts)}"
     if len(ordered) == 1:
         return [f"{text}."]
-    (widest, first), others = ordered[0], ordered[1:]
+    decided = [each for each in ordered if each[1].width.estimate.decides]
+    if len(decided) < 2:
+        return [f"{text}."]
+    (widest, first), others = decided[0], decided[1:]
     narrower = [
         name
         for name, sweep in others
-        if not sweep.is_open and sweep.width.decades_high < first.width.decades_low
+        if not sweep.width.is_open and sweep.width.decades_high < first.width.decades_low
     ]
-    if len(narrower) == len(others):
+    if len(narrower) == len(ordered) - 1:
         return [f"{text}. {widest} has the widest one, beyond the intervals."]
     if narrower:
         return [f"{text}. Beyond the intervals, {widest} has a wider one than {listing(narrower)}."]
     return [f"{text}. Which one is the widest cannot be told."]
 
 
-def _width_text(sweep: Sweep) -> str:
-    good = sweep.width
-    at_least = "at least " if sweep.is_open else ""
-    estimate = Estimate(good.decades, good.decades_low, good.decades_high)
-    return at_least + estimate_text(estimate, digits=2)
-
-
 def _costs(sweeps: Sequence[tuple[str, Sweep]]) -> list[str]:
     """Where a factor of three from the best value costs score, and where that may be chance."""
     costly, perhaps = [], []
     for name, sweep in sweeps:
-        losses = [loss for loss in sweep.losses if loss is not None and np.isfinite(loss.low)]
+        losses = [loss for loss in sweep.losses if loss is not None and loss.decides]
         beyond_chance = [loss for loss in losses if loss.is_positive]
         if beyond_chance:
             most = max(beyond_chance, key=lambda loss: loss.value)
@@ -165,12 +159,12 @@ def _missing(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[
         titles[study.name] for study in studies if study.best is not None and study.fresh is None
     ]
     unswept = [
-        f"{listing([each.symbol for each in not_swept(study)])} of {titles[study.name]}"
+        f"{listing([each.name for each in not_swept(study)])} of {titles[study.name]}"
         for study in studies
         if not_swept(study)
     ]
     earlier = [
-        f"{sweep.parameter.symbol} of {titles[study.name]} (trial {sweep.base})"
+        f"{sweep.parameter.name} of {titles[study.name]} (trial {sweep.base})"
         for study in studies
         for sweep in study.sweeps.values()
         if not sweep.is_of_best
@@ -180,9 +174,15 @@ def _missing(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[
         for study in studies
         if (n := len(in_state(study.trials, TrialState.RUNNING, TrialState.WAITING)))
     ]
+    few = [
+        f"{titles[study.name]}{few_seeds(len(study.problem.seeds))}"
+        for study in studies
+        if study.best is not None and len(study.problem.seeds) < FEWEST_SEEDS
+    ]
     parts = [
         f"{what}: {listing(which)}"
         for what, which in (
+            (f"fewer than {FEWEST_SEEDS} seeds, which decide nothing", few),
             ("no trial has completed", empty),
             ("best values not tried on fresh seeds", unconfirmed),
             ("range not swept, so that there are trials alone", unswept),

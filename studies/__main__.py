@@ -15,6 +15,7 @@ import typer
 from optuna.exceptions import ExperimentalWarning
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -24,7 +25,16 @@ from studies import pruning as pruners
 from studies.carrying_out import Confirmation, carry_out, confirm, stored_confirmation
 from studies.entries import entries_of
 from studies.objective import OBJECTIVES, Problem, define, usual_steps
-from studies.progress import outcome, parameters, shown, value_name
+from studies.progress import (
+    caution,
+    few_seeds,
+    number,
+    on_seeds,
+    outcome,
+    parameters,
+    shown,
+    value_name,
+)
 from studies.search_spaces import SPACES, read_space, space_for
 from studies.searching import (
     PRUNERS,
@@ -86,7 +96,9 @@ def studies() -> None:
 
 @app.command()
 def run(
-    algo: str = typer.Option(help=f"One of {', '.join(SPACES)}."),
+    algo: str = typer.Option(
+        help=f"One of {', '.join(SPACES)}, or the path of a class, such as sbx:PPO."
+    ),
     envs: list[str] = typer.Option(
         ..., "--env", help="A Gymnasium environment; repeatable: the score is over all of them."
     ),
@@ -97,7 +109,7 @@ def run(
     ),
     jobs: int = _JOBS,
     params: str = typer.Option(
-        "", help="Parameters, by name or symbol, separated by commas; else delta, epsilon or c."
+        "", help="Parameters, by name or symbol, separated by commas; else target_kl or the like."
     ),
     extended: bool = typer.Option(False, help="Tune the next most important parameters, too."),
     space: Path = typer.Option(
@@ -144,6 +156,8 @@ def run(
         )
     except (SpecError, StudyError, OSError) as error:
         _refuse(error)
+    if few := caution(seeds):
+        typer.echo(f"--seeds: {few}", err=True)
     if too_few_runs_to_prune(search, problem):
         typer.echo("--pruner: 'wilcoxon' cannot tell trials of fewer than 5 runs apart", err=True)
     deadline = None if timeout is None else time.time() + timeout
@@ -202,6 +216,8 @@ def show(name: str = _NAME, storage: str = _STORAGE, root: Path = _ROOT) -> None
     found = stored_confirmation(study)
     if found is None:
         typer.echo(f"best trial: {best.number}; not tried on fresh seeds yet")
+        if few := caution(len(problem.seeds)):
+            typer.echo(few)
     else:
         _print_verdict(study, problem, found)
 
@@ -332,9 +348,11 @@ def _print_pruning(problem: Problem, frame: pd.DataFrame) -> None:
             f"{rows['pruned'].mean():.1f} of {rows['trials'].iloc[0]}",
             f"{saved.mean():.0%} ({saved.min():.0%} to {saved.max():.0%})",
             f"{rows['best_kept'].sum()} of {len(rows)}",
-            f"{rows['lost'].max():,.3f}",
+            number(rows["lost"].max()),
         )
     _print(table)
+    if few := caution(len(problem.seeds)):
+        typer.echo(f"{few}; which trial is the best one, too")
 
 
 def _load(name: str, storage: str, root: Path) -> tuple[optuna.Study, Problem, Path]:
@@ -351,7 +369,7 @@ def _load(name: str, storage: str, root: Path) -> tuple[optuna.Study, Problem, P
 
 
 def _print_trials(study: optuna.Study, problem: Problem) -> None:
-    names = [each.symbol for each in problem.space]
+    names = [escape(each.name) for each in problem.space]
     table = Table("trial", *names, box=SIMPLE, padding=0)
     table.add_column(f" {value_name(problem)}", justify="right")
     if problem.has_two_objectives:
@@ -360,8 +378,11 @@ def _print_trials(study: optuna.Study, problem: Problem) -> None:
         table.add_column(f" {_run_name(problem, spec.env_id, spec.seed)}", justify="right")
     table.add_column(" ")
     for trial in counted(study):
-        table.add_row(*_cells(problem, trial))
+        table.add_row(*map(escape, _cells(problem, trial)))
     _print(table)
+    what = OBJECTIVES[problem.objective].split(", and")[0]
+    scale = ", 0 for a random policy and 1 for the reference" if problem.is_normalised else ""
+    typer.echo(f"{value_name(problem)}: {what}{scale}; of each seed the final return as it is")
 
 
 def _print(table: Table) -> None:
@@ -371,7 +392,7 @@ def _print(table: Table) -> None:
 
 
 def _run_name(problem: Problem, env_id: str, seed: int) -> str:
-    return f"seed {seed}" if len(problem.env_ids) == 1 else f"{env_id} {seed}"
+    return f"return, seed {seed}" if len(problem.env_ids) == 1 else f"return, {env_id} {seed}"
 
 
 def _cells(problem: Problem, trial: optuna.trial.FrozenTrial) -> list[str]:
@@ -381,7 +402,7 @@ def _cells(problem: Problem, trial: optuna.trial.FrozenTrial) -> list[str]:
         for each in problem.space
     ]
     values = trial.values if trial.state is optuna.trial.TrialState.COMPLETE else None
-    cells.append(f"{values[0]:,.3f}" if values else "")
+    cells.append(number(values[0]) if values else "")
     if problem.has_two_objectives:
         cells.append(f"{values[1]:,.1f}" if values else "")
     n_runs = len(problem.seeds) * len(problem.env_ids)
@@ -393,20 +414,21 @@ def _cells(problem: Problem, trial: optuna.trial.FrozenTrial) -> list[str]:
 
 
 def _print_verdict(study: optuna.Study, problem: Problem, found: Confirmation) -> None:
+    from studies.estimates import on_fresh_seeds, verdict
+
     trial = next(each for each in counted(study) if each.number == found.trial)
-    name, n_trials = value_name(problem), len(completed(study))
+    compared, n_trials = on_fresh_seeds(problem, found), len(completed(study))
+    name, few = value_name(problem), few_seeds(len(problem.seeds))
+    seeds = on_seeds(found.seeds)
     typer.echo(f"best trial: {trial.number}, {parameters(problem, trial)}")
-    typer.echo(f"  in the study:   {name} {found.searched:,.3f}, the highest of {n_trials}")
-    fresh = f"{found.seeds[0]} to {found.seeds[-1]}" if len(found.seeds) > 1 else found.seeds[0]
-    typer.echo(f"  on fresh seeds: {name} {found.value:,.3f} (seeds {fresh})")
-    typer.echo(f"  the defaults:   {name} {found.default_value:,.3f} on the same seeds")
-    better = found.value - found.default_value
+    typer.echo(f"  in the study:   {name} {number(found.searched)}{few}, the highest of {n_trials}")
+    typer.echo(f"  on fresh seeds: {name} {compared.best.text()}, {seeds}")
+    typer.echo(f"  the defaults:   {name} {compared.defaults.text()}, the same seeds")
     if trial.user_attrs.get(DEFAULT):
-        typer.echo("the defaults are the best that was found")
-    elif better > 0:
-        typer.echo(f"it beats the defaults by {better:,.3f}")
-    else:
-        typer.echo(f"it does not beat the defaults ({better:,.3f}): keep them")
+        typer.echo("the defaults are the best values that were found")
+        return
+    typer.echo(f"  difference:     {compared.gain.text(sign=True)}")
+    typer.echo(verdict(compared.gain))
 
 
 def _print_widths(study: optuna.Study, problem: Problem, widths: "dict[str, Width]") -> None:
@@ -415,12 +437,12 @@ def _print_widths(study: optuna.Study, problem: Problem, widths: "dict[str, Widt
     shares = importances(study, problem)
     table = Table("parameter", "best", "good from", "to", "decades", "importance", box=SIMPLE)
     for name, good in widths.items():
-        at_least = "at least " if good.reaches_low or good.reaches_high else ""
-        decades = f"{good.decades:.2f} [{good.decades_low:.2f}, {good.decades_high:.2f}]"
         share = f"{shares[name]:.0%}" if name in shares else ""
         values = (shown(good.best), shown(good.low), shown(good.high))
-        table.add_row(name, *values, at_least + decades, share)
+        table.add_row(name, *values, escape(str(good)), share)
     _print(table)
+    if few := caution(len(problem.seeds)):
+        typer.echo(few)
 
 
 def _plot(study: optuna.Study, problem: Problem, folder: Path) -> None:

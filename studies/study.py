@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from studies.objective import Problem
-from studies.search_spaces import Parameter, Value, rule_name
+from studies.search_spaces import Parameter, Value, decoded, encoded, rule_name
 
 # Whoever reads a study, a report too, would be told of it again and again.
 warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"studies\.study")
@@ -99,7 +99,7 @@ def create(name: str, problem: Problem, storage: BaseStorage) -> optuna.Study:
     if any(DEFAULT not in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
         raise StudyError(f"{name!r} has not been made by python -m studies run")
     for values in problem.defaults():
-        enqueued = {parameter.name: value for parameter, value in values.items()}
+        enqueued = {parameter.name: encoded(value) for parameter, value in values.items()}
         for parameter in values:
             if parameter.excludes in enqueued:
                 enqueued[rule_name(parameter)] = parameter.excludes
@@ -206,7 +206,11 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 
 def values_of(problem: Problem, trial: FrozenTrial) -> dict[Parameter, Value]:
     """A trial's values by parameter."""
-    return {each: trial.params[each.name] for each in problem.space if each.name in trial.params}
+    return {
+        each: decoded(trial.params[each.name])
+        for each in problem.space
+        if each.name in trial.params
+    }
 
 
 def claim(folder: Path, trial_number: int) -> FileLock:
