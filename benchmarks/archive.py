@@ -10,49 +10,58 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.results import load_failed_specs, load_runs
+from benchmarks.results import failure_files, load_runs, read_spec
 from benchmarks.run import UNCOMMITTED
-from benchmarks.storage import Folder, is_finished, write_whole
+from benchmarks.storage import Folder, is_finished, whole_folder
 
 _ROWS = 100
 _LARGEST_DIFF = 30_000  # bytes, about what the rest takes
-_RECORD = "run.json"
 
 
 def archive(root: Folder, out: Folder, n_rows: int = _ROWS) -> tuple[int, int]:
     """Write finished runs, and the records of those that failed, into an archive.
 
-    Runs that are in it already are left as they are.
+    A new archive is there whole or not at all. Runs that are in it already are left as they are;
+    others are added when all of them have been read, each whole.
 
     :param root: the folder below which the runs stand
     :param n_rows: how many rows of the training log to keep, evenly spread, the last one with them
     :return: how many runs were added, and how many were there before
     :raises benchmarks.results.BrokenRunError: a run folder that cannot be read
+    :raises OSError: naming the file that cannot be read or written
     """
-    added = present = 0
-    for folder in load_runs(root)["path"]:
-        target = out / _name(folder, root)
-        if is_finished(target):
-            present += 1
-            continue
-        log = folder / "progress.csv"
-        if log.exists() and log.stat().st_size:
-            write_whole(target / log.name, thinned(log.read_text(), n_rows))
-        diff = folder / UNCOMMITTED
-        if diff.exists() and diff.stat().st_size <= _LARGEST_DIFF:
-            write_whole(target / diff.name, diff.read_text())
-        # The record last: a folder without it is not a finished run.
-        for name in ("evaluations.csv", _RECORD):
-            write_whole(target / name, (folder / name).read_text())
-        added += 1
-    for spec, parent in load_failed_specs(root):
-        failure = spec.failure_file(parent)
-        write_whole(out / _name(failure, root.absolute()), failure.read_text())
-    return added, present
+    runs, failures = load_runs(root)["path"], failure_files(root)
+    for failure in failures:
+        read_spec(failure)
+    names = [_name(folder, root) for folder in runs]
+    missing = [name for name in names if not is_finished(out / name)]
+    with whole_folder(out) as unfinished:
+        for name in missing:
+            _copy(root / name, unfinished / name, n_rows)
+        for failure in failures:
+            target = unfinished / _name(failure, root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(failure.read_bytes())
+    return len(missing), len(names) - len(missing)
+
+
+def _copy(folder: Folder, target: Path, n_rows: int) -> None:
+    """Copy what is kept of a run."""
+    target.mkdir(parents=True)
+    for name in ("run.json", "evaluations.csv"):
+        (target / name).write_bytes((folder / name).read_bytes())
+    log = folder / "progress.csv"
+    if log.exists() and log.stat().st_size:
+        thin = thinned(log.read_text(encoding="utf-8"), n_rows)
+        (target / log.name).write_text(thin, encoding="utf-8")
+    diff = folder / UNCOMMITTED
+    if diff.exists() and diff.stat().st_size <= _LARGEST_DIFF:
+        (target / diff.name).write_bytes(diff.read_bytes())
 
 
 def thinned(text: str, n_rows: int) -> str:

@@ -1,7 +1,5 @@
 """The commands of ``python -m benchmarks``."""
 
-import shlex
-import sys
 from collections.abc import Sequence
 from enum import Enum
 from functools import partial
@@ -28,6 +26,7 @@ from benchmarks.results import (
     read_evaluations,
     read_spec,
 )
+from benchmarks.secrets import command_line, mask
 from benchmarks.specs import (
     ALGORITHMS,
     RunSpec,
@@ -40,7 +39,7 @@ from benchmarks.specs import (
     suite_names,
 )
 from benchmarks.status import load_status
-from benchmarks.storage import Folder, open_folder
+from benchmarks.storage import Folder, open_folder, remove_abandoned, whole_file
 from benchmarks.sweep import Engine, SweepError, SweepResult, sweep
 from benchmarks.tracking import prepare
 from benchmarks.zoo import has_own_entry
@@ -234,10 +233,12 @@ def export(
         _refuse(error)
     path = out or Path(f"evaluations.{'csv' if csv else 'parquet'}")
     try:
-        if csv:
-            frame.to_csv(path, index=False)
-        else:
-            frame.to_parquet(path, index=False)
+        remove_abandoned([path.parent], path.name)
+        with whole_file(path) as unfinished:
+            if csv:
+                frame.to_csv(unfinished, index=False)
+            else:
+                frame.to_parquet(unfinished, index=False)
     except OSError as error:
         _refuse(f"--out: {error}")
     n_runs = len(frame[["suite", "algo", "env_id", "seed", "config"]].drop_duplicates())
@@ -298,7 +299,7 @@ def _sweep(
     engine: Engine | None,
     trackers: list[str],
 ) -> None:
-    command = f"python -m benchmarks {shlex.join(sys.argv[1:])}"
+    command = command_line("benchmarks")
     try:
         with interruptible():
             prepare(trackers, out, on_this_machine=engine is None)
@@ -313,7 +314,7 @@ def _sweep(
 
 
 def _refuse(error: object) -> NoReturn:
-    typer.echo(f"error: {error}", err=True)
+    typer.echo(f"error: {mask(str(error))}", err=True)
     raise typer.Exit(2) from None
 
 
@@ -344,7 +345,7 @@ def speed(
     # Here, since it is slow to import.
     from benchmarks.speed.command import speed as measure
 
-    command = f"python -m benchmarks {shlex.join(sys.argv[1:])}"
+    command = command_line("benchmarks")
     try:
         with interruptible():
             complete = measure(out, with_peers, quick, fresh, command, only)

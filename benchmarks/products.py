@@ -19,6 +19,7 @@ from torch import Tensor
 
 from benchmarks.run import make_env, make_model
 from benchmarks.specs import load_suite, plan
+from benchmarks.storage import write_whole
 from benchmarks.zoo import model_arguments
 from sb3_natural import NPG
 from sb3_natural.common.critic import GaussNewtonCritic
@@ -56,11 +57,10 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 def save(frames: dict[str, pd.DataFrame], out: Path) -> None:
     """Write ``products.csv``: the summaries, a column ``env_id`` in front."""
-    out.mkdir(parents=True, exist_ok=True)
     parts = [summarise(frame).assign(env_id=env_id) for env_id, frame in frames.items()]
     table = pd.concat(parts)
     table.insert(0, "env_id", table.pop("env_id"))
-    table.to_csv(out / "products.csv", index=False, float_format="%.4g")
+    write_whole(out / "products.csv", table.to_csv(index=False, float_format="%.4g"))
 
 
 class _Comparison:

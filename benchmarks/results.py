@@ -152,6 +152,11 @@ def load_failed_specs(root: Folder) -> list[tuple[RunSpec, Folder]]:
     return [(read_spec(path), path.absolute().parents[3]) for path in _failure_files(root)]
 
 
+def failure_files(root: Folder) -> list[Folder]:
+    """The records of the failed runs below ``root``."""
+    return sorted(_failure_files(root))
+
+
 def read_spec(path: Folder) -> RunSpec:
     """The spec in a record, that of a finished run (``run.json``) or of a failed one.
 

@@ -1,9 +1,12 @@
 """Where run folders stand: on a disk, or anywhere that fsspec reaches (``s3://bucket/runs``).
 
-A run folder is written whole or not at all. On a disk it gets its name last, by renaming; where
-folders cannot be renamed, ``run.json`` is written last, and a folder without it is none.
+What is written here is there whole or not at all. On a disk a file or folder is complete, and on
+the disk itself, before it gets its name, by renaming; where nothing can be renamed, a run's
+``run.json`` is written last, and a folder without it is none.
 """
 
+import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -54,14 +57,57 @@ def is_finished(folder: Folder) -> bool:
 
 
 @contextmanager
+def whole_folder(folder: Folder) -> Iterator[Path]:
+    """A temporary folder on a disk whose content comes to ``folder`` when the block is left.
+
+    If it is left by an exception, or the process dies, nothing does. Where the folder is there
+    already, it keeps what it has; files of the same name are replaced one by one, each whole.
+
+    :raises OSError: naming ``folder``, or the file that the system named
+    """
+    remove_abandoned([_place(folder)], folder.name)
+    with _naming(folder), scratch_folder(folder) as scratch:
+        yield scratch
+        publish(scratch, folder)
+
+
+@contextmanager
+def whole_file(path: Folder) -> Iterator[Path]:
+    """Where to write a file of the same name, which comes to ``path`` when the block is left.
+
+    If it is left by an exception, or the process dies, ``path`` stays as it was.
+
+    :raises OSError: naming ``path``, or the file that the system named
+    """
+    with _naming(path), scratch_folder(path) as scratch:
+        yield scratch / path.name
+        if isinstance(path, Path):
+            _flush(scratch)
+            (scratch / path.name).replace(path)
+            _sync(path.parent)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((scratch / path.name).read_bytes())
+
+
+def write_whole(path: Folder, text: str) -> None:
+    """Write a file of UTF-8 text, whole or not at all.
+
+    :raises OSError: naming it
+    """
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+@contextmanager
 def scratch_folder(folder: Folder) -> Iterator[Path]:
     """A temporary folder on a disk, for what will be published as ``folder``; gone at the end."""
     if not isinstance(folder, Path):
         with tempfile.TemporaryDirectory() as name:
             yield Path(name)
         return
-    # Beside the final one, so that it can be renamed; named after its maker.
-    scratch = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
+    # Named after its maker.
+    scratch = _place(folder) / f"{TEMPORARY}{folder.name}-{os.getpid()}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
@@ -70,37 +116,82 @@ def scratch_folder(folder: Folder) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _place(folder: Folder) -> Folder:
+    """From where a file or folder can be renamed: its own folder, if that is there already.
+
+    It may be a disk of its own.
+    """
+    return folder if folder.is_dir() else folder.parent
+
+
 def publish(scratch: Path, folder: Folder) -> None:
-    """Give a complete folder its final place, unless another process has been faster."""
+    """Give a complete folder its final place; a finished run that is there stays as it is."""
     if isinstance(folder, Path):
-        try:
-            scratch.rename(folder)
-        except OSError:
-            if not is_finished(folder):
-                raise
+        _flush(scratch)
+        _move(scratch, folder)
+        _sync(folder.parent)
         return
     folder.mkdir(parents=True, exist_ok=True)
     files = contents(scratch)
-    for name in sorted(files, key=lambda name: name == _LAST):
+    for name in sorted(files, key=lambda name: name.rpartition("/")[2] == _LAST):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(files[name])
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename a folder or file; into a folder that is there already, what is in it."""
+    try:
+        source.replace(target)
+    except OSError:
+        if not (source.is_dir() and target.is_dir()):
+            raise
+        if is_finished(target):
+            return  # another process has been faster
+        for each in sorted(source.iterdir(), key=lambda each: each.name == _LAST):
+            _move(each, target / each.name)
+
+
+def _flush(folder: Path) -> None:
+    """Have the system write a folder and all that is in it: a name must not outlive its content."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(parent, name))
+        _sync(Path(parent))
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt":
+        return  # cannot open folders, nor flush what is open for reading only
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that knows no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _naming(path: Folder) -> Iterator[None]:
+    """Have errors name what was to be written, not its temporary place or nothing at all."""
+    try:
+        yield
+    except OSError as error:
+        parts = Path(str(error.filename or "")).parts
+        temporary = [i for i, part in enumerate(parts) if part.startswith(TEMPORARY)]
+        if parts and not temporary:
+            raise
+        below = parts[temporary[-1] + 1 :] if temporary else ()
+        named = path if below in ((), (path.name,)) else path.joinpath(*below)
+        reason = error.strerror or str(error)
+        raise OSError(error.errno or errno.EIO, reason, str(named)) from error
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     """The files of a folder, those of folders in it too, by their names relative to it."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-def write_whole(path: Folder, text: str) -> None:
-    """Write a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not isinstance(path, Path):
-        path.write_text(text)
-        return
-    unfinished = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    unfinished.write_text(text)
-    unfinished.replace(path)
 
 
 def check_writable(folder: Folder) -> None:
@@ -117,13 +208,22 @@ def check_writable(folder: Folder) -> None:
 def walk(root: Folder) -> Iterator[tuple[Folder, list[str], list[str]]]:
     """Every folder below a root, with the names of the folders and files in it.
 
-    Names that are removed from the list of folders are not entered.
+    Names that are removed from the list of folders are not entered. Links to folders are, but for
+    those that lead back to where they stand.
     """
     if isinstance(root, Path):  # Path.walk needs Python 3.12
-        for folder, names, files in os.walk(root):
-            yield Path(folder), names, files
+        for parent, names, files in os.walk(root, followlinks=True):
+            folder = Path(parent)
+            names[:] = [name for name in names if not _leads_back(folder / name)]
+            yield folder, names, files
     else:
         yield from root.walk()
+
+
+def _leads_back(path: Path) -> bool:
+    if not path.is_symlink():
+        return False
+    return os.path.realpath(path) in map(os.path.realpath, path.absolute().parents)
 
 
 def claimed(folder: Folder) -> AbstractContextManager[bool]:
@@ -135,8 +235,10 @@ def claimed(folder: Folder) -> AbstractContextManager[bool]:
     return locked(folder) if isinstance(folder, Path) else nullcontext(False)
 
 
-def remove_abandoned(parents: Iterable[Folder]) -> None:
+def remove_abandoned(parents: Iterable[Folder], name: str | None = None) -> None:
     """Remove what processes that are no longer running have left unfinished in ``parents``.
+
+    :param name: only what was to get this name
 
     A process that cannot be found here may run on another machine that shares the disk. It, or its
     sweep, has claimed its run then: what belongs to a claimed run stays.
@@ -144,7 +246,7 @@ def remove_abandoned(parents: Iterable[Folder]) -> None:
     for parent in parents:
         if not isinstance(parent, Path):
             continue  # there, unfinished folders are overwritten by the next attempt
-        for scratch in parent.glob(f"{TEMPORARY}*"):
+        for scratch in parent.glob(f"{TEMPORARY}{f'{glob.escape(name)}-*' if name else '*'}"):
             if not _maker_lives(scratch):
                 _remove_unless_claimed(scratch)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.run import Progress
+from benchmarks.secrets import mask
 from benchmarks.specs import RunSpec
 
 
@@ -54,7 +55,7 @@ def attempt(work: Callable[[], object]) -> Success | Failure:
             work()
     except BaseException as error:
         line = "".join(traceback.format_exception_only(error)).strip()
-        return Failure(line, traceback.format_exc())
+        return Failure(mask(line), mask(traceback.format_exc()))
     return Success(
         tuple(dict.fromkeys(f"{each.category.__name__}: {each.message}" for each in caught))
     )

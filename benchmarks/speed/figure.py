@@ -27,6 +27,7 @@ from benchmarks.speed.plan import (
 from benchmarks.speed.report import phase_rows, update_rows
 from benchmarks.speed.results import Results, Spread
 from benchmarks.speed.stopwatch import PHASES
+from benchmarks.storage import whole_file
 
 # Okabe and Ito's colours, which the common colour-vision deficiencies tell apart; markers, dashes
 # and hatches do the same without any colour.
@@ -73,8 +74,9 @@ def save(results: Results, out: Path) -> None:
     """Write ``speed.png`` and ``speed.svg``."""
     with mpl.rc_context(_THEME):
         figure = draw(results)
-        figure.savefig(out / "speed.png", metadata={"Software": None})
-        figure.savefig(out / "speed.svg", metadata={"Date": None})
+        for name, metadata in (("speed.png", {"Software": None}), ("speed.svg", {"Date": None})):
+            with whole_file(out / name) as unfinished:
+                figure.savefig(unfinished, metadata=metadata)
 
 
 def draw(results: Results) -> Figure:

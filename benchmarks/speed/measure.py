@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from benchmarks.speed.plan import Block, Measurement, measurements
 from benchmarks.speed.protocol import UnavailableError, Worker, WorkerError
+from benchmarks.storage import write_whole
 
 Record = dict[str, Any]
 # How a kind of worker is started; or why it cannot be.
@@ -37,11 +37,8 @@ class Store:
 
     def save(self, measurement: Measurement, values: dict[str, Any]) -> None:
         """Keep a finished measurement."""
-        path = self._path(measurement)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-        unfinished.write_text(json.dumps({**_identity_of(measurement), "values": values}) + "\n")
-        unfinished.replace(path)
+        record = {**_identity_of(measurement), "values": values}
+        write_whole(self._path(measurement), json.dumps(record) + "\n")
 
     def clear(self) -> None:
         """Forget all measurements."""

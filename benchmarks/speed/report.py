@@ -20,6 +20,7 @@ from benchmarks.speed.results import (
     update_ratio,
 )
 from benchmarks.speed.stopwatch import ACER_PARTS, PHASES
+from benchmarks.storage import write_whole
 
 PAIR, WAYS = "NPG and TRPO", "Fisher products"
 
@@ -34,9 +35,9 @@ def write(out: Path, results: Results, found: Sequence[Target], about: dict[str,
         "targets": [_target_record(target) for target in found],
         "measurements": results.records,
     }
-    _replace(out / "speed.json", json.dumps(document, indent=1) + "\n")
-    _replace(out / "speed.csv", _csv(results.records))
-    _replace(out / "speed.md", page(results, found, about))
+    write_whole(out / "speed.json", json.dumps(document, indent=1) + "\n")
+    write_whole(out / "speed.csv", _csv(results.records))
+    write_whole(out / "speed.md", page(results, found, about))
 
 
 def page(results: Results, found: Sequence[Target], about: dict[str, Any]) -> str:
@@ -409,9 +410,3 @@ def _csv(records: Sequence[Record]) -> str:
                 [record["block"], record["contender"], record["repeat"], quantity, value]
             )
     return text.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".tmp-{path.name}")
-    unfinished.write_text(text)
-    unfinished.replace(path)

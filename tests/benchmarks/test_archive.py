@@ -15,6 +15,7 @@ from benchmarks.results import BrokenRunError, load_evaluations, load_failures, 
 from benchmarks.run import run
 from benchmarks.storage import open_folder
 from benchmarks.sweep import record_failure, sweep
+from tests.benchmarks.crashes import disk_with_room_for, killed_at_each_step
 
 
 @pytest.fixture
@@ -128,3 +129,33 @@ def test_a_report_is_the_same_from_an_archive(runs: Path, tmp_path: Path) -> Non
     assert filecmp.cmp(
         tmp_path / "report-runs" / "scores.csv", tmp_path / "report-kept" / "scores.csv", False
     )
+
+
+def test_an_archive_is_whole_whenever_its_maker_dies(runs: Path, make_spec, tmp_path: Path) -> None:
+    """A new one is there or not; one that grows has whole runs only."""
+    kept = tmp_path / "kept"
+    for _ in killed_at_each_step(lambda: archive(runs, kept)):
+        assert not kept.exists() or len(load_evaluations(kept)) == len(load_evaluations(runs))
+    before = load_runs(kept)["seed"].to_list()
+    run(make_spec(seed=3), runs, "")
+    for _ in killed_at_each_step(lambda: archive(runs, kept)):
+        assert load_runs(kept)["seed"].to_list() in (before, [*before, 3])
+        load_evaluations(kept)
+    assert load_runs(kept)["seed"].to_list() == [*before, 3]
+
+
+def test_a_full_disk_leaves_no_archive_and_no_table(runs: Path, tmp_path: Path) -> None:
+    for arguments, out in (
+        (["archive", runs, tmp_path / "kept"], tmp_path / "kept"),
+        (["export", runs, "--csv", "--out", tmp_path / "all.csv"], tmp_path / "all.csv"),
+        (
+            ["export", runs, "--parquet", "--out", tmp_path / "all.parquet"],
+            tmp_path / "all.parquet",
+        ),
+    ):
+        with disk_with_room_for(200):
+            result = CliRunner().invoke(app, list(map(str, arguments)))
+        assert result.exit_code == 2
+        assert f"File too large: '{out}" in result.stderr
+        assert not out.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]

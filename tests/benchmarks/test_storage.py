@@ -14,14 +14,20 @@ from benchmarks.engines import Failure
 from benchmarks.results import load_evaluations, load_failures, load_runs
 from benchmarks.run import run
 from benchmarks.storage import (
+    Folder,
     check_writable,
     is_finished,
     is_on_disk,
     open_folder,
     publish,
     scratch_folder,
+    walk,
+    whole_file,
+    whole_folder,
+    write_whole,
 )
 from benchmarks.sweep import record_failure, sweep
+from tests.benchmarks.crashes import disk_with_room_for, killed_at_each_step
 
 
 @pytest.fixture
@@ -132,3 +138,94 @@ def test_a_probe_leaves_nothing_behind(tmp_path: Path, remote: UPath) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError):
         check_writable(tmp_path / "file" / "runs")
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    """What readers see."""
+    files = {
+        path.relative_to(folder): path.read_text() for path in folder.rglob("*") if path.is_file()
+    }
+    return {
+        str(path): text
+        for path, text in files.items()
+        if not any(part.startswith((".tmp-", ".lock-")) for part in path.parts)
+    }
+
+
+def make_folder(folder: Folder, files: dict[str, str]) -> None:
+    with whole_folder(folder) as unfinished:
+        for name, text in files.items():
+            write_whole(unfinished / name, text)
+
+
+def test_a_new_folder_is_there_whole_or_not_at_all_whenever_its_maker_dies(tmp_path: Path) -> None:
+    n_absent = 0
+    for _ in killed_at_each_step(
+        lambda: make_folder(tmp_path / "out", {"a": "text", "inner/b": "text"})
+    ):
+        seen = files_in(tmp_path)
+        assert seen in ({}, {"out/a": "text", "out/inner/b": "text"})
+        n_absent += not seen
+    assert n_absent > 5
+    assert not list(tmp_path.rglob(".tmp-*"))  # what the dead have left
+
+
+def test_files_are_replaced_whole_whenever_the_writer_dies(tmp_path: Path) -> None:
+    old, new = "old" * 10_000, "new" * 10_000
+    folder = tmp_path / "out"
+    write_whole(folder / "a", old)
+    write_whole(folder / "of-another", old)
+
+    def make() -> None:
+        make_folder(folder, {"a": new, "b": new})
+        write_whole(folder / "c", new)
+
+    for _ in killed_at_each_step(make):
+        for name, text in files_in(folder).items():
+            assert text in ((old, new) if name == "a" else (old,) if name[0] == "o" else (new,))
+    assert files_in(folder) == {"a": new, "b": new, "c": new, "of-another": old}
+
+
+def test_what_a_full_disk_cannot_hold_is_not_there_and_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    write_whole(path, "old")
+    with disk_with_room_for(10_000):
+        with pytest.raises(OSError, match=f"File too large: '{path}'"):
+            write_whole(path, "x" * 20_000)
+        with pytest.raises(OSError, match=f"File too large: '{tmp_path}/new/inner/b'"):
+            make_folder(tmp_path / "new", {"a": "y", "inner/b": "x" * 20_000})
+    assert files_in(tmp_path) == {"table.csv": "old"}
+    assert [each.name for each in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_place_that_cannot_be_written_is_named_and_an_error_of_the_block_is_kept(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=f"'{tmp_path}/file/a'"):
+        write_whole(tmp_path / "file" / "a", "")
+    with pytest.raises(FileNotFoundError, match="'/nowhere/else'"), whole_file(tmp_path / "a"):
+        Path("/nowhere/else").read_text()
+
+
+def test_whole_files_elsewhere_than_on_a_disk(remote: UPath) -> None:
+    with whole_file(remote / "a" / "table.csv") as unfinished:
+        unfinished.write_text("1")
+    make_folder(remote / "b", {"d": "2"})
+    with disk_with_room_for(10_000), pytest.raises(OSError, match="File too large"):
+        make_folder(remote / "c", {"d": "2", "e": "x" * 20_000})
+    assert {path.name for path in remote.rglob("*") if path.is_file()} == {"table.csv", "d"}
+
+
+def test_links_to_folders_are_followed_unless_they_lead_back(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    (elsewhere / "inner").mkdir(parents=True)
+    (root / "folder").mkdir(parents=True)
+    (root / "link").symlink_to(elsewhere)
+    (elsewhere / "inner" / "root").symlink_to(root)
+    (root / "folder" / "up").symlink_to(tmp_path)
+    (root / "gone").symlink_to(tmp_path / "nothing")
+
+    found = {str(folder.relative_to(root)) for folder, _, _ in walk(root)}
+
+    assert found == {".", "folder", "link", "link/inner"}
