@@ -17,6 +17,7 @@ from typing import Any
 
 from stable_baselines3.common.logger import KVWriter
 
+from benchmarks.secrets import mask
 from benchmarks.specs import RunSpec, SpecError
 from benchmarks.storage import Folder
 
@@ -50,7 +51,11 @@ def _prepare_mlflow(out: Folder, on_this_machine: bool) -> None:
         # For the processes of the runs, which inherit it.
         os.environ[_URI] = f"sqlite:///{out.absolute()}/mlflow.db"
     # Now, since runs that begin at once would make the same tables at once.
-    import_module("mlflow").set_experiment(_EXPERIMENT)
+    try:
+        import_module("mlflow").set_experiment(_EXPERIMENT)
+    except Exception as error:  # of MLflow, its client, its database
+        uri = os.environ[_URI]
+        raise SpecError(mask(f"--track: 'mlflow': {_URI} is {uri!r}: {error}")) from None
 
 
 @contextmanager

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from benchmarks.results import BrokenRunError
+from benchmarks.secrets import mask
 from benchmarks.yamls import SpecError
 from reports import comparison, document, published, recording, thresholds, watching
 from reports.progress import progress
 from reports.runs import ReportError
 from reports.tuning import Studies
+from studies.study import STORAGE_VARIABLE
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -64,7 +66,10 @@ def build(
         "studies-out"
     ),
     storage: Annotated[
-        str | None, typer.Option(metavar="URL", help="The database with the studies, if any.")
+        str | None,
+        typer.Option(
+            metavar="URL", envvar=STORAGE_VARIABLE, help="The database with the studies, if any."
+        ),
     ] = None,
     allow_mixed: Annotated[
         bool,
@@ -107,7 +112,7 @@ def build(
         else:
             raise ReportError("RUNS: must be given, or --studies")
     except (ReportError, BrokenRunError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {mask(str(error))}", err=True)
         raise typer.Exit(2) from None
     typer.echo(f"wrote {report}")
 
@@ -158,7 +163,7 @@ def compare(
         if out:
             out.write_text(rendered, encoding="utf-8")
     except (ReportError, BrokenRunError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {mask(str(error))}", err=True)
         raise typer.Exit(2) from None
     typer.echo(f"{comparison.summary(compared)}\nwrote {out}" if out else rendered.rstrip("\n"))
     raise typer.Exit(compared.exit_status)
@@ -181,7 +186,7 @@ def watch(
     try:
         watching.watch(root, env or [], out, once, every)
     except (ReportError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {mask(str(error))}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
@@ -201,7 +206,7 @@ def record(
     try:
         recording.record(folder, out, seed, seconds, fps)
     except (ReportError, BrokenRunError, SpecError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {mask(str(error))}", err=True)
         raise typer.Exit(2) from None
     typer.echo(f"wrote {out}")
 

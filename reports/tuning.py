@@ -10,6 +10,7 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from benchmarks.results import load_runs
+from benchmarks.secrets import mask
 from reports import figures, tuning_figures, tuning_wording, wording
 from reports.runs import ReportError
 from reports.tables import Table
@@ -262,5 +263,5 @@ def _origin(studies: Sequence[StudyResult]) -> Origin | None:
         commits=wording.commit_lines(runs),
         versions=wording.tally_text(runs["versions"].map(wording.versions_text)),
         machines=wording.tally_text(runs["machine"].map(wording.machine_text)),
-        commands=sorted(runs["command"].unique()),
+        commands=sorted({mask(str(command)) for command in runs["command"]}),
     )

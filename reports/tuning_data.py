@@ -13,6 +13,8 @@ import pandas as pd
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
+from benchmarks.names import is_name
+from benchmarks.specs import SpecError
 from reports.runs import ReportError
 from studies import sensitivity
 from studies.carrying_out import stored_confirmation
@@ -36,6 +38,7 @@ from studies.study import (
     counted,
     in_state,
     load,
+    study_folder,
     values_of,
 )
 from studies.trials import SCORES
@@ -119,10 +122,13 @@ def read(names: Sequence[str], root: Path, storage: str | None) -> list[StudyRes
 
 
 def _read(name: str, root: Path, storage: str) -> StudyResult:
-    folder = root / name
+    try:
+        folder = study_folder("--studies", name, root)
+    except SpecError as error:
+        raise ReportError(str(error)) from None
     # Opening a journal would make one.
     if not storage and not (folder / JOURNAL).is_file():
-        known = sorted(path.parent.name for path in root.glob(f"*/{JOURNAL}"))
+        known = sorted(filter(is_name, (path.parent.name for path in root.glob(f"*/{JOURNAL}"))))
         raise ReportError(
             f"--studies: {name!r} is not a study in {root}; there are: {', '.join(known) or 'none'}"
         )

@@ -1,8 +1,6 @@
 """``python -m studies``: tune delta, epsilon and c, and measure how much they matter."""
 
 import os
-import shlex
-import sys
 import time
 import warnings
 from enum import Enum
@@ -19,6 +17,8 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.names import is_name
+from benchmarks.secrets import command_line, mask
 from benchmarks.specs import SpecError, as_file_name, check_environment
 from benchmarks.sweep import SweepError
 from studies import pruning as pruners
@@ -47,14 +47,18 @@ from studies.searching import (
 )
 from studies.study import (
     DEFAULT,
+    STORAGE_VARIABLE,
     StudyError,
     best_trial,
+    check_unlike,
     completed,
     connect,
     counted,
     create,
     fix_grid,
     load,
+    studies_in,
+    study_folder,
 )
 from studies.trials import RETURNS, TrialFailedError
 from studies.workers import LocalWorkers, RayWorkers, Task, Workers
@@ -78,7 +82,10 @@ _WIDE = 1_000  # columns
 
 _NAME = typer.Argument(help="The study's name.")
 _STORAGE = typer.Option(
-    "", help="A database's URL, such as postgresql://host/name; else a file in the study's folder."
+    "",
+    envvar=STORAGE_VARIABLE,
+    help="A database's URL, such as postgresql://host/name; else a file in the study's folder. "
+    "One with a password belongs into the variable: other users see a command's options.",
 )
 _ROOT = typer.Option(Path("studies-out"), file_okay=False, help="Where the studies' folders are.")
 _FIGURES = typer.Option(
@@ -129,7 +136,7 @@ def run(
     cpus_per_run: float = typer.Option(1.0, min=0.01, help="Ray: cores that each trial takes."),
     gpus_per_run: float = typer.Option(0.0, min=0.0, help="Ray: GPUs that each trial takes."),
     storage: str = _STORAGE,
-    name: str = typer.Option("", help="The study's name; ALGO-ENV if not given."),
+    name: str = typer.Option(None, help="The study's name; else ALGO-ENV.", show_default=False),
     root: Path = _ROOT,
 ) -> None:
     """Carry out a study, or carry on one that was interrupted.
@@ -138,15 +145,19 @@ def run(
     times at once; with more trials it extends the study. In the end the best setting and the
     defaults are trained on fresh seeds.
     """
-    name = name or as_file_name("-".join([algo, *envs]))
+    if name is None:
+        name = as_file_name("-".join([algo, *envs]))
     try:
+        folder = study_folder("--name", name, root).absolute()
         problem = _define(algo, envs, seeds, steps, params, extended, space, objective)
         search = Search(sampler, pruner, trials, search_seed)
         check_search(search, problem)
         search = _no_more_than_the_grid(search, problem)
-        folder = (root / name).absolute()
+        check_unlike("--name", name, studies_in(root))
         folder.mkdir(parents=True, exist_ok=True)
-        study = create(name, problem, connect(storage, folder))
+        connected = connect(storage, folder)
+        check_unlike("--name", name, optuna.get_all_study_names(connected))
+        study = create(name, problem, connected)
         if sampler == "grid":
             fix_grid(study, search.n_trials)
         workers: Workers = (
@@ -161,14 +172,14 @@ def run(
     if too_few_runs_to_prune(search, problem):
         typer.echo("--pruner: 'wilcoxon' cannot tell trials of fewer than 5 runs apart", err=True)
     deadline = None if timeout is None else time.time() + timeout
-    task = Task(name, storage, folder, search, _command(), deadline)
+    task = Task(name, storage, folder, search, command_line("studies"), deadline)
     try:
         carry_out(study, problem, task, workers, jobs, shown=True)
         _print_trials(study, problem)
         typer.echo("the best trial and the defaults, on fresh seeds:")
-        found = confirm(study, problem, folder, jobs, _command(), shown=True)
+        found = confirm(study, problem, folder, jobs, command_line("studies"), shown=True)
     except (StudyError, TrialFailedError, SweepError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {mask(str(error))}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on with what is missing", err=True)
@@ -287,7 +298,7 @@ def sensitivity(
         runs = sensitivities.stored(folder)
         for each in chosen:
             runs[each.name] = sensitivities.measure(
-                study, problem, folder, each, points, jobs, _command(), shown=True
+                study, problem, folder, each, points, jobs, command_line("studies"), shown=True
             )
     except (SpecError, StudyError, TrialFailedError, SweepError) as error:
         _refuse(error)
@@ -356,13 +367,13 @@ def _print_pruning(problem: Problem, frame: pd.DataFrame) -> None:
 
 
 def _load(name: str, storage: str, root: Path) -> tuple[optuna.Study, Problem, Path]:
-    folder = (root / name).absolute()
-    if not storage and not folder.is_dir():
-        known = sorted(path.name for path in root.glob("*") if path.is_dir())
-        _refuse(f"{name!r} is not a study in {root}; there are: {', '.join(known) or 'none'}")
     try:
+        folder = study_folder("NAME", name, root).absolute()
+        if not storage and not folder.is_dir():
+            known = ", ".join(filter(is_name, studies_in(root))) or "none"
+            _refuse(f"{name!r} is not a study in {root}; there are: {known}")
         study, problem = load(name, connect(storage, folder))
-    except StudyError as error:
+    except (SpecError, StudyError) as error:
         _refuse(error)
     folder.mkdir(parents=True, exist_ok=True)
     return study, problem, folder
@@ -454,16 +465,12 @@ def _plot(study: optuna.Study, problem: Problem, folder: Path) -> None:
         typer.echo(f"figure: {os.path.relpath(folder / file)}")
 
 
-def _command() -> str:
-    return f"python -m studies {shlex.join(sys.argv[1:])}"
-
-
 def _names(option: str) -> list[str]:
     return [name.strip() for name in option.split(",") if name.strip()]
 
 
 def _refuse(error: object) -> NoReturn:
-    typer.echo(f"error: {error}", err=True)
+    typer.echo(f"error: {mask(str(error))}", err=True)
     raise typer.Exit(2) from None
 
 

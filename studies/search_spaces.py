@@ -145,15 +145,15 @@ def _usable(algo: str, space: Sequence[Parameter]) -> tuple[Parameter, ...]:
 
 
 def _table(algo: str) -> tuple[Parameter, ...]:
-    """What is known of an algorithm, or of the one of ours that a class is a kind of."""
+    """What is known of an algorithm, or of the one that a class is a kind of."""
     check_algorithms("--algo", [algo])
     if algo in SPACES:
         return SPACES[algo]
     given = algorithm_class(algo)
     for name, table in SPACES.items():
         ours = algorithm_class(name)
-        # Ours are kinds of SB3's, with the same arguments.
-        if issubclass(given, ours) or issubclass(ours, given):
+        # Ours are kinds of SB3's of the same names, with the same arguments.
+        if any(issubclass(given, each) for each in ours.__mro__ if each.__name__ == ours.__name__):
             return table
     return ()
 
