@@ -130,7 +130,7 @@ def test_an_entry_says_how_much_its_values_are_worth(finished: Path) -> None:
         assert list(yaml.safe_load(text)) == ["CartPole-v1"], name
         assert ("decide" in comment[-1]) == (name != "three")
     assert (
-        "# difference +12.200 [+12.000, +12.300]: they beat the defaults beyond chance"
+        "# difference +12.167 [+12.000, +12.300]: they beat the defaults beyond chance"
         in (entries["three"])
     )
     assert "score 2.050 (2 seeds) on seeds 1000 to 1001" in entries["two"]
