@@ -13,7 +13,7 @@ import pandas as pd
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.names import is_name
+from benchmarks.folder_names import is_name
 from benchmarks.specs import SpecError
 from reports.runs import ReportError
 from studies import sensitivity

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.names import is_name
+from benchmarks.folder_names import is_name
 from benchmarks.secrets import command_line, mask
 from benchmarks.specs import SpecError, as_file_name, check_environment
 from benchmarks.sweep import SweepError

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
-from benchmarks.names import check_name, is_name
+from benchmarks.folder_names import check_name, is_name
 from benchmarks.secrets import MASK, mask
 from benchmarks.specs import SpecError, as_file_name
 from studies.objective import Problem
