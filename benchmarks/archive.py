@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import failure_files, load_runs, read_spec
+from benchmarks.results import BrokenRunError, content, failure_files, load_runs, read_spec
 from benchmarks.run import UNCOMMITTED
 from benchmarks.storage import Folder, is_finished, whole_folder
 
@@ -57,11 +57,17 @@ def _copy(folder: Folder, target: Path, n_rows: int) -> None:
         (target / name).write_bytes((folder / name).read_bytes())
     log = folder / "progress.csv"
     if log.exists() and log.stat().st_size:
-        thin = thinned(log.read_text(encoding="utf-8"), n_rows)
-        (target / log.name).write_text(thin, encoding="utf-8")
+        (target / log.name).write_text(_thinned_log(log, n_rows), encoding="utf-8")
     diff = folder / UNCOMMITTED
     if diff.exists() and diff.stat().st_size <= _LARGEST_DIFF:
         (target / diff.name).write_bytes(diff.read_bytes())
+
+
+def _thinned_log(log: Folder, n_rows: int) -> str:
+    try:
+        return thinned(content(log).decode(), n_rows)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BrokenRunError(f"{log}: {error}") from error
 
 
 def thinned(text: str, n_rows: int) -> str:

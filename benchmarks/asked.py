@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from benchmarks.records import FORMAT, AskedRecord, RunSpec, as_file_name
 from benchmarks.results import BrokenRunError, is_run, read_record
-from benchmarks.run import FORMAT, now
-from benchmarks.specs import RunSpec, SpecError, as_file_name
+from benchmarks.run import now
 from benchmarks.storage import TEMPORARY, Folder, walk, write_whole
+from benchmarks.yamls import SpecError
 
 _PREFIX = "sweep-"
 _SUFFIX = ".json"
@@ -68,10 +68,8 @@ def load_asked(root: Folder) -> tuple[list[Asked], list[BrokenRunError]]:
     found, broken = [], []
     for path in sorted(_notes(root)):
         try:
-            record = read_record(path)
-            found.append(Asked(record["command"], list(_runs(record, path, root)), path))
-        except (KeyError, TypeError, AttributeError) as error:
-            broken.append(BrokenRunError(f"{path}: is not what a sweep notes: {error!r}"))
+            record = read_record(path, AskedRecord)
+            found.append(Asked(record.command, list(_runs(record, path, root)), path))
         except BrokenRunError as error:
             broken.append(error)
     return found, broken
@@ -90,17 +88,15 @@ def _is_note(name: str) -> bool:
     return name.startswith(_PREFIX) and name.endswith(_SUFFIX)
 
 
-def _runs(
-    record: dict[str, Any], path: Folder, root: Folder
-) -> Iterator[tuple[str, str, str, str]]:
+def _runs(record: AskedRecord, path: Folder, root: Folder) -> Iterator[Run]:
     """Those below a root."""
-    for group in record["runs"]:
-        suite, algo, env_id = group["suite"], group["algo"], group["env_id"]
+    for group in record.runs:
+        suite, algo, env_id = group.suite, group.algo, group.env_id
         folder = path.parent / suite / as_file_name(algo) / as_file_name(env_id)
         if isinstance(root, Path) and root.absolute() not in (
             folder.absolute(),
             *folder.absolute().parents,
         ):
             continue
-        for seed in group["seeds"]:
-            yield suite, algo, env_id, f"seed-{seed}-{group['config']}"
+        for seed in group.seeds:
+            yield suite, algo, env_id, f"seed-{seed}-{group.config}"

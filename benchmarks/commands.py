@@ -17,6 +17,7 @@ from benchmarks.display import first_line
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
 from benchmarks.interrupts import interruptible
 from benchmarks.normalisation import rows_for
+from benchmarks.numbers import form_with, rough_text
 from benchmarks.repeating import compare
 from benchmarks.results import (
     BrokenRunError,
@@ -128,7 +129,8 @@ def status(root: str = _ROOT) -> None:
     What cannot be read is named; the exit status is 2 then.
     """
     found = load_status(_existing(root))
-    Console().print(_status_table(found.table) if len(found.table) else mask(f"no runs in {root}"))
+    console = Console(markup=False)
+    console.print(_status_table(found.table) if len(found.table) else mask(f"no runs in {root}"))
     for failure in found.failures.itertuples(index=False):
         typer.echo(
             f"failed: {failure.algo} {failure.env_id} seed {failure.seed}: "
@@ -150,7 +152,7 @@ def _status_table(rows: pd.DataFrame) -> Table:
     for column in (" finished", " running", " failed", " missing", " steps/s"):
         table.add_column(column, justify="right", no_wrap=True)
     for suite, algo, env_id, *counts, speed in rows.itertuples(index=False):
-        shown = "" if pd.isna(speed) else f"{speed:,.0f}"
+        shown = "" if pd.isna(speed) else rough_text(speed)
         table.add_row(suite, algo, env_id, *map(str, counts), shown)
     return table
 
@@ -438,7 +440,7 @@ def _print_summary(result: SweepResult, out: Folder) -> int:
         except BrokenRunError as error:
             damaged.append(error)
     if finals:
-        Console().print(_final_returns(finals))
+        Console(markup=False).print(_final_returns(finals))
     for failed in result.failed:
         typer.echo(f"failed: {failed.spec}: {first_line(failed.error)}")
         typer.echo(mask(f"        {failed.spec.failure_file(out)}"))
@@ -464,7 +466,6 @@ def _final_returns(runs: Sequence[tuple[RunSpec, float]]) -> Table:
     summary = groups.agg(["size", "mean", "min", "max"]).reset_index()
     for row in summary.itertuples(index=False):
         env_id, algo, n_timesteps, size, *values = row
-        table.add_row(
-            env_id, algo, f"{n_timesteps:,}", str(size), *(f"{value:,.1f}" for value in values)
-        )
+        form = form_with(1, values)
+        table.add_row(env_id, algo, f"{n_timesteps:,}", str(size), *map(form.text, values))
     return table

@@ -10,6 +10,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from benchmarks.engines import Advanced, Ended
+from benchmarks.names import plain
+from benchmarks.numbers import return_text, rough_text
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder
 
@@ -35,8 +37,8 @@ def display_for(
 
 
 def first_line(text: str) -> str:
-    """An error's first line: messages may be long."""
-    return text.partition("\n")[0]
+    """An error's first line, cut if it is long, without what a terminal would obey."""
+    return plain(text.partition("\n")[0])
 
 
 class Silent:
@@ -184,7 +186,7 @@ class Bars(Lines):
             self._tasks[run],
             completed=timesteps,
             status=[
-                f"return {progress.return_mean:,.1f}",
+                f"return {return_text(progress.return_mean)}",
                 _per_second(speed),
                 f"{timesteps:,}/{spec.n_timesteps:,} steps",
             ],
@@ -211,4 +213,4 @@ class Bars(Lines):
 
 def _per_second(speed: float) -> str:
     """Nothing until it is known."""
-    return f"{speed:,.0f} steps/s" if speed > 0 else ""
+    return f"{rough_text(speed)} steps/s" if speed > 0 else ""

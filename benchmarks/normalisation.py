@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.environments import env_spec, make_envs
+from benchmarks.numbers import form_with
 from benchmarks.yamls import SpecError
 
 SCALES = Path(__file__).parent / "normalisation.csv"
@@ -93,6 +94,10 @@ def random_returns(env_id: str, n_episodes: int, n_envs: int = 10) -> list[float
     return [value for each in returns for value in each[: n_episodes // n_envs]]
 
 
+def _plain_text(value: float) -> str:
+    return form_with(2, value).text(value).replace(",", "")
+
+
 def rows_for(env_ids: Sequence[str], n_episodes: int, reference: float | None) -> str:
     """Measure random policies: the lines of ``normalisation.csv`` for these environments.
 
@@ -109,5 +114,5 @@ def rows_for(env_ids: Sequence[str], n_episodes: int, reference: float | None) -
         if value is None:
             value, source = threshold, "Gymnasium's reward threshold"
         random = np.mean(random_returns(env_id, n_episodes))
-        lines.append(f"{env_id},{random:.2f},{n_episodes},{value:g},{source}")
+        lines.append(f"{env_id},{_plain_text(random)},{n_episodes},{value:g},{source}")
     return "\n".join(lines)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.results import read_evaluations, read_record
+from benchmarks.records import RunRecord
+from benchmarks.results import read_evaluations, read_run
 from benchmarks.storage import Folder
 
 _COMPARED = ("versions", "packages", "machine")
@@ -29,10 +30,14 @@ def compare(before: Folder, after: Folder) -> Comparison:
 
     :raises benchmarks.results.BrokenRunError: one that cannot be read
     """
-    records = [read_record(folder / "run.json") for folder in (before, after)]
+    records = [_facts(read_run(folder)) for folder in (before, after)]
     there = read_evaluations(before).drop(columns="wall_seconds")
     here = read_evaluations(after).drop(columns="wall_seconds")
     return Comparison(len(there), _first_difference(there, here), _circumstances(*records))
+
+
+def _facts(record: RunRecord) -> dict[str, Any]:
+    return {**vars(record), "machine": vars(record.machine)}
 
 
 def _first_difference(there: Any, here: Any) -> str | None:
@@ -55,8 +60,7 @@ def _circumstances(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
         if before.get(key) != after.get(key)
     ]
     for group in _COMPARED:
-        # Runs made before this was recorded do not have it.
-        old, new = before.get(group) or {}, after.get(group) or {}
+        old, new = before[group], after[group]
         lines += [
             _line(f"{group}: {key}", old.get(key), new.get(key))
             for key in sorted({*old, *new})

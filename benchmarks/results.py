@@ -2,17 +2,27 @@
 
 import csv
 import json
-import math
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
-from benchmarks.run import FORMAT
-from benchmarks.specs import RunSpec
+from benchmarks.records import (
+    FORMAT,
+    FailureRecord,
+    OneRunRecord,
+    Record,
+    RunRecord,
+    RunSpec,
+    described,
+)
 from benchmarks.storage import FAILED, TEMPORARY, Folder, is_finished, is_on_disk, walk
+from benchmarks.yamls import one_line
 
 RUN_COLUMNS = [
     "suite",
@@ -39,13 +49,17 @@ _KEYS = RUN_COLUMNS[:5]
 _MEASURED = ["timesteps", "wall_seconds", "return_mean", "return_std", "length_mean", "episodes"]
 EVALUATION_COLUMNS = [*_KEYS, *_MEASURED]
 FAILURE_COLUMNS = [*_KEYS, "error", "traceback"]
-_NUMBERS = ["seed", "n_timesteps", "timesteps", "wall_seconds", "evaluation_seconds"]
-_OBJECTS = ["hyperparams", "evaluation", "versions", "machine"]
-_PROTOCOL = ["points", "episodes", "seed"]
+_LARGEST = 2**26  # bytes of a file; every run's are smaller by far
+_LARGEST_VALUE = 1e100  # whose square is finite, too
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 class BrokenRunError(Exception):
-    """A run folder cannot be read; the message names the file and says what is wrong."""
+    """A run folder cannot be read; the message, of one line, names the file and what is wrong."""
+
+    def __init__(self, text: object) -> None:
+        super().__init__(one_line(str(text)))
 
 
 class OtherVersionError(BrokenRunError):
@@ -79,7 +93,7 @@ def load_readable(
     broken: list[BrokenRunError] = []
     for folder in reading(sorted(_run_folders(root))):
         try:
-            run, values = _read_run(folder), _read_measured(folder)
+            run, values = _read_run(folder, root), _read_measured(folder)
         except BrokenRunError as error:
             broken.append(error)
             continue
@@ -87,7 +101,7 @@ def load_readable(
         measured.append(values)
     for path in sorted(_failure_files(root)):
         try:
-            failures.append(_read_failure(path))
+            failures.append(_read_failure(path, root))
         except BrokenRunError as error:
             broken.append(error)
     return Readable(
@@ -105,7 +119,7 @@ def check_versions(root: Folder) -> None:
     """
     for folder in _run_folders(root):
         try:
-            read_record(folder / "run.json")
+            _read_object(folder / "run.json")
         except OtherVersionError:
             raise
         except BrokenRunError:
@@ -120,7 +134,8 @@ def load_runs(root: Folder) -> pd.DataFrame:
 
     :raises BrokenRunError: a run folder that cannot be read
     """
-    return _runs_frame([_read_run(folder) | {"path": folder} for folder in _run_folders(root)])
+    folders = _run_folders(root)
+    return _runs_frame([_read_run(folder, root) | {"path": folder} for folder in folders])
 
 
 def load_evaluations(root: Folder) -> pd.DataFrame:
@@ -129,7 +144,7 @@ def load_evaluations(root: Folder) -> pd.DataFrame:
     :raises BrokenRunError: a run folder that cannot be read
     """
     folders = list(_run_folders(root))
-    runs = [_read_run(folder) for folder in folders]
+    runs = [_read_run(folder, root) for folder in folders]
     return _evaluations_frame(runs, [_read_measured(folder) for folder in folders])
 
 
@@ -140,7 +155,7 @@ def load_failures(root: Folder) -> pd.DataFrame:
 
     :raises BrokenRunError: a record that cannot be read
     """
-    rows = [_read_failure(path) for path in _failure_files(root)]
+    rows = [_read_failure(path, root) for path in _failure_files(root)]
     return _frame(rows, FAILURE_COLUMNS, _KEYS)
 
 
@@ -149,7 +164,15 @@ def load_failed_specs(root: Folder) -> list[tuple[RunSpec, Folder]]:
 
     :raises BrokenRunError: a record that cannot be read
     """
-    return [(read_spec(path), path.absolute().parents[3]) for path in _failure_files(root)]
+    return [_failed_spec(path.absolute()) for path in _failure_files(root)]
+
+
+def _failed_spec(path: Folder) -> tuple[RunSpec, Folder]:
+    spec = read_spec(path)
+    out = path.parents[3] if len(path.parents) > 3 else path.parent
+    if spec.failure_file(out) != path:
+        raise BrokenRunError(f"{path}: is not where the record of its run stands")
+    return spec, out
 
 
 def failure_files(root: Folder) -> list[Folder]:
@@ -162,19 +185,15 @@ def read_spec(path: Folder) -> RunSpec:
 
     :raises BrokenRunError: it cannot be read
     """
-    fields = _member(path, read_record(path), "spec")
-    try:
-        return RunSpec.from_dict(fields)
-    except (KeyError, TypeError) as error:
-        raise BrokenRunError(f"{path}: spec: is not that of a run: {error}") from error
+    return read_record(path, OneRunRecord).spec
 
 
 def check_run(folder: Folder) -> None:
-    """Check that a finished run can be read.
+    """Check that a finished run can be read, and is the one that its folder's name says.
 
     :raises BrokenRunError: it cannot
     """
-    _read_run(folder)
+    _read_run(folder, folder.parents[3])
     _read_measured(folder)
 
 
@@ -190,22 +209,38 @@ def _read_measured(folder: Folder) -> np.ndarray:
     """The evaluations of a run, of shape (evaluations, columns)."""
     path = folder / "evaluations.csv"
     try:
-        with path.open(newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except (OSError, ValueError) as error:
-        raise BrokenRunError(f"{path}: {_reason(error)}") from error
+        header, *rows = list(csv.reader(content(path).decode().splitlines())) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BrokenRunError(f"{path}: {error}") from error
     if header != _MEASURED:
         raise BrokenRunError(f"{path}: {_wrong_columns(header)}")
     if not rows:
         raise BrokenRunError(f"{path}: has no evaluation")
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(_MEASURED):
+            raise BrokenRunError(f"{path}: evaluation {number} has {len(row)} cells")
     try:
         # pandas leaves the place of NaN empty.
         values = np.array([[cell or "nan" for cell in row] for row in rows], dtype=float)
     except ValueError as error:
         raise BrokenRunError(f"{path}: has a value that is not a number: {error}") from error
-    if not np.isfinite(values[:, [0, -1]]).all():
-        raise BrokenRunError(f"{path}: timesteps and episodes must be integers")
+    _check_measured(path, values)
     return values
+
+
+def _check_measured(path: Folder, values: np.ndarray) -> None:
+    timesteps, seconds, *results, episodes = values.T
+    for counts, least in ((timesteps, 0), (episodes, 1)):
+        if not ((counts >= least) & (counts < 2**53) & (counts == np.floor(counts))).all():
+            raise BrokenRunError(f"{path}: timesteps and episodes must be integers, none negative")
+    if (np.diff(timesteps) <= 0).any():
+        raise BrokenRunError(f"{path}: timesteps must rise from one evaluation to the next")
+    if (seconds < 0).any() or np.isinf(seconds).any():
+        raise BrokenRunError(f"{path}: wall_seconds must be at least 0 and finite")
+    # A return that is none is said by who reads it.
+    finite = np.abs(np.stack(results))
+    if (finite[np.isfinite(finite)] > _LARGEST_VALUE).any():
+        raise BrokenRunError(f"{path}: has a value beyond {_LARGEST_VALUE:g}")
 
 
 def _wrong_columns(header: list[str]) -> str:
@@ -275,67 +310,83 @@ def is_run(name: str) -> bool:
     return name.startswith("seed-")
 
 
-def _read_run(folder: Folder) -> dict[str, Any]:
-    path = folder / "run.json"
-    record = read_record(path)
-    # Runs made before this was measured do not have it.
-    run = {"peak_memory_mib": None, **record, **_member(path, record, "spec")}
-    _require(path, run, RUN_COLUMNS[:-1])
-    for key in _OBJECTS:
-        _member(path, run, key)
-    for key in _NUMBERS:
-        _check_number(path, key, run[key])
-    _require(path, run["evaluation"], _PROTOCOL)
-    return run
+def _read_run(folder: Folder, root: Folder) -> dict[str, Any]:
+    record = read_run(folder)
+    _check_place(folder, root, record, folder.name)
+    return {
+        **vars(record),
+        **vars(record.spec),
+        "evaluation": vars(record.spec.evaluation).copy(),
+        "machine": record.machine.model_dump(exclude_none=True),
+    }
 
 
-def _read_failure(path: Folder) -> dict[str, Any]:
-    record = read_record(path)
-    failure = {**record, **_member(path, record, "spec")}
-    _require(path, failure, FAILURE_COLUMNS)
-    return failure
+def _read_failure(path: Folder, root: Folder) -> dict[str, Any]:
+    record = read_record(path, FailureRecord)
+    _check_place(path, root, record, path.name.removesuffix(FAILED))
+    return {**vars(record), **vars(record.spec)}
 
 
-def _check_number(path: Folder, key: str, value: Any) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
-        raise BrokenRunError(f"{path}: {key}: must be a finite number, got {value!r}")
+def _check_place(path: Folder, root: Folder, record: OneRunRecord, name: str) -> None:
+    """Check that a record stands where a sweep would look for it, as far as below a root."""
+    levels = record.spec.levels(record.config)
+    parts = (*path.parts[len(root.parts) : -1], name)[-len(levels) :]
+    if parts != levels[-len(parts) :]:
+        raise BrokenRunError(
+            f"{path}: holds the run {'/'.join(levels)}, which its place contradicts"
+        )
 
 
-def read_record(path: Folder) -> dict[str, Any]:
-    """The object in a JSON file of this version.
+def read_run(folder: Folder) -> RunRecord:
+    """The record of a finished run.
+
+    :raises BrokenRunError: it cannot be read
+    """
+    return read_record(folder / "run.json", RunRecord)
+
+
+def read_record(path: Folder, kind: type[AnyRecord]) -> AnyRecord:
+    """What a JSON file of this version holds, checked.
+
+    :raises BrokenRunError: it cannot be read
+    """
+    fields = _read_object(path)
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise BrokenRunError(f"{path}: {described(error)}") from error
+
+
+def _read_object(path: Folder) -> dict[str, Any]:
+    """The object in a JSON file of this version."""
+    try:
+        fields = json.loads(content(path))
+    except (ValueError, RecursionError) as error:
+        raise BrokenRunError(f"{path}: {error}") from error
+    if not isinstance(fields, dict):
+        raise BrokenRunError(f"{path}: must hold an object")
+    found = fields.get("format")
+    if found != FORMAT or isinstance(found, bool):
+        raise OtherVersionError(f"{path}: has the format {found!r}; this version reads {FORMAT}")
+    return fields
+
+
+def content(path: Folder) -> bytes:
+    """What is in a run's file, which may be something else, or larger than any that a run writes.
 
     :raises BrokenRunError: it cannot be read
     """
     try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise BrokenRunError(f"{path}: {_reason(error)}") from error
-    if not isinstance(record, dict):
-        raise BrokenRunError(f"{path}: must hold an object")
-    if record.get("format") != FORMAT:
-        raise OtherVersionError(
-            f"{path}: has the format {record.get('format')!r}; this version reads {FORMAT}"
-        )
-    return record
-
-
-def _reason(error: OSError | ValueError) -> str:
-    """What is wrong; an OSError names the file, too, which has been named."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _member(path: Folder, record: dict[str, Any], key: str) -> dict[str, Any]:
-    value = record.get(key)
-    if not isinstance(value, dict):
-        raise BrokenRunError(f"{path}: {key}: must be an object, got {value!r}")
-    return value
-
-
-def _require(path: Folder, record: dict[str, Any], keys: Iterable[str]) -> None:
-    absent = [key for key in keys if key not in record]
-    if absent:
-        raise BrokenRunError(f"{path}: has no {', '.join(absent)}")
+        # A pipe would never be read to its end.
+        if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
+            raise BrokenRunError(f"{path}: is not a file")
+        with path.open("rb") as file:
+            found: bytes = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise BrokenRunError(f"{path}: {error.strerror or error}") from error
+    if len(found) > _LARGEST:
+        raise BrokenRunError(f"{path}: must have at most {_LARGEST:,} bytes")
+    return found
 
 
 def _runs_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

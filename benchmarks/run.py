@@ -19,12 +19,11 @@ from benchmarks.environments import Wrapper, make_envs
 from benchmarks.evaluation import EvaluationRow, ScheduledEvaluation, freeze, write_rows
 from benchmarks.memory import peak_resident_mib
 from benchmarks.provenance import Code, code, machine, packages, versions
-from benchmarks.specs import RunSpec
+from benchmarks.records import FORMAT, RunSpec
 from benchmarks.storage import Folder, claimed, is_finished, publish, scratch_folder
 from benchmarks.tracking import tracking
 from benchmarks.zoo import ModelArguments, action_noise, algorithm_class, model_arguments
 
-FORMAT = 1
 UNCOMMITTED = "uncommitted.diff"
 _LARGEST_DIFF = 1_000_000  # bytes
 _REPORT_INTERVAL = 0.5  # seconds

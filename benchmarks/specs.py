@@ -1,16 +1,14 @@
-"""What a run and a suite are, checked before anything is run."""
+"""What a suite is, and what runs a sweep of it consists of, checked before anything is run."""
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import check_environment, check_wrappers, try_environment
-from benchmarks.storage import FAILED, Folder
+from benchmarks.records import Evaluation, RunSpec, as_file_name
 from benchmarks.yamls import SpecError, parse, read_mapping
 from benchmarks.zoo import (
     ALGORITHMS,
@@ -45,68 +43,6 @@ _ENV_KEYS = ("n_timesteps", "kwargs", "wrappers", "frame_stack")
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The evaluation protocol.
-
-    ``points``: evaluations of a run, evenly spread up to its last step; one more is made before
-    the first. ``episodes``: episodes of each. ``seed``: episode i always starts from seed + i.
-    """
-
-    points: int = 20
-    episodes: int = 10
-    seed: int = 1_000_000
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """All that decides the result of one run.
-
-    ``hyperparams`` are as written in the YAML file, without ``n_timesteps``; ``environment`` holds
-    what the suite says of it: ``kwargs``, ``wrappers`` and ``frame_stack``, those that are given.
-    """
-
-    suite: str
-    algo: str
-    env_id: str
-    seed: int
-    n_timesteps: int
-    hyperparams: dict[str, Any]
-    evaluation: Evaluation
-    environment: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def config(self) -> str:
-        """8 hex digits: a hash of everything but the seed and the suite's name."""
-        spec = self.to_dict()
-        del spec["seed"], spec["suite"]
-        canonical = json.dumps(spec, sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:8]
-
-    def folder(self, out: Folder) -> Folder:
-        """Where the finished run stands below ``out``."""
-        name = f"seed-{self.seed}-{self.config}"
-        return out / self.suite / as_file_name(self.algo) / as_file_name(self.env_id) / name
-
-    def failure_file(self, out: Folder) -> Folder:
-        """Where the record of a failure stands, in the place of the folder."""
-        folder = self.folder(out)
-        return folder.with_name(f"{folder.name}{FAILED}")
-
-    def to_dict(self) -> dict[str, Any]:
-        fields = asdict(self)
-        if not self.environment:
-            del fields["environment"]  # so that a plain run has one name, whatever else there is
-        return fields
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "RunSpec":
-        return cls(**{**fields, "evaluation": Evaluation(**fields["evaluation"])})
-
-    def __str__(self) -> str:
-        return f"{self.algo} {self.env_id} seed {self.seed}"
-
-
-@dataclass(frozen=True)
 class SuiteEnv:
     """An environment of a suite; ``n_timesteps=None`` leaves the number to the hyperparameters."""
 
@@ -127,11 +63,6 @@ class Suite:
 
 _Configuration = tuple[str, SuiteEnv, int, dict[str, Any]]
 """Algorithm, environment, number of steps, hyperparameters without ``n_timesteps``."""
-
-
-def as_file_name(name: str) -> str:
-    """An environment's or algorithm's name without what no file name may have everywhere."""
-    return name.replace("/", "__").replace(":", "__")
 
 
 def suite_names() -> list[str]:

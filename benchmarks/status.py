@@ -96,7 +96,7 @@ def _claimed(root: Folder) -> Iterator[Run]:
     if not isinstance(root, Path):
         return  # no locks there
     for path in root.rglob(f"{LOCK}*"):
-        suite, algo, env = path.absolute().parts[-4:-1]
+        suite, algo, env = ("", "", "", *path.absolute().parts)[-4:-1]
         if _is_held(path):
             yield suite, algo, env, path.name.removeprefix(LOCK)
 

@@ -57,18 +57,20 @@ def is_finished(folder: Folder) -> bool:
 
 
 @contextmanager
-def whole_folder(folder: Folder) -> Iterator[Path]:
+def whole_folder(folder: Folder, last: str = _LAST) -> Iterator[Path]:
     """A temporary folder on a disk whose content comes to ``folder`` when the block is left.
 
     If it is left by an exception, or the process dies, nothing does. Where the folder is there
     already, it keeps what it has; files of the same name are replaced one by one, each whole.
 
+    :param last: the file without which the folder counts as not there: when others are replaced, it
+        goes first and comes last
     :raises OSError: naming ``folder``, or the file that the system named
     """
     remove_abandoned([_place(folder)], folder.name)
-    with _naming(folder), scratch_folder(folder) as scratch:
+    with naming(folder), scratch_folder(folder) as scratch:
         yield scratch
-        publish(scratch, folder)
+        publish(scratch, folder, last)
 
 
 @contextmanager
@@ -79,7 +81,7 @@ def whole_file(path: Folder) -> Iterator[Path]:
 
     :raises OSError: naming ``path``, or the file that the system named
     """
-    with _naming(path), scratch_folder(path) as scratch:
+    with naming(path), scratch_folder(path) as scratch:
         yield scratch / path.name
         if isinstance(path, Path):
             _flush(scratch)
@@ -124,11 +126,11 @@ def _place(folder: Folder) -> Folder:
     return folder if folder.is_dir() else folder.parent
 
 
-def publish(scratch: Path, folder: Folder) -> None:
+def publish(scratch: Path, folder: Folder, last: str = _LAST) -> None:
     """Give a complete folder its final place; a finished run that is there stays as it is."""
     if isinstance(folder, Path):
         _flush(scratch)
-        _move(scratch, folder)
+        _move(scratch, folder, last)
         _sync(folder.parent)
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +140,7 @@ def publish(scratch: Path, folder: Folder) -> None:
         (folder / name).write_bytes(files[name])
 
 
-def _move(source: Path, target: Path) -> None:
+def _move(source: Path, target: Path, last: str) -> None:
     """Rename a folder or file; into a folder that is there already, what is in it."""
     try:
         source.replace(target)
@@ -147,8 +149,9 @@ def _move(source: Path, target: Path) -> None:
             raise
         if is_finished(target):
             return  # another process has been faster
-        for each in sorted(source.iterdir(), key=lambda each: each.name == _LAST):
-            _move(each, target / each.name)
+        (target / last).unlink(missing_ok=True)
+        for each in sorted(source.iterdir(), key=lambda each: each.name == last):
+            _move(each, target / each.name, last)
 
 
 def _flush(folder: Path) -> None:
@@ -173,7 +176,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _naming(path: Folder) -> Iterator[None]:
+def naming(path: Folder) -> Iterator[None]:
     """Have errors name what was to be written, not its temporary place or nothing at all."""
     try:
         yield

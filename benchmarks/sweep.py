@@ -9,9 +9,14 @@ from benchmarks.asked import noted
 from benchmarks.claims import Agenda
 from benchmarks.display import display_for
 from benchmarks.engines import Advanced, Ended, Failure, run_locally
-from benchmarks.results import BrokenRunError, OtherVersionError, check_run, check_versions
-from benchmarks.run import FORMAT
-from benchmarks.specs import RunSpec
+from benchmarks.records import FORMAT, FailureRecord, RunSpec
+from benchmarks.results import (
+    BrokenRunError,
+    OtherVersionError,
+    check_run,
+    check_versions,
+    read_record,
+)
 from benchmarks.storage import (
     Folder,
     check_writable,
@@ -130,7 +135,10 @@ def _check_runs(specs: Sequence[RunSpec], out: Folder) -> None:
 
 
 def _failure_elsewhere(spec: RunSpec, out: Folder) -> FailedRun:
-    return FailedRun(spec, json.loads(spec.failure_file(out).read_text())["error"])
+    try:
+        return FailedRun(spec, read_record(spec.failure_file(out), FailureRecord).error)
+    except BrokenRunError as error:
+        return FailedRun(spec, str(error))
 
 
 def _settle(event: Ended, out: Folder, command: str, result: SweepResult) -> None:

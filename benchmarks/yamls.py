@@ -1,28 +1,127 @@
-"""YAML as this suite reads it."""
+"""YAML as this suite reads it: short, shallow, and with values that JSON has, too."""
 
+import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+_LARGEST = 2**18  # bytes of a file; PyYAML takes seconds for that
+_MOST_NODES = 50_000  # with what aliases stand for
+_DEEPEST = 30
+_LONGEST_LINE = 1_000
+_LARGEST_INTEGER = 2**63
+# Where infinity means "never".
+MAY_BE_INFINITE = {"correction_term"}
+_UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
+_YAML = "tag:yaml.org,2002:"
+_SCALARS = {f"{_YAML}{name}" for name in ("null", "bool", "int", "float", "str")}
+_MERGE = f"{_YAML}merge"
+_ALLOWED = "null, true, false, a number, a string, a list or a mapping"
+
 
 class SpecError(ValueError):
     """What was asked for cannot be run; the message says where, what was given, what is allowed."""
 
+    def __init__(self, text: object) -> None:
+        super().__init__(one_line(str(text)))
+
+
+def encodable(text: str) -> str:
+    """A text without lone surrogates and control characters, which not everything can show."""
+    return _UNREADABLE.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """A message on one line, cut if it is long: it may quote what a file holds."""
+    beginning = encodable(" ".join(text[: 2 * _LONGEST_LINE].split()))
+    is_whole = len(text) <= 2 * _LONGEST_LINE and len(beginning) <= _LONGEST_LINE
+    return beginning if is_whole else f"{beginning[:_LONGEST_LINE]} ..."
+
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads ``1e-3`` as a number and refuses a key that is given twice."""
+    """SafeLoader for JSON's values alone, which reads ``1e-3`` as a number.
+
+    A key that is given twice is refused, and so is what is deep, or large once its aliases are
+    written out: both are found while the text is read, before anything is made of it.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._sizes: dict[int, int] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        is_alias = self.check_event(yaml.AliasEvent)
+        mark = self.peek_event().start_mark
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _error(f"is nested more than {_DEEPEST} levels deep", mark)
+        node = super().compose_node(parent, index)
+        assert node is not None
+        self._depth -= 1
+        if is_alias:
+            if id(node) not in self._sizes:
+                raise _error("contains itself", mark)
+        else:
+            self._sizes[id(node)] = self._size(node)
+        if index is None and isinstance(parent, yaml.MappingNode):
+            _check_key(node, mark)
+        else:
+            _check_tag(node, mark)
+        return node
+
+    def _size(self, node: yaml.Node) -> int:
+        """How many values a node is once its aliases are written out."""
+        children = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            children = [each for pair in children for each in pair]
+        size = 1 + sum(self._sizes[id(child)] for child in children)
+        if size > _MOST_NODES:
+            raise _error(f"has more than {_MOST_NODES:,} values", node.start_mark)
+        return size
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         # Before the merge keys (<<) are expanded: overriding a merged key is what they are for.
-        keys = [key.value for key, _ in node.value]
-        repeated = sorted({key for key in keys if keys.count(key) > 1 and key != "<<"})
-        if repeated:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{repeated[0]!r} is given twice", node.start_mark
-            )
+        counts = Counter(key.value for key, _ in node.value if key.tag != _MERGE)
+        for key, count in counts.items():
+            if count > 1:
+                raise _error(f"{key!r} is given twice", node.start_mark)
         return super().construct_mapping(node, deep=deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, IndexError) as error:  # of a scalar that is not what it says
+            tag = node.tag.rpartition(":")[2]
+            raise _error(f"{node.value!r} is no {tag}", node.start_mark) from error
+
+
+def _check_tag(node: yaml.Node, mark: yaml.Mark) -> None:
+    if isinstance(node, yaml.ScalarNode):
+        is_allowed = node.tag in _SCALARS
+    else:
+        is_allowed = node.tag == f"{_YAML}{'map' if isinstance(node, yaml.MappingNode) else 'seq'}"
+    if not is_allowed:
+        raise _error(f"must be {_ALLOWED}, got {_written(node)}", mark)
+
+
+def _check_key(node: yaml.Node, mark: yaml.Mark) -> None:
+    if node.tag not in (f"{_YAML}str", _MERGE) or not isinstance(node, yaml.ScalarNode):
+        raise _error(f"a key must be a string, got {_written(node)}; put it in quotes", mark)
+
+
+def _written(node: yaml.Node) -> str:
+    """A node's tag, and its text if it has one."""
+    tag = node.tag.replace(_YAML, "!!")
+    return f"{tag} {node.value!r}" if isinstance(node, yaml.ScalarNode) else tag
+
+
+def _error(text: str, mark: yaml.Mark) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, text, mark)
 
 
 # YAML 1.1, which PyYAML follows, takes a number with an exponent but no dot for a string.
@@ -35,23 +134,36 @@ def parse(text: str, source: str) -> Any:
     """The value of a YAML text.
 
     :param source: where the text comes from, for the error message
-    :raises SpecError: not valid YAML
+    :raises SpecError: not valid YAML, or not what JSON has: null, booleans, finite numbers,
+        strings, lists, and mappings with strings as keys
     """
+    _check_size(len(text), source)
     try:
-        return yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = "" if mark is None else f"line {mark.line + 1}: "
+        said = ", ".join(text for text in (error.context, error.problem) if text)
+        raise SpecError(f"{source}: {place}{said}") from None
     except yaml.YAMLError as error:
         raise SpecError(f"{source}: {error}") from None
+    check_values(value, source)
+    return value
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds.
 
-    :raises SpecError: no such file, not UTF-8, not valid YAML, or not a mapping
+    :raises SpecError: no such file, not UTF-8, not a mapping, or as for :func:`parse`
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)  # and no more, however large it is
     except OSError as error:
         raise SpecError(f"{path}: {error.strerror}") from None
+    _check_size(len(content), str(path))
+    try:
+        text = content.decode("utf-8-sig")  # some editors put a mark at the start
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise SpecError(
@@ -61,3 +173,47 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise SpecError(f"{path}: must be a mapping, got {value!r}")
     return value
+
+
+def _check_size(size: int, source: str) -> None:
+    if size > _LARGEST:
+        raise SpecError(f"{source}: must have at most {_LARGEST:,} bytes")
+
+
+def check_values(value: Any, where: str, key: str = "", depth: int = 0) -> None:
+    """Check that a value is one that JSON has, too, and that can be worked with.
+
+    :param where: where it was written, for the error message; may be empty
+    :param key: under which it stands
+    :raises SpecError: naming the key, the value and what is allowed
+    """
+    if depth > _DEEPEST:
+        raise _value_error(where, f"must be nested at most {_DEEPEST} levels deep")
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, str):
+        if _UNWRITABLE.search(value):
+            raise _value_error(where, f"must be text that can be written, got {value!r}")
+    elif isinstance(value, int):
+        if abs(value) >= _LARGEST_INTEGER:
+            raise _value_error(where, "must be an integer of less than 64 bits")
+    elif isinstance(value, float):
+        if not math.isfinite(value) and not (key in MAY_BE_INFINITE and value > 0):
+            raise _value_error(where, f"must be finite, got {value}")
+    elif isinstance(value, list):
+        for i, each in enumerate(value):
+            check_values(each, _below(where, i), depth=depth + 1)
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            check_values(name, _below(where, "a key"))
+            check_values(each, _below(where, name), name, depth + 1)
+    else:
+        raise _value_error(where, f"must be {_ALLOWED}, got {value!r}")
+
+
+def _below(where: str, key: object) -> str:
+    return f"{where}: {key}" if where else str(key)
+
+
+def _value_error(where: str, problem: str) -> SpecError:
+    return SpecError(f"{where}: {problem}" if where else problem)

@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.names import plain, restored
 from benchmarks.results import BrokenRunError
 from benchmarks.secrets import mask
+from benchmarks.storage import write_whole
 from benchmarks.yamls import SpecError
 from reports import comparison, document, published, recording, thresholds, watching
 from reports.progress import progress
 from reports.runs import ReportError
 from reports.tuning import Studies
 from studies.study import STORAGE_VARIABLE
+
+_LONGEST_LINE = 20_000  # characters
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -112,8 +116,7 @@ def build(
         else:
             raise ReportError("RUNS: must be given, or --studies")
     except (ReportError, BrokenRunError, OSError) as error:
-        typer.echo(f"error: {mask(str(error))}", err=True)
-        raise typer.Exit(2) from None
+        raise _refused(error) from None
     typer.echo(f"wrote {report}")
 
 
@@ -124,7 +127,21 @@ def _names(options: list[str]) -> list[str]:
 
 
 def _warn(text: str) -> None:
-    typer.echo(f"warning: {text}", err=True)
+    typer.echo(f"warning: {_shown(text)}", err=True)
+
+
+def _refused(error: Exception) -> typer.Exit:
+    """The end of a command, after its reason has been said."""
+    typer.echo(f"error: {_shown(mask(str(error)))}", err=True)
+    return typer.Exit(2)
+
+
+def _shown(text: str) -> str:
+    """For a terminal, which must not obey what is in a text."""
+    return "\n".join(
+        " " * (len(line) - len(line.lstrip())) + restored(plain(line, _LONGEST_LINE))
+        for line in text.splitlines()
+    )
 
 
 @app.command()
@@ -161,11 +178,11 @@ def compare(
         compared = comparison.compare(a, b, metric, tolerance, allow_missing)
         rendered = comparison.render(compared, form)
         if out:
-            out.write_text(rendered, encoding="utf-8")
+            write_whole(out, rendered)
     except (ReportError, BrokenRunError, OSError) as error:
-        typer.echo(f"error: {mask(str(error))}", err=True)
-        raise typer.Exit(2) from None
-    typer.echo(f"{comparison.summary(compared)}\nwrote {out}" if out else rendered.rstrip("\n"))
+        raise _refused(error) from None
+    said = _shown(comparison.summary(compared))
+    typer.echo(f"{said}\nwrote {out}" if out else rendered.rstrip("\n"))
     raise typer.Exit(compared.exit_status)
 
 
@@ -186,8 +203,7 @@ def watch(
     try:
         watching.watch(root, env or [], out, once, every)
     except (ReportError, OSError) as error:
-        typer.echo(f"error: {mask(str(error))}", err=True)
-        raise typer.Exit(2) from None
+        raise _refused(error) from None
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 
@@ -206,8 +222,7 @@ def record(
     try:
         recording.record(folder, out, seed, seconds, fps)
     except (ReportError, BrokenRunError, SpecError, OSError) as error:
-        typer.echo(f"error: {mask(str(error))}", err=True)
-        raise typer.Exit(2) from None
+        raise _refused(error) from None
     typer.echo(f"wrote {out}")
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter
 
+from benchmarks.names import restored
 from reports.aggregates import AGGREGATES
 from reports.figures import THEME, Look, count_text, draw_band, line_style, new_figure
 
@@ -79,9 +80,10 @@ def _draw_intervals(
 
 def _named(label: str, has_interval: bool, seeds: Mapping[str, int]) -> str:
     """``ppo (1 seed, no interval)``, or the label alone where a bar is drawn."""
+    n_seeds, label = seeds.get(label), restored(label)  # ticks are written when the figure is drawn
     if has_interval:
         return label
-    one_seed = "1 seed, " if seeds.get(label) == 1 else ""
+    one_seed = "1 seed, " if n_seeds == 1 else ""
     return f"{label}\n({one_seed}no interval)"
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from rliable import metrics
 
 from benchmarks.intervals import interval
+from benchmarks.names import restored
 from benchmarks.normalisation import Scale, scale_for
 from reports import scores as of_runs
 from reports.scores import run_scores
@@ -88,7 +89,9 @@ def matrices(evaluations: pd.DataFrame) -> Matrices | None:
     mixed = sorted(map(str, evaluations.loc[is_mixed, "env_id"].unique()))
     evaluations = evaluations[~is_mixed]
     every = sorted(map(str, evaluations["env_id"].unique()))
-    scales = {env_id: scale for env_id in every if (scale := scale_for(env_id)) is not None}
+    scales = {
+        env_id: scale for env_id in every if (scale := scale_for(restored(env_id))) is not None
+    }
     env_ids = list(scales)
     by_label = {str(label): group for label, group in evaluations.groupby("label", sort=True)}
     complete = {

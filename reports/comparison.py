@@ -28,6 +28,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.intervals import REPETITIONS, interval
+from benchmarks.names import markdown, restored
+from benchmarks.numbers import Form, differ, form_of, forms_of
+from reports.exports import frame_csv
 from reports.runs import (
     ReportError,
     RunData,
@@ -37,7 +40,7 @@ from reports.runs import (
     setting_text,
 )
 from reports.scores import improvement, run_scores
-from reports.tables import Table, decimals
+from reports.tables import Table
 from reports.verdicts import FALSE_ALARMS
 from reports.wording import commit_lines, listing
 
@@ -302,6 +305,8 @@ def _verdict(row: Mapping[str, Any], same: bool, metric: Metric, tolerance: floa
     if min(row["seeds_a"], row["seeds_b"]) < 2:
         return Verdict.too_few
     name = metric.value
+    if not differ(row[f"{name}_a"], row[f"{name}_b"]):
+        return Verdict.unchanged
     if row[f"{name}_improvement_low"] > 0.5:
         return Verdict.better
     if row[f"{name}_improvement_high"] < 0.5:
@@ -332,7 +337,7 @@ def _missing(table: pd.DataFrame, b: RunData) -> list[str]:
 def render(comparison: Comparison, form: Format) -> str:
     """The comparison as text for a terminal, as Markdown or as CSV, with a newline at its end."""
     if form is Format.csv:
-        return comparison.table.to_csv(index=False, lineterminator="\n")
+        return frame_csv(comparison.table)
     tables = {
         title[0].upper() + title[1:]: quantity_table(comparison, quantity)
         for quantity, title in QUANTITIES.items()
@@ -346,7 +351,8 @@ def render(comparison: Comparison, form: Format) -> str:
         parts = ["\n".join(comparison.sides)]
         parts += [f"{title}\n{_aligned_text(table)}" for title, table in tables.items()]
         parts.append("\n".join(_wrapped(remark) for remark in comparison.remarks))
-    return "\n\n".join([*parts, summary(comparison)]) + "\n"
+    text = "\n\n".join([*parts, summary(comparison)]) + "\n"
+    return markdown(text) if form is Format.md else restored(text)
 
 
 def summary(comparison: Comparison) -> str:
@@ -373,15 +379,13 @@ def quantity_table(comparison: Comparison, quantity: str) -> Table:
     table = comparison.table
     names = ["a", "b", "difference", "difference_low", "difference_high"]
     texts: list[list[str]] = []
-    for _, group in table.groupby("env_id", sort=False):
+    for _, group in table.groupby("env_id", sort=False):  # of returns of different sizes
         values = group[[f"{quantity}_{name}" for name in names]].to_numpy(dtype=np.float64)
-        digits = decimals(values[:, :2])  # environments have returns of different sizes
-        texts += [
-            [_number(x, digits, "+" if i >= 2 else "") for i, x in enumerate(row)] for row in values
-        ]
+        forms = forms_of(values[:, :2].tolist())
+        texts += [_row_texts(*row) for row in zip(forms, values.tolist(), strict=True)]
     mean_a, mean_b, *difference = (list(column) for column in zip(*texts, strict=True))
     probability = [
-        [_number(x, 2) for x in table[f"{quantity}_improvement{end}"]]
+        [_number(Form(2), x) for x in table[f"{quantity}_improvement{end}"]]
         for end in ("", "_low", "_high")
     ]
     columns = {
@@ -401,9 +405,22 @@ def quantity_table(comparison: Comparison, quantity: str) -> Table:
     return Table(list(columns), list(zip(*columns.values(), strict=True)), align)
 
 
-def _number(value: float, digits: int, sign: str = "") -> str:
-    """Empty for NaN, and never a negative zero."""
-    return "" if math.isnan(value) else f"{round(value, digits) + 0.0:{sign},.{digits}f}"
+def _row_texts(form: Form, values: Sequence[float]) -> list[str]:
+    """The means of A and B, their difference and its interval.
+
+    A difference that is beyond noise is shown, however small it is beside the means.
+    """
+    a, b, difference, low, high = values
+    if low > 0 or high < 0:
+        form = form.apart([(a, b)])
+    shown = form if form.shows([difference, low, high]) else form_of([difference, low, high])
+    signed = [_number(shown, value, "+") for value in (difference, low, high)]
+    return [_number(form, a), _number(form, b), *signed]
+
+
+def _number(form: Form, value: float, sign: str = "") -> str:
+    """Empty for NaN."""
+    return "" if math.isnan(value) else form.text(value, sign)
 
 
 def _interval_cells(values: list[str], lows: list[str], highs: list[str]) -> list[str]:

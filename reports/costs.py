@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks.numbers import rough_text
 from reports import figures, runs, scores, wording
 from reports.tables import Table, duration
 
@@ -54,11 +55,11 @@ def costs_table(table: pd.DataFrame) -> Table:
         "environment": list(table["env_id"]),
         "algorithm": list(table["label"]),
         "wall time per run": [duration(seconds) for seconds in table["wall_seconds"]],
-        "training speed (steps/s)": [f"{speed:,.0f}" for speed in table["steps_per_second"]],
+        "training speed (steps/s)": [rough_text(speed) for speed in table["steps_per_second"]],
     }
     memory = table["peak_memory_mib"]
     if memory.notna().any():
-        columns["peak memory (MiB)"] = ["–" if pd.isna(mib) else f"{mib:,.0f}" for mib in memory]
+        columns["peak memory (MiB)"] = ["–" if pd.isna(mib) else rough_text(mib) for mib in memory]
     rows = list(zip(*columns.values(), strict=True))
     return Table(list(columns), rows, "ll" + "r" * (len(columns) - 2))
 

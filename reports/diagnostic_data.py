@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.results import BrokenRunError
+from benchmarks.names import restored
+from benchmarks.results import BrokenRunError, content
 from benchmarks.storage import Folder
 from benchmarks.yamls import SpecError
 from benchmarks.zoo import algorithm_class, schedule_start
@@ -136,11 +137,11 @@ def read_log(folder: Folder) -> pd.DataFrame | None:
     :raises benchmarks.results.BrokenRunError: it cannot be read, or is not a log of SB3's
     """
     path = folder / "progress.csv"
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    try:
+        text = content(path).decode()
+    except UnicodeDecodeError as error:
         raise BrokenRunError(f"{path}: {error}") from error
     if not text.strip():
         return pd.DataFrame(columns=list(LOGGED), dtype=float)
@@ -224,7 +225,7 @@ def _setting(run: Mapping[str, Any], name: str) -> Any:
     if run["hyperparams"].get(name) is not None:
         return run["hyperparams"][name]
     try:
-        algorithm = algorithm_class(run["algo"])
+        algorithm = algorithm_class(restored(run["algo"]))
     except SpecError:  # a class that cannot be imported here
         return None
     parameters = inspect.signature(algorithm).parameters

@@ -18,6 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 from PIL import Image
 
+from benchmarks.storage import naming
 from reports import figures
 from reports.figures import THEME, Look
 
@@ -75,7 +76,8 @@ def save(figure: Figure, path: Path) -> None:
     with Image.open(png) as image:
         resolution = image.info["dpi"]
         small = image.convert("RGB").quantize(64, dither=Image.Dither.NONE)
-    small.save(png, optimize=True, dpi=resolution)
+    with naming(png):
+        small.save(png, optimize=True, dpi=resolution)
 
 
 def _panels(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.numbers import form_with
 from reports import diagnostic_figures, figures
 from reports.diagnostic_data import FACTOR, N_BINS, Measured, measure
 from reports.runs import RunData, runs_text
@@ -131,7 +132,7 @@ def _kl_part(measured: Measured, captions: Mapping[str, str]) -> Part | None:
             f"≈ {estimate}" if kl == _NONE and estimate != _NONE else kl
             for kl, estimate in zip(measured_kl, estimates, strict=True)
         ],
-        "KL / delta: median [5%, 95%]": _cells(table, "ratio", _fixed),
+        "KL / delta: median [5%, 95%]": _ratio_cells(table, "ratio"),
         f"above {FACTOR:g} delta": [_percent(share) for share in table["above"]],
         "clipped: mean [5%, 95%]": _cells(table, "clip_fraction", _percent),
     }
@@ -150,7 +151,7 @@ def _step_part(measured: Measured, captions: Mapping[str, str]) -> Part | None:
     if table.empty:
         return None
     columns = {
-        "measured / predicted KL: median [5%, 95%]": _cells(table, "accuracy", _fixed),
+        "measured / predicted KL: median [5%, 95%]": _ratio_cells(table, "accuracy"),
         "updates skipped": [_skips(*counts) for counts in _pairs(table, "skipped", "tried")],
         "CG iterations: median [5%, 95%]": _cells(table, "cg_iterations", _significant),
         "CG residual: median [5%, 95%]": _cells(table, "cg_residual", _significant),
@@ -170,8 +171,8 @@ def _acer_part(measured: Measured, captions: Mapping[str, str]) -> Part | None:
         return None
     columns = {
         "rollouts logged": [f"{n:,.0f}" for n in table["updates"]],
-        "mean rho: median [5%, 95%]": _cells(table, "rho_mean", _fixed),
-        "95% quantile of rho: median [5%, 95%]": _cells(table, "rho_p95", _fixed),
+        "mean rho: median [5%, 95%]": _ratio_cells(table, "rho_mean"),
+        "95% quantile of rho: median [5%, 95%]": _ratio_cells(table, "rho_p95"),
         "c": [_significant(c) for c in table["c"]],
         "truncated: mean [5%, 95%]": _cells(table, "truncated", _percent),
         "projected: mean [5%, 95%]": _cells(table, "projected", _percent),
@@ -347,16 +348,21 @@ def _cells(rows: pd.DataFrame, name: str, form: Callable[[float], str]) -> list[
     ]
 
 
+def _ratio_cells(rows: pd.DataFrame, name: str) -> list[str]:
+    """:func:`_cells` of ratios, which are about 1."""
+    return [
+        cell
+        for _, row in rows.groupby(level=0, sort=False)
+        for cell in _cells(row, name, form_with(2, row[name]).text)
+    ]
+
+
 def _significant(value: float) -> str:
     return _NONE if np.isnan(value) else f"{value:.3g}"
 
 
-def _fixed(value: float) -> str:
-    return f"{value:,.2f}"
-
-
 def _times_delta(value: float) -> str:
-    return f"{value:.2f} delta"
+    return f"{form_with(2, value).text(value)} delta"
 
 
 def _percent(share: float) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.specs import as_file_name
+from benchmarks.names import file_name, markdown, shield
+from benchmarks.storage import is_finished, naming, whole_folder
 from reports import (
     aggregates,
     exports,
@@ -34,6 +36,7 @@ from reports.tables import Table, code
 from reports.templates import template
 from reports.tuning import Studies, tuning_of
 
+REPORT = "report.md"
 DEFAULT_TITLE = "Benchmark report"
 FORMATS = ("md", "html")
 TABLE_FORMATS: dict[str, Callable[[Table], str]] = {
@@ -57,7 +60,8 @@ def build(
 ) -> Path:
     """Write the report, ``scores.csv``, ``comparisons.csv`` and the figures into ``out``.
 
-    Runs that cannot be read are left out, and the report says which and why.
+    It is there whole or not at all: until all of it is made, ``out`` stays as it was. Runs that
+    cannot be read are left out, and the report says which and why.
 
     :param root: where the run folders are
     :param out: made if it does not exist; files of the same names are overwritten
@@ -82,35 +86,52 @@ def build(
     )
     for line in [*(f"left out: {line}" for line in data.broken), *wording.mixed_lines(data)]:
         warn(line)
+    baseline = None if baseline is None else shield(baseline)
     _check_baseline(data, baseline)
     steps = steps_section(data, given_thresholds or {})
-    out.mkdir(parents=True, exist_ok=True)
-    # First, since it refuses studies that are not there before anything is written.
-    tuning = None if studies is None else tuning_of(studies, out)
-    parts = _parts(data, out, steps, baseline, published_rows, progress, warn)
-    parts |= {"tuning": tuning}
-    return _write(render(data, title, parts), named_tables(parts), out, formats)
+    with _whole(out) as folder:
+        # First, since it refuses studies that are not there before anything is drawn.
+        tuning = None if studies is None else tuning_of(studies, folder)
+        parts = _parts(data, folder, steps, baseline, published_rows, progress, warn)
+        parts |= {"tuning": tuning}
+        _write(render(data, title, parts), named_tables(parts), folder, formats)
+    return out / REPORT
 
 
 def build_of_studies(
     studies: Studies, out: Path, title: str = DEFAULT_TITLE, formats: Sequence[str] = FORMATS
 ) -> Path:
     """Write a report on studies alone; parameters, return and errors as for :func:`build`."""
-    tuning = tuning_of(studies, out)
-    text = template("studies.md.j2").render(title=title, tuning=tuning)
-    return _write(text, tuning.named_tables(), out, formats)
+    with _whole(out) as folder:
+        tuning = tuning_of(studies, folder)
+        text = markdown(template("studies.md.j2").render(title=title, tuning=tuning))
+        _write(text, tuning.named_tables(), folder, formats)
+    return out / REPORT
 
 
-def _write(text: str, tables: Mapping[str, Table], out: Path, formats: Sequence[str]) -> Path:
-    report = out / "report.md"
-    report.write_text(text, encoding="utf-8", newline="\n")
+def _whole(out: Path) -> AbstractContextManager[Path]:
+    """Where to write what comes to ``out`` when all of it is there."""
+    if is_finished(out):
+        raise runs.ReportError(f"--out: must not be the folder of a run, got {str(out)!r}")
+    return whole_folder(out, last=REPORT)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of UTF-8 text.
+
+    :raises OSError: naming it
+    """
+    with naming(path):
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _write(text: str, tables: Mapping[str, Table], out: Path, formats: Sequence[str]) -> None:
+    write_text(out / REPORT, text)
     for ending, export in TABLE_FORMATS.items():
         if ending in formats:
             write_tables(tables, out / "tables", ending, export)
     if "html" in formats:
-        page = html.page(text, out)
-        (out / "report.html").write_text(page, encoding="utf-8", newline="\n")
-    return report
+        write_text(out / "report.html", html.page(text, out))
 
 
 def _parts(
@@ -127,8 +148,7 @@ def _parts(
     styles = figures.looks(list(table["label"]))
     comparisons = verdicts.comparisons_of(table, scores.run_scores(data.evaluations))
     for name, frame in (("scores", table), ("comparisons", comparisons.frame())):
-        path = out / f"{name}.csv"
-        frame.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
+        write_text(out / f"{name}.csv", exports.frame_csv(frame, float_format="%.10g"))
     sections = sections_of(table, comparisons)
     failed = missing.all_failed(data)
     matrices = aggregates.matrices(data.evaluations)
@@ -169,7 +189,7 @@ def render(data: runs.RunData, title: str, parts: Mapping[str, Any]) -> str:
     :param parts: what the template shows, by the names it has there
     """
     lacking = missing.missing_of(data)
-    return template("report.md.j2").render(
+    text = template("report.md.j2").render(
         title=title,
         introduction=introduction(data, lacking, missing.all_failed(data)),
         warnings=wording.mixed_lines(data),
@@ -178,6 +198,7 @@ def render(data: runs.RunData, title: str, parts: Mapping[str, Any]) -> str:
         broken=[code(line) for line in data.broken],
         **parts,
     )
+    return markdown(text)
 
 
 def named_tables(parts: Mapping[str, Any]) -> dict[str, Table]:
@@ -202,7 +223,7 @@ def named_tables(parts: Mapping[str, Any]) -> dict[str, Table]:
         tables |= {f"diagnostics-{part.name}": part.table for part in diagnostics.parts}
     if parts["tuning"] is not None:
         tables |= parts["tuning"].named_tables()
-    return {as_file_name(name): table for name, table in tables.items()}
+    return {file_name(name): table for name, table in tables.items()}
 
 
 def write_tables(
@@ -212,11 +233,10 @@ def write_tables(
     folder.mkdir(exist_ok=True)
     suffix = "tex" if ending == "latex" else ending
     for name, table in tables.items():
-        path = folder / f"{name}.{suffix}"
-        path.write_text(export(table), encoding="utf-8", newline="\n")
+        write_text(folder / f"{name}.{suffix}", export(table))
 
 
 def _check_baseline(data: runs.RunData, baseline: str | None) -> None:
     labels = sorted(data.runs["label"].unique())
     if baseline is not None and baseline not in labels:
-        raise runs.ReportError(f"--baseline: {baseline!r} is not one of {', '.join(labels)}")
+        raise runs.ReportError(f"--baseline: '{baseline}' is not one of {', '.join(labels)}")

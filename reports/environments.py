@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchmarks.specs import as_file_name
+from benchmarks.names import file_name
 from reports import wording
 from reports.tables import Table, estimate_cells
 from reports.verdicts import Comparisons
@@ -36,7 +36,7 @@ def sections_of(table: pd.DataFrame, comparisons: Comparisons) -> list[Section]:
             table=environment_table(group, comparisons),
             verdicts=wording.verdicts(group, comparisons),
             warning=wording.mixed_here(group),
-            figure=f"learning_curve_{as_file_name(str(env_id))}" if several else None,
+            figure=f"learning_curve_{file_name(str(env_id))}" if several else None,
         )
         for env_id, group in table.groupby("env_id", sort=True)
     ]

@@ -7,9 +7,12 @@ import io
 import re
 from collections.abc import Sequence
 
+import pandas as pd
+
+from benchmarks.names import csv_text, restored
 from reports.tables import Table
 
-_NUMBER = r"(?:> )?-?[\d,]*\.?\d+(?:e[-+]?\d+)?"
+_NUMBER = r"(?:> )?[-+]?[\d,]*\.?\d+(?:e[-+]?\d+)?"
 
 # What reports.tables.estimate_cells and steps_cells write: a number, perhaps bold, and its spread.
 ESTIMATE = re.compile(
@@ -40,7 +43,8 @@ _LATEX = {
 def estimate_columns(table: Table) -> list[bool]:
     """For each column whether it is of estimates, that is, has a cell such as ``9 [8, 10]``."""
     return [
-        any(ESTIMATE.fullmatch(row[i]) for row in table.rows) for i in range(len(table.headers))
+        side == "r" and any(ESTIMATE.fullmatch(row[i]) for row in table.rows)
+        for i, side in enumerate(table.align)
     ]
 
 
@@ -65,6 +69,15 @@ def to_csv(table: Table) -> str:
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(lines)
     return file.getvalue()
+
+
+def frame_csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
+    """A frame as CSV, one line a row; its texts are nothing that a spreadsheet would compute."""
+    texts = {
+        name: frame[name].map(lambda value: csv_text(value) if isinstance(value, str) else value)
+        for name in frame.select_dtypes("object")
+    }
+    return frame.assign(**texts).to_csv(index=False, float_format=float_format, lineterminator="\n")
 
 
 def to_latex(table: Table) -> str:
@@ -97,7 +110,7 @@ def _csv_text(cell: str) -> str:
     """Without marks and padding, and a number without thousands separators."""
     text = _MARKED.sub(lambda match: match["strong"] or match["code"] or "", cell)
     text = " ".join(text.split())
-    return text.replace(",", "") if _PLAIN_NUMBER.fullmatch(text) else text
+    return text.replace(",", "") if _PLAIN_NUMBER.fullmatch(text) else csv_text(text)
 
 
 def _latex_line(cells: Sequence[str]) -> str:
@@ -125,6 +138,8 @@ def _latex_cell(cell: str) -> str:
 
 def _latex_text(text: str) -> str:
     """Escaped; a minus sign before a number is one, and two hyphens stay two."""
-    escaped = "".join(_LATEX.get(character, character) for character in text.replace("--", "-\0-"))
+    escaped = "".join(
+        _LATEX.get(character, character) for character in restored(text).replace("--", "-\0-")
+    )
     escaped = re.sub(r"(?<![\w.\-\0)])-(?=\.?\d)", "$-$", escaped)
     return escaped.replace("\0", "{}")

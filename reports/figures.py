@@ -17,8 +17,12 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
+
+from benchmarks.names import restored
+from benchmarks.storage import naming
 
 # Hues of Okabe and Ito's (safe for the common colour-vision deficiencies), the five of RESERVED at
 # lightnesses far apart, so that they are different greys as well; dashes and markers tell lines
@@ -62,6 +66,8 @@ THEME: dict[Any, Any] = {
     "savefig.dpi": 150,
     # The same input gives the same bytes: identifiers inside an SVG are hashed with this.
     "svg.hashsalt": "sb3-natural",
+    # A name may have dollar signs, between which there is no formula.
+    "text.parse_math": False,
 }
 
 
@@ -159,9 +165,12 @@ def draw_panel(
 
 def save(figure: Figure, path: Path) -> None:
     """``path`` with the endings ``.png`` and ``.svg``, free of dates."""
-    with mpl.rc_context(THEME):
-        figure.savefig(path.with_name(path.name + ".png"), metadata={"Software": None})
-        figure.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
+    for text in figure.findobj(Text):
+        text.set_text(restored(text.get_text()))
+    for ending, without in ((".png", "Software"), (".svg", "Date")):
+        file = path.with_name(path.name + ending)
+        with mpl.rc_context(THEME), naming(file):
+            figure.savefig(file, metadata={without: None})
 
 
 def seeds_text(seeds: pd.Series[int]) -> str:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from benchmarks.names import shield
 from reports import runs
 from reports.wording import listing
 
 SECTION = "[What is missing](#what-is-missing)"
 _SWEEP = ["python", "-m", "benchmarks", "run"]
+_MOST_SEEDS = 10_000  # a command with more was written by nobody
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,12 @@ def asked_by(command: str) -> Asked | None:
         words = shlex.split(command)
         options = _options(words)
         first = int(options.get("--first-seed", "0"))
-        seeds = range(first, first + int(options.get("--seeds", "1")))
+        n_seeds = int(options.get("--seeds", "1"))
     except ValueError:
         return None
-    if words[: len(_SWEEP)] != _SWEEP:
+    if words[: len(_SWEEP)] != _SWEEP or n_seeds > _MOST_SEEDS:
         return None
+    seeds = range(first, first + n_seeds)
     return Asked(_names(options.get("--algos", "")), _names(options.get("--envs", "")), seeds)
 
 
@@ -221,4 +224,4 @@ def _options(words: Sequence[str]) -> dict[str, str]:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    return [shield(name) for name in text.split(",") if name.strip()]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.names import restored
 from benchmarks.secrets import mask
 from benchmarks.yamls import SpecError
 from benchmarks.zoo import algorithm_class, model_arguments
@@ -80,7 +81,7 @@ def commit_table(table: pd.DataFrame) -> Table | None:
         rows.append(
             [
                 str(algo),
-                f"`{commit[:_SHOWN_DIGITS]}`" if isinstance(commit, str) else "unknown",
+                code(commit[:_SHOWN_DIGITS]) if isinstance(commit, str) else "unknown",
                 str(len(group)),
                 dirty,
                 ", ".join(f"{env_id} ({n})" for env_id, n in counts.items()),
@@ -100,7 +101,7 @@ def failure_table(failures: pd.DataFrame) -> Table | None:
     if failures.empty:
         return None
     rows = [
-        [row["env_id"], row["label"], str(row["seed"]), code(row["error"].partition("\n")[0])]
+        [row["env_id"], row["label"], str(row["seed"]), code(row["error"])]
         for row in failures.to_dict("records")
     ]
     return Table(["environment", "algorithm", "seed", "error"], rows, "llrl")
@@ -122,7 +123,7 @@ def hyperparameter_tables(table: pd.DataFrame) -> list[Table]:
             settings[key] = own
             where.setdefault(key, {}).setdefault(row["label"], []).append(row["env_id"])
         names = sorted({name for values in settings.values() for name in values})
-        rows = [[f"`{name}`", *(_value_cell(v, name) for v in settings.values())] for name in names]
+        rows = [[code(name), *(_value_cell(v, name) for v in settings.values())] for name in names]
         rows = rows or [["none", *("–" for _ in settings)]]
         headers = ["hyperparameter", *(_heading(labels, every) for labels in where.values())]
         tables.append(Table(headers, rows, "l" + "r" * len(settings)))
@@ -149,7 +150,7 @@ def without_defaults(algo: str, hyperparams: Mapping[str, Any]) -> dict[str, Any
 def _defaults(algo: str) -> dict[str, Any] | None:
     """The defaults of an algorithm's constructor; ``None`` where it cannot be imported."""
     try:
-        parameters = inspect.signature(algorithm_class(algo)).parameters
+        parameters = inspect.signature(algorithm_class(restored(algo))).parameters
     except Exception:  # code of others, which may raise anything when it is imported
         return None
     return {name: parameter.default for name, parameter in parameters.items()}
@@ -157,6 +158,7 @@ def _defaults(algo: str) -> dict[str, Any] | None:
 
 def _is_default(algo: str, name: str, value: Any, defaults: Mapping[str, Any]) -> bool:
     try:
+        algo = restored(algo)
         given = model_arguments(algo, {name: value}, "hyperparams")
     except SpecError:  # of another version of the algorithm
         return False

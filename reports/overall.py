@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.normalisation import Scale
+from benchmarks.numbers import Form, form_with
 from reports import aggregate_figures, aggregates, figures, scores, wording
 from reports.tables import Table, estimate_cells
 from reports.verdicts import Estimate, excludes_half
@@ -88,11 +90,17 @@ def _baseline(table: pd.DataFrame, baseline: str | None) -> str:
 def scale_table(matrices: aggregates.Matrices) -> Table:
     """What scores 0 and what scores 1 on each environment."""
     rows = [
-        [env_id, f"{scale.random:,.2f}", f"{scale.reference:,.2f}", scale.reference_source]
+        [env_id, *_scale_texts(scale), scale.reference_source]
         for env_id, scale in matrices.scales.items()
     ]
     headers = ["environment", "random policy (0)", "reference (1)", "the reference is"]
     return Table(headers, rows, "lrrl")
+
+
+def _scale_texts(scale: Scale) -> list[str]:
+    ends = scale.random, scale.reference
+    form = form_with(2, ends).apart([ends])
+    return [form.text(end) for end in ends]
 
 
 def aggregates_table(table: pd.DataFrame) -> Table:
@@ -136,8 +144,9 @@ def improvements_table(pairs: pd.DataFrame, table: pd.DataFrame) -> Table:
 
 
 def _probability(improvement: Estimate) -> str:
-    value, low, high = improvement
+    form = Form(2).apart([(improvement.low, 0.5), (improvement.high, 0.5)])
+    value, low, high = map(form.text, improvement)
     if not improvement.has_interval:
-        return f"{value:.2f} (1 seed)"
-    shown = f"**{value:.2f}**" if excludes_half(improvement) else f"{value:.2f}"
-    return f"{shown} [{low:.2f}, {high:.2f}]"
+        return f"{value} (1 seed)"
+    shown = f"**{value}**" if excludes_half(improvement) else value
+    return f"{shown} [{low}, {high}]"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,10 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmarks.names import restored, shield
+from benchmarks.numbers import Form, form_of, forms_of
+from benchmarks.results import read_spec
 from reports.figures import count_text, seeds_text
 from reports.runs import ReportError, RunData, runs_text
 from reports.scores import run_scores
-from reports.tables import Table, decimals
+from reports.tables import Table
 from reports.wording import listing
 
 PUBLISHED = Path(__file__).parent / "published.csv"
@@ -35,6 +37,7 @@ NO_MATCH = (
 """Why ours has no value by the metric ``training returns``."""
 
 _HERE = "this report"
+_WHOLE = Form(0)
 
 _COLUMNS = ["source", "algo", "env_id", "timesteps", "mean", "std", "n_seeds", "metric"]
 _COLUMNS += ["kind", "note"]
@@ -164,13 +167,20 @@ def verdict(frame: pd.DataFrame) -> str:
         return "No published result is of the same algorithm, metric and budget as one of ours."
     what = "1 comparison" if len(rows) == 1 else f"{len(rows):,} comparisons"
     text = f"In {what} with a published result of the same algorithm, metric and budget, ours is "
-    lower = [row for row in rows if row["our_mean"] < row["their_mean"]]
+    lower = [
+        row for row in rows if row["our_mean"] < row["their_mean"] and _share_text(row) != "0%"
+    ]
     if not lower:
         return f"{text}never lower."
     several = [row for row in lower if row["our_seeds"] > 1]
     single = [row for row in lower if row["our_seeds"] == 1]
     furthest = [_shortfall(found[0]) for found in (several, single) if found]
     return f"{text}lower in {len(lower):,}; the furthest: {listing(furthest)}."
+
+
+def _share_text(row: Mapping[str, Any]) -> str:
+    """By how much ours is higher, as a share of theirs."""
+    return _percent(_relative(row["our_mean"], row["their_mean"]))
 
 
 def _shortfall(row: Mapping[str, Any]) -> str:
@@ -192,17 +202,17 @@ def same_algorithm(frame: pd.DataFrame) -> Table | None:
     if not rows:
         return None
     names = _short_names(frame)
-    digits = {env_id: _digits(group) for env_id, group in frame.groupby("env_id")}
+    forms = {env_id: _form(group) for env_id, group in frame.groupby("env_id")}
     cells = [
         [
             row["env_id"],
             row["label"],
             row["kind"],
-            _text(row["our_mean"], digits[row["env_id"]]),
+            _text(row["our_mean"], _shared(forms[row["env_id"]], row["our_mean"])),
             count_text(row["our_seeds"]),
-            _text(row["their_mean"], digits[row["env_id"]]),
+            _text(row["their_mean"], _shared(forms[row["env_id"]], row["their_mean"])),
             names[row["source"]],
-            _percent(_relative(row["our_mean"], row["their_mean"])),
+            _share_text(row),
             "; ".join(text for text in _differences(row) if text != _OVER_EPISODES),
         ]
         for row in rows
@@ -403,7 +413,7 @@ def _result(cells: Mapping[str, str], where: str) -> dict[str, Any]:
             allowed = "a positive integer" + (", or empty" if name == "timesteps" else "")
             raise ReportError(f"{where}: {name}: must be {allowed}, got {cells[name]!r}")
     return {
-        **cells,
+        **{name: shield(cell) for name, cell in cells.items()},
         "timesteps": math.nan if counts["timesteps"] is None else counts["timesteps"],
         "mean": mean,
         "std": math.nan if std is None else std,
@@ -451,8 +461,7 @@ def _own(data: RunData, runs: pd.DataFrame) -> dict[str, Any] | None:
 
 def _has_arguments(folder: Path) -> bool:
     """Whether a run's environment was made with arguments, such as LunarLander's continuous."""
-    spec = json.loads((folder / "run.json").read_text())["spec"]
-    return bool(spec.get("environment", {}).get("kwargs"))
+    return bool(read_spec(folder / "run.json").environment.get("kwargs"))
 
 
 def _pair(theirs: Mapping[Any, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -520,20 +529,20 @@ def _table(group: pd.DataFrame, names: Mapping[str, str]) -> Table:
     for line in lines:
         if _may_be_bold(line):
             highest.setdefault((line.kind, line.ours), line.mean)
-    digits = _digits(group)
+    forms = forms_of([[line.mean, line.std] for line in lines])
     columns = {
         "metric": [line.kind for line in lines],
         "algorithm": [line.algo for line in lines],
         "mean": [
             _marked(
-                _text(line.mean, digits),
+                _text(line.mean, form),
                 _may_be_bold(line) and line.mean == highest[line.kind, line.ours],
             )
-            for line in lines
+            for line, form in zip(lines, forms, strict=True)
         ],
         "±": [
-            "(1 seed)" if line.ours and line.seeds == 1 else _text(line.std, digits)
-            for line in lines
+            "(1 seed)" if line.ours and line.seeds == 1 else _text(line.std, form)
+            for line, form in zip(lines, forms, strict=True)
         ],
         "runs": [_text(line.seeds) for line in lines],
         "steps": [_text(line.timesteps) for line in lines],
@@ -589,8 +598,8 @@ def _our_lines(group: pd.DataFrame) -> list[_Line]:
     ]
 
 
-def _text(value: float, digits: int = 0) -> str:
-    return "–" if math.isnan(value) else f"{value:,.{digits}f}"
+def _text(value: float, form: Form = _WHOLE) -> str:
+    return "–" if math.isnan(value) else form.text(value)
 
 
 def _marked(text: str, bold: bool) -> str:
@@ -598,26 +607,31 @@ def _marked(text: str, bold: bool) -> str:
     return f"**{text}**" if bold else f"  {text}  "
 
 
-def _digits(group: pd.DataFrame) -> int:
-    return decimals(group[["their_mean", "our_mean"]].to_numpy(dtype=np.float64))
+def _form(group: pd.DataFrame) -> Form:
+    return form_of(group[["their_mean", "our_mean"]])
+
+
+def _shared(form: Form, *values: float) -> Form:
+    """The form, unless it shows nothing of these."""
+    return form if form.shows(values) else form_of(values)
 
 
 def _sentence(group: pd.DataFrame, names: Mapping[str, str]) -> str:
     """What one environment's rows say, a clause for each metric."""
-    digits = _digits(group)
+    form = _form(group)
     kinds = [kind for kind in KINDS if kind in set(group["kind"])]
     if kinds == [TRAINING]:
         row = group.iloc[int(group["their_mean"].argmax())]
         return (
-            f"the highest published is {row['their_mean']:,.{digits}f} ({row['algo']}, "
+            f"the highest published is {_text(row['their_mean'], form)} ({row['algo']}, "
             f"{names[row['source']]}), by the metric {TRAINING}, by which there is nothing of ours"
         )
     return "; ".join(
-        _clause(group[group["kind"] == kind], digits, names) for kind in kinds if kind != TRAINING
+        _clause(group[group["kind"] == kind], form, names) for kind in kinds if kind != TRAINING
     )
 
 
-def _clause(group: pd.DataFrame, digits: int, names: Mapping[str, str]) -> str:
+def _clause(group: pd.DataFrame, form: Form, names: Mapping[str, str]) -> str:
     """The highest of ours against the highest published, by one metric."""
     own = group.drop_duplicates("label")
     several = own[own["our_seeds"] > 1]
@@ -631,23 +645,24 @@ def _clause(group: pd.DataFrame, digits: int, names: Mapping[str, str]) -> str:
     distance = (highest["their_timesteps"] - highest["our_timesteps"]).abs()
     row = highest.iloc[int(np.argsort(distance.to_numpy(), kind="stable")[0])].to_dict()
     others = len(highest.drop_duplicates(_THEIRS)) - 1
-    ours, theirs = round(leaders["our_mean"].iloc[0], digits), round(row["their_mean"], digits)
+    ours, theirs = leaders["our_mean"].iloc[0], row["their_mean"]
+    form = _shared(form, ours, theirs)
     budget = [text for text in _differences(row) if text.startswith("budget")]
     of_theirs = [row["algo"], names[row["source"]], *([f"and {others} more"] if others else [])]
     return (
-        f"{row['kind']} {ours:,.{digits}f} ({listing(leaders['label'].tolist())}, "
-        f"{seeds_text(leaders['our_seeds'])}) against {theirs:,.{digits}f} "
-        f"({', '.join([*of_theirs, *budget])}), {_gap_text(ours, theirs, digits)}"
+        f"{row['kind']} {form.text(ours)} ({listing(leaders['label'].tolist())}, "
+        f"{seeds_text(leaders['our_seeds'])}) against {form.text(theirs)} "
+        f"({', '.join([*of_theirs, *budget])}), {_gap_text(ours, theirs, form)}"
     )
 
 
-def _gap_text(ours: float, theirs: float, digits: int) -> str:
+def _gap_text(ours: float, theirs: float, form: Form) -> str:
     """``12% lower``; ``equal``; in the metric's own units where theirs is zero."""
-    if ours == theirs:
+    if form.text(ours) == form.text(theirs):
         return "equal"
     which = "higher" if ours > theirs else "lower"
     if theirs == 0:
-        return f"{abs(ours):,.{digits}f} {which}"
+        return f"{form.text(abs(ours))} {which}"
     share = abs(_relative(ours, theirs))
     return f"less than 1% {which}" if round(share, 2) == 0 else f"{share:.0%} {which}"
 
@@ -691,4 +706,5 @@ def _linked(source: str) -> str:
     found = _REPOSITORY.match(source)
     if found:
         return f"[{found[0]}](https://github.com/{found[0]}){source[found.end() :]}"
-    return f"<{source}>" if re.fullmatch(r"https?://\S+", source) else source
+    address = restored(source)
+    return f"<{address}>" if re.fullmatch(r"https?://[^\s<>]+", address) else source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import shlex
@@ -26,12 +25,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tqdm import tqdm
 
+from benchmarks import results
 from benchmarks.environments import env_spec
 from benchmarks.evaluation import freeze
+from benchmarks.names import plain
+from benchmarks.numbers import return_text
 from benchmarks.results import BrokenRunError, final_return, final_window, read_evaluations
-from benchmarks.run import FORMAT, make_env
+from benchmarks.run import make_env
 from benchmarks.specs import RunSpec
-from benchmarks.storage import TEMPORARY
+from benchmarks.storage import whole_file
 from benchmarks.yamls import SpecError
 from benchmarks.zoo import algorithm_class, model_arguments
 from reports import figures
@@ -95,10 +97,11 @@ def record(
         pictures = [
             compose(curve, frame) for frame in tqdm(frames, "frames", n_frames, disable=None)
         ]
-    if out.suffix == ".gif":
-        _write_whole(out, _gif(pictures, fps))
-    else:
-        _write_mp4(out, pictures, fps)
+    with whole_file(out) as unfinished:
+        if out.suffix == ".gif":
+            unfinished.write_bytes(_gif(pictures, fps))
+        else:
+            _write_mp4(unfinished, pictures, fps)
 
 
 def read_spec(folder: Path) -> RunSpec:
@@ -113,15 +116,7 @@ def read_spec(folder: Path) -> RunSpec:
             f"{folder}: is not the folder of a finished run, such as "
             "runs/classic/npg/CartPole-v1/seed-0-1a2b3c4d: it has no run.json"
         )
-    try:
-        record = json.loads(path.read_text())
-        if record["format"] != FORMAT:
-            raise BrokenRunError(
-                f"{path}: has the format {record['format']!r}; this version reads {FORMAT}"
-            )
-        return RunSpec.from_dict(record["spec"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BrokenRunError(f"{path}: cannot be read: {error!r}") from error
+    return results.read_spec(path)
 
 
 def _refuse_without_model(folder: Path, spec: RunSpec) -> None:
@@ -133,7 +128,7 @@ def _refuse_without_model(folder: Path, spec: RunSpec) -> None:
         return
     again = ["run", spec.suite, "--algos", spec.algo, "--envs", spec.env_id]
     again += ["--first-seed", str(spec.seed), "--out", "runs-to-film"]
-    first = json.loads((folder / "run.json").read_text()).get("command", "")
+    first = results.read_run(folder).command
     raise ReportError(
         f"{folder}: has no {_MODEL}: the run was archived without its model, and there is nothing "
         "to film. Run it again, into a folder that does not have it, and record that run:\n"
@@ -187,7 +182,8 @@ def draw_curve(spec: RunSpec, evaluations: pd.DataFrame) -> Image.Image:
     figure = Figure(figsize=(CURVE_WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     ax = figure.subplots()
-    ax.set_title(f"{spec.algo} on {spec.env_id}, seed {spec.seed}", fontsize=10, weight="bold")
+    title = plain(f"{spec.algo} on {spec.env_id}, seed {spec.seed}")
+    ax.set_title(title, fontsize=10, weight="bold", parse_math=False)
     ax.plot(steps, returns, color=look.colour, linewidth=1.8)
     ax.plot(
         window,
@@ -202,7 +198,7 @@ def draw_curve(spec: RunSpec, evaluations: pd.DataFrame) -> Image.Image:
     # On the side of the line where the curve, which ends at it, mostly is not.
     above = bool(np.nanmean(returns) <= final)
     ax.annotate(
-        f"final return {final:,.1f}",
+        f"final return {return_text(final)}",
         (1.0, final),
         xycoords=("axes fraction", "data"),
         xytext=(-2, 5 if above else -5),
@@ -233,7 +229,8 @@ def compose(curve: Image.Image, frame: Frame) -> Image.Image:
     picture = Image.new("RGB", (curve.width + width, HEIGHT), "white")
     picture.paste(curve, (0, 0))
     picture.paste(scaled, (curve.width + (width - scaled.width) // 2, 0))
-    text = f"episode {frame.episode}   step {frame.step:,}   return {frame.episode_return:,.1f}"
+    so_far = return_text(frame.episode_return)
+    text = f"episode {frame.episode}   step {frame.step:,}   return {so_far}"
     ImageDraw.Draw(picture).text(
         (curve.width + width // 2, height + CAPTION_HEIGHT // 2),
         text,
@@ -368,32 +365,11 @@ def _gif(pictures: list[Image.Image], fps: int) -> bytes:
     return file.getvalue()
 
 
-def _write_whole(out: Path, content: bytes) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _unfinished(out)
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def _write_mp4(out: Path, pictures: list[Image.Image], fps: int) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _unfinished(out)
-    try:
-        writer: Any = import_module("imageio_ffmpeg").write_frames(
-            str(unfinished), pictures[0].size, fps=fps, macro_block_size=2, ffmpeg_log_level="error"
-        )
-        with closing(writer):
-            writer.send(None)
-            for picture in pictures:
-                writer.send(picture.tobytes())
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _unfinished(out: Path) -> Path:
-    # ffmpeg tells the format by the ending.
-    return out.with_name(f"{TEMPORARY}{out.stem}-{os.getpid()}{out.suffix}")
+    writer: Any = import_module("imageio_ffmpeg").write_frames(
+        str(out), pictures[0].size, fps=fps, macro_block_size=2, ffmpeg_log_level="error"
+    )
+    with closing(writer):
+        writer.send(None)
+        for picture in pictures:
+            writer.send(picture.tobytes())

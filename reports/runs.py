@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import results
+from benchmarks.names import shield
 from benchmarks.storage import Folder
 from reports import protocols
 
@@ -26,6 +27,8 @@ class ReportError(Exception):
 @dataclass(frozen=True)
 class RunData:
     """Everything a report reads; the frames are sorted by environment, label and seed.
+
+    Names of others are shielded (see :mod:`benchmarks.names`).
 
     ``runs``: one row a finished run, as :func:`benchmarks.results.load_runs` gives it, and
     ``label``, the name under which the run is reported (see :func:`config_labels`), and
@@ -69,7 +72,7 @@ def load(
     found = results.load_readable(root, reading)
     if found.broken and not allow_broken:
         raise found.broken[0]
-    runs, evaluations = found.runs, found.evaluations
+    runs, evaluations, failures = map(_shielded, (found.runs, found.evaluations, found.failures))
     broken = [str(error).replace(f"{root}{os.sep}", "") for error in found.broken]
     without_return = _without_return(evaluations)
     if allow_broken:
@@ -80,7 +83,7 @@ def load(
     if runs.empty:
         reason = f"; {broken[0]}" if broken else ""
         what = "no run that can be read" if broken else "no finished run folder"
-        raise ReportError(f"{root}: {what} in it{reason}{_first_failure(found.failures)}")
+        raise ReportError(f"{root}: {what} in it{reason}{_first_failure(failures)}")
     refuse_repeated_runs(runs)
     if not allow_mixed:
         refuse_mixed_protocols(runs)
@@ -91,9 +94,16 @@ def load(
     return RunData(
         runs=_labelled(runs, labels),
         evaluations=_labelled(evaluations.join(of_config, on=_CONFIG), labels, "timesteps"),
-        failures=_labelled(found.failures, labels),
+        failures=_labelled(failures, labels),
         broken=broken,
     )
+
+
+def _shielded(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with names and messages of which nothing is taken for a mark."""
+    texts = frame.columns.intersection(["suite", "algo", "env_id", "config", "error"])
+    known = {text: shield(str(text)) for name in texts for text in frame[name].unique()}
+    return frame.assign(**{name: frame[name].map(known) for name in texts})
 
 
 def refuse_repeated_runs(runs: pd.DataFrame) -> None:
@@ -166,17 +176,17 @@ def config_labels(runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
-    """``{"points": 20, "episodes": 10}`` as ``episodes=10, points=20``."""
-    return ", ".join(f"{name}={setting_text(settings[name])}" for name in sorted(settings))
+    """``{"points": 20, "episodes": 10}`` as ``episodes=10, points=20``, shielded."""
+    return ", ".join(f"{shield(name)}={setting_text(settings[name])}" for name in sorted(settings))
 
 
 def setting_text(value: Any) -> str:
-    """A hyperparameter's value as it would stand in a YAML file, on one line."""
+    """A hyperparameter's value as it would stand in a YAML file, on one line, shielded."""
     if isinstance(value, str):
-        return value
+        return shield(value)
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return json.dumps(value, sort_keys=True)
+    return shield(json.dumps(value, sort_keys=True))
 
 
 def _labels(runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
@@ -210,7 +220,7 @@ def _labels_of(algo: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str
     if len(settings) == 1:
         return dict.fromkeys(settings, algo)
     texts = {
-        config: {name: setting_text(value) for name, value in values.items()}
+        config: {shield(name): setting_text(value) for name, value in values.items()}
         for config, values in settings.items()
     }
     names = sorted({name for text in texts.values() for name in text})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.tables import number_text
+from benchmarks.numbers import forms_of
 from reports.verdicts import Comparisons
 from reports.wording import listing
 
@@ -122,9 +122,10 @@ def _losses(lost: Sequence[Standing], comparisons: Comparisons, label: str) -> s
     for each in lost:
         means = {x: comparisons.means["final", each.env_id, x].value for x in each.behind}
         ours = comparisons.means["final", each.env_id, label].value
-        highest = max(means.values())
-        digits = [number_text(value, [ours, *means.values()]) for value in (ours, highest)]
-        texts.append(f"{listing(each.behind)} on {each.env_id} ({' against '.join(digits)})")
+        values = ours, max(means.values())
+        forms = forms_of([[value] for value in values], [(0, 1)])
+        numbers = [form.text(value) for form, value in zip(forms, values, strict=True)]
+        texts.append(f"{listing(each.behind)} on {each.env_id} ({' against '.join(numbers)})")
     return listing(texts)
 
 

@@ -8,18 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from benchmarks.numbers import Form, forms_of, rough_text
 from reports import aggregates, figures
 from reports.aggregates import Matrices
 from reports.missing import SECTION
 from reports.scores import improvement
 from reports.standing import sentences, standings
-from reports.tables import decimals
+from reports.tables import separate
 from reports.verdicts import Comparisons, Estimate, excludes_half
-from reports.wording import MEASURED_COVERAGE, interval_text, listing, verdict
+from reports.wording import (
+    MEASURED_COVERAGE,
+    interval_text,
+    listing,
+    probability_text,
+    verdict,
+)
 
 # How far apart interquartile means may be, on the scale from a random policy to the reference, that
 # are called level. The whole interval of their difference has to be within it.
 LEVEL = 0.05
+_TWO = Form(2)  # decimals of scores on that scale
 _SCALE = (
     "the mean over the middle half of all runs' final returns, on a scale where a random policy "
     "has 0 and a reference 1: see [All environments together](#all-environments-together)"
@@ -117,15 +125,15 @@ def _highest(ranking: _Ranking, scores: Matrices) -> str:
     """Who has the highest interquartile mean, or who share it, and what the others have."""
     on = f"over {len(scores.env_ids)} environments"
     middles = ranking.middles
-    rest = [f"{x} {interval_text(middles[x], 2, with_name=False)}" for x in ranking.rest]
+    rest = [f"{x} {interval_text(middles[x], _TWO, with_name=False)}" for x in ranking.rest]
     then = f"; {'beside that' if ranking.single_above else 'then'} {listing(rest)}" if rest else ""
     if len(ranking.level) == 1:
         among = " with several seeds" if ranking.single_above else ""
         return (
             f"**Highest over all{among}: {ranking.best}**, with an interquartile mean of "
-            f"{interval_text(middles[ranking.best], 2)} {on}{then}. That is {_SCALE}."
+            f"{interval_text(middles[ranking.best], _TWO)} {on}{then}. That is {_SCALE}."
         )
-    means = _estimates_text({label: middles[label] for label in ranking.level}, 2)
+    means = _normalised_text({label: middles[label] for label in ranking.level})
     first, behind = _soonest(ranking.level, scores)
     sooner = "sooner" if len(ranking.level) == 2 else "soonest"
     lead = f", and {first} learned {sooner}" if len(behind) == len(ranking.level) - 1 else ""
@@ -172,18 +180,22 @@ def _against(best: str, other: str, scores: Matrices) -> str:
         return f"The runs of {best} and {other} end level."
     little = excludes_half(chance) and chance.value > 0.5 and _is_level(gap, len(ours))
     return (
-        f"Against {other}: the interquartile mean of {best} is higher by {interval_text(gap, 2)}. "
+        f"Against {other}: the interquartile mean of {best} is higher by {_gap_text(gap)}. "
         f"A run of {best} ends above one of {other} with probability "
         f"{_verdict(best, other, chance, by_environment)}"
         f"{f', though by at most {LEVEL}' if little else ''}."
     )
 
 
+def _gap_text(gap: Estimate) -> str:
+    return interval_text(gap, _TWO.apart([(gap.value, 0.0)]))
+
+
 def _verdict(best: str, other: str, chance: Estimate, by_environment: np.ndarray) -> str:
     """The probability that a run of ``best`` ends above one of ``other``, and what it says."""
     if chance.has_no_width and not excludes_half(chance):
         return _decided_alike(best, chance, by_environment)
-    text = interval_text(chance, 2)
+    text = probability_text(chance)
     if excludes_half(chance) and chance.value > 0.5:
         return f"{text}: {best} is better, as far as these environments and seeds go"
     if excludes_half(chance):
@@ -223,7 +235,7 @@ def _who_learns_sooner(ranking: _Ranking, scores: Matrices) -> list[str]:
         return []
     first, behind = _soonest(labels, scores)
     middles = {label: aggregates.middle(scores.areas[label]) for label in labels}
-    areas = f"Interquartile means of these areas: {_estimates_text(middles, 2)}."
+    areas = f"Interquartile means of these areas: {_normalised_text(middles)}."
     return [f"{_sooner_text(labels, first, behind)} {areas}"]
 
 
@@ -253,7 +265,7 @@ def _sooner_text(labels: Sequence[str], first: str, behind: Mapping[str, Estimat
             "tell."
         )
     chances = [
-        interval_text(chance, 2, with_name=i == 0) for i, chance in enumerate(behind.values())
+        probability_text(chance, with_name=i == 0) for i, chance in enumerate(behind.values())
     ]
     alike = [label for label in labels if label != first and label not in behind]
     apart = f"; it cannot be told apart from {listing(alike)} by that" if alike else ""
@@ -272,7 +284,7 @@ def _by_environment(table: pd.DataFrame, comparisons: Comparisons, best: str) ->
 def _speed(table: pd.DataFrame, labels: Sequence[str]) -> str:
     """How fast the labels are, and on how many seeds all of the summary rests."""
     speeds = table.groupby("label")["steps_per_second"].median()
-    texts = [f"{label} {speeds[label]:,.0f}" for label in labels]
+    texts = [f"{label} {rough_text(speeds[label])}" for label in labels]
     own = table[table["label"].isin(labels)]
     is_narrow = own["seeds"].max() > 1 and own["seeds"].min() < max(MEASURED_COVERAGE)
     narrow = ", and with so few the intervals are too narrow (see [Scores](#scores))"
@@ -321,13 +333,19 @@ def _sooner_on(comparisons: Comparisons, env_id: str, level: Sequence[str]) -> s
 def _means(comparisons: Comparisons, score: str, env_id: str, labels: Sequence[str]) -> str:
     """``npg 400.0 (95% interval 390.0 to 410.0) and ppo 300.0 (280.0 to 320.0)``."""
     means = {label: comparisons.means[score, env_id, label] for label in labels}
-    return _estimates_text(means, decimals(np.array(list(means.values()))))
+    estimates = list(means.values())
+    forms = forms_of(estimates, separate(estimates))
+    return _estimates_text(means, dict(zip(means, forms, strict=True)))
 
 
-def _estimates_text(estimates: Mapping[str, Estimate], digits: int) -> str:
+def _normalised_text(estimates: Mapping[str, Estimate]) -> str:
+    return _estimates_text(estimates, dict.fromkeys(estimates, _TWO))
+
+
+def _estimates_text(estimates: Mapping[str, Estimate], forms: Mapping[str, Form]) -> str:
     """Each label's, the highest first; the first one with an interval says what that is."""
     ordered = sorted(estimates, key=lambda label: -estimates[label].value)
     named = next((label for label in ordered if estimates[label].has_interval), None)
     return listing(
-        [f"{x} {interval_text(estimates[x], digits, with_name=x == named)}" for x in ordered]
+        [f"{x} {interval_text(estimates[x], forms[x], with_name=x == named)}" for x in ordered]
     )

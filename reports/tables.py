@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
+
+from benchmarks.names import markdown, plain, restored
+from benchmarks.numbers import form_with, forms_of
+
+_LONGEST_LINE = 20_000  # characters of a command, which one may want to give again
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,14 @@ def estimate_cells(
     """A column of ``mean [low, high]``, its numbers and brackets one below the other.
 
     All arrays have the shape ``(n_rows,)``; where ``low`` is NaN the cell says ``(1 seed)``, and
-    where ``bold`` is true the mean is bold.
+    where ``bold`` is true the mean is bold. Means whose intervals do not overlap are told apart.
     """
-    digits = decimals(np.concatenate([mean, low, high]))
-    means = _column([f"{value:,.{digits}f}" for value in mean])
-    lows = _column(["" if np.isnan(value) else f"{value:,.{digits}f}" for value in low])
-    highs = _column(["" if np.isnan(value) else f"{value:,.{digits}f}" for value in high])
+    estimates = list(zip(mean, low, high, strict=True))
+    forms = forms_of(estimates, separate(estimates))
+    means, lows, highs = (
+        _column(["" if np.isnan(x) else form.text(x) for x, form in zip(ends, forms, strict=True)])
+        for ends in (mean, low, high)
+    )
     mark = "  " if bold.any() else ""
     cells = []
     for i in range(len(mean)):
@@ -97,26 +106,24 @@ def steps_cells(
     return cells
 
 
-def decimals(values: np.ndarray) -> int:
-    """How many decimals show three or four significant digits of the largest value."""
-    finite = np.abs(values[np.isfinite(values)])
-    largest = float(finite.max()) if finite.size else 0.0
-    if largest >= 1_000:
-        return 0
-    if largest >= 10:
-        return 1
-    return 2 if largest >= 1 else 3
+def separate(estimates: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
+    """The places of each two estimates whose intervals do not overlap.
 
-
-def number_text(value: float, beside: Sequence[float]) -> str:
-    """A number with as many decimals as suit those that it stands beside."""
-    return f"{value:,.{decimals(np.array(beside))}f}"
+    :param estimates: of each value, lower and upper end, NaN where there is no interval
+    """
+    return [
+        (i, j)
+        for (i, (_, low_i, high_i)), (j, (_, low_j, high_j)) in combinations(
+            enumerate(estimates), 2
+        )
+        if low_i > high_j or low_j > high_i
+    ]
 
 
 def duration(seconds: float) -> str:
     """``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{form_with(1, seconds).text(seconds)} s"
     if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -127,7 +134,16 @@ def duration(seconds: float) -> str:
 
 def code(text: str) -> str:
     """``text`` verbatim, on one line; a backtick in it would end the verbatim part."""
-    return f"`{' '.join(text.split()).replace('`', chr(39))}`"
+    return f"`{restored(plain(text)).replace('`', chr(39))}`"
+
+
+def code_block(lines: Sequence[str]) -> str:
+    """Lines verbatim, one below the other."""
+    shown = [restored(plain(line, _LONGEST_LINE)) for line in lines]
+    # Longer than any run of backticks in them, which would end it.
+    longest = max([2, *map(len, re.findall("`+", "\n".join(shown)))])
+    fence = "`" * (longest + 1)
+    return "\n".join([fence, *shown, fence])
 
 
 def _steps_text(steps: float, budget: float, never: bool) -> str:
@@ -143,7 +159,7 @@ def _column(texts: Sequence[str]) -> list[str]:
 
 
 def _escaped(cell: str) -> str:
-    return cell.replace("|", r"\|").replace("\n", " ")
+    return markdown(cell.replace("|", r"\|").replace("\n", " "))
 
 
 def _line(cells: Sequence[str]) -> str:

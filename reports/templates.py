@@ -4,6 +4,8 @@ from pathlib import Path
 
 import jinja2
 
+from reports.tables import code_block
+
 
 def template(name: str, autoescape: bool = False) -> jinja2.Template:
     """One of them; a name that it is not given is an error.
@@ -18,4 +20,5 @@ def template(name: str, autoescape: bool = False) -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["code_block"] = code_block
     return environment.get_template(name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import gymnasium as gym
 
+from benchmarks.names import restored, shield
 from reports.runs import ReportError
 
 
@@ -50,6 +51,7 @@ def resolve(env_ids: Iterable[str], given: Mapping[str, float]) -> dict[str, Thr
     :raises ReportError: ``given`` has an environment that is not one of them
     """
     known = sorted(set(env_ids))
+    given = {shield(env_id): value for env_id, value in given.items()}
     for env_id in given:
         if env_id not in known:
             raise ReportError(
@@ -67,7 +69,7 @@ def resolve(env_ids: Iterable[str], given: Mapping[str, float]) -> dict[str, Thr
 def registered(env_id: str) -> float | None:
     """``reward_threshold`` of an environment that Gymnasium knows, without importing others."""
     try:
-        value = gym.spec(env_id.rpartition(":")[2]).reward_threshold
+        value = gym.spec(restored(env_id).rpartition(":")[2]).reward_threshold
     except gym.error.Error:
         return None
     return None if value is None else float(value)

@@ -9,13 +9,14 @@ from pathlib import Path
 import pandas as pd
 from optuna.trial import TrialState
 
+from benchmarks.names import shield
 from benchmarks.results import load_runs
 from benchmarks.secrets import mask
 from reports import figures, tuning_figures, tuning_wording, wording
 from reports.runs import ReportError
 from reports.tables import Table
 from reports.tuning_data import StudyResult, Sweep, read
-from reports.tuning_wording import estimate_text, measure
+from reports.tuning_wording import estimate_text, measure, value_text
 from studies.estimates import Comparison
 from studies.progress import shown
 from studies.search_spaces import Parameter
@@ -157,15 +158,15 @@ def values_table(studies: Sequence[StudyResult]) -> Table:
         for parameter in study.problem.space:
             best = _NONE if study.best is None else "not used"
             if study.best is not None and parameter.name in study.best.params:
-                best = shown(study.best.params[parameter.name])
+                best = value_text(study.best.params[parameter.name])
             default = _default_text(study, parameter)
-            rows.append([study.name, str(parameter), _range_text(parameter), default, best])
+            rows.append([study.name, shield(str(parameter)), _range_text(parameter), default, best])
     return Table(["study", "parameter", "searched", "default", "best value"], rows, "lllrr")
 
 
 def _range_text(parameter: Parameter) -> str:
     if parameter.choices:
-        return ", ".join(map(shown, parameter.choices))
+        return ", ".join(map(value_text, parameter.choices))
     scale = ", log scale" if parameter.log else ""
     return f"{shown(parameter.low)} to {shown(parameter.high)}{scale}"
 
@@ -176,8 +177,8 @@ def _default_text(study: StudyResult, parameter: Parameter) -> str:
     if not values:
         return "not used"
     if len(set(values.values())) == 1:
-        return shown(next(iter(values.values())))
-    return ", ".join(f"{shown(value)} ({env_id})" for env_id, value in values.items())
+        return value_text(next(iter(values.values())))
+    return ", ".join(f"{value_text(value)} ({env_id})" for env_id, value in values.items())
 
 
 def scores_table(studies: Sequence[StudyResult]) -> Table:
@@ -208,7 +209,7 @@ def _comparison_cells(whose: str, found: Comparison | None, without: str) -> lis
 def sensitivity_table(studies: Sequence[StudyResult]) -> Table | None:
     """A row for each sweep: how wide its good part is, and what is lost outside of it."""
     rows = [
-        [study.name, str(sweep.parameter), str(sweep.width.seeds), *_sweep_cells(sweep)]
+        [study.name, shield(str(sweep.parameter)), str(sweep.width.seeds), *_sweep_cells(sweep)]
         for study in studies
         for sweep in study.sweeps.values()
     ]
@@ -245,7 +246,7 @@ def importances_table(studies: Sequence[StudyResult]) -> Table | None:
         names = {each.name: str(each) for each in study.problem.space}
         # A choice between parameters that exclude each other is one, too.
         rows += [
-            [study.name, names.get(name, name), f"{share:.0%}"]
+            [study.name, shield(names.get(name, name)), f"{share:.0%}"]
             for name, share in study.importances.items()
         ]
     return Table(["study", "parameter", "importance"], rows, "llr") if rows else None

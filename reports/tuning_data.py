@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.folder_names import is_name
+from benchmarks.names import shield
 from benchmarks.specs import SpecError
 from reports.runs import ReportError
 from studies import sensitivity
@@ -68,7 +69,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A study as it is stored.
+    """A study as it is stored; its name, algorithm and environments are shielded.
 
     ``defaults``: environment to the trial of its defaults, which need not have completed.
     ``searched`` is on the search's own seeds, ``fresh`` on others; None where the runs are not
@@ -148,16 +149,23 @@ def _result(study: optuna.Study, problem: Problem, folder: Path) -> StudyResult:
         warnings.simplefilter("ignore", ExperimentalWarning)
         importances = sensitivity.importances(study, problem)
     return StudyResult(
-        name=study.study_name,
+        name=shield(study.study_name),
         folder=folder,
-        problem=problem,
+        problem=_shielded(problem),
         trials=counted(study),
         best=best,
-        defaults=defaults,
+        defaults={shield(env_id): trial for env_id, trial in defaults.items()},
         searched=None if best is None else _searched(problem, best, defaults),
         fresh=_fresh(study, problem),
         sweeps=_sweeps(study, problem, folder, defaults),
         importances={name: float(share) for name, share in importances.items()},
+    )
+
+
+def _shielded(problem: Problem) -> Problem:
+    """The problem as it is shown: the names in it are of others."""
+    return replace(
+        problem, algo=shield(problem.algo), env_ids=tuple(shield(each) for each in problem.env_ids)
     )
 
 

@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from optuna.trial import FrozenTrial
 
+from benchmarks.names import restored
 from reports.figures import (
     PANEL_SIZE,
     SINGLE_PANEL_SIZE,
@@ -103,7 +104,7 @@ def widths(
         for position, (study, sweep) in enumerate(rows):
             _draw_width(ax, position, sweep, styles[study.problem.algo])
         labels = [
-            f"{titles[study.name]}: {sweep.parameter.name}{few_seeds(sweep.width.seeds)}"
+            f"{restored(titles[study.name])}: {sweep.parameter.name}{few_seeds(sweep.width.seeds)}"
             for study, sweep in rows
         ]
         ax.set_yticks(range(len(rows)), labels)

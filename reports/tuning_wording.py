@@ -8,17 +8,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from optuna.trial import TrialState
 
-from reports.tables import decimals
+from benchmarks.names import shield
 from reports.tuning_data import StudyResult, Sweep
 from reports.wording import coverage_sentence, listing
 from studies.estimates import REPETITIONS, Estimate
 from studies.objective import FEWEST_SEEDS, OBJECTIVES, Problem
 from studies.progress import few_seeds, shown
-from studies.search_spaces import Parameter
+from studies.search_spaces import Parameter, Scalar
 from studies.study import in_state
 
 _MOST_NAMED = 2  # environments
-_DIGITS = 3  # of scores, which are about 1
 
 
 def titles_of(studies: Sequence[StudyResult]) -> dict[str, str]:
@@ -43,11 +42,13 @@ def measure(problem: Problem) -> str:
 
 def estimate_text(estimate: Estimate, digits: int | None = None, sign: bool = False) -> str:
     """``0.812 [0.790, 0.831]``; with one seed ``0.812 (1 seed)``."""
-    numbers = np.array([estimate.value, estimate.low, estimate.high])
-    if digits is None:
-        digits = max(decimals(numbers), _DIGITS if np.nanmax(np.abs(numbers)) < 10 else 0)
     text = estimate.in_brackets(digits, sign)
     return f"{text} (1 seed)" if np.isnan(estimate.low) else text
+
+
+def value_text(value: Scalar) -> str:
+    """A parameter's value, shielded if it is a text."""
+    return shield(value) if isinstance(value, str) else shown(value)
 
 
 def not_swept(study: StudyResult) -> list[Parameter]:
@@ -65,7 +66,7 @@ def findings(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[
     :param titles: as :func:`titles_of` gives them
     """
     sweeps = [
-        (f"{sweep.parameter.name} of {titles[study.name]}", sweep)
+        (f"{shield(sweep.parameter.name)} of {titles[study.name]}", sweep)
         for study in studies
         for sweep in study.sweeps.values()
     ]
@@ -104,7 +105,7 @@ def _gains(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[st
 def _best_text(study: StudyResult) -> str:
     assert study.best is not None
     return ", ".join(
-        f"{each.name} = {shown(study.best.params[each.name])}"
+        f"{shield(each.name)} = {value_text(study.best.params[each.name])}"
         for each in study.problem.space
         if each.name in study.best.params
     )
@@ -159,12 +160,12 @@ def _missing(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[
         titles[study.name] for study in studies if study.best is not None and study.fresh is None
     ]
     unswept = [
-        f"{listing([each.name for each in not_swept(study)])} of {titles[study.name]}"
+        f"{listing([shield(each.name) for each in not_swept(study)])} of {titles[study.name]}"
         for study in studies
         if not_swept(study)
     ]
     earlier = [
-        f"{sweep.parameter.name} of {titles[study.name]} (trial {sweep.base})"
+        f"{shield(sweep.parameter.name)} of {titles[study.name]} (trial {sweep.base})"
         for study in studies
         for sweep in study.sweeps.values()
         if not sweep.is_of_best

@@ -3,7 +3,8 @@
 On one environment a label is ahead of another one where both of these hold: the 95% intervals of
 their means do not overlap, and the probability that a run of it is higher than a run of the other
 has a 95% interval above one half. The first alone may rest on a few runs that are far off, the
-second alone on many differences that are small.
+second alone on many differences that are small. Means that differ by rounding errors alone are the
+same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmarks.numbers import differ
 from reports.scores import SCORES, improvement_intervals
 
 # How often of two samples of one distribution the first has a probability of improvement whose
@@ -76,7 +78,8 @@ class Comparisons:
         improvement = self.improvements.get((score, env_id, label, other))
         if improvement is None or not (ours.has_interval and theirs.has_interval):
             return False
-        return ours.low > theirs.high and improvement.low > 0.5 and excludes_half(improvement)
+        apart = ours.low > theirs.high and differ(ours.value, theirs.value)
+        return apart and improvement.low > 0.5 and excludes_half(improvement)
 
     def highest(self, score: str, env_id: str, labels: Sequence[str]) -> str:
         """The label with the highest mean, the first of several; none is said to be better."""

@@ -13,12 +13,12 @@ import csv
 import io
 import json
 import math
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,11 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 from tensorboard.compat import tf  # type: ignore[import-untyped]
 
-from benchmarks.results import BrokenRunError, read_evaluations
+from benchmarks.names import plain, restored
+from benchmarks.numbers import form_of, return_text
+from benchmarks.results import BrokenRunError, content, read_evaluations
 from benchmarks.specs import RunSpec, as_file_name
-from benchmarks.storage import TEMPORARY, walk
+from benchmarks.storage import TEMPORARY, walk, whole_file
 from reports import figures, scores
 from reports.recording import read_spec
 from reports.runs import ReportError, config_labels
@@ -134,12 +136,13 @@ class Watcher:
         left_out = [run for run in read.values() if isinstance(run, str)]
         self._finished = runs
         specs = [spec for spec, _ in runs.values()]
-        labels = config_labels(
+        named = config_labels(
             pd.DataFrame(
                 [(s.algo, s.env_id, s.config, s.hyperparams) for s in specs],
                 columns=["algo", "env_id", "config", "hyperparams"],
             )
         )
+        labels = {key: restored(label) for key, label in named.items()}
         names = {as_file_name(name): name for s in specs for name in (s.algo, s.env_id)}
         names |= {as_file_name(env_id): env_id for env_id in self._env_ids}
         latest = _latest(scratch, finished)
@@ -149,7 +152,7 @@ class Watcher:
             suites.setdefault(names.get(env, env), set()).add(suite)
 
         def panel(suite: str, env_id: str) -> str:
-            return f"{env_id} ({suite})" if len(suites[env_id]) > 1 else env_id
+            return plain(f"{env_id} ({suite})" if len(suites[env_id]) > 1 else env_id)
 
         self._average(
             {
@@ -282,10 +285,10 @@ def read_progress(path: Path, column: str) -> tuple[np.ndarray, np.ndarray]:
     :return: both of shape (n_points,)
     """
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError):
+        text = content(path).decode()
+        header, *rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))) or [[]]
+    except (BrokenRunError, UnicodeDecodeError, csv.Error):
         return np.empty(0), np.empty(0)
-    header, *rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))) or [[]]
     points = []
     for row in rows:
         if len(row) == len(header):
@@ -380,13 +383,8 @@ def write_picture(view: View, path: Path) -> None:
     content = io.BytesIO()
     with mpl.rc_context(figures.THEME):
         draw_picture(view).savefig(content, format="png", metadata={"Software": None})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    try:
+    with whole_file(path) as unfinished:
         unfinished.write_bytes(content.getvalue())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _find(root: Path) -> tuple[list[Path], list[Path]]:
@@ -434,14 +432,15 @@ def _read_finished(folder: Path) -> tuple[RunSpec, pd.DataFrame] | str:
     try:
         spec, evaluations = read_spec(folder), read_evaluations(folder)
     except (ReportError, BrokenRunError) as error:
-        return str(error).partition("\n")[0]
+        return plain(str(error).partition("\n")[0])
     if not np.isfinite(evaluations["return_mean"]).all():
-        return f"{folder}: has an evaluation without a return"
+        return f"{plain(str(folder))}: has an evaluation without a return"
     # The seeds of a configuration are averaged step by step.
     points = spec.evaluation.points
     expected = [round(spec.n_timesteps * i / points) for i in range(points + 1)]
     if evaluations["timesteps"].to_list() != expected:
-        return f"{folder}: has {len(evaluations)} evaluations, not those of its protocol"
+        where = plain(str(folder))
+        return f"{where}: has {len(evaluations)} evaluations, not those of its protocol"
     return spec, evaluations
 
 
@@ -461,7 +460,7 @@ def _label(
         for folder, (_, other) in latest.items()
         if folder.parts[-3:-1] == (as_file_name(algo), as_file_name(env_id))
     }
-    return algo if configs == {config} else f"{algo} (config={config})"
+    return plain(algo if configs == {config} else f"{algo} (config={config})")
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -509,7 +508,7 @@ def _key(view: View, panel: str, styles: Mapping[str, figures.Look], colour: boo
                 Text.assemble(
                     ("⠤⠤" if colour else letter, style),
                     f" {label}, {figures.seeds_text(curve['seeds'])}: {EVALUATION} "
-                    f"{last['mean']:,.1f} at {_rounded_steps(last['timesteps'])}",
+                    f"{return_text(last['mean'])} at {_rounded_steps(last['timesteps'])}",
                 )
             )
         for run in view.running:
@@ -526,7 +525,7 @@ def _state(run: Running) -> str:
     if not len(run.steps):
         return f"{name}: nothing to show yet, {ago}"
     steps = _rounded_steps(run.steps[-1])
-    return f"{name}: {run.measure} {run.returns[-1]:,.1f} at {steps}, {ago}"
+    return f"{name}: {run.measure} {return_text(run.returns[-1])} at {steps}, {ago}"
 
 
 def _ago(seconds: float) -> str:
@@ -563,19 +562,20 @@ def _plot(
             for run in view.running
             if (run.panel, run.label) == (panel, label)
         ]
-        for steps, returns, coloured, plain in lines:
+        for steps, returns, coloured, letters in lines:
             if steps:
                 reached += steps
                 values += returns
                 pixel = plotext.pixel(_rgb(styles[label].colour)) if colour else None
-                marker = plotext.marker(coloured if colour else plain, pixel)
+                marker = plotext.marker(coloured if colour else letters, pixel)
                 figure.draw(figure.signal(steps, returns, marker=marker).lines())
     along = np.linspace(0, max(*reached, 1), 5).tolist()
     figure.ruler("x").lim(along[0], along[-1])
     figure.ruler("x").ticks(along, [_rounded_steps(tick) for tick in along])
     if values:
         up = np.linspace(min(values), max(values), 4).tolist()
-        figure.ruler("y").ticks(up, [f"{tick:,.4g}" for tick in up])
+        form = form_of(up).apart(pairwise(up))
+        figure.ruler("y").ticks(up, [form.text(tick) for tick in up])
     text = Text.from_ansi(figure.build().string(colorless=not colour), no_wrap=True)
     text.rstrip()  # ends with an empty line
     return text

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.names import shield
+from benchmarks.numbers import Form
 from benchmarks.results import final_window
 from reports import runs, scores
 from reports.aggregates import REPETITIONS as AGGREGATE_REPETITIONS
 from reports.aggregates import Matrices
+from reports.tables import code
 from reports.thresholds import Threshold, value_text
 from reports.verdicts import FALSE_ALARMS, Comparisons, Estimate
 
@@ -223,12 +226,12 @@ def commit_lines(table: pd.DataFrame) -> str:
 def versions_text(versions: Mapping[str, str | None]) -> str:
     """``python 3.11.9, gymnasium 1.2.0, …``: Python first, what is absent left out."""
     names = sorted(versions, key=lambda name: (name != "python", name))
-    return ", ".join(f"{name} {versions[name]}" for name in names if versions[name])
+    return ", ".join(shield(f"{name} {versions[name]}") for name in names if versions[name])
 
 
 def machine_text(machine: Mapping[str, Any]) -> str:
     """``Linux, x86_64, 2 cores, 8 GiB memory``."""
-    parts = [str(machine[name]) for name in ("system", "processor") if machine.get(name)]
+    parts = [shield(str(machine[name])) for name in ("system", "processor") if machine.get(name)]
     if machine.get("cores"):
         parts.append(f"{machine['cores']} cores")
     if machine.get("memory_gib"):
@@ -244,16 +247,21 @@ def tally_text(texts: Iterable[str]) -> str:
     return "; ".join(f"{text}: {runs.runs_text(n)}" for text, n in counts.items())
 
 
-def interval_text(estimate: Estimate, digits: int, with_name: bool = True) -> str:
+def interval_text(estimate: Estimate, form: Form, with_name: bool = True) -> str:
     """``0.85 (95% interval 0.76 to 0.96)``; ``0.85 (0.76 to 0.96)``; or ``0.85 (1 seed)``.
 
     :param with_name: say what the numbers in brackets are
     """
-    # Adding 0 makes a negative zero a zero.
-    value, low, high = (f"{round(number, digits) + 0.0:,.{digits}f}" for number in estimate)
+    value, low, high = map(form.text, estimate)
     if not estimate.has_interval:
         return f"{value} (1 seed)"
     return f"{value} ({'95% interval ' if with_name else ''}{low} to {high})"
+
+
+def probability_text(probability: Estimate, with_name: bool = True) -> str:
+    """:func:`interval_text` with two decimals, or more, so that an end that is not 0.5 is seen."""
+    form = Form(2).apart([(probability.low, 0.5), (probability.high, 0.5)])
+    return interval_text(probability, form, with_name)
 
 
 def listing(items: Sequence[str]) -> str:
@@ -296,7 +304,7 @@ def _why_level(env_id: str, best: str, level: Sequence[str], comparisons: Compar
             probability = comparisons.improvements["final", env_id, best, label]
             reasons.append(
                 f"a run of it ends above one of {label} with probability "
-                f"{interval_text(probability, 2)} only"
+                f"{probability_text(probability)} only"
             )
     return listing(reasons)
 
@@ -306,7 +314,7 @@ def _commit_text(commit: object, dirty: object) -> str:
     if not isinstance(commit, str):
         return "unknown"
     state = {True: " with uncommitted changes", False: " (clean)"}
-    return f"`{commit}`" + (state[dirty] if isinstance(dirty, bool) else "")
+    return code(commit) + (state[dirty] if isinstance(dirty, bool) else "")
 
 
 def _spacings_text(table: pd.DataFrame) -> str:

@@ -13,11 +13,11 @@ import typer
 from optuna.exceptions import ExperimentalWarning
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
 from benchmarks.folder_names import is_name
+from benchmarks.numbers import return_text, score_text
 from benchmarks.secrets import command_line, mask
 from benchmarks.specs import SpecError, as_file_name, check_environment
 from benchmarks.sweep import SweepError
@@ -28,7 +28,6 @@ from studies.objective import OBJECTIVES, Problem, define, usual_steps
 from studies.progress import (
     caution,
     few_seeds,
-    number,
     on_seeds,
     outcome,
     parameters,
@@ -359,7 +358,7 @@ def _print_pruning(problem: Problem, frame: pd.DataFrame) -> None:
             f"{rows['pruned'].mean():.1f} of {rows['trials'].iloc[0]}",
             f"{saved.mean():.0%} ({saved.min():.0%} to {saved.max():.0%})",
             f"{rows['best_kept'].sum()} of {len(rows)}",
-            number(rows["lost"].max()),
+            score_text(rows["lost"].max()),
         )
     _print(table)
     if few := caution(len(problem.seeds)):
@@ -380,7 +379,7 @@ def _load(name: str, storage: str, root: Path) -> tuple[optuna.Study, Problem, P
 
 
 def _print_trials(study: optuna.Study, problem: Problem) -> None:
-    names = [escape(each.name) for each in problem.space]
+    names = [each.name for each in problem.space]
     table = Table("trial", *names, box=SIMPLE, padding=0)
     table.add_column(f" {value_name(problem)}", justify="right")
     if problem.has_two_objectives:
@@ -389,7 +388,7 @@ def _print_trials(study: optuna.Study, problem: Problem) -> None:
         table.add_column(f" {_run_name(problem, spec.env_id, spec.seed)}", justify="right")
     table.add_column(" ")
     for trial in counted(study):
-        table.add_row(*map(escape, _cells(problem, trial)))
+        table.add_row(*_cells(problem, trial))
     _print(table)
     what = OBJECTIVES[problem.objective].split(", and")[0]
     scale = ", 0 for a random policy and 1 for the reference" if problem.is_normalised else ""
@@ -399,7 +398,7 @@ def _print_trials(study: optuna.Study, problem: Problem) -> None:
 def _print(table: Table) -> None:
     console = Console()
     # Off a terminal nobody has asked for a width, and lines that are broken are of no use.
-    Console(width=console.width if console.is_terminal else _WIDE).print(table)
+    Console(markup=False, width=console.width if console.is_terminal else _WIDE).print(table)
 
 
 def _run_name(problem: Problem, env_id: str, seed: int) -> str:
@@ -413,11 +412,11 @@ def _cells(problem: Problem, trial: optuna.trial.FrozenTrial) -> list[str]:
         for each in problem.space
     ]
     values = trial.values if trial.state is optuna.trial.TrialState.COMPLETE else None
-    cells.append(number(values[0]) if values else "")
+    cells.append(score_text(values[0]) if values else "")
     if problem.has_two_objectives:
         cells.append(f"{values[1]:,.1f}" if values else "")
     n_runs = len(problem.seeds) * len(problem.env_ids)
-    returns = [f"{value:,.1f}" for value in trial.user_attrs.get(RETURNS, [])]
+    returns = [return_text(value) for value in trial.user_attrs.get(RETURNS, [])]
     cells += (returns + [""] * n_runs)[:n_runs]
     notes = [] if values else [trial.state.name.lower()]
     notes += ["defaults"] * bool(trial.user_attrs.get(DEFAULT))
@@ -429,10 +428,10 @@ def _print_verdict(study: optuna.Study, problem: Problem, found: Confirmation) -
 
     trial = next(each for each in counted(study) if each.number == found.trial)
     compared, n_trials = on_fresh_seeds(problem, found), len(completed(study))
-    name, few = value_name(problem), few_seeds(len(problem.seeds))
-    seeds = on_seeds(found.seeds)
+    name, seeds = value_name(problem), on_seeds(found.seeds)
+    searched = f"{score_text(found.searched)}{few_seeds(len(problem.seeds))}"
     typer.echo(f"best trial: {trial.number}, {parameters(problem, trial)}")
-    typer.echo(f"  in the study:   {name} {number(found.searched)}{few}, the highest of {n_trials}")
+    typer.echo(f"  in the study:   {name} {searched}, the highest of {n_trials}")
     typer.echo(f"  on fresh seeds: {name} {compared.best.text()}, {seeds}")
     typer.echo(f"  the defaults:   {name} {compared.defaults.text()}, the same seeds")
     if trial.user_attrs.get(DEFAULT):
@@ -450,7 +449,7 @@ def _print_widths(study: optuna.Study, problem: Problem, widths: "dict[str, Widt
     for name, good in widths.items():
         share = f"{shares[name]:.0%}" if name in shares else ""
         values = (shown(good.best), shown(good.low), shown(good.high))
-        table.add_row(name, *values, escape(str(good)), share)
+        table.add_row(name, *values, str(good), share)
     _print(table)
     if few := caution(len(problem.seeds)):
         typer.echo(few)

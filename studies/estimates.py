@@ -7,11 +7,13 @@ import numpy as np
 from scipy.stats import trim_mean
 
 from benchmarks.intervals import interval
+from benchmarks.numbers import form_of, form_with
 from studies.carrying_out import Confirmation
 from studies.objective import FEWEST_SEEDS, Problem
-from studies.progress import caution, decimals, few_seeds
+from studies.progress import caution, few_seeds
 
 REPETITIONS = 2_000
+_DIGITS = 3  # of scores, which are about 1
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,12 @@ class Estimate:
 
     def in_brackets(self, digits: int | None = None, sign: bool = False) -> str:
         """``0.812 [0.790, 0.831]``; with one seed ``0.812``."""
-        if digits is None:
-            digits = decimals(self.value, self.low, self.high)
-        # Adding 0 makes a negative zero a zero.
-        value, low, high = (
-            f"{round(number, digits) + 0.0:{'+' if sign else ''},.{digits}f}"
-            for number in (self.value, self.low, self.high)
-        )
+        numbers = [self.value, self.low, self.high]
+        small = np.nanmax(np.abs(numbers)) < 10
+        form = form_with(digits or _DIGITS, numbers) if digits or small else form_of(numbers)
+        if sign:  # of a difference, of which one wants to see whether it is one
+            form = form.apart((number, 0.0) for number in numbers)
+        value, low, high = (form.text(number, "+" if sign else "") for number in numbers)
         return value if np.isnan(self.low) else f"{value} [{low}, {high}]"
 
     def text(self, digits: int | None = None, sign: bool = False) -> str:

@@ -35,7 +35,7 @@ def plot_values(study: optuna.Study, problem: Problem, path: Path) -> None:
         having = [trial for trial in trials if parameter.name in trial.params]
         _draw_trials(axes, problem, parameter, having)
     panels[0].set_ylabel(_value_label(problem))
-    figure.suptitle(f"{_title(problem)}, {len(trials)} trials")
+    figure.suptitle(f"{_title(problem)}, {len(trials)} trials", parse_math=False)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=150)
 
@@ -61,7 +61,7 @@ def _draw_trials(
         axes.set_xticks(range(len(parameter.choices)), map(shown, parameter.choices))
     else:
         _scale(axes, parameter)
-    axes.set_xlabel(parameter_label(problem, parameter))
+    axes.set_xlabel(parameter_label(problem, parameter), parse_math=False)
     axes.grid(alpha=0.3)
 
 
@@ -107,7 +107,7 @@ def plot_history(study: optuna.Study, problem: Problem, path: Path) -> None:
             axes.plot([t.number for t in ended], low, marker, color="black", ls="", label=label)
     axes.set_xlabel("trial")
     axes.set_ylabel(_value_label(problem))
-    axes.set_title(_title(problem))
+    axes.set_title(_title(problem), parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
@@ -127,7 +127,7 @@ def plot_sensitivity(
         parameter = next(each for each in problem.space if each.name == name)
         _draw_curve(axes, problem, parameter, frame, widths[name])
     panels[0].set_ylabel(_value_label(problem))
-    figure.suptitle(_title(problem))
+    figure.suptitle(_title(problem), parse_math=False)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=150)
 
@@ -147,7 +147,7 @@ def _draw_curve(
             label="95% interval over seeds",
         )  # fmt: skip
     _scale(axes, parameter, always_log=True)
-    axes.set_xlabel(parameter_label(problem, parameter))
+    axes.set_xlabel(parameter_label(problem, parameter), parse_math=False)
     axes.set_title(f"{good} decades wide", fontsize="medium")
     axes.grid(alpha=0.3)
 

@@ -1,6 +1,5 @@
 """What a study shows while it goes on."""
 
-import math
 from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
@@ -8,6 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from benchmarks.numbers import score_text
 from studies.objective import FEWEST_SEEDS, Problem
 from studies.study import in_state
 from studies.trials import ERROR
@@ -106,21 +106,10 @@ def describe(problem: Problem, trial: FrozenTrial) -> str:
 
 def outcome(problem: Problem, trial: FrozenTrial) -> str:
     """A completed trial's value, and of how many seeds, if they are too few for a claim."""
-    value = f"{value_name(problem)} {number(trial.values[0])}{few_seeds(len(problem.seeds))}"
+    value = f"{value_name(problem)} {score_text(trial.values[0])}{few_seeds(len(problem.seeds))}"
     if problem.has_two_objectives:
         value += f", {trial.values[1]:,.1f} s"
     return value
-
-
-def number(value: float) -> str:
-    """A score or a return, to three decimals, or two digits where it is small."""
-    return f"{value:,.{decimals(value)}f}"
-
-
-def decimals(*values: float) -> int:
-    """How many show two digits of the largest value, and at least three."""
-    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    return max(3, 1 - math.floor(math.log10(largest))) if largest else 3
 
 
 def few_seeds(n_seeds: int) -> str:

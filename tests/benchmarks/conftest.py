@@ -9,6 +9,9 @@ import torch
 
 from benchmarks.specs import Evaluation, RunSpec
 
+# For those that need many runs rather than true ones.
+from tests.reports.conftest import folders  # noqa: F401
+
 MakeSpec = Callable[..., RunSpec]
 
 SMALL = {"n_envs": 2, "n_steps": 64, "batch_size": 32, "policy_kwargs": "dict(net_arch=[8])"}

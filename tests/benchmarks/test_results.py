@@ -173,7 +173,7 @@ def test_broken_evaluations_are_named(out: Path, content: str | None, message: s
     ("key", "value", "message"),
     [
         ("wall_seconds", "long", "wall_seconds: must be a finite number, got 'long'"),
-        ("timesteps", None, "timesteps: must be a finite number, got None"),
+        ("timesteps", None, "timesteps: must be an integer, got None"),
         ("versions", [], "versions: must be an object"),
     ],
 )

@@ -36,7 +36,7 @@ class RunFolders:
     ) -> Path:
         """One finished run whose evaluations, evenly spread from step 0, gave ``returns``."""
         spec = _spec(suite, algo, env_id, seed, n_timesteps, hyperparams, evaluation)
-        folder = self._folder(spec)
+        folder = self._folder(spec, run_json.get("config"))
         folder.mkdir(parents=True)
         timesteps = np.linspace(0, n_timesteps, len(returns)).astype(int)
         record = {
@@ -89,8 +89,8 @@ class RunFolders:
         path.write_text(json.dumps(record))
         return path
 
-    def _folder(self, spec: Mapping[str, Any]) -> Path:
-        name = f"seed-{spec['seed']}-{_config(spec)}"
+    def _folder(self, spec: Mapping[str, Any], config: Any = None) -> Path:
+        name = f"seed-{spec['seed']}-{config if isinstance(config, str) else _config(spec)}"
         env_folder = spec["env_id"].replace("/", "__")
         return self.root / spec["suite"] / spec["algo"] / env_folder / name
 

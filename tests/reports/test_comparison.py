@@ -236,7 +236,9 @@ def test_failures_of_another_configuration_are_not_those_of_what_is_missing(
     (finished,) = sides[1].root.rglob("seed-0-*")
     config = finished.name.rpartition("-")[2]
     record = sides[1].add_failure("npg", seed=7)
-    record.write_text(record.read_text().replace(json.loads(record.read_text())["config"], config))
+    own = json.loads(record.read_text())["config"]
+    record.write_text(record.read_text().replace(own, config))
+    record.rename(record.with_name(record.name.replace(own, config)))
     assert compare(sides).missing == ["npg (critic=adam) on CartPole-v1 (no run there)"]
 
 

@@ -86,12 +86,12 @@ def made(folder: Path) -> Path:
 def test_what_is_shown_of_a_study_claims_nothing_with_few_seeds(finished: Path) -> None:
     shown = {name: said("show", name, "--root", finished) for name in ("one", "two", "three")}
 
-    assert "on fresh seeds: score 12.200 (1 seed), seed 2000" in shown["one"]
-    assert "difference:     +12.000 (1 seed)" in shown["one"]
+    assert "on fresh seeds: score 12.2 (1 seed), seed 2000" in shown["one"]
+    assert "difference:     +12.0 (1 seed)" in shown["one"]
     assert shown["one"].splitlines()[-1].startswith(ONE)
-    assert "difference:     +12.150 [+12.000, +12.300] (2 seeds)" in shown["two"]
+    assert "difference:     +12.2 [+12.0, +12.3] (2 seeds)" in shown["two"]
     assert shown["two"].splitlines()[-1].startswith(TWO)
-    assert "on fresh seeds: score 12.300 [12.200, 12.400], seeds 2000 to 2002" in shown["three"]
+    assert "on fresh seeds: score 12.3 [12.2, 12.4], seeds 2000 to 2002" in shown["three"]
     assert shown["three"].splitlines()[-1] == "they beat the defaults beyond chance"
     for name in ("one", "two"):
         assert "beat" not in shown[name]
@@ -130,7 +130,7 @@ def test_an_entry_says_how_much_its_values_are_worth(finished: Path) -> None:
         assert list(yaml.safe_load(text)) == ["CartPole-v1"], name
         assert ("decide" in comment[-1]) == (name != "three")
     assert (
-        "# difference +12.167 [+12.000, +12.300]: they beat the defaults beyond chance"
+        "# difference +12.2 [+12.0, +12.3]: they beat the defaults beyond chance"
         in (entries["three"])
     )
     assert "score 2.050 (2 seeds) on seeds 1000 to 1001" in entries["two"]
