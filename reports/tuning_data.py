@@ -28,7 +28,7 @@ from studies.estimates import (
     on_fresh_seeds,
 )
 from studies.objective import Problem
-from studies.search_spaces import Parameter, Value, default_value
+from studies.search_spaces import Parameter, Scalar, Value, default_value
 from studies.study import (
     DEFAULT,
     JOURNAL,
@@ -95,7 +95,7 @@ class StudyResult:
     def best_is_default(self) -> bool:
         return self.best is not None and bool(self.best.user_attrs.get(DEFAULT))
 
-    def default_values(self, parameter: Parameter) -> dict[str, Value]:
+    def default_values(self, parameter: Parameter) -> dict[str, Scalar]:
         """Environment to its default, where its trial has the parameter."""
         return {
             env_id: trial.params[parameter.name]

@@ -30,7 +30,7 @@ from reports.tuning_data import StudyResult, Sweep
 from reports.tuning_wording import measure, not_swept
 from studies.plots import parameter_label
 from studies.progress import few_seeds, shown
-from studies.search_spaces import Parameter, Value
+from studies.search_spaces import Parameter, Scalar
 
 _COLUMNS = 3
 _ROW_HEIGHT = 0.42  # inches
@@ -85,8 +85,11 @@ def _mark_defaults(ax: Axes, study: StudyResult, parameter: Parameter) -> None:
         ax.axvline(value, zorder=1, **_DEFAULT)
 
 
-def _position(parameter: Parameter, value: Value) -> float:
-    return float(parameter.choices.index(value)) if parameter.choices else float(value)
+def _position(parameter: Parameter, value: Scalar) -> float:
+    if parameter.choices:
+        return float(parameter.choices.index(value))
+    assert isinstance(value, float | int)
+    return float(value)
 
 
 def widths(

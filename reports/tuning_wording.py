@@ -205,6 +205,11 @@ def notes(studies: Sequence[StudyResult]) -> dict[str, list[str]]:
             "In brackets: 95% intervals, percentile bootstrap over seeds "
             f"({REPETITIONS:,} resamples, fixed seed). {coverage_sentence()}"
         )
+    if any(len(study.problem.seeds) < FEWEST_SEEDS for study in studies):
+        scales.append(
+            f"With fewer than {FEWEST_SEEDS} seeds nothing is said to be better or worse: of two "
+            "equal settings one is the better one with both of two seeds in half of all cases."
+        )
     return {
         "scores": [
             "Scores are interquartile means over seeds and environments; the difference is of runs "

@@ -362,7 +362,7 @@ def _print_pruning(problem: Problem, frame: pd.DataFrame) -> None:
         )
     _print(table)
     if few := caution(len(problem.seeds)):
-        typer.echo(f"{few}; which trial is the best one, too")
+        typer.echo(few)
 
 
 def _load(name: str, storage: str, root: Path) -> tuple[optuna.Study, Problem, Path]:

@@ -115,4 +115,7 @@ def estimates(scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray])
         # Resampled by themselves, settings would not be compared on the same seeds.
         seeds = np.arange(len(scores))[:, None]
         low, high = interval(seeds, lambda drawn: statistic(scores[drawn[:, 0]]), REPETITIONS)
-    return [Estimate(*map(float, row), len(scores)) for row in zip(values, low, high, strict=True)]
+    return [
+        Estimate(float(value), float(lower), float(upper), len(scores))
+        for value, lower, upper in zip(values, low, high, strict=True)
+    ]

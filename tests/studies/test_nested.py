@@ -133,6 +133,12 @@ def test_lists_and_mappings_survive_the_way_through_optuna(value: Any) -> None:
     assert decoded(trial.suggest_categorical("x", (held, "other"))) == value
 
 
+@pytest.mark.parametrize("value", [{1: 2}, [float("nan")], [nn.ReLU], nn.ReLU, 1j])
+def test_what_json_cannot_hold_is_refused(value: Any) -> None:
+    with pytest.raises(SpecError, match="here: must be a number, a text, true, false, null, or a"):
+        encoded(value, "here")
+
+
 @pytest.mark.parametrize(
     "held", [1, 0.5, True, None, "nn.ReLU", "lin_0.1", "[not json", "{'a': 1}"]
 )
