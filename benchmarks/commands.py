@@ -130,17 +130,17 @@ def status(root: str = _ROOT) -> None:
     """
     found = load_status(_existing(root))
     console = Console(markup=False)
-    console.print(_status_table(found.table) if len(found.table) else mask(f"no runs in {root}"))
+    console.print(_status_table(found.table) if len(found.table) else f"no runs in {root}")
     for failure in found.failures.itertuples(index=False):
         typer.echo(
             f"failed: {failure.algo} {failure.env_id} seed {failure.seed}: "
             f"{first_line(str(failure.error))}"
         )
     for asked, number in found.unfinished:
-        typer.echo(mask(f"missing: {number:,} runs of: {asked.command}"))
-        typer.echo(mask(f"         which goes on with them; else remove {asked.path}"))
+        typer.echo(f"missing: {number:,} runs of: {asked.command}")
+        typer.echo(f"         which goes on with them; else remove {asked.path}")
     for error in found.broken:
-        typer.echo(f"error: {mask(str(error))}", err=True)
+        typer.echo(f"error: {error}", err=True)
     if found.broken:
         raise typer.Exit(2)
 
@@ -174,10 +174,10 @@ def retry(
     except BrokenRunError as error:
         _refuse(error)
     if not found:
-        typer.echo(mask(f"no failed runs in {root}"))
+        typer.echo(f"no failed runs in {root}")
     elif not failed:
         for spec, out in found:
-            typer.echo(mask(str(spec.failure_file(out))))
+            typer.echo(spec.failure_file(out))
         typer.echo("--failed tries them again; to forget a failure, remove its file")
     else:
         outs = {str(out) for _, out in found}
@@ -262,7 +262,7 @@ def archive(
         added, present = archive_runs(_existing(root), _folder(out), rows)
     except (BrokenRunError, OSError) as error:
         _refuse(error)
-    typer.echo(mask(f"{out}: {added:,} runs added, {present:,} were there already"))
+    typer.echo(f"{out}: {added:,} runs added, {present:,} were there already")
 
 
 def _folder(text: str, option: str = "") -> Folder:
@@ -443,9 +443,9 @@ def _print_summary(result: SweepResult, out: Folder) -> int:
         Console(markup=False).print(_final_returns(finals))
     for failed in result.failed:
         typer.echo(f"failed: {failed.spec}: {first_line(failed.error)}")
-        typer.echo(mask(f"        {failed.spec.failure_file(out)}"))
+        typer.echo(f"        {failed.spec.failure_file(out)}")
     for reason in damaged:
-        typer.echo(f"error: {mask(str(reason))}", err=True)
+        typer.echo(f"error: {reason}", err=True)
     return 1 if result.failed or damaged else 0
 
 
