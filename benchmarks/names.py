@@ -16,7 +16,7 @@ _PRIVATE = 0xE000
 # Everywhere in a name, or at its beginning, where Markdown would begin a list, a quotation, ...
 _SPECIAL = re.compile(
     r"[\\`*\[\]<>&|$~#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"
-    r"|^[-+=]|(?:(?<=^\d)|(?<=^\d\d)|(?<=^\d\d\d))[.)]"
+    r"|^=|^[-+](?=\s|$)|^-(?=-)|(?:(?<=^\d)|(?<=^\d\d)|(?<=^\d\d\d))[.)](?=\s|$)"
 )
 _STAND_IN = re.compile(f"[{chr(_PRIVATE)}-{chr(_PRIVATE + 0x7F)}]")
 _NUMBER = re.compile(r"[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)

@@ -112,7 +112,7 @@ def build(
                     studies=of_studies,
                 )
         elif of_studies is not None:
-            report = document.build_of_studies(of_studies, out, title, wanted)
+            report = document.build_of_studies(of_studies, out, title, wanted, _warn)
         else:
             raise ReportError("RUNS: must be given, or --studies")
     except (ReportError, BrokenRunError, OSError) as error:

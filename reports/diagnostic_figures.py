@@ -139,8 +139,8 @@ def _ratio_axis(ax: Axes, curves: pd.DataFrame, lowest: int, highest: int) -> No
     """
     values = curves[["low", "middle", "high"]].to_numpy(dtype=np.float64)
     exponents = np.log2(values[values > 0])
-    low = min(lowest, *exponents) - 0.15
-    high = max(highest, *exponents) + 0.15
+    low = min([lowest, *exponents]) - 0.15
+    high = max([highest, *exponents]) + 0.15
     # Where powers of two, or of four, are too many, those of ten are easier to read.
     ranges = {base: np.array([low, high]) / math.log2(base) for base in (2.0, 4.0, 10.0)}
     powers = {base: range(math.ceil(a), math.floor(b) + 1) for base, (a, b) in ranges.items()}

@@ -78,7 +78,6 @@ def build(
     :raises reports.runs.ReportError: see :func:`reports.runs.load`,
         :func:`reports.thresholds.resolve` and :func:`reports.tuning.tuning_of`; a baseline that is
         not among the labels
-    :raises benchmarks.results.BrokenRunError: a run of a study that cannot be read
     """
     progress = progress or Silent()
     data = runs.load(
@@ -89,9 +88,9 @@ def build(
     baseline = None if baseline is None else shield(baseline)
     _check_baseline(data, baseline)
     steps = steps_section(data, given_thresholds or {})
-    with _whole(out) as folder:
+    with whole(out) as folder:
         # First, since it refuses studies that are not there before anything is drawn.
-        tuning = None if studies is None else tuning_of(studies, folder)
+        tuning = None if studies is None else tuning_of(studies, folder, warn)
         parts = _parts(data, folder, steps, baseline, published_rows, progress, warn)
         parts |= {"tuning": tuning}
         _write(render(data, title, parts), named_tables(parts), folder, formats)
@@ -99,21 +98,18 @@ def build(
 
 
 def build_of_studies(
-    studies: Studies, out: Path, title: str = DEFAULT_TITLE, formats: Sequence[str] = FORMATS
+    studies: Studies,
+    out: Path,
+    title: str = DEFAULT_TITLE,
+    formats: Sequence[str] = FORMATS,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Write a report on studies alone; parameters, return and errors as for :func:`build`."""
-    with _whole(out) as folder:
-        tuning = tuning_of(studies, folder)
+    with whole(out) as folder:
+        tuning = tuning_of(studies, folder, warn)
         text = markdown(template("studies.md.j2").render(title=title, tuning=tuning))
         _write(text, tuning.named_tables(), folder, formats)
     return out / REPORT
-
-
-def _whole(out: Path) -> AbstractContextManager[Path]:
-    """Where to write what comes to ``out`` when all of it is there."""
-    if is_finished(out):
-        raise runs.ReportError(f"--out: must not be the folder of a run, got {str(out)!r}")
-    return whole_folder(out, last=REPORT)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -224,6 +220,13 @@ def named_tables(parts: Mapping[str, Any]) -> dict[str, Table]:
     if parts["tuning"] is not None:
         tables |= parts["tuning"].named_tables()
     return {file_name(name): table for name, table in tables.items()}
+
+
+def whole(out: Path) -> AbstractContextManager[Path]:
+    """Where to write what comes to ``out`` when all of it is there."""
+    if is_finished(out):
+        raise runs.ReportError(f"--out: must not be the folder of a run, got {str(out)!r}")
+    return whole_folder(out, last=REPORT)
 
 
 def write_tables(

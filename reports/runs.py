@@ -100,10 +100,14 @@ def load(
 
 
 def _shielded(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with names and messages of which nothing is taken for a mark."""
+    """The frame with names, and first lines of errors, of which nothing is taken for a mark."""
     texts = frame.columns.intersection(["suite", "algo", "env_id", "config", "error"])
-    known = {text: shield(str(text)) for name in texts for text in frame[name].unique()}
+    known = {text: shield(_first_line(text)) for name in texts for text in frame[name].unique()}
     return frame.assign(**{name: frame[name].map(known) for name in texts})
+
+
+def _first_line(text: str) -> str:
+    return text.lstrip().partition("\n")[0]
 
 
 def refuse_repeated_runs(runs: pd.DataFrame) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +10,11 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from benchmarks.names import shield
-from benchmarks.results import load_runs
+from benchmarks.results import load_readable
 from benchmarks.secrets import mask
 from reports import figures, tuning_figures, tuning_wording, wording
 from reports.runs import ReportError
-from reports.tables import Table
+from reports.tables import Table, code
 from reports.tuning_data import StudyResult, Sweep, read
 from reports.tuning_wording import estimate_text, measure, value_text
 from studies.estimates import Comparison
@@ -70,6 +70,7 @@ class Tuning:
     figures: Mapping[str, tuple[str, str]]
     notes: Mapping[str, Sequence[str]]
     origin: Origin | None
+    broken: Sequence[str]  # a line for each study, or part of one, that was left out
 
     def named_tables(self) -> dict[str, Table]:
         """The tables by names that can be those of files."""
@@ -83,22 +84,28 @@ class Tuning:
         return {name: table for name, table in tables.items() if table is not None}
 
 
-def tuning_of(wanted: Studies, out: Path) -> Tuning:
+def tuning_of(wanted: Studies, out: Path, warn: Callable[[str], None] = lambda _: None) -> Tuning:
     """The section on studies; its figures are written into ``out``. Nothing is trained.
 
+    What cannot be read is left out, and the section says what and why.
+
     :param out: made if it does not exist; files of the same names are overwritten
-    :raises reports.runs.ReportError: no study is named, or one that is not there, or one that
-        cannot be read; it names the study and those that there are
-    :raises benchmarks.results.BrokenRunError: a run folder that cannot be read
+    :param warn: called with a line for each study, or part of one, that is left out
+    :raises reports.runs.ReportError: no study is named, or one that is not there, or none that can
+        be read; it names the study and those that there are
     """
     if not wanted.names:
         raise ReportError("--studies: must name at least one study")
-    studies = read(wanted.names, wanted.root, wanted.storage)
+    broken: list[str] = []
+    studies = read(wanted.names, wanted.root, wanted.storage, broken.append)
     titles = tuning_wording.titles_of(studies)
     out.mkdir(parents=True, exist_ok=True)
     drawn = _figures(studies, titles)
     for name, (figure, _) in drawn.items():
         figures.save(figure, out / f"studies_{name}")
+    origin = _origin(studies, broken)
+    for line in broken:
+        warn(f"left out of the studies: {line}")
     return Tuning(
         findings=tuning_wording.findings(studies, titles),
         studies=studies_table(studies),
@@ -108,7 +115,8 @@ def tuning_of(wanted: Studies, out: Path) -> Tuning:
         importances=importances_table(studies),
         figures={name: (f"studies_{name}", caption) for name, (_, caption) in drawn.items()},
         notes=tuning_wording.notes(studies),
-        origin=_origin(studies),
+        origin=origin,
+        broken=[code(line) for line in broken],
     )
 
 
@@ -252,9 +260,16 @@ def importances_table(studies: Sequence[StudyResult]) -> Table | None:
     return Table(["study", "parameter", "importance"], rows, "llr") if rows else None
 
 
-def _origin(studies: Sequence[StudyResult]) -> Origin | None:
-    """None where the runs are not here, but on the machines that made them."""
-    loaded = {study.name: load_runs(study.folder / "runs") for study in studies}
+def _origin(studies: Sequence[StudyResult], broken: list[str]) -> Origin | None:
+    """None where the runs are not here, but on the machines that made them.
+
+    :param broken: takes a line for each run that cannot be read
+    """
+    loaded = {}
+    for study in studies:
+        found = load_readable(study.folder / "runs")
+        loaded[study.name] = found.runs
+        broken += map(str, found.broken)
     here = [runs for runs in loaded.values() if not runs.empty]
     if not here:
         return None

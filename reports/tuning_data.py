@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.folder_names import is_name
 from benchmarks.names import shield
+from benchmarks.secrets import mask
 from benchmarks.specs import SpecError
 from reports.runs import ReportError
 from studies import sensitivity
@@ -32,6 +33,7 @@ from studies.search_spaces import Parameter, Scalar, Value, default_value
 from studies.study import (
     DEFAULT,
     JOURNAL,
+    BrokenStudyError,
     StudyError,
     best_trial,
     completed,
@@ -108,21 +110,41 @@ class StudyResult:
         return [trial for trial in self.completed if parameter.name in trial.params]
 
 
-def read(names: Sequence[str], root: Path, storage: str | None) -> list[StudyResult]:
+def read(
+    names: Sequence[str],
+    root: Path,
+    storage: str | None,
+    leave_out: Callable[[str], None] = lambda _: None,
+) -> list[StudyResult]:
     """Read studies; nothing is trained, and nothing written.
 
     :param names: of the studies, each once
     :param root: where their folders are
     :param storage: a database's URL; None: each study's journal is in its folder
-    :raises ReportError: no such study, naming it and those that there are, or one that is broken
+    :param leave_out: called with a line for each study, or part of one, that cannot be read
+    :raises ReportError: no such study, naming it and those that there are, or none that can be read
     """
     for name in names:
         if names.count(name) > 1:
             raise ReportError(f"--studies: {name!r} is given twice")
-    return [_read(name, root, storage or "") for name in names]
+    studies, broken = [], []
+    for name in names:
+        try:
+            studies.append(_read(name, root, storage or "", leave_out))
+        except _BrokenStudyError as error:
+            broken.append(str(error))
+    if not studies:
+        raise ReportError(f"--studies: {'; '.join(broken)}")
+    for line in broken:
+        leave_out(line)
+    return studies
 
 
-def _read(name: str, root: Path, storage: str) -> StudyResult:
+class _BrokenStudyError(Exception):
+    """A study that is there and cannot be read."""
+
+
+def _read(name: str, root: Path, storage: str, leave_out: Callable[[str], None]) -> StudyResult:
     try:
         folder = study_folder("--studies", name, root)
     except SpecError as error:
@@ -135,14 +157,20 @@ def _read(name: str, root: Path, storage: str) -> StudyResult:
         )
     try:
         study, problem = load(name, connect(storage, folder))
-        return _result(study, problem, folder)
+        return _result(study, problem, folder, leave_out)
+    except BrokenStudyError as error:
+        raise _BrokenStudyError(str(error)) from None
     except StudyError as error:
         raise ReportError(f"--studies: {error}") from None
-    except ValueError as error:  # a journal that is no JSON
-        raise ReportError(f"--studies: {name!r} cannot be read: {error}") from None
+    except Exception as error:  # whatever a journal of others holds, and Optuna makes of it
+        reason = mask(f"{type(error).__name__}: {error}")
+        raise _BrokenStudyError(f"{name!r} cannot be read: {reason}") from error
 
 
-def _result(study: optuna.Study, problem: Problem, folder: Path) -> StudyResult:
+def _result(
+    study: optuna.Study, problem: Problem, folder: Path, leave_out: Callable[[str], None]
+) -> StudyResult:
+    _check_scores(problem, completed(study))
     best = best_trial(study)
     defaults = _default_trials(study, problem)
     with warnings.catch_warnings():
@@ -157,7 +185,7 @@ def _result(study: optuna.Study, problem: Problem, folder: Path) -> StudyResult:
         defaults={shield(env_id): trial for env_id, trial in defaults.items()},
         searched=None if best is None else _searched(problem, best, defaults),
         fresh=_fresh(study, problem),
-        sweeps=_sweeps(study, problem, folder, defaults),
+        sweeps=_readable_sweeps(study, problem, folder, defaults, leave_out),
         importances={name: float(share) for name, share in importances.items()},
     )
 
@@ -208,6 +236,35 @@ def _by_seed(problem: Problem, scores: Sequence[float]) -> np.ndarray:
     return np.reshape(scores, (len(problem.seeds), len(problem.env_ids)))
 
 
+def _check_scores(problem: Problem, trials: Sequence[FrozenTrial]) -> None:
+    """Every trial that completed has a finite score, and one for each of its runs.
+
+    :raises ValueError: naming the first trial that has not
+    """
+    n_runs = len(problem.seeds) * len(problem.env_ids)
+    for trial in trials:
+        scores = np.asarray(trial.user_attrs.get(SCORES, []), dtype=np.float64)
+        if scores.shape != (n_runs,) or not np.isfinite([*scores, *trial.values]).all():
+            raise ValueError(f"trial {trial.number} must have {n_runs} finite scores")
+
+
+def _readable_sweeps(
+    study: optuna.Study,
+    problem: Problem,
+    folder: Path,
+    defaults: Mapping[str, FrozenTrial],
+    leave_out: Callable[[str], None],
+) -> dict[str, Sweep]:
+    """The sweeps; none where their file cannot be read."""
+    try:
+        return _sweeps(study, problem, folder, defaults)
+    except StudyError as error:
+        leave_out(str(error))
+    except Exception as error:  # whatever a file of others holds, and pandas makes of it
+        leave_out(f"{folder / sensitivity.FILE}: {type(error).__name__}: {error}")
+    return {}
+
+
 def _sweeps(
     study: optuna.Study, problem: Problem, folder: Path, defaults: Mapping[str, FrozenTrial]
 ) -> dict[str, Sweep]:
@@ -226,6 +283,12 @@ def _check_runs(problem: Problem, runs: pd.DataFrame, folder: Path) -> None:
 
     :raises StudyError: naming the file
     """
+    numbers = runs[["value", "score", sensitivity.BASE]].to_numpy(dtype=np.float64)
+    if not (np.isfinite(numbers).all() and (runs["value"] > 0).all()):
+        raise StudyError(
+            f"{folder / sensitivity.FILE}: value, score and {sensitivity.BASE} must be finite "
+            "numbers, and values positive"
+        )
     expected = {(seed, env_id) for seed in problem.seeds for env_id in problem.env_ids}
     if any(
         sorted(zip(of_value["seed"], of_value["env_id"], strict=True)) != sorted(expected)

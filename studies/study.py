@@ -58,6 +58,10 @@ class StudyError(Exception):
     """A study cannot be opened or carried on; the message says why."""
 
 
+class BrokenStudyError(StudyError):
+    """What is stored of a study cannot be read; the message says what."""
+
+
 def study_folder(where: str, name: str, root: Path) -> Path:
     """Where a study's runs are, whose name must be a folder's.
 
@@ -93,9 +97,14 @@ def connect(storage: str, folder: Path) -> BaseStorage:
     """The storage at a URL; none: the journal file in the study's folder.
 
     :raises StudyError: nothing answers there, or Optuna does not know the kind of database
+    :raises BrokenStudyError: the journal cannot be read
     """
     if not storage:
-        return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        try:
+            return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        except (ValueError, KeyError, TypeError) as error:  # no JSON, or none of Optuna's
+            reason = f"{JOURNAL}: {type(error).__name__}: {error}"
+            raise BrokenStudyError(f"{folder.name!r} cannot be read: {reason}") from None
     try:
         url = make_url(storage)
     except Exception:
@@ -189,6 +198,7 @@ def load(name: str, storage: BaseStorage) -> tuple[optuna.Study, Problem]:
     """A stored study, and what it is about.
 
     :raises StudyError: there is none of that name, or it is not one of ours
+    :raises BrokenStudyError: what is stored of it cannot be read
     """
     try:
         study = optuna.load_study(study_name=name, storage=storage)
@@ -200,12 +210,14 @@ def load(name: str, storage: BaseStorage) -> tuple[optuna.Study, Problem]:
     try:
         problem = Problem.from_dict(study.user_attrs[_PROBLEM])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StudyError(
-            f"{name!r}: what it is about cannot be read: {type(error).__name__}: {error}"
+        raise BrokenStudyError(
+            f"{name!r} cannot be read: what it is about: {type(error).__name__}: {error}"
         ) from None
     for each in (problem.algo, *problem.env_ids):  # they are folders' names, below the runs
         if not is_name(as_file_name(each)):
-            raise StudyError(f"{name!r}: {each!r} is no name of an algorithm or an environment")
+            raise BrokenStudyError(
+                f"{name!r} cannot be read: {each!r} is no name of an algorithm or an environment"
+            )
     return study, problem
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.specs import as_file_name
+
 EVALUATION = {"points": 20, "episodes": 10, "seed": 1_000_000}
 
 
@@ -91,8 +93,8 @@ class RunFolders:
 
     def _folder(self, spec: Mapping[str, Any], config: Any = None) -> Path:
         name = f"seed-{spec['seed']}-{config if isinstance(config, str) else _config(spec)}"
-        env_folder = spec["env_id"].replace("/", "__")
-        return self.root / spec["suite"] / spec["algo"] / env_folder / name
+        algo, env = as_file_name(spec["algo"]), as_file_name(spec["env_id"])
+        return self.root / spec["suite"] / algo / env / name
 
 
 @pytest.fixture

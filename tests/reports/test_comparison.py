@@ -476,9 +476,11 @@ def test_a_file_that_cannot_be_written_is_an_error(
 ) -> None:
     for folders in sides:
         add(folders, LOW)
-    result = invoke(sides, "--out", str(tmp_path / "absent" / "file"))
+    (tmp_path / "file").touch()
+    result = invoke(sides, "--out", str(tmp_path / "file" / "below"))
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
+    assert "below" in result.stderr
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -685,15 +685,106 @@ def test_files_that_are_broken_or_of_another_study_are_named(studies: Studies) -
     stored, mine = (studies.root / name / "sensitivity.csv" for name in ("theirs", "mine"))
 
     mine.write_bytes(stored.read_bytes())
-    with pytest.raises(ReportError, match=r"mine/sensitivity.csv: must have a run for each value"):
-        studies.report("mine")
+    section = studies.report("mine")
+    assert "mine/sensitivity.csv: must have a run for each value" in section.broken[0]
+    assert section.sensitivity is None
     pd.read_csv(stored).drop(columns="base").to_csv(mine, index=False)
-    with pytest.raises(ReportError, match=r"mine/sensitivity.csv: has no column base; remove it"):
-        studies.report("mine")
+    section = studies.report("mine")
+    assert "mine/sensitivity.csv: has no column base; remove it" in section.broken[0]
+    assert "**Left out**, since it cannot be read: `" in rendered(section)
     journal = studies.root / "mine" / "journal.log"
     journal.write_text("no journal\n" + journal.read_text())
     with pytest.raises(ReportError, match="'mine' cannot be read"):
         studies.report("mine")
+    section = studies.report("mine", "theirs")
+    assert [row[0] for row in section.studies.rows] == ["theirs"]
+    assert section.sensitivity is not None
+    assert "'mine' cannot be read" in section.broken[0]
+
+
+SWEPT = "parameter,value,env_id,seed,return,score,base"
+
+
+@pytest.mark.parametrize(
+    "sensitivity_csv",
+    [
+        "",
+        "\0\0",
+        SWEPT,
+        "a,b\n1\n1,2,3\n",
+        f"{SWEPT}\nclip_range,x,CartPole-v1,1000,1,1,0\n",
+        f"{SWEPT}\nclip_range,0,CartPole-v1,1000,1,1,0\nclip_range,0,CartPole-v1,1001,1,1,0\n",
+        f"{SWEPT}\nclip_range,1,CartPole-v1,1000,1,nan,0\nclip_range,1,CartPole-v1,1001,1,1,0\n",
+        f"{SWEPT}\nclip_range,1,CartPole-v1,1000,1,1,x\nclip_range,1,CartPole-v1,1001,1,1,x\n",
+        b"\xff\xfe\xff",
+        None,
+    ],
+)
+def test_a_sweep_that_is_tampered_with_costs_only_itself(
+    studies: Studies, sensitivity_csv: str | bytes | None
+) -> None:
+    studies.with_returns(hill("clip_range", 0.2, 1.0, default=0.2))
+    studies.study("mine", small("ppo", ["CartPole-v1"], 2), 1)
+    path = studies.root / "mine" / "sensitivity.csv"
+    if sensitivity_csv is None:
+        path.mkdir()
+    else:
+        path.write_bytes(
+            sensitivity_csv if isinstance(sensitivity_csv, bytes) else sensitivity_csv.encode()
+        )
+
+    section = studies.report("mine")
+
+    assert section.sensitivity is None
+    assert section.studies.rows[0][-3:] == ["1", "0", "0"]
+    if sensitivity_csv != SWEPT:  # which has no sweep, and so nothing is wrong with it
+        assert "mine/sensitivity.csv: " in section.broken[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"scores": [', '"scores": ["a", '),
+        ('"scores": [', '"scores": [1.0, '),
+        ('"scores": [', '"scores": [], "x": ['),
+        ('"scores": [', '"scores": [NaN], "x": ['),
+        ('"algo": "ppo"', '"algo": 3'),
+        ('"algo": "ppo"', '"alga": "ppo"'),
+        ('"seeds": [', '"seeds": ["a", '),
+        ('"space": {', '"space": 3, "x": {'),
+        ('"values": [', '"values": ["a", '),
+        ('"op_code": 0', '"op_code": 99'),
+    ],
+)
+def test_a_study_that_is_tampered_with_costs_only_itself(
+    studies: Studies, old: str, new: str
+) -> None:
+    studies.with_returns(hill("clip_range", 0.2, 1.0, default=0.2))
+    studies.study("mine", small("ppo", ["CartPole-v1"], 2), 1)
+    studies.study("theirs", small("ppo", ["CartPole-v1"], 2), 1)
+    journal = studies.root / "mine" / "journal.log"
+    text = journal.read_text()
+    compact = old.replace(": ", ":") if old not in text else old
+    assert compact in text
+    journal.write_text(text.replace(compact, new))
+
+    section = studies.report("mine", "theirs")
+
+    assert [row[0] for row in section.studies.rows] == ["theirs"]
+    assert section.broken[0].startswith("`'mine' cannot be read: ")
+    assert len(section.broken[0]) < 600
+
+
+def test_a_run_of_a_study_that_is_broken_costs_only_itself(studies: Studies) -> None:
+    studies.with_returns(hill("clip_range", 0.2, 1.0, default=0.2))
+    studies.study("mine", small("ppo", ["CartPole-v1"], 2), 1)
+    (record, _) = sorted((studies.root / "mine" / "runs").rglob("run.json"))
+    record.write_text("{")
+
+    section = studies.report("mine")
+
+    assert str(record.parent.name) in section.broken[0]
+    assert section.origin is not None
 
 
 def test_titles_are_never_the_same(studies: Studies) -> None:

@@ -77,7 +77,7 @@ def test_what_is_stored_does_not_lead_out_of_the_studys_folder(
     study = create("mine", problem, connect("", tmp_path))
     study.set_user_attr("problem", problem.to_dict() | changed)
 
-    with pytest.raises(StudyError, match=rf"'mine': {named}.* is no name of an algorithm or an"):
+    with pytest.raises(StudyError, match=rf"'mine' cannot be read: {named}.* is no name of an"):
         load("mine", connect("", tmp_path))
 
 
@@ -85,8 +85,21 @@ def test_what_is_stored_and_cannot_be_read_is_named(problem: Problem, tmp_path: 
     study = create("mine", problem, connect("", tmp_path))
     for stored in ({}, problem.to_dict() | {"scales": None}, problem.to_dict() | {"more": 1}):
         study.set_user_attr("problem", stored)
-        with pytest.raises(StudyError, match="'mine': what it is about cannot be read: "):
+        with pytest.raises(StudyError, match="'mine' cannot be read: what it is about: "):
             load("mine", connect("", tmp_path))
+
+
+def test_a_journal_that_cannot_be_read_is_named(
+    problem: Problem, carry_on: CarryOn, tmp_path: Path
+) -> None:
+    carry_on(replace(problem, seeds=(1000,)), 1)
+    journal = tmp_path / "mine" / "journal.log"
+    journal.write_text("no JSON\n" + journal.read_text())
+
+    for arguments in (["show", "mine"], [*RUN, "--name", "mine"]):
+        code, _, errors = invoke(app, *arguments, "--root", tmp_path)
+        assert code == 2
+        assert errors.startswith("error: 'mine' cannot be read: journal.log: JSONDecodeError: ")
 
 
 def test_folders_with_control_characters_are_not_listed(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""Names of others: shown as they are in every format, and obeyed in none."""
+
+import csv
+import io
+
+import pytest
+from markdown_it import MarkdownIt
+
+from benchmarks.names import csv_text, file_name, markdown, plain, restored, shield
+
+ODD = [
+    "<script>alert(1)</script>",
+    "a|b_$c$",
+    "=cmd()",
+    "*x* **y** `z` ``",
+    "[x](https://example.org)",
+    "![x](y.png)",
+    "# h #",
+    "- li",
+    "+ li",
+    "1. li",
+    "> quote",
+    "~~x~~ &lt; \\",
+    "9 [8, 10]",
+    "_x_ and __y__",
+]
+
+
+@pytest.mark.parametrize(
+    "name", ["npg", "trpo (critic=adam, n_steps=2048)", "phys2d/CartPole-v1", "my.module:Env_A-v0"]
+)
+def test_usual_names_stay_as_they_are(name: str) -> None:
+    assert shield(name) == name
+    assert markdown(name) == name
+    assert csv_text(name) == name
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_markdown_shows_the_name(name: str) -> None:
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    text = markdown(shield(name))
+    for source in (text, f"- {text}", f"### {text}", f"a {text}, b"):
+        tokens = parser.parse(source)
+        (inline,) = (token for token in tokens if token.type == "inline")
+        assert {child.type for child in inline.children or []} == {"text"}
+        assert name in inline.children[0].content
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_shielded_comes_back_and_stays_shielded(name: str) -> None:
+    assert restored(shield(name)) == name
+    assert shield(shield(name)) == shield(name)
+    assert restored(shield(f"{shield(name)} ({name})")) == f"{name} ({name})"
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=cmd()", "'=cmd()"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("-2+3", "'-2+3"),
+        ("+0.5 [0, 1]", "'+0.5 [0, 1]"),
+        ("-1.5e-05", "-1.5e-05"),
+        ("+3", "+3"),
+        ("npg", "npg"),
+        (shield("=cmd()"), "'=cmd()"),
+    ],
+)
+def test_a_spreadsheet_takes_no_name_for_a_formula(text: str, cell: str) -> None:
+    assert csv_text(text) == cell
+    file = io.StringIO()
+    csv.writer(file).writerow([cell, 1])
+    assert next(csv.reader(io.StringIO(file.getvalue()))) == [cell, "1"]
+
+
+def test_what_a_terminal_would_obey_is_shown() -> None:
+    assert plain("a\x1b[31m\nb\tc\u202e\ud800\x00") == r"a\x1b[31m b c\u202e\ud800\x00"
+    plain(shield("\ud800")).encode()
+
+
+def test_long_texts_are_cut_whatever_is_in_them() -> None:
+    assert len(plain("x" * 50_000_000)) == 500
+    assert len(plain("\x1b" * 50_000_000)) == 500
+    assert plain(" " * 10_000 + "x").endswith("…")
+    cut = shield("[" * 10_000)
+    assert shield(cut) == cut
+
+
+@pytest.mark.parametrize("name", [*ODD, "a b", "é", "x" * 300, "..", "a\nb", "%2e"])
+def test_a_file_s_name_is_a_link_as_it_is(name: str) -> None:
+    parsed = MarkdownIt().render(f"[x](figure_{file_name(shield(name))}.png)")
+    assert parsed == f'<p><a href="figure_{file_name(shield(name))}.png">x</a></p>\n'
+    assert len(file_name(name)) < 120
+
+
+def test_files_of_different_names_are_different() -> None:
+    names = [*ODD, "a b", "a  b", "a_b"]
+    assert len({file_name(name) for name in names}) == len(names)
+    assert file_name("phys2d/CartPole-v1") == "phys2d__CartPole-v1"
