@@ -20,6 +20,7 @@ from stable_baselines3.common.logger import KVWriter
 
 from benchmarks.cleanup import clean_up
 from benchmarks.records import RunSpec
+from benchmarks.secrets import mask
 from benchmarks.storage import Folder
 from benchmarks.yamls import SpecError
 
@@ -53,7 +54,11 @@ def _prepare_mlflow(out: Folder, on_this_machine: bool) -> None:
         # For the processes of the runs, which inherit it.
         os.environ[_URI] = f"sqlite:///{out.absolute()}/mlflow.db"
     # Now, since runs that begin at once would make the same tables at once.
-    import_module("mlflow").set_experiment(_EXPERIMENT)
+    try:
+        import_module("mlflow").set_experiment(_EXPERIMENT)
+    except Exception as error:  # of MLflow, its client, its database
+        uri = os.environ[_URI]
+        raise SpecError(mask(f"--track: 'mlflow': {_URI} is {uri!r}: {error}")) from None
 
 
 @contextmanager

@@ -10,12 +10,14 @@ import typer
 
 from benchmarks.names import plain, restored
 from benchmarks.results import BrokenRunError
+from benchmarks.secrets import mask
 from benchmarks.storage import write_whole
 from benchmarks.yamls import SpecError
 from reports import comparison, document, published, recording, thresholds, watching
 from reports.progress import progress
 from reports.runs import ReportError
 from reports.tuning import Studies
+from studies.study import STORAGE_VARIABLE
 
 _LONGEST_LINE = 20_000  # characters
 _STUDIES = Path("studies-out")
@@ -70,7 +72,10 @@ def build(
         Path | None, typer.Option(help=f"Where the studies' folders are; else {_STUDIES}.")
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(metavar="URL", help="The database with the studies, if any.")
+        str | None,
+        typer.Option(
+            metavar="URL", envvar=STORAGE_VARIABLE, help="The database with the studies, if any."
+        ),
     ] = None,
     allow_mixed: Annotated[
         bool,
@@ -164,7 +169,7 @@ def _warn(text: str) -> None:
 
 def _refused(error: Exception) -> typer.Exit:
     """The end of a command, after its reason has been said."""
-    typer.echo(f"error: {_shown(str(error))}", err=True)
+    typer.echo(f"error: {_shown(mask(str(error)))}", err=True)
     return typer.Exit(2)
 
 

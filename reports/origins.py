@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.names import restored
+from benchmarks.secrets import mask
 from benchmarks.yamls import SpecError
 from benchmarks.zoo import algorithm_class, model_arguments, parameters_of
 from reports import runs, wording
@@ -42,7 +43,7 @@ def origins_of(table: pd.DataFrame) -> Origins:
         by_commit=commit_table(table),
         versions=wording.tally_text(table["versions"].map(wording.versions_text)),
         machines=wording.tally_text(table["machine"].map(wording.machine_text)),
-        commands=sorted(table["command"].unique()),
+        commands=sorted({mask(str(command)) for command in table["command"]}),
         hyperparameters=hyperparameter_tables(table),
         listed=_listed(unknown),
     )

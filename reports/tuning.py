@@ -11,11 +11,13 @@ from optuna.trial import TrialState
 
 from benchmarks.names import shield
 from benchmarks.results import load_readable
+from benchmarks.secrets import mask
 from reports import figures, tuning_figures, tuning_wording, wording
 from reports.runs import ReportError
 from reports.tables import Table, code
-from reports.tuning_data import Comparison, Estimate, StudyResult, Sweep, read
+from reports.tuning_data import StudyResult, Sweep, read
 from reports.tuning_wording import estimate_text, measure, value_text
+from studies.estimates import Comparison
 from studies.progress import shown
 from studies.search_spaces import Parameter
 from studies.study import in_state
@@ -215,23 +217,31 @@ def _comparison_cells(whose: str, found: Comparison | None, without: str) -> lis
 def sensitivity_table(studies: Sequence[StudyResult]) -> Table | None:
     """A row for each sweep: how wide its good part is, and what is lost outside of it."""
     rows = [
-        [study.name, shield(str(sweep.parameter)), *_sweep_cells(sweep)]
+        [study.name, shield(str(sweep.parameter)), str(sweep.width.seeds), *_sweep_cells(sweep)]
         for study in studies
         for sweep in study.sweeps.values()
     ]
-    headers = ["study", "parameter", "best in the sweep", "good from", "to", "decades wide"]
+    headers = [
+        "study",
+        "parameter",
+        "seeds",
+        "best in the sweep",
+        "good from",
+        "to",
+        "decades wide",
+    ]
     headers += ["lost at the default", "at a third of the best", "at three times the best"]
-    return Table(headers, rows, "llrrrrrrr") if rows else None
+    return Table(headers, rows, "llrrrrrrrr") if rows else None
 
 
 def _sweep_cells(sweep: Sweep) -> list[str]:
     good = sweep.width
-    width = estimate_text(Estimate(good.decades, good.decades_low, good.decades_high), digits=2)
+    width = estimate_text(good.estimate, digits=2)
     return [
         shown(good.best),
         shown(good.low),
         shown(good.high),
-        f"at least {width}" if sweep.is_open else width,
+        f"at least {width}" if good.is_open else width,
         _NONE if sweep.default_loss is None else estimate_text(sweep.default_loss),
         *("beyond the range" if loss is None else estimate_text(loss) for loss in sweep.losses),
     ]
@@ -269,5 +279,5 @@ def _origin(studies: Sequence[StudyResult], broken: list[str]) -> Origin | None:
         commits=wording.commit_lines(runs),
         versions=wording.tally_text(runs["versions"].map(wording.versions_text)),
         machines=wording.tally_text(runs["machine"].map(wording.machine_text)),
-        commands=sorted(runs["command"].unique()),
+        commands=sorted({mask(str(command)) for command in runs["command"]}),
     )

@@ -12,18 +12,28 @@ import optuna
 import pandas as pd
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import trim_mean
 
-from benchmarks.intervals import interval
+from benchmarks.folder_names import is_name
 from benchmarks.names import shield
+from benchmarks.secrets import mask
+from benchmarks.specs import SpecError
 from reports.runs import ReportError
 from studies import sensitivity
 from studies.carrying_out import stored_confirmation
+from studies.estimates import (
+    Comparison,
+    Estimate,
+    compare,
+    estimates,
+    interquartile_means,
+    on_fresh_seeds,
+)
 from studies.objective import Problem
-from studies.search_spaces import Parameter, Value, default_value
+from studies.search_spaces import Parameter, Scalar, Value, default_value
 from studies.study import (
     DEFAULT,
     JOURNAL,
+    BrokenStudyError,
     StudyError,
     best_trial,
     completed,
@@ -31,42 +41,13 @@ from studies.study import (
     counted,
     in_state,
     load,
+    study_folder,
     values_of,
 )
 from studies.trials import SCORES
 
-REPETITIONS = 2_000
 # How far from the best value of a sweep the loss is told.
 FACTORS = (1 / 3, 3.0)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95% interval over seeds, whose ends are NaN with one seed."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def is_positive(self) -> bool:
-        """Whether that is beyond chance: the interval lies above 0."""
-        return self.low > 0
-
-    @property
-    def is_negative(self) -> bool:
-        """Whether that is beyond chance: the interval lies below 0."""
-        return self.high < 0
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The defaults and the best trial's values on the same seeds; the gain is their difference."""
-
-    seeds: Sequence[int]
-    defaults: Estimate
-    best: Estimate
-    gain: Estimate
 
 
 @dataclass(frozen=True)
@@ -86,11 +67,6 @@ class Sweep:
     default_loss: Estimate | None
     base: int
     is_of_best: bool
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the good values reach an end of the range, so that the width is a lower bound."""
-        return self.width.reaches_low or self.width.reaches_high
 
 
 @dataclass(frozen=True)
@@ -121,7 +97,7 @@ class StudyResult:
     def best_is_default(self) -> bool:
         return self.best is not None and bool(self.best.user_attrs.get(DEFAULT))
 
-    def default_values(self, parameter: Parameter) -> dict[str, Value]:
+    def default_values(self, parameter: Parameter) -> dict[str, Scalar]:
         """Environment to its default, where its trial has the parameter."""
         return {
             env_id: trial.params[parameter.name]
@@ -169,20 +145,25 @@ class _BrokenStudyError(Exception):
 
 
 def _read(name: str, root: Path, storage: str, leave_out: Callable[[str], None]) -> StudyResult:
-    folder = root / name
+    try:
+        folder = study_folder("--studies", name, root)
+    except SpecError as error:
+        raise ReportError(str(error)) from None
     # Opening a journal would make one.
     if not storage and not (folder / JOURNAL).is_file():
-        known = sorted(path.parent.name for path in root.glob(f"*/{JOURNAL}"))
+        known = sorted(filter(is_name, (path.parent.name for path in root.glob(f"*/{JOURNAL}"))))
         raise ReportError(
             f"--studies: {name!r} is not a study in {root}; there are: {', '.join(known) or 'none'}"
         )
     try:
         study, problem = load(name, connect(storage, folder))
         return _result(study, problem, folder, leave_out)
+    except BrokenStudyError as error:
+        raise _BrokenStudyError(str(error)) from None
     except StudyError as error:
         raise ReportError(f"--studies: {error}") from None
     except Exception as error:  # whatever a journal of others holds, and Optuna makes of it
-        reason = f"{type(error).__name__}: {error}"
+        reason = mask(f"{type(error).__name__}: {error}")
         raise _BrokenStudyError(f"{name!r} cannot be read: {reason}") from error
 
 
@@ -247,31 +228,12 @@ def _searched(
 
 def _fresh(study: optuna.Study, problem: Problem) -> Comparison | None:
     found = stored_confirmation(study)
-    if found is None:
-        return None
-    defaults, best = (
-        np.reshape(scores, (len(found.seeds), len(problem.env_ids)))
-        for scores in (found.default_scores, found.scores)
-    )
-    return compare(found.seeds, defaults, best)
+    return None if found is None else on_fresh_seeds(problem, found)
 
 
 def _by_seed(problem: Problem, scores: Sequence[float]) -> np.ndarray:
     """Scores in the order of ``Problem.specs``, of shape (seeds, environments)."""
     return np.reshape(scores, (len(problem.seeds), len(problem.env_ids)))
-
-
-def compare(seeds: Sequence[int], defaults: np.ndarray, best: np.ndarray) -> Comparison:
-    """Two settings on the same seeds, which are resampled in pairs.
-
-    :param defaults: scores of shape ``(n_seeds, n_environments)``, as ``best``
-    """
-
-    def statistic(pairs: np.ndarray) -> np.ndarray:
-        first, second = _interquartile_means(pairs)
-        return np.array([first, second, second - first])
-
-    return Comparison(seeds, *_estimates(np.stack([defaults, best], axis=-1), statistic))
 
 
 def _check_scores(problem: Problem, trials: Sequence[FrozenTrial]) -> None:
@@ -390,37 +352,15 @@ def losses_at(runs: pd.DataFrame, targets: Sequence[float]) -> list[Estimate | N
     """
     values, scores = sensitivity.scores_by_value(runs)
     positions = np.log10(values)
-    best = int(np.argmax(_interquartile_means(scores.transpose(1, 2, 0))))
+    best = int(np.argmax(interquartile_means(scores.transpose(1, 2, 0))))
     wanted = np.log10(targets)
     # What has been computed from an end of the range may differ from it in the last digit.
     within = (wanted > positions[0] - 1e-9) & (wanted < positions[-1] + 1e-9)
 
     def statistic(sample: np.ndarray) -> np.ndarray:
-        middle = _interquartile_means(sample)
+        middle = interquartile_means(sample)
         lost: np.ndarray = middle[best] - np.interp(wanted, positions, middle)
         return lost
 
-    estimates = _estimates(scores.transpose(1, 2, 0), statistic)
-    return [
-        estimate if inside else None for estimate, inside in zip(estimates, within, strict=True)
-    ]
-
-
-def _interquartile_means(scores: np.ndarray) -> np.ndarray:
-    """Over seeds and environments, for each of the last axis."""
-    means: np.ndarray = trim_mean(scores.reshape(-1, scores.shape[-1]), 0.25, axis=0)
-    return means
-
-
-def _estimates(scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> list[Estimate]:
-    """A statistic with its interval; a seed is drawn with all that it has.
-
-    :param scores: shape ``(n_seeds, n_environments, n_settings)``
-    """
-    values = statistic(scores)
-    low = high = np.full(len(values), np.nan)
-    if len(scores) > 1:
-        # Resampled by themselves, settings would not be compared on the same seeds.
-        seeds = np.arange(len(scores))[:, None]
-        low, high = interval(seeds, lambda drawn: statistic(scores[drawn[:, 0]]), REPETITIONS)
-    return [Estimate(*map(float, row)) for row in zip(values, low, high, strict=True)]
+    found = estimates(scores.transpose(1, 2, 0), statistic)
+    return [estimate if inside else None for estimate, inside in zip(found, within, strict=True)]

@@ -29,7 +29,8 @@ from reports.figures import (
 from reports.tuning_data import StudyResult, Sweep
 from reports.tuning_wording import measure, not_swept
 from studies.plots import parameter_label
-from studies.search_spaces import Parameter, Value
+from studies.progress import few_seeds, shown
+from studies.search_spaces import Parameter, Scalar
 
 _COLUMNS = 3
 _ROW_HEIGHT = 0.42  # inches
@@ -84,8 +85,11 @@ def _mark_defaults(ax: Axes, study: StudyResult, parameter: Parameter) -> None:
         ax.axvline(value, zorder=1, **_DEFAULT)
 
 
-def _position(parameter: Parameter, value: Value) -> float:
-    return float(parameter.choices.index(value)) if parameter.choices else float(value)
+def _position(parameter: Parameter, value: Scalar) -> float:
+    if parameter.choices:
+        return float(parameter.choices.index(value))
+    assert isinstance(value, float | int)
+    return float(value)
 
 
 def widths(
@@ -103,7 +107,8 @@ def widths(
         for position, (study, sweep) in enumerate(rows):
             _draw_width(ax, position, sweep, styles[study.problem.algo])
         labels = [
-            f"{restored(titles[study.name])}: {sweep.parameter.symbol}" for study, sweep in rows
+            f"{restored(titles[study.name])}: {sweep.parameter.name}{few_seeds(sweep.width.seeds)}"
+            for study, sweep in rows
         ]
         ax.set_yticks(range(len(rows)), labels)
         ax.set_ylim(len(rows) - 0.4, -0.6)
@@ -113,7 +118,7 @@ def widths(
         handles: list[Artist] = [Patch(label="the range that was swept", **_RANGE)]
         if any(len(study.problem.seeds) > 1 for study, _ in rows):
             handles.append(Patch(facecolor="#dddddd", edgecolor="#aaaaaa", label="95% interval"))
-        if any(sweep.is_open for _, sweep in rows):
+        if any(sweep.width.is_open for _, sweep in rows):
             label = "at least: reaches an end of the range"
             handles.append(
                 Line2D([], [], linestyle="none", marker=">", color="#444444", label=label)
@@ -137,7 +142,7 @@ def _draw_width(ax: Axes, position: int, sweep: Sweep, look: Look) -> None:
             linewidth=0.8,
             zorder=2,
         )
-    marker = ">" if sweep.is_open else look.marker
+    marker = ">" if sweep.width.is_open else look.marker
     ax.plot(
         good.decades,
         position,
@@ -164,7 +169,7 @@ def trials(
             _draw_trials(ax, study, parameter, styles[study.problem.algo])
             _mark_defaults(ax, study, parameter)
             if parameter.choices:
-                ax.set_xticks(range(len(parameter.choices)), map(str, parameter.choices))
+                ax.set_xticks(range(len(parameter.choices)), map(shown, parameter.choices))
             elif parameter.log:
                 _log_axis(ax, parameter)
         _share_heights(axes, panels)

@@ -9,16 +9,15 @@ import numpy as np
 from optuna.trial import TrialState
 
 from benchmarks.names import shield
-from benchmarks.numbers import form_of, form_with
-from reports.tuning_data import REPETITIONS, Estimate, StudyResult, Sweep
+from reports.tuning_data import StudyResult, Sweep
 from reports.wording import coverage_sentence, listing
-from studies.objective import OBJECTIVES, Problem
-from studies.progress import shown
-from studies.search_spaces import Parameter, Value
+from studies.estimates import REPETITIONS, Estimate
+from studies.objective import FEWEST_SEEDS, OBJECTIVES, Problem
+from studies.progress import few_seeds, shown
+from studies.search_spaces import Parameter, Scalar
 from studies.study import in_state
 
 _MOST_NAMED = 2  # environments
-_DIGITS = 3  # of scores, which are about 1
 
 
 def titles_of(studies: Sequence[StudyResult]) -> dict[str, str]:
@@ -43,18 +42,13 @@ def measure(problem: Problem) -> str:
 
 def estimate_text(estimate: Estimate, digits: int | None = None, sign: bool = False) -> str:
     """``0.812 [0.790, 0.831]``; with one seed ``0.812 (1 seed)``."""
-    numbers = [estimate.value, estimate.low, estimate.high]
-    small = np.nanmax(np.abs(numbers)) < 10
-    form = form_with(digits or _DIGITS, numbers) if digits or small else form_of(numbers)
-    if sign:  # of a difference, of which one wants to see whether it is one
-        form = form.apart((number, 0.0) for number in numbers)
-    value, low, high = (form.text(number, "+" if sign else "") for number in numbers)
-    return f"{value} (1 seed)" if np.isnan(estimate.low) else f"{value} [{low}, {high}]"
+    text = estimate.in_brackets(digits, sign)
+    return f"{text} (1 seed)" if np.isnan(estimate.low) else text
 
 
-def value_text(value: Value) -> str:
-    """A parameter's value, shielded."""
-    return shield(shown(value))
+def value_text(value: Scalar) -> str:
+    """A parameter's value, shielded if it is a text."""
+    return shield(value) if isinstance(value, str) else shown(value)
 
 
 def not_swept(study: StudyResult) -> list[Parameter]:
@@ -72,7 +66,7 @@ def findings(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[
     :param titles: as :func:`titles_of` gives them
     """
     sweeps = [
-        (f"{shield(sweep.parameter.symbol)} of {titles[study.name]}", sweep)
+        (f"{shield(sweep.parameter.name)} of {titles[study.name]}", sweep)
         for study in studies
         for sweep in study.sweeps.values()
     ]
@@ -93,7 +87,7 @@ def _gains(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[st
             better.append(text)
         elif gain.is_negative:
             worse.append(text)
-        else:
+        elif gain.decides:
             level.append(text)
     parts = []
     if better:
@@ -111,7 +105,7 @@ def _gains(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[st
 def _best_text(study: StudyResult) -> str:
     assert study.best is not None
     return ", ".join(
-        f"{shield(each.symbol)} = {value_text(study.best.params[each.name])}"
+        f"{shield(each.name)} = {value_text(study.best.params[each.name])}"
         for each in study.problem.space
         if each.name in study.best.params
     )
@@ -122,35 +116,31 @@ def _widths(sweeps: Sequence[tuple[str, Sweep]]) -> list[str]:
     if not sweeps:
         return []
     ordered = sorted(sweeps, key=lambda each: -each[1].width.decades)
-    texts = [f"{name} with {_width_text(sweep)}" for name, sweep in ordered]
+    texts = [f"{name} with {sweep.width}" for name, sweep in ordered]
     text = f"**Width** of the good part of the range, in decades: {listing(texts)}"
     if len(ordered) == 1:
         return [f"{text}."]
-    (widest, first), others = ordered[0], ordered[1:]
+    decided = [each for each in ordered if each[1].width.estimate.decides]
+    if len(decided) < 2:
+        return [f"{text}."]
+    (widest, first), others = decided[0], decided[1:]
     narrower = [
         name
         for name, sweep in others
-        if not sweep.is_open and sweep.width.decades_high < first.width.decades_low
+        if not sweep.width.is_open and sweep.width.decades_high < first.width.decades_low
     ]
-    if len(narrower) == len(others):
+    if len(narrower) == len(ordered) - 1:
         return [f"{text}. {widest} has the widest one, beyond the intervals."]
     if narrower:
         return [f"{text}. Beyond the intervals, {widest} has a wider one than {listing(narrower)}."]
     return [f"{text}. Which one is the widest cannot be told."]
 
 
-def _width_text(sweep: Sweep) -> str:
-    good = sweep.width
-    at_least = "at least " if sweep.is_open else ""
-    estimate = Estimate(good.decades, good.decades_low, good.decades_high)
-    return at_least + estimate_text(estimate, digits=2)
-
-
 def _costs(sweeps: Sequence[tuple[str, Sweep]]) -> list[str]:
     """Where a factor of three from the best value costs score, and where that may be chance."""
     costly, perhaps = [], []
     for name, sweep in sweeps:
-        losses = [loss for loss in sweep.losses if loss is not None and np.isfinite(loss.low)]
+        losses = [loss for loss in sweep.losses if loss is not None and loss.decides]
         beyond_chance = [loss for loss in losses if loss.is_positive]
         if beyond_chance:
             most = max(beyond_chance, key=lambda loss: loss.value)
@@ -170,12 +160,12 @@ def _missing(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[
         titles[study.name] for study in studies if study.best is not None and study.fresh is None
     ]
     unswept = [
-        f"{listing([shield(each.symbol) for each in not_swept(study)])} of {titles[study.name]}"
+        f"{listing([shield(each.name) for each in not_swept(study)])} of {titles[study.name]}"
         for study in studies
         if not_swept(study)
     ]
     earlier = [
-        f"{shield(sweep.parameter.symbol)} of {titles[study.name]} (trial {sweep.base})"
+        f"{shield(sweep.parameter.name)} of {titles[study.name]} (trial {sweep.base})"
         for study in studies
         for sweep in study.sweeps.values()
         if not sweep.is_of_best
@@ -185,9 +175,15 @@ def _missing(studies: Sequence[StudyResult], titles: Mapping[str, str]) -> list[
         for study in studies
         if (n := len(in_state(study.trials, TrialState.RUNNING, TrialState.WAITING)))
     ]
+    few = [
+        f"{titles[study.name]}{few_seeds(len(study.problem.seeds))}"
+        for study in studies
+        if study.best is not None and len(study.problem.seeds) < FEWEST_SEEDS
+    ]
     parts = [
         f"{what}: {listing(which)}"
         for what, which in (
+            (f"fewer than {FEWEST_SEEDS} seeds, which decide nothing", few),
             ("no trial has completed", empty),
             ("best values not tried on fresh seeds", unconfirmed),
             ("range not swept, so that there are trials alone", unswept),
@@ -208,6 +204,11 @@ def notes(studies: Sequence[StudyResult]) -> dict[str, list[str]]:
         scales.append(
             "In brackets: 95% intervals, percentile bootstrap over seeds "
             f"({REPETITIONS:,} resamples, fixed seed). {coverage_sentence()}"
+        )
+    if any(len(study.problem.seeds) < FEWEST_SEEDS for study in studies):
+        scales.append(
+            f"With fewer than {FEWEST_SEEDS} seeds nothing is said to be better or worse: of two "
+            "equal settings one is the better one with both of two seeds in half of all cases."
         )
     return {
         "scores": [

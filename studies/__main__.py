@@ -1,8 +1,6 @@
 """``python -m studies``: tune delta, epsilon and c, and measure how much they matter."""
 
 import os
-import shlex
-import sys
 import time
 import warnings
 from enum import Enum
@@ -18,14 +16,24 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.folder_names import is_name
 from benchmarks.numbers import return_text, score_text
+from benchmarks.secrets import command_line, mask
 from benchmarks.specs import SpecError, as_file_name, check_environment
 from benchmarks.sweep import SweepError
 from studies import pruning as pruners
 from studies.carrying_out import Confirmation, carry_out, confirm, stored_confirmation
 from studies.entries import entries_of
 from studies.objective import OBJECTIVES, Problem, define, usual_steps
-from studies.progress import outcome, parameters, shown, value_name
+from studies.progress import (
+    caution,
+    few_seeds,
+    on_seeds,
+    outcome,
+    parameters,
+    shown,
+    value_name,
+)
 from studies.search_spaces import SPACES, read_space, space_for
 from studies.searching import (
     PRUNERS,
@@ -38,14 +46,18 @@ from studies.searching import (
 )
 from studies.study import (
     DEFAULT,
+    STORAGE_VARIABLE,
     StudyError,
     best_trial,
+    check_unlike,
     completed,
     connect,
     counted,
     create,
     fix_grid,
     load,
+    studies_in,
+    study_folder,
 )
 from studies.trials import RETURNS, TrialFailedError
 from studies.workers import LocalWorkers, RayWorkers, Task, Workers
@@ -69,7 +81,10 @@ _WIDE = 1_000  # columns
 
 _NAME = typer.Argument(help="The study's name.")
 _STORAGE = typer.Option(
-    "", help="A database's URL, such as postgresql://host/name; else a file in the study's folder."
+    "",
+    envvar=STORAGE_VARIABLE,
+    help="A database's URL, such as postgresql://host/name; else a file in the study's folder. "
+    "One with a password belongs into the variable: other users see a command's options.",
 )
 _ROOT = typer.Option(Path("studies-out"), file_okay=False, help="Where the studies' folders are.")
 _FIGURES = typer.Option(
@@ -87,7 +102,9 @@ def studies() -> None:
 
 @app.command()
 def run(
-    algo: str = typer.Option(help=f"One of {', '.join(SPACES)}."),
+    algo: str = typer.Option(
+        help=f"One of {', '.join(SPACES)}, or the path of a class, such as sbx:PPO."
+    ),
     envs: list[str] = typer.Option(
         ..., "--env", help="A Gymnasium environment; repeatable: the score is over all of them."
     ),
@@ -98,7 +115,7 @@ def run(
     ),
     jobs: int = _JOBS,
     params: str = typer.Option(
-        "", help="Parameters, by name or symbol, separated by commas; else delta, epsilon or c."
+        "", help="Parameters, by name or symbol, separated by commas; else target_kl or the like."
     ),
     extended: bool = typer.Option(False, help="Tune the next most important parameters, too."),
     space: Path = typer.Option(
@@ -124,7 +141,7 @@ def run(
     cpus_per_run: float = typer.Option(1.0, min=0.01, help="Ray: cores that each trial takes."),
     gpus_per_run: float = typer.Option(0.0, min=0.0, help="Ray: GPUs that each trial takes."),
     storage: str = _STORAGE,
-    name: str = typer.Option("", help="The study's name; ALGO-ENV if not given."),
+    name: str = typer.Option(None, help="The study's name; else ALGO-ENV.", show_default=False),
     root: Path = _ROOT,
 ) -> None:
     """Carry out a study, or carry on one that was interrupted.
@@ -133,17 +150,21 @@ def run(
     times at once; with more trials it extends the study. In the end the best setting and the
     defaults are trained on fresh seeds.
     """
-    name = name or as_file_name("-".join([algo, *envs]))
+    if name is None:
+        name = as_file_name("-".join([algo, *envs]))
     try:
+        folder = study_folder("--name", name, root).absolute()
         problem = _define(
             algo, envs, seeds, steps, params, extended, space, objective, normalisation
         )
         search = Search(sampler, pruner, trials, search_seed)
         check_search(search, problem)
         search = _no_more_than_the_grid(search, problem)
-        folder = (root / name).absolute()
+        check_unlike("--name", name, studies_in(root))
         folder.mkdir(parents=True, exist_ok=True)
-        study = create(name, problem, connect(storage, folder))
+        connected = connect(storage, folder)
+        check_unlike("--name", name, optuna.get_all_study_names(connected))
+        study = create(name, problem, connected)
         if sampler == "grid":
             fix_grid(study, search.n_trials)
         workers: Workers = (
@@ -153,17 +174,19 @@ def run(
         )
     except (SpecError, StudyError, OSError) as error:
         _refuse(error)
+    if few := caution(seeds):
+        typer.echo(f"--seeds: {few}", err=True)
     if too_few_runs_to_prune(search, problem):
         typer.echo("--pruner: 'wilcoxon' cannot tell trials of fewer than 5 runs apart", err=True)
     deadline = None if timeout is None else time.time() + timeout
-    task = Task(name, storage, folder, search, _command(), deadline)
+    task = Task(name, storage, folder, search, command_line("studies"), deadline)
     try:
         carry_out(study, problem, task, workers, jobs, shown=True)
         _print_trials(study, problem)
         typer.echo("the best trial and the defaults, on fresh seeds:")
-        found = confirm(study, problem, folder, jobs, _command(), shown=True)
+        found = confirm(study, problem, folder, jobs, command_line("studies"), shown=True)
     except (StudyError, TrialFailedError, SweepError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {mask(str(error))}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on with what is missing", err=True)
@@ -212,6 +235,8 @@ def show(name: str = _NAME, storage: str = _STORAGE, root: Path = _ROOT) -> None
     found = stored_confirmation(study)
     if found is None:
         typer.echo(f"best trial: {best.number}; not tried on fresh seeds yet")
+        if few := caution(len(problem.seeds)):
+            typer.echo(few)
     else:
         _print_verdict(study, problem, found)
 
@@ -281,7 +306,7 @@ def sensitivity(
         runs = sensitivities.stored(folder)
         for each in chosen:
             runs[each.name] = sensitivities.measure(
-                study, problem, folder, each, points, jobs, _command(), shown=True
+                study, problem, folder, each, points, jobs, command_line("studies"), shown=True
             )
     except (SpecError, StudyError, TrialFailedError, SweepError) as error:
         _refuse(error)
@@ -342,26 +367,28 @@ def _print_pruning(problem: Problem, frame: pd.DataFrame) -> None:
             f"{rows['pruned'].mean():.1f} of {rows['trials'].iloc[0]}",
             f"{saved.mean():.0%} ({saved.min():.0%} to {saved.max():.0%})",
             f"{rows['best_kept'].sum()} of {len(rows)}",
-            f"{score_text(rows['lost'].max())}",
+            score_text(rows["lost"].max()),
         )
     _print(table)
+    if few := caution(len(problem.seeds)):
+        typer.echo(few)
 
 
 def _load(name: str, storage: str, root: Path) -> tuple[optuna.Study, Problem, Path]:
-    folder = (root / name).absolute()
-    if not storage and not folder.is_dir():
-        known = sorted(path.name for path in root.glob("*") if path.is_dir())
-        _refuse(f"{name!r} is not a study in {root}; there are: {', '.join(known) or 'none'}")
     try:
+        folder = study_folder("NAME", name, root).absolute()
+        if not storage and not folder.is_dir():
+            known = ", ".join(filter(is_name, studies_in(root))) or "none"
+            _refuse(f"{name!r} is not a study in {root}; there are: {known}")
         study, problem = load(name, connect(storage, folder))
-    except StudyError as error:
+    except (SpecError, StudyError) as error:
         _refuse(error)
     folder.mkdir(parents=True, exist_ok=True)
     return study, problem, folder
 
 
 def _print_trials(study: optuna.Study, problem: Problem) -> None:
-    names = [each.symbol for each in problem.space]
+    names = [each.name for each in problem.space]
     table = Table("trial", *names, box=SIMPLE, padding=0)
     table.add_column(f" {value_name(problem)}", justify="right")
     if problem.has_two_objectives:
@@ -372,6 +399,9 @@ def _print_trials(study: optuna.Study, problem: Problem) -> None:
     for trial in counted(study):
         table.add_row(*_cells(problem, trial))
     _print(table)
+    what = OBJECTIVES[problem.objective].split(", and")[0]
+    scale = ", 0 for a random policy and 1 for the reference" if problem.is_normalised else ""
+    typer.echo(f"{value_name(problem)}: {what}{scale}; of each seed the final return as it is")
 
 
 def _print(table: Table) -> None:
@@ -381,7 +411,7 @@ def _print(table: Table) -> None:
 
 
 def _run_name(problem: Problem, env_id: str, seed: int) -> str:
-    return f"seed {seed}" if len(problem.env_ids) == 1 else f"{env_id} {seed}"
+    return f"return, seed {seed}" if len(problem.env_ids) == 1 else f"return, {env_id} {seed}"
 
 
 def _cells(problem: Problem, trial: optuna.trial.FrozenTrial) -> list[str]:
@@ -403,20 +433,21 @@ def _cells(problem: Problem, trial: optuna.trial.FrozenTrial) -> list[str]:
 
 
 def _print_verdict(study: optuna.Study, problem: Problem, found: Confirmation) -> None:
+    from studies.estimates import on_fresh_seeds, verdict
+
     trial = next(each for each in counted(study) if each.number == found.trial)
-    name, n_trials = value_name(problem), len(completed(study))
+    compared, n_trials = on_fresh_seeds(problem, found), len(completed(study))
+    name, seeds = value_name(problem), on_seeds(found.seeds)
+    searched = f"{score_text(found.searched)}{few_seeds(len(problem.seeds))}"
     typer.echo(f"best trial: {trial.number}, {parameters(problem, trial)}")
-    typer.echo(f"  in the study:   {name} {score_text(found.searched)}, the highest of {n_trials}")
-    fresh = f"{found.seeds[0]} to {found.seeds[-1]}" if len(found.seeds) > 1 else found.seeds[0]
-    typer.echo(f"  on fresh seeds: {name} {score_text(found.value)} (seeds {fresh})")
-    typer.echo(f"  the defaults:   {name} {score_text(found.default_value)} on the same seeds")
-    better = found.value - found.default_value
+    typer.echo(f"  in the study:   {name} {searched}, the highest of {n_trials}")
+    typer.echo(f"  on fresh seeds: {name} {compared.best.text()}, {seeds}")
+    typer.echo(f"  the defaults:   {name} {compared.defaults.text()}, the same seeds")
     if trial.user_attrs.get(DEFAULT):
-        typer.echo("the defaults are the best that was found")
-    elif better > 0:
-        typer.echo(f"it beats the defaults by {score_text(better)}")
-    else:
-        typer.echo(f"it does not beat the defaults ({score_text(better)}): keep them")
+        typer.echo("the defaults are the best values that were found")
+        return
+    typer.echo(f"  difference:     {compared.gain.text(sign=True)}")
+    typer.echo(verdict(compared.gain))
 
 
 def _print_widths(study: optuna.Study, problem: Problem, widths: "dict[str, Width]") -> None:
@@ -425,12 +456,12 @@ def _print_widths(study: optuna.Study, problem: Problem, widths: "dict[str, Widt
     shares = importances(study, problem)
     table = Table("parameter", "best", "good from", "to", "decades", "importance", box=SIMPLE)
     for name, good in widths.items():
-        at_least = "at least " if good.reaches_low or good.reaches_high else ""
-        decades = f"{good.decades:.2f} [{good.decades_low:.2f}, {good.decades_high:.2f}]"
         share = f"{shares[name]:.0%}" if name in shares else ""
         values = (shown(good.best), shown(good.low), shown(good.high))
-        table.add_row(name, *values, at_least + decades, share)
+        table.add_row(name, *values, str(good), share)
     _print(table)
+    if few := caution(len(problem.seeds)):
+        typer.echo(few)
 
 
 def _plot(study: optuna.Study, problem: Problem, folder: Path) -> None:
@@ -442,16 +473,12 @@ def _plot(study: optuna.Study, problem: Problem, folder: Path) -> None:
         typer.echo(f"figure: {os.path.relpath(folder / file)}")
 
 
-def _command() -> str:
-    return f"python -m studies {shlex.join(sys.argv[1:])}"
-
-
 def _names(option: str) -> list[str]:
     return [name.strip() for name in option.split(",") if name.strip()]
 
 
 def _refuse(error: object) -> NoReturn:
-    typer.echo(f"error: {error}", err=True)
+    typer.echo(f"error: {mask(str(error))}", err=True)
     raise typer.Exit(2) from None
 
 

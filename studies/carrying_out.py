@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from benchmarks.results import final_return, read_evaluations
+from benchmarks.secrets import mask
 from benchmarks.specs import RunSpec
 from benchmarks.sweep import sweep
 from studies.objective import Problem, fresh_seeds, interquartile_mean
@@ -57,7 +58,7 @@ def carry_out(
                 progress.show(trials)
                 if len(in_state(trials, *ENDED)) > n_ended:
                     deaths, n_ended = [], len(in_state(trials, *ENDED))
-                for reason in filter(None, workers.ended()):
+                for reason in map(mask, filter(None, workers.ended())):
                     progress.say(f"a worker has died: {reason}")
                     deaths.append(reason)
                 if len(deaths) >= _PATIENCE:

@@ -5,13 +5,12 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial
 
-from benchmarks.numbers import score_text
-from benchmarks.zoo import has_own_entry
+from benchmarks.zoo import ALGORITHMS, has_own_entry
 from studies.carrying_out import Confirmation
 from studies.objective import Problem
-from studies.progress import outcome, value_name
+from studies.progress import caution, on_seeds, outcome, value_name
 from studies.search_spaces import with_values
-from studies.study import values_of
+from studies.study import DEFAULT, values_of
 
 
 def entries_of(
@@ -23,14 +22,21 @@ def entries_of(
 
     :param confirmation: what became of the values on fresh seeds, for the comment
     """
-    seeds = f"{problem.seeds[0]} to {problem.seeds[-1]}"
-    comment = f"# Study {name}, trial {trial.number}: {outcome(problem, trial)} (seeds {seeds})"
+    came_to = f"{outcome(problem, trial)} on {on_seeds(problem.seeds)}"
+    lines = [f"Study {name}, trial {trial.number}: {came_to}"]
     if confirmation is not None:
-        comment += (
-            f",\n# {value_name(problem)} {score_text(confirmation.value)} on seeds "
-            f"{confirmation.seeds[0]} to {confirmation.seeds[-1]}; the defaults "
-            f"{score_text(confirmation.default_value)}"
-        )
+        from studies.estimates import on_fresh_seeds, verdict  # slow to import
+
+        found = on_fresh_seeds(problem, confirmation)
+        lines += [
+            f"{value_name(problem)} {found.best.text()} on {on_seeds(found.seeds)}; "
+            f"the defaults {found.defaults.text()};",
+            f"difference {found.gain.text(sign=True)}",
+        ]
+        if not trial.user_attrs.get(DEFAULT):
+            lines[-1] += f": {verdict(found.gain)}"
+    elif few := caution(len(problem.seeds)):
+        lines.append(few)
     entries: dict[str, Any] = {}
     for env_id in problem.env_ids:
         values = values_of(problem, trial)
@@ -39,5 +45,8 @@ def entries_of(
             **with_values(problem.hyperparams[env_id], values),
         }
     text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
-    present = [env_id for env_id in problem.env_ids if has_own_entry(problem.algo, env_id)]
-    return f"{comment}.\n{text}", present
+    # What a stored study names is not taken for a file's name.
+    known = problem.env_ids if problem.algo in ALGORITHMS else ()
+    present = [env_id for env_id in known if has_own_entry(problem.algo, env_id)]
+    comment = "".join(f"# {line}\n" for line in lines)
+    return f"{comment}{text}", present

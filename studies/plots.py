@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from optuna.trial import FrozenTrial, TrialState
 
+from benchmarks.zoo import ALGORITHMS
+from studies import nested
 from studies.objective import OBJECTIVES, Problem
 from studies.progress import shown
 from studies.search_spaces import Parameter, is_schedule
@@ -56,7 +58,7 @@ def _draw_trials(
     best = max(trials, key=lambda trial: trial.values[0])
     _mark(axes, parameter, best, "best trial", "*", _RED)
     if parameter.choices:
-        axes.set_xticks(range(len(parameter.choices)), [str(each) for each in parameter.choices])
+        axes.set_xticks(range(len(parameter.choices)), map(shown, parameter.choices))
     else:
         _scale(axes, parameter)
     axes.set_xlabel(parameter_label(problem, parameter), parse_math=False)
@@ -146,11 +148,7 @@ def _draw_curve(
         )  # fmt: skip
     _scale(axes, parameter, always_log=True)
     axes.set_xlabel(parameter_label(problem, parameter), parse_math=False)
-    at_least = "at least " if good.reaches_low or good.reaches_high else ""
-    interval = (
-        "" if np.isnan(good.decades_low) else f" [{good.decades_low:.2f}, {good.decades_high:.2f}]"
-    )
-    axes.set_title(f"{at_least}{good.decades:.2f}{interval} decades wide", fontsize="medium")
+    axes.set_title(f"{good} decades wide", fontsize="medium")
     axes.grid(alpha=0.3)
 
 
@@ -181,11 +179,11 @@ def _scale(axes: Axes, parameter: Parameter, always_log: bool = False) -> None:
 def parameter_label(problem: Problem, parameter: Parameter) -> str:
     """Symbol, name and meaning of a parameter, on two lines."""
     scheduled = any(
-        is_schedule(hyperparams.get(parameter.name)) for hyperparams in problem.hyperparams.values()
+        is_schedule(nested.get(hyperparams, parameter.name))
+        for hyperparams in problem.hyperparams.values()
     )
     start = ", start of a linear schedule" if scheduled else ""
-    name = parameter.symbol if parameter.symbol == parameter.name else str(parameter)
-    return f"{name}{start}" + (f":\n{parameter.meaning}" if parameter.meaning else "")
+    return f"{parameter}{start}" + (f":\n{parameter.meaning}" if parameter.meaning else "")
 
 
 def _value_label(problem: Problem) -> str:
@@ -203,7 +201,9 @@ def _value_label(problem: Problem) -> str:
 
 
 def _title(problem: Problem) -> str:
+    algo = problem.algo.upper() if problem.algo in ALGORITHMS else problem.algo
+    n_seeds = len(problem.seeds)
     return (
-        f"{problem.algo.upper()} on {', '.join(problem.env_ids)}: {problem.n_timesteps:,} steps, "
-        f"{len(problem.seeds)} seeds"
+        f"{algo} on {', '.join(problem.env_ids)}: {problem.n_timesteps:,} steps, "
+        f"{n_seeds} {'seed' if n_seeds == 1 else 'seeds'}"
     )

@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.text import Text
 
 from benchmarks.numbers import score_text
-from studies.objective import Problem
+from studies.objective import FEWEST_SEEDS, Problem
 from studies.study import in_state
 from studies.trials import ERROR
 
@@ -66,7 +66,8 @@ class Progress:
                 parts.append(f"{count} {word}")
         if done := in_state(trials, TrialState.COMPLETE):
             best = max(done, key=lambda trial: trial.values[0])
-            parts.append(f"best {score_text(best.values[0])} ({parameters(self._problem, best)})")
+            values = parameters(self._problem, best)
+            parts.append(f"best so far {values}: {outcome(self._problem, best)}")
         parts.append(f"time left {self._time_left(ended)}")
         return ", ".join(parts)
 
@@ -80,9 +81,9 @@ class Progress:
 
 
 def parameters(problem: Problem, trial: FrozenTrial) -> str:
-    """A trial's values, as ``delta=0.02, damping=0.1``."""
+    """A trial's values, as ``target_kl=0.02, cg_damping=0.1``."""
     return ", ".join(
-        f"{each.symbol}={shown(trial.params[each.name])}"
+        f"{each.name}={shown(trial.params[each.name])}"
         for each in problem.space
         if each.name in trial.params
     )
@@ -104,15 +105,40 @@ def describe(problem: Problem, trial: FrozenTrial) -> str:
 
 
 def outcome(problem: Problem, trial: FrozenTrial) -> str:
-    """A completed trial's value."""
-    value = f"{value_name(problem)} {score_text(trial.values[0])}"
+    """A completed trial's value, and of how many seeds, if they are too few for a claim."""
+    value = f"{value_name(problem)} {score_text(trial.values[0])}{few_seeds(len(problem.seeds))}"
     if problem.has_two_objectives:
         value += f", {trial.values[1]:,.1f} s"
     return value
 
 
+def few_seeds(n_seeds: int) -> str:
+    """``(1 seed)`` after a number that no claim can rest on; else nothing."""
+    return "" if n_seeds >= FEWEST_SEEDS else f" ({_seeds(n_seeds)})"
+
+
+def caution(n_seeds: int) -> str:
+    """Why a claim cannot rest on so few seeds; nothing if it can."""
+    if n_seeds >= FEWEST_SEEDS:
+        return ""
+    decide = "decides" if n_seeds == 1 else "decide"
+    return (
+        f"{_seeds(n_seeds)} {decide} nothing: what differs may be chance alone; "
+        f"a study with --seeds {FEWEST_SEEDS} or more has intervals to go by"
+    )
+
+
+def on_seeds(seeds: Sequence[int]) -> str:
+    """``seeds 1000 to 1002``."""
+    return f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+
+
+def _seeds(n_seeds: int) -> str:
+    return "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"
+
+
 def value_name(problem: Problem) -> str:
-    """What a trial's value is called."""
+    """What a trial's value is called: on the scale of random policy and reference, or raw."""
     return "score" if problem.is_normalised else "return"
 
 

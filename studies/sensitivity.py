@@ -15,6 +15,7 @@ from benchmarks.results import final_return, read_evaluations
 from benchmarks.specs import SpecError
 from benchmarks.storage import is_finished
 from benchmarks.sweep import sweep
+from studies.estimates import Estimate
 from studies.objective import Problem
 from studies.search_spaces import Parameter, Value
 from studies.searching import spread
@@ -37,7 +38,8 @@ class Width:
 
     ``decades`` is the width of their interval, the number that compares parameters and methods;
     ``decades_low`` and ``decades_high`` are its 95% interval. Where the good values reach the end
-    of the range, the true width may be larger: ``reaches_low`` and ``reaches_high``.
+    of the range, the true width may be larger: ``reaches_low`` and ``reaches_high``. With few
+    ``seeds`` the best value and with it the width are chance.
     """
 
     parameter: str
@@ -50,6 +52,21 @@ class Width:
     decades_high: float
     reaches_low: bool
     reaches_high: bool
+    seeds: int
+
+    @property
+    def estimate(self) -> Estimate:
+        """The width with its interval."""
+        return Estimate(self.decades, self.decades_low, self.decades_high, self.seeds)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the good values reach an end of the range, so that the width is a lower bound."""
+        return self.reaches_low or self.reaches_high
+
+    def __str__(self) -> str:
+        """``at least 0.54 [0.14, 0.60]``."""
+        return ("at least " if self.is_open else "") + self.estimate.text(digits=2)
 
 
 def swept(problem: Problem, name: str) -> Parameter:
@@ -247,6 +264,7 @@ def width(runs: pd.DataFrame) -> Width:
         decades_high=float(decades_high),
         reaches_low=bool(low <= positions[0]),
         reaches_high=bool(high >= positions[-1]),
+        seeds=n_seeds,
     )
 
 

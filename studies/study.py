@@ -21,10 +21,14 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback as Retry
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
+from benchmarks.folder_names import check_name, is_name
+from benchmarks.secrets import MASK, mask
+from benchmarks.specs import SpecError, as_file_name
 from studies.objective import Problem
-from studies.search_spaces import Parameter, Value, rule_name
+from studies.search_spaces import Parameter, Value, decoded, encoded, rule_name
 
 # Whoever reads a study, a report too, would be told of it again and again.
 warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"studies\.study")
@@ -39,6 +43,7 @@ WORKER = "worker"  # who carries it out
 SURPLUS = "surplus"  # whether others had begun all trials that were due
 _INTERRUPTED = "interrupted"  # the number of the trial that it is instead of
 
+STORAGE_VARIABLE = "STUDIES_STORAGE"  # of the environment, with the storage's URL
 JOURNAL = "journal.log"  # in the study's folder, unless a database has it
 _RETRIES = 1
 _ATTEMPTS = 5
@@ -53,13 +58,63 @@ class StudyError(Exception):
     """A study cannot be opened or carried on; the message says why."""
 
 
+class BrokenStudyError(StudyError):
+    """What is stored of a study cannot be read; the message says what."""
+
+
+def study_folder(where: str, name: str, root: Path) -> Path:
+    """Where a study's runs are, whose name must be a folder's.
+
+    Names of folders that are there already are taken as they are.
+
+    :param where: the name was given, such as ``--studies``
+    :raises SpecError: it is none
+    """
+    if name not in studies_in(root):
+        check_name(where, name)
+    return root / name
+
+
+def studies_in(root: Path) -> list[str]:
+    """The names of the folders in a folder."""
+    return sorted(path.name for path in root.glob("*") if path.is_dir())
+
+
+def check_unlike(where: str, name: str, others: Iterable[str]) -> None:
+    """Check that a study's name does not differ from another one's by upper and lower case alone.
+
+    :raises SpecError: on some systems, and in some databases, they would be the same
+    """
+    for other in others:
+        if other != name and other.casefold() == name.casefold():
+            raise SpecError(
+                f"{where}: must differ from the study {other!r} by more than upper and lower case, "
+                f"got {name!r}"
+            )
+
+
 def connect(storage: str, folder: Path) -> BaseStorage:
     """The storage at a URL; none: the journal file in the study's folder.
 
     :raises StudyError: nothing answers there, or Optuna does not know the kind of database
+    :raises BrokenStudyError: the journal cannot be read
     """
     if not storage:
-        return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        try:
+            return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        except (ValueError, KeyError, TypeError) as error:  # no JSON, or none of Optuna's
+            reason = f"{JOURNAL}: {type(error).__name__}: {error}"
+            raise BrokenStudyError(f"{folder.name!r} cannot be read: {reason}") from None
+    try:
+        url = make_url(storage)
+    except Exception:
+        url = None
+    # What is taken for the host may be a part of the password.
+    if url is None or "@" in (url.host or ""):
+        raise StudyError(
+            f"--storage: {mask(storage)!r}: must be a database's URL, such as "
+            "postgresql://user@host/name; in a password, / is written %2F and @ is written %40"
+        )
     for attempt in range(_ATTEMPTS):
         try:
             return RDBStorage(
@@ -72,11 +127,18 @@ def connect(storage: str, folder: Path) -> BaseStorage:
         except (IntegrityError, ProgrammingError, OperationalError) as error:
             # Another process may have been making the same tables.
             if attempt == _ATTEMPTS - 1:
-                raise StudyError(f"--storage: {storage!r}: {error}") from None
+                raise _unreachable(url, error) from None
             time.sleep(1.0)
         except Exception as error:  # of SQLAlchemy, of its drivers, of Optuna
-            raise StudyError(f"--storage: {storage!r}: {error}") from None
+            raise _unreachable(url, error) from None
     raise AssertionError
+
+
+def _unreachable(url: URL, error: Exception) -> StudyError:
+    said = str(error)
+    if url.password:  # drivers may say it without the URL
+        said = said.replace(str(url.password), MASK)
+    return StudyError(f"--storage: {mask(url.render_as_string())!r}: {mask(said)}")
 
 
 def create(name: str, problem: Problem, storage: BaseStorage) -> optuna.Study:
@@ -99,7 +161,7 @@ def create(name: str, problem: Problem, storage: BaseStorage) -> optuna.Study:
     if any(DEFAULT not in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
         raise StudyError(f"{name!r} has not been made by python -m studies run")
     for values in problem.defaults():
-        enqueued = {parameter.name: value for parameter, value in values.items()}
+        enqueued = {parameter.name: encoded(value) for parameter, value in values.items()}
         for parameter in values:
             if parameter.excludes in enqueued:
                 enqueued[rule_name(parameter)] = parameter.excludes
@@ -136,6 +198,7 @@ def load(name: str, storage: BaseStorage) -> tuple[optuna.Study, Problem]:
     """A stored study, and what it is about.
 
     :raises StudyError: there is none of that name, or it is not one of ours
+    :raises BrokenStudyError: what is stored of it cannot be read
     """
     try:
         study = optuna.load_study(study_name=name, storage=storage)
@@ -144,7 +207,18 @@ def load(name: str, storage: BaseStorage) -> tuple[optuna.Study, Problem]:
         raise StudyError(f"{name!r} is not a study in this storage; there are: {names}") from None
     if _PROBLEM not in study.user_attrs:
         raise StudyError(f"{name!r} has not been made by python -m studies run")
-    return study, Problem.from_dict(study.user_attrs[_PROBLEM])
+    try:
+        problem = Problem.from_dict(study.user_attrs[_PROBLEM])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BrokenStudyError(
+            f"{name!r} cannot be read: what it is about: {type(error).__name__}: {error}"
+        ) from None
+    for each in (problem.algo, *problem.env_ids):  # they are folders' names, below the runs
+        if not is_name(as_file_name(each)):
+            raise BrokenStudyError(
+                f"{name!r} cannot be read: {each!r} is no name of an algorithm or an environment"
+            )
+    return study, problem
 
 
 def _refuse_another_problem(name: str, stored: dict[str, Any], given: dict[str, Any]) -> None:
@@ -206,7 +280,11 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 
 def values_of(problem: Problem, trial: FrozenTrial) -> dict[Parameter, Value]:
     """A trial's values by parameter."""
-    return {each: trial.params[each.name] for each in problem.space if each.name in trial.params}
+    return {
+        each: decoded(trial.params[each.name])
+        for each in problem.space
+        if each.name in trial.params
+    }
 
 
 def claim(folder: Path, trial_number: int) -> FileLock:

@@ -11,6 +11,7 @@ from optuna.trial import Trial
 
 from benchmarks.results import final_return, read_evaluations
 from benchmarks.run import run
+from benchmarks.secrets import mask
 from benchmarks.specs import RunSpec
 from benchmarks.storage import is_finished
 from studies.objective import Problem, interquartile_mean
@@ -120,6 +121,6 @@ class Objective:
 
     @staticmethod
     def _fail(trial: Trial, spec: RunSpec, reason: str, error: Exception | None = None) -> NoReturn:
-        message = f"{spec}: {reason}"
+        message = mask(f"{spec}: {reason}")
         trial.set_user_attr(ERROR, message)
         raise TrialFailedError(message) from error

@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from time import time
@@ -44,7 +44,7 @@ class Task:
     """
 
     name: str
-    storage: str
+    storage: str = field(repr=False)  # may hold a password
     folder: Path
     search: Search
     command: str

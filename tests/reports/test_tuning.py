@@ -33,9 +33,10 @@ from reports.tables import Table
 from reports.templates import template
 from reports.tuning import Studies as Wanted
 from reports.tuning import Tuning, tuning_of
-from reports.tuning_data import Estimate, compare, losses_at
+from reports.tuning_data import losses_at
 from reports.tuning_wording import estimate_text, measure, titles_of
-from studies import carrying_out, sensitivity, trials
+from studies import carrying_out, estimates, sensitivity, trials
+from studies.estimates import Estimate, compare
 from studies.objective import Problem, define
 from studies.search_spaces import space_for
 from studies.searching import Search
@@ -49,7 +50,7 @@ Returns = Callable[[RunSpec], float]
 
 @pytest.fixture(autouse=True)
 def _quick_and_quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(tuning_data, "REPETITIONS", 200)
+    monkeypatch.setattr(estimates, "REPETITIONS", 200)
     monkeypatch.setattr(sensitivity, "_REPETITIONS", 200)
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -238,7 +239,7 @@ def test_numbers_are_those_of_the_run_folders(studies: Studies) -> None:
             [before, after, after - before], abs=6e-4
         )
     assert section.values.rows == [
-        ["mine", "epsilon (clip_range)", "0.02 to 0.8, log scale", "0.2",
+        ["mine", "clip_range (epsilon)", "0.02 to 0.8, log scale", "0.2",
          f"{best.params['clip_range']:.4g}"]
     ]  # fmt: skip
     assert section.studies.rows == [
@@ -261,7 +262,7 @@ def test_numbers_are_those_of_the_run_folders(studies: Studies) -> None:
 
 
 def test_a_gain_is_of_pairs_of_runs_with_the_same_seed() -> None:
-    """With two seeds the ends of a 95% interval are those of either seed alone."""
+    """With two seeds the ends of a 95% interval are those of either seed alone, and no proof."""
     defaults, best = np.array([[0.1], [0.8]]), np.array([[0.3], [0.9]])
 
     found = compare([0, 1], defaults, best)
@@ -269,8 +270,11 @@ def test_a_gain_is_of_pairs_of_runs_with_the_same_seed() -> None:
     assert (found.defaults.value, found.best.value) == pytest.approx((0.45, 0.6))
     assert (found.defaults.low, found.defaults.high) == pytest.approx((0.1, 0.8))
     assert (found.gain.value, found.gain.low, found.gain.high) == pytest.approx((0.15, 0.1, 0.2))
-    assert found.gain.is_positive
-    assert compare([0, 1], best, defaults).gain.is_negative
+    assert not found.gain.is_positive
+    assert not compare([0, 1], best, defaults).gain.is_negative
+    defaults, best = np.array([[0.1], [0.8], [0.5]]), np.array([[0.3], [0.9], [0.7]])
+    assert compare([0, 1, 2], defaults, best).gain.is_positive
+    assert compare([0, 1, 2], best, defaults).gain.is_negative
 
 
 def test_scores_are_interquartile_means_over_seeds_and_environments() -> None:
@@ -347,11 +351,14 @@ def test_findings_say_which_best_values_are_better_beyond_chance(three: Studies)
     (line,) = [line for line in section.findings if line.startswith("**Best values**")]
     better, worse, level = line.split("; ")
     assert better.startswith(
-        "**Best values**, on fresh seeds: better than the defaults for npg on CartPole-v1 (delta = "
+        "**Best values**, on fresh seeds: better than the defaults for npg on CartPole-v1 "
+        "(target_kl = "
     )
-    assert worse.startswith("worse for trpo on CartPole-v1 (delta = ")
+    assert worse.startswith("worse for trpo on CartPole-v1 (target_kl = ")
     assert worse.endswith(", so keep the defaults there")
-    assert level.startswith("not told apart from the defaults for ppo on CartPole-v1 (epsilon = ")
+    assert level.startswith(
+        "not told apart from the defaults for ppo on CartPole-v1 (clip_range = "
+    )
     gains = column(section.scores, "difference")[1::2]
     for text, gain in zip((better, worse, level), gains, strict=True):
         assert gain in text
@@ -399,14 +406,14 @@ def test_widths_are_compared_only_where_the_range_does_not_cut_the_narrower_one(
         expected = sensitivity.width(sensitivity.stored(studies.root / name).popitem()[1])
         assert f"{expected.decades:.2f} [{expected.decades_low:.2f}," in widths[name]
     (line,) = [line for line in section.findings if line.startswith("**Width**")]
-    assert f"delta of npg on CartPole-v1 with {widths['wide']}" in line
+    assert f"target_kl of npg on CartPole-v1 with {widths['wide']}" in line
     assert line.endswith(
-        "Beyond the intervals, delta of npg on CartPole-v1 has a wider one than delta of trpo on "
-        "CartPole-v1."
+        "Beyond the intervals, target_kl of npg on CartPole-v1 has a wider one than target_kl of "
+        "trpo on CartPole-v1."
     )
     (line,) = [line for line in section.findings if line.startswith("**A wrong value**")]
     assert "costs score beyond chance for " in line
-    assert "delta of trpo on CartPole-v1 (up to 0." in line
+    assert "target_kl of trpo on CartPole-v1 (up to 0." in line
 
 
 def test_a_wrong_value_costs_nothing_that_is_known_where_the_curve_is_flat(
@@ -420,7 +427,7 @@ def test_a_wrong_value_costs_nothing_that_is_known_where_the_curve_is_flat(
     (line,) = [
         line for line in studies.report("mine").findings if line.startswith("**A wrong value**")
     ]
-    assert line.endswith("costs score no more than chance may for delta of npg on CartPole-v1.")
+    assert line.endswith("costs score no more than chance may for target_kl of npg on CartPole-v1.")
 
 
 def test_the_loss_at_the_default_is_that_of_its_trial(studies: Studies) -> None:
@@ -445,7 +452,7 @@ def test_without_sensitivity_there_are_trials_alone_and_the_report_says_so(three
     assert section.sensitivity is None
     assert list(section.figures) == ["trials"]
     assert section.findings[-1] == (
-        "**Not known yet**: range not swept, so that there are trials alone: delta of npg on "
+        "**Not known yet**: range not swept, so that there are trials alone: target_kl of npg on "
         "CartPole-v1."
     )
     text = rendered(section)
@@ -505,7 +512,7 @@ def test_two_studies_share_tables_and_figures_and_keep_their_looks(studies: Stud
     assert column(section.sensitivity, "study") == ["one", "two"]
     first, second = drawn["studies_sensitivity"].axes
     assert (first.get_title(), second.get_title()) == ("npg on CartPole-v1", "ppo on CartPole-v1")
-    assert first.get_xlabel() == "delta (target_kl):\nKL divergence of an update [nats]"
+    assert first.get_xlabel() == "target_kl (delta):\nKL divergence of an update [nats]"
     assert (first.get_xscale(), first.get_ylim()) == ("log", second.get_ylim())
     looks = figures.looks(["npg", "ppo", "trpo"])
     for axes, algo, name, default in (
@@ -524,7 +531,7 @@ def test_two_studies_share_tables_and_figures_and_keep_their_looks(studies: Stud
     assert legend == ["npg", "ppo", "default", "within 10% of the best", "95% interval"]
     (axes,) = drawn["studies_widths"].axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels == ["npg on CartPole-v1: delta", "ppo on CartPole-v1: epsilon"]
+    assert labels == ["npg on CartPole-v1: target_kl", "ppo on CartPole-v1: clip_range"]
     marks = [float(line.get_xdata()[0]) for line in axes.lines]
     widths = [
         sensitivity.width(sensitivity.stored(studies.root / name).popitem()[1]).decades
@@ -594,8 +601,8 @@ def test_importances_of_several_parameters_and_sweeps_around_an_earlier_best_tri
     }
     assert len(shares) == 2
     assert (
-        "swept around a trial that is not the best one any more: c of acer on CartPole-v1 "
-        f"(trial {before})"
+        "swept around a trial that is not the best one any more: correction_term of acer on "
+        f"CartPole-v1 (trial {before})"
     ) in section.findings[-1]
     assert "trials alone: delta of acer on CartPole-v1" in section.findings[-1]
     assert set(section.figures) == {"sensitivity", "widths", "trials"}
@@ -808,10 +815,10 @@ def test_scores_are_called_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("estimate", "text"),
     [
-        (Estimate(0.5, 0.25, 0.75), "0.500 [0.250, 0.750]"),
-        (Estimate(-0.0001, -0.25, 0.75), "0.000 [-0.250, 0.750]"),
-        (Estimate(4500.0, 4000.0, 5000.0), "4,500 [4,000, 5,000]"),
-        (Estimate(45.0, math.nan, math.nan), "45.0 (1 seed)"),
+        (Estimate(0.5, 0.25, 0.75, 5), "0.500 [0.250, 0.750]"),
+        (Estimate(-0.0001, -0.25, 0.75, 5), "0.000 [-0.250, 0.750]"),
+        (Estimate(4500.0, 4000.0, 5000.0, 5), "4,500 [4,000, 5,000]"),
+        (Estimate(45.0, math.nan, math.nan, 1), "45.0 (1 seed)"),
     ],
 )
 def test_estimates_have_digits_as_they_need(estimate: Estimate, text: str) -> None:

@@ -17,14 +17,15 @@ from studies import sensitivity
 from studies.objective import Problem, define
 from studies.search_spaces import space_for
 from studies.searching import Search
-from studies.study import connect, create
+from studies.study import STORAGE_VARIABLE, connect, create
 from studies.workers import Task, work
 
 CarryOn = Callable[..., optuna.Study]
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
     torch.set_num_threads(1)
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -50,12 +51,12 @@ def carry_on(tmp_path: Path) -> CarryOn:
     """Carries a study on in this process, until it has so many trials."""
 
     def carry_on(
-        problem: Problem, n_trials: int, name: str = "mine", **search: str
+        problem: Problem, n_trials: int, name: str = "mine", storage: str = "", **search: str
     ) -> optuna.Study:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        study = create(name, problem, connect("", folder))
-        work(Task(name, "", folder, Search(n_trials=n_trials, **search), "the command"))
+        study = create(name, problem, connect(storage, folder))
+        work(Task(name, storage, folder, Search(n_trials=n_trials, **search), "the command"))
         return study
 
     return carry_on

@@ -21,13 +21,13 @@ def invoke(*arguments: object) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (["--algo", "a2c"], "--algo: 'a2c' is not one of npg, trpo, ppo, acer"),
+        (["--algo", "dqn"], "--algo: 'dqn' is not one of npg, trpo, ppo, acer, a2c, nor the path"),
         (["--env", "CartPol-v1"], "--env: 'CartPol-v1' is not an environment of Gymnasium"),
         (["--env", "CartPole-v1"], "--env: must be different ones, got CartPole-v1, CartPole-v1"),
         (["--steps", "19"], "--steps: must be at least 20"),
         (["--seeds", "0"], "--seeds"),
         (["--trials", "0"], "--trials"),
-        (["--params", "delta"], "--params: 'delta' is not one of ppo's parameters epsilon"),
+        (["--params", "delta"], "--params: 'delta' is not one of ppo's parameters clip_range"),
         (["--space", "nowhere.yaml"], "nowhere.yaml: No such file"),
         (["--space", "nowhere.yaml", "--extended"], "--space: exclude --params and --extended"),
         (["--sampler", "best"], "--sampler: 'best' is not one of tpe, gp, cmaes, random, grid"),
@@ -84,7 +84,7 @@ def test_a_finished_study_is_shown(problem: Problem, carry_on: CarryOn, tmp_path
 
     assert code == 0
     lines = output.splitlines()
-    assert "trial epsilon" in lines[1]
+    assert "trial clip_range" in lines[1]
     assert "seed 1000" in lines[1]
     assert "defaults" in lines[3]
     assert f"best trial: {study.best_trial.number}; not tried on fresh seeds yet" in output
@@ -95,7 +95,7 @@ def test_the_best_trial_is_printed_and_an_entry_that_is_there_already_is_named(
 ) -> None:
     carry_on(problem, 1)
 
-    assert invoke("best", "mine", "--root", tmp_path)[1].startswith("epsilon=0.2: score ")
+    assert invoke("best", "mine", "--root", tmp_path)[1].startswith("clip_range=0.2: score ")
     code, output, errors = invoke("best", "mine", "--yaml", "--root", tmp_path)
 
     assert code == 0

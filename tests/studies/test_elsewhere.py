@@ -1,7 +1,9 @@
 """Studies beyond one process and one file: a PostgreSQL server, a Ray cluster."""
 
+import json
 import os
 import pwd
+import shlex
 import shutil
 import socket
 import subprocess
@@ -22,7 +24,7 @@ from studies.study import WORKER, counted
 REPOSITORY = Path(__file__).parents[2]
 
 
-def run_study(root: Path, *options: Any) -> subprocess.Popen[str]:
+def run_study(root: Path, *options: Any, **variables: str) -> subprocess.Popen[str]:
     command = ["run", "--algo", "ppo", "--env", "CartPole-v1", "--trials", 3, "--seeds", 1]
     command += ["--steps", 1024, "--name", "mine", "--root", root, *options]
     return subprocess.Popen(
@@ -31,7 +33,7 @@ def run_study(root: Path, *options: Any) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"RAY_worker_niceness": "0"},
+        env=os.environ | {"RAY_worker_niceness": "0"} | variables,
     )
 
 
@@ -99,9 +101,16 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.timeout(600)
 def test_two_machines_share_a_study_in_postgresql(postgresql: str, tmp_path: Path) -> None:
-    """Each with folders of its own: what they know of each other is in the database."""
+    """Each with folders of its own: what they know of each other is in the database.
+
+    The server takes any password; it is told to one by an option, to the other by the environment.
+    """
     roots = [tmp_path / "here", tmp_path / "there"]
-    processes = [run_study(root, "--storage", postgresql) for root in roots]
+    secret = postgresql.replace("tests@", "tests:S3CRET@")
+    processes = [
+        run_study(roots[0], "--storage", secret),
+        run_study(roots[1], STUDIES_STORAGE=secret),
+    ]
 
     outputs = [end(process) for process in processes]
 
@@ -112,6 +121,12 @@ def test_two_machines_share_a_study_in_postgresql(postgresql: str, tmp_path: Pat
     shown = CliRunner().invoke(app, ["show", "mine", "--storage", postgresql])
     assert "best trial:" in shown.stdout
     assert optuna.get_all_study_names(postgresql) == ["mine"]
+    commands = {json.loads(path.read_text())["command"] for path in tmp_path.rglob("run.json")}
+    masked = postgresql.replace("tests@", "tests:***@")
+    assert any(f"--storage {shlex.quote(masked)}" in command for command in commands)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if b"S3CRET" in path.read_bytes()]
+    assert not [output for output in outputs if "S3CRET" in output]
 
 
 @pytest.mark.xdist_group("ray")

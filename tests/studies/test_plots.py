@@ -54,7 +54,7 @@ def test_values(study: optuna.Study, problem: Problem, tmp_path: Path) -> None:
     said = written_in(tmp_path / "figure.svg")
     for text in (
         "PPO on CartPole-v1: 64 steps, 2 seeds, 3 trials",
-        "epsilon (clip_range):",
+        "clip_range (epsilon):",
         "clip range of the probability ratio",
         "discount factor",
         "0.99",

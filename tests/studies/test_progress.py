@@ -47,9 +47,9 @@ def shown(problem: Problem, trials: list[FrozenTrial], jobs: int, terminal: bool
 
 def test_each_trial_that_ends_has_a_line(problem: Problem, trials: list[FrozenTrial]) -> None:
     assert shown(problem, trials, 1, terminal=False).splitlines()[:3] == [
-        "trial 0: epsilon=0.2: score 0.750",
-        "trial 1: epsilon=0.2: pruned after 2 looks",
-        "trial 2: epsilon=0.2: failed: ValueError: it is gone",
+        "trial 0: clip_range=0.2: score 0.750 (2 seeds)",
+        "trial 1: clip_range=0.2: pruned after 2 looks",
+        "trial 2: clip_range=0.2: failed: ValueError: it is gone",
     ]
 
 
@@ -59,7 +59,8 @@ def test_a_terminal_has_a_line_that_is_always_current(
     """Six trials of ten seconds, two at a time."""
     said = shown(problem, trials, 2, terminal=True)
 
-    assert "3/9 trials, 1 running, 1 pruned, 1 failed, best 0.750 (epsilon=0.2)" in said
+    assert "3/9 trials, 1 running, 1 pruned, 1 failed" in said
+    assert "best so far clip_range=0.2: score 0.750 (2 seeds)" in said
     assert "time left 0:00:30" in said
 
 

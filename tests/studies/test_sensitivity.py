@@ -206,7 +206,7 @@ def test_what_cannot_be_swept_is_refused(problem: Problem, tmp_path: Path) -> No
 
     assert sensitivity.swept(two, "epsilon").name == "clip_range"
     assert [each.name for each in sensitivity.sweepable(two)] == ["clip_range"]
-    with pytest.raises(SpecError, match=r"'delta' is not one of .* epsilon \(clip_range\), gamma"):
+    with pytest.raises(SpecError, match=r"'delta' is not one of .* clip_range \(epsilon\), gamma"):
         sensitivity.swept(two, "delta")
     with pytest.raises(SpecError, match="'gamma' has no range of positive numbers"):
         sensitivity.swept(two, "gamma")

@@ -1,0 +1,121 @@
+"""Numbers with intervals over seeds, and what may be claimed of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import trim_mean
+
+from benchmarks.intervals import interval
+from benchmarks.numbers import form_of, form_with
+from studies.carrying_out import Confirmation
+from studies.objective import FEWEST_SEEDS, Problem
+from studies.progress import caution, few_seeds
+
+REPETITIONS = 2_000
+_DIGITS = 3  # of scores, which are about 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% interval over seeds, whose ends are NaN with one seed."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def decides(self) -> bool:
+        """Whether there are seeds enough for a claim."""
+        return self.seeds >= FEWEST_SEEDS
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether that is beyond chance: the interval lies above 0."""
+        return self.decides and self.low > 0
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether that is beyond chance: the interval lies below 0."""
+        return self.decides and self.high < 0
+
+    def in_brackets(self, digits: int | None = None, sign: bool = False) -> str:
+        """``0.812 [0.790, 0.831]``; with one seed ``0.812``."""
+        numbers = [self.value, self.low, self.high]
+        small = np.nanmax(np.abs(numbers)) < 10
+        form = form_with(digits or _DIGITS, numbers) if digits or small else form_of(numbers)
+        if sign:  # of a difference, of which one wants to see whether it is one
+            form = form.apart((number, 0.0) for number in numbers)
+        value, low, high = (form.text(number, "+" if sign else "") for number in numbers)
+        return value if np.isnan(self.low) else f"{value} [{low}, {high}]"
+
+    def text(self, digits: int | None = None, sign: bool = False) -> str:
+        """As :meth:`in_brackets`, and of how many seeds, if they are too few for a claim."""
+        return self.in_brackets(digits, sign) + few_seeds(self.seeds)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The defaults and the best trial's values on the same seeds; the gain is their difference."""
+
+    seeds: Sequence[int]
+    defaults: Estimate
+    best: Estimate
+    gain: Estimate
+
+
+def compare(seeds: Sequence[int], defaults: np.ndarray, best: np.ndarray) -> Comparison:
+    """Two settings on the same seeds, which are resampled in pairs.
+
+    :param defaults: scores of shape ``(n_seeds, n_environments)``, as ``best``
+    """
+
+    def statistic(pairs: np.ndarray) -> np.ndarray:
+        first, second = interquartile_means(pairs)
+        return np.array([first, second, second - first])
+
+    return Comparison(seeds, *estimates(np.stack([defaults, best], axis=-1), statistic))
+
+
+def on_fresh_seeds(problem: Problem, found: Confirmation) -> Comparison:
+    """The best trial's values and the defaults, compared where the search has not been."""
+    defaults, best = (
+        np.reshape(scores, (len(found.seeds), len(problem.env_ids)))
+        for scores in (found.default_scores, found.scores)
+    )
+    return compare(found.seeds, defaults, best)
+
+
+def verdict(gain: Estimate) -> str:
+    """What may be said of the best values beside the defaults, both on fresh seeds."""
+    if not gain.decides:
+        return caution(gain.seeds)
+    if gain.is_positive:
+        return "they beat the defaults beyond chance"
+    if gain.is_negative:
+        return "they are worse than the defaults beyond chance: keep the defaults"
+    return "they are not told apart from the defaults: keep the defaults"
+
+
+def interquartile_means(scores: np.ndarray) -> np.ndarray:
+    """Over seeds and environments, for each of the last axis."""
+    means: np.ndarray = trim_mean(scores.reshape(-1, scores.shape[-1]), 0.25, axis=0)
+    return means
+
+
+def estimates(scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> list[Estimate]:
+    """A statistic with its interval; a seed is drawn with all that it has.
+
+    :param scores: shape ``(n_seeds, n_environments, n_settings)``
+    """
+    values = statistic(scores)
+    low = high = np.full(len(values), np.nan)
+    if len(scores) > 1:
+        # Resampled by themselves, settings would not be compared on the same seeds.
+        seeds = np.arange(len(scores))[:, None]
+        low, high = interval(seeds, lambda drawn: statistic(scores[drawn[:, 0]]), REPETITIONS)
+    return [
+        Estimate(float(value), float(lower), float(upper), len(scores))
+        for value, lower, upper in zip(values, low, high, strict=True)
+    ]
