@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sb3_natural import ACER, NPG
-from sb3_natural.zoo import unsupported, with_our_hyperparameters
+from sb3_natural.zoo import SCRIPTS, main, unsupported, with_our_hyperparameters
 
 pytest.importorskip("rl_zoo3", reason="RL Baselines3 Zoo is not installed")
 
@@ -54,11 +54,27 @@ def test_our_file_is_added_where_none_is_given() -> None:
     assert added("enjoy", "--algo", "npg") == []
 
 
-def test_outside_of_a_clone_a_file_has_to_be_named(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("sb3_natural.zoo._HYPERPARAMS", tmp_path)
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "the following arguments are required: SCRIPT"),
+        (["dance"], 2, "invalid choice: 'dance'"),
+        (["--algo", "npg"], 2, "SCRIPT"),
+        (["--help"], 0, "train, enjoy, plot_train, plot_from_file, all_plots"),
+        *((["plot_train", *option], code, "--algo") for option, code in (([], 2), (["-h"], 0))),
+        *(([script, "--help"], 0, "usage:") for script in SCRIPTS),
+    ],
+)
+def test_what_can_be_asked_for_is_said(arguments, code, said, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["zoo", *arguments])
 
-    with pytest.raises(FileNotFoundError, match="name a file with --conf-file"):
-        with_our_hyperparameters(["train", "--algo", "acer"])
+    with pytest.raises(SystemExit) as end:
+        main()
+
+    assert end.value.code == code
+    output = "".join(capsys.readouterr())
+    assert "usage:" in output
+    assert said in output
 
 
 def test_a_search_is_refused_with_what_does_it_instead() -> None:
