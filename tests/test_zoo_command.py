@@ -29,11 +29,12 @@ def zoo(*arguments: str | Path) -> str:
 def test_the_zoo_trains_and_shows_our_algorithms(algo, cls, env_id, tmp_path: Path) -> None:
     common = ("--algo", algo, "--env", env_id, "-f", tmp_path, "--seed", "1")
 
-    output = zoo("train", *common, "-n", "1024", "--eval-freq", "-1", "--num-threads", "1")
+    # Not a number of whole rollouts.
+    output = zoo("train", *common, "-n", "1000", "--eval-freq", "-1", "--num-threads", "1")
 
     assert f"{algo}.yml" in output  # our hyperparameters
     model = cls.load(tmp_path / algo / f"{env_id}_1" / f"{env_id}.zip")
-    assert model.num_timesteps >= 1024
+    assert model.num_timesteps > 1000
     if algo == "npg":
         assert model.target_kl(1.0) == pytest.approx(2 * model.target_kl(0.5))  # lin_...
     assert "Episode Reward" in zoo("enjoy", *common, "-n", "600", "--no-render")
