@@ -42,8 +42,8 @@ def compare(env_id: str, n_timesteps: int, seed: int = 0) -> pd.DataFrame:
     model = make_model(spec, arguments, make_env(spec, arguments, arguments.n_envs, seed))
     assert isinstance(model, NPG)
     rows: list[dict[str, Any]] = []
-    model._solver = _PolicySystems(rows)
-    model._critic = _CriticSystems(rows, n_steps=2, damping=model.critic_damping)
+    model.fisher_solver = _PolicySystems(rows)
+    model.critic = _CriticSystems(rows, n_steps=2, damping=model.critic_damping)
     model.learn(n_timesteps)
     return pd.DataFrame(rows)
 

@@ -34,9 +34,12 @@ class PPO(FastRollouts, stable_baselines3.PPO):
     """``stable_baselines3.PPO`` with :class:`~sb3_natural.common.rollouts.FastRollouts`.
 
     Where the rollout path is "numpy" and the optimiser Adam, the update does without autograd, too:
-    the same minibatches and the same steps, up to rounding, in a fraction of the time.
+    the same minibatches and the same steps, up to rounding, in a fraction of the time. The last
+    minibatch's gradient is left in the parameters' ``grad``; with hooks on parameters or modules
+    the update is SB3's own.
     """
 
+    @np.errstate(all="ignore")  # as torch does, which is what SB3 computes this with
     def train(self) -> None:
         """Update policy and critic from the rollout buffer."""
         networks = self._plain_networks()
@@ -86,7 +89,7 @@ class PPO(FastRollouts, stable_baselines3.PPO):
             epochs.append([])
             self._n_updates += 1
             for batch in self._minibatches():
-                losses, gradient = surrogate.losses_and_gradient(batch)
+                losses = surrogate.losses(batch)
                 epochs[-1].append(losses)
                 if self.target_kl is not None and losses.approx_kl > 1.5 * self.target_kl:
                     if self.verbose >= 1:
@@ -95,7 +98,7 @@ class PPO(FastRollouts, stable_baselines3.PPO):
                             f"{losses.approx_kl:.2f}"
                         )
                     return epochs
-                optimizer.step(_clip_norm(gradient, self.max_grad_norm))
+                optimizer.step(_clip_norm(surrogate.gradient(), self.max_grad_norm))
         return epochs
 
     def _minibatches(self) -> Iterator[Minibatch]:

@@ -69,7 +69,7 @@ def test_losses_and_gradient_are_autograds(
     )
     with torch.no_grad():
         batch = Minibatch(observations, taken, *(vector.numpy() for vector in old))
-        losses, gradient = surrogate.losses_and_gradient(batch)
+        losses, gradient = surrogate.losses(batch), surrogate.gradient()
 
     expected = sb3_losses(
         reference, (observations, taken, *old), 0.2, clip_range_vf, normalize_advantage
@@ -115,6 +115,8 @@ def assert_same_training(model):
     )
     for param, expected in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
         torch.testing.assert_close(param, expected, rtol=1e-4, atol=1e-5)
+    for param, expected in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
+        torch.testing.assert_close(param.grad, expected.grad, rtol=1e-3, atol=1e-5)
     changed = [
         not torch.equal(param, before)
         for param, before in zip(ours.policy.parameters(), model.policy.parameters(), strict=True)
@@ -219,6 +221,14 @@ def hook(model):
     model.policy.action_net.weight.register_hook(lambda grad: 2 * grad)
 
 
+def hook_a_module(model):
+    model.policy.action_net.register_full_backward_hook(lambda *_: None)
+
+
+def hook_accumulated_gradients(model):
+    model.policy.action_net.weight.register_post_accumulate_grad_hook(lambda param: None)
+
+
 def hook_steps(model):
     model.policy.optimizer.register_step_post_hook(lambda *_: None)
 
@@ -245,6 +255,8 @@ def share_a_layer(model):
         ({"rollout_buffer_class": OwnBatches}, None),
         ({}, freeze),
         ({}, hook),
+        ({}, hook_a_module),
+        ({}, hook_accumulated_gradients),
         ({}, hook_steps),
         ({}, take_torch_path),
         ({}, share_a_layer),

@@ -170,14 +170,15 @@ def _watch_acting(stopwatch: Stopwatch, model: OnPolicyAlgorithm) -> None:
         return actor
 
     model._make_actor = make_watched_actor  # type: ignore[method-assign]
-    stopwatch.watch(model, "_evaluate_actions", "acting")
+    stopwatch.watch(model, "_values", "acting")
     assert model.rollout_path == path, "being watched must not change the way actions are computed"
 
 
 def _watch_update(stopwatch: Stopwatch, model: OnPolicyAlgorithm) -> None:
     stopwatch.watch(model, "train", "update")
     if isinstance(model, NPG):
-        stopwatch.watch(model._critic, "fit", "critic update")
+        model.critic = model._make_critic()  # an object, to be watched
+        stopwatch.watch(model.critic, "fit", "critic update")
     elif hasattr(model, "n_critic_updates"):
         _watch_trpo_critic(stopwatch, model)
 

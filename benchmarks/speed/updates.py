@@ -186,7 +186,8 @@ def _pair(
     """NPG and TRPO with the same policy and the same batch, and what watches NPG's parts."""
     npg, trpo = _npg(hidden, cg_steps), _trpo(hidden, cg_steps)
     stopwatch = Stopwatch()
-    stopwatch.watch(npg._solver, "solve", "solve")
+    npg.fisher_solver = npg._make_solver()  # an object, to be watched
+    stopwatch.watch(npg.fisher_solver, "solve", "solve")
     stopwatch.watch(npg, "_take_step", "line_search")
     trpo.policy.load_state_dict(npg.policy.state_dict())
     for model in (npg, trpo):
@@ -205,7 +206,7 @@ def _npg(hidden: tuple[int, ...], cg_steps: int, line_search: bool = True) -> NP
         target_kl=N_ACTIONS * TARGET_KL,
         line_search=line_search,
     )
-    model._critic = _NoCritic()
+    model.critic = _NoCritic()
     return model
 
 

@@ -1,5 +1,6 @@
 """Actor-critic with experience replay (Wang et al. 2017) for Stable-Baselines3."""
 
+import contextlib
 import io
 import math
 import pathlib
@@ -9,9 +10,8 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector.utils import create_empty_array
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
+from stable_baselines3.common.save_util import load_from_pkl, open_path
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
@@ -32,12 +32,27 @@ from sb3_natural.acer.recording import SegmentRecorder
 from sb3_natural.acer.retrace import retrace
 from sb3_natural.acer.scaling import ReturnScale
 from sb3_natural.common.actors import Actor, TorchActor, make_actor
+from sb3_natural.common.arguments import (
+    DEVICE,
+    FINITE_AND_NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    Range,
+    at_least,
+    between,
+    check_attributes,
+    checked,
+)
+from sb3_natural.common.loading import Loadable
 from sb3_natural.common.mlp import actor_mlp
 from sb3_natural.common.rollouts import FastRollouts, Recorder
 from sb3_natural.common.threads import one_thread_if_small
 from sb3_natural.common.trust_region import linearised_projection
 
 SelfACER = TypeVar("SelfACER", bound="ACER")
+
+# With more updates than this between two rollouts, training would stand still.
+MAX_REPLAY_RATIO = 10_000
 
 
 class Batch(NamedTuple):
@@ -53,7 +68,7 @@ class Batch(NamedTuple):
     """In units of the return's standard deviation, (n_steps, n_segments)"""
 
 
-class ACER(FastRollouts):
+class ACER(Loadable, FastRollouts):
     """Actor-critic with experience replay, for discrete and continuous actions.
 
     Every ``n_steps`` steps of each environment there is one update on these steps, and then a
@@ -123,6 +138,28 @@ class ACER(FastRollouts):
     }
     policy: ACERPolicy
 
+    @checked(
+        device=DEVICE,
+        seed=SEED,
+        verbose=at_least(0),
+        stats_window_size=at_least(1),
+        learning_rate=FINITE_AND_NOT_NEGATIVE,
+        n_steps=at_least(1),
+        gamma=between(0, 1),
+        buffer_size=at_least(1),
+        replay_ratio=Range(
+            f"finite and not negative, and at most {MAX_REPLAY_RATIO}",
+            lambda value: 0 <= value <= MAX_REPLAY_RATIO,
+        ),
+        replay_batch_size=at_least(1),
+        correction_term=POSITIVE,
+        delta=FINITE_AND_NOT_NEGATIVE,
+        alpha=between(0, 1),
+        q_coef=FINITE_AND_NOT_NEGATIVE,
+        ent_coef=FINITE_AND_NOT_NEGATIVE,
+        max_grad_norm=POSITIVE,
+        n_sdn_samples=at_least(1),
+    )
     def __init__(
         self,
         policy: str | type[ACERPolicy],
@@ -148,7 +185,7 @@ class ACER(FastRollouts):
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
+        verbose: bool | int = 0,
         device: torch.device | str = "auto",
         seed: int | None = None,
         _init_setup_model: bool = True,
@@ -198,23 +235,7 @@ class ACER(FastRollouts):
             self._setup_model()
 
     def _check_arguments(self) -> None:
-        counts = ["n_steps", "buffer_size", "n_sdn_samples"]
-        if self.replay_batch_size is not None:
-            counts.append("replay_batch_size")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("replay_ratio", "delta", "q_coef", "ent_coef"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name} must be finite and not negative, got {getattr(self, name)}"
-                )
-        for name in ("gamma", "alpha"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        for name in ("correction_term", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        check_attributes(self)
         if self.n_steps * self.n_envs > self.buffer_size:
             raise ValueError(
                 f"buffer_size={self.buffer_size} steps do not hold one segment of "
@@ -247,16 +268,10 @@ class ACER(FastRollouts):
             self.buffer_size,
             self.observation_space,
             self.action_space,
-            self._n_statistics(),
+            self.policy.n_statistics,
             self.n_envs,
         )
         self._return_scale.setup(self.gamma, self.n_envs)
-
-    def _n_statistics(self) -> int:
-        zeros: Any = create_empty_array(self.observation_space, n=1, fn=np.zeros)
-        observation, _ = self.policy.obs_to_tensor(zeros)
-        with torch.no_grad():
-            return self.policy.statistics_and_latent(observation)[0].shape[1]
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed all generators, that of replay included."""
@@ -275,6 +290,13 @@ class ACER(FastRollouts):
         return next(filter(None, actors), None) or TorchActor(self.policy)
 
     def _recorder(self, buffer: SegmentBuffer, actor: Actor) -> Recorder:
+        self._check_arguments()
+        if self.buffer_size // self.n_envs != buffer.capacity:
+            raise ValueError(
+                f"buffer_size={self.buffer_size} came too late: the replay buffer has been made "
+                f"for {buffer.capacity * self.n_envs} steps; save the model, and load it with "
+                f"buffer_size={self.buffer_size}"
+            )
         recorder = SegmentRecorder(self, buffer, actor, self._normalisation)
         self._return_scale.end_episodes(recorder.cut_off)
         return recorder
@@ -287,20 +309,26 @@ class ACER(FastRollouts):
         """
         return self._vec_normalize_env if self.env is self._vec_normalize_env else None
 
+    @np.errstate(all="ignore")  # traces fade out into denormal numbers, and should
     def train(self) -> None:
         """One update on the rollout, then a Poisson number of updates on replayed segments."""
+        check_attributes(self)  # callbacks may have set some
         self.policy.set_training_mode(False)
+        self.policy.find_averaged()
         self._update_learning_rate(self.policy.optimizer)
-        fresh = self.replay_buffer.latest(self.n_steps)
+        # A callback may have asked for more than this rollout has.
+        n_steps = min(self.n_steps, self.replay_buffer.n_fresh)
+        fresh = self.replay_buffer.latest(n_steps)
+        self._return_scale.setup(self.gamma, self.n_envs)
         if self.normalize_returns:
             self._return_scale.update(self._rewards(fresh), ~fresh.continues)
 
         n_segments = self.replay_batch_size or self.n_envs
-        with one_thread_if_small(actor_mlp(self.policy), self.n_steps * n_segments):
+        with one_thread_if_small(actor_mlp(self.policy), n_steps * n_segments):
             updates = [self._update(fresh)]
             if len(self.replay_buffer) >= self.replay_start:
                 for _ in range(self._rng.poisson(self.replay_ratio)):
-                    replayed = self.replay_buffer.sample(n_segments, self.n_steps, self._rng)
+                    replayed = self.replay_buffer.sample(n_segments, n_steps, self._rng)
                     updates.append(self._update(replayed))
             self._record(updates)
 
@@ -392,7 +420,10 @@ class ACER(FastRollouts):
         return targets, targets if self.policy.is_discrete else backed_up(np.ones_like(traces))
 
     def _step(self, loss: Tensor) -> float:
-        """Move the parameters, unless the gradient is not finite; its norm before clipping."""
+        """Move the parameters, unless the gradient is not finite; its norm before clipping.
+
+        :raises ValueError: the gradient is not finite because a parameter is not
+        """
         policy = self.policy
         policy.optimizer.zero_grad()
         loss.backward()
@@ -401,6 +432,7 @@ class ACER(FastRollouts):
             policy.optimizer.step()
             policy.update_average(self.alpha)
         else:
+            self._check_parameters()
             self._skipped_updates += 1
             warnings.warn(
                 f"update {self._n_updates} was skipped: its gradient is not finite (norm {norm})",
@@ -408,6 +440,15 @@ class ACER(FastRollouts):
             )
         self._n_updates += 1
         return norm
+
+    def _check_parameters(self) -> None:
+        for name, tensor in self.policy.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(
+                    f"{name} of the policy is not finite any more (num_timesteps="
+                    f"{self.num_timesteps}, after {self._n_updates} updates): "
+                    "training cannot go on from here"
+                )
 
     def _to_tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
@@ -432,26 +473,49 @@ class ACER(FastRollouts):
     ) -> SelfACER:
         """Learn; arguments as for every SB3 algorithm.
 
-        :raises ValueError: an observation, a reward or an action is NaN or infinite
+        :raises ValueError: an observation, a reward, an action or a parameter is NaN or infinite,
+            or an argument has been set to what it cannot be
         """
-        return super().learn(
+        super().learn(
             total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
         )
+        # No gradient has been computed since the last step.
+        self._check_parameters()
+        return self
 
     def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
-        """Save the replay buffer, which ``save`` leaves out, to a pickle file."""
-        save_to_pkl(path, self.replay_buffer, self.verbose)
+        """Save the replay buffer, which ``save`` leaves out.
 
-    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
-        """Go on with a saved replay buffer.
+        The file is in NumPy's npz format, whatever its name, with a header in JSON.
 
-        :raises ValueError: it does not fit the model: another space, number of environments or size
+        :param path: a file; ``.npz`` is added to a name without a suffix
         """
-        loaded = load_from_pkl(path, self.verbose)
-        if not isinstance(loaded, SegmentBuffer):
-            raise ValueError(
-                f"{path} holds a {type(loaded).__name__}, not a replay buffer of ACER's"
-            )
+        file = open_path(path, "w", verbose=self.verbose, suffix="npz")
+        keep_open = contextlib.nullcontext()
+        with keep_open if file is path else file:
+            self.replay_buffer.save(file)  # type: ignore[arg-type]
+
+    def load_replay_buffer(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        truncate_last_traj: bool = True,
+        *,
+        trust: bool = False,
+    ) -> None:
+        """Go on with a saved replay buffer, and with its size.
+
+        Nothing in the file is executed, unless ``trust`` is given.
+
+        :param path: as for :meth:`save_replay_buffer`
+        :param truncate_last_traj: whether the environments start new episodes after this. If not,
+            they may go on with those that the buffer ends with; where they show something else than
+            these ended with, the episode is taken as cut off nevertheless
+        :param trust: whether to load pickles too, which earlier versions wrote; loading a pickle
+            executes whatever code is in it
+        :raises ValueError: it does not fit the model: another space, number of environments or
+            size; or it is no replay buffer, or a pickle without ``trust``
+        """
+        loaded = self._read_replay_buffer(path, trust)
         held = self.replay_buffer
         loaded.check_fits(held.observation_space, held.action_space, held.n_statistics, held.n_envs)
         needed = max(self.n_steps * self.n_envs, self.replay_start)
@@ -460,7 +524,38 @@ class ACER(FastRollouts):
                 f"{path} holds at most {loaded.capacity * loaded.n_envs} steps; n_steps, n_envs "
                 f"and replay_start of this model need {needed}"
             )
+        if truncate_last_traj:
+            loaded.start_anew()
+        if loaded.capacity != held.capacity:
+            self.buffer_size = loaded.capacity * loaded.n_envs
         self.replay_buffer = loaded
+
+    def _read_replay_buffer(
+        self, path: str | pathlib.Path | io.BufferedIOBase, trust: bool
+    ) -> SegmentBuffer:
+        file = open_path(path, "r", verbose=self.verbose, suffix="npz")
+        keep_open = contextlib.nullcontext()
+        with keep_open if file is path else file:
+            start = file.tell()
+            is_npz = file.read(2) == b"PK"
+            file.seek(start)
+            if is_npz:
+                try:
+                    return SegmentBuffer.load(file)  # type: ignore[arg-type]
+                except ValueError as error:
+                    raise ValueError(f"{path}: {error}") from error
+            if not trust:
+                raise ValueError(
+                    f"{path} is not in npz format. If it is a pickle of an earlier version and you "
+                    "know where it comes from, give trust=True: loading a pickle executes whatever "
+                    "code is in it"
+                )
+            loaded = load_from_pkl(file)
+        if not isinstance(loaded, SegmentBuffer):
+            raise ValueError(
+                f"{path} holds a {type(loaded).__name__}, not a replay buffer of ACER's"
+            )
+        return loaded
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_rng"]

@@ -1,13 +1,17 @@
 """Replay memory that gives back segments of trajectories, with the policy that acted in them."""
 
-from typing import Any, NamedTuple
+import json
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
+from sb3_natural.common.loading import space_from_plain, space_to_plain
+
 __all__ = ["SegmentBuffer", "Segments"]
 
 FORMAT = 1
+_ARRAYS = ("observations", "actions", "rewards", "statistics", "terminals", "cut_at")
 
 
 class Segments(NamedTuple):
@@ -46,6 +50,10 @@ class SegmentBuffer:
     :param n_envs: number of environments
     """
 
+    # Pickles of earlier versions do not have these.
+    _n_before = 0
+    _starts_anew = False
+
     def __init__(
         self,
         buffer_size: int,
@@ -61,6 +69,7 @@ class SegmentBuffer:
         self.n_envs = n_envs
         self.capacity = buffer_size // n_envs  # steps of each environment
         self._n_added = 0  # steps of each environment, ever
+        self._n_before = 0  # steps of each environment before the latest rollout
         self._size = 0  # steps of each environment, now
         # One row more than steps: the one that the latest step led to.
         shape = (self.capacity + 1, n_envs)
@@ -79,6 +88,15 @@ class SegmentBuffer:
         """Steps held, over all environments."""
         return self._size * self.n_envs
 
+    @property
+    def n_fresh(self) -> int:
+        """Steps of each environment in the latest rollout."""
+        return self._n_added - self._n_before
+
+    def start_anew(self) -> None:
+        """Say that the next rollout begins with new episodes in all environments."""
+        self._starts_anew = True
+
     def resume(self, observations: Any) -> np.ndarray:
         """Say what the environments show before the first step of a rollout.
 
@@ -88,15 +106,17 @@ class SegmentBuffer:
         :param observations: as the environments gave them, (n_envs, ...)
         :return: which episodes were cut off, (n_envs,)
         """
+        self._n_before = self._n_added
         moved = np.zeros(self.n_envs, dtype=bool)
         here, before = self._row(self._n_added), self._row(self._n_added - 1)
         if self._size > 0:
-            moved = _differ(_at(self._observations, here), observations)
+            moved = _differ(_at(self._observations, here), observations) | self._starts_anew
             moved &= ~self._terminals[before] & (self._cut_at[before] < 0)
             if moved.any():
                 last = _at(_at(self._observations, here), moved)
                 self._cut_at[before, moved] = self._cuts.push(last)
         _set(self._observations, here, observations)
+        self._starts_anew = False
         return moved
 
     def add(
@@ -153,6 +173,68 @@ class SegmentBuffer:
         oldest = self._n_added - self._size
         starts = rng.integers(oldest, self._n_added - n_steps, size=n_segments, endpoint=True)
         return self._gather(starts, rng.integers(self.n_envs, size=n_segments), n_steps)
+
+    def save(self, file: BinaryIO) -> None:
+        """Write everything to a file in NumPy's npz format: arrays, and a header in JSON."""
+        header = {
+            "format": self.format,
+            "observation_space": space_to_plain(self.observation_space),
+            "action_space": space_to_plain(self.action_space),
+            "n_statistics": self.n_statistics,
+            "n_envs": self.n_envs,
+            "capacity": self.capacity,
+            "n_added": self._n_added,
+            "n_before": self._n_before,
+            "size": self._size,
+            "cuts": [self._cuts._capacity, self._cuts._first, self._cuts._last],
+        }
+        arrays = {name: getattr(self, f"_{name}") for name in _ARRAYS} | {"cuts": self._cuts._items}
+        named = dict(part for name, held in arrays.items() for part in _named(name, held))
+        np.savez(file, header=np.array(json.dumps(header)), **named)
+
+    @classmethod
+    def load(cls, file: BinaryIO) -> "SegmentBuffer":
+        """The inverse of :meth:`save`. Nothing in the file is executed.
+
+        :raises ValueError: the file is not what ``save`` writes
+        """
+        try:
+            with np.load(file, allow_pickle=False) as held:
+                return cls._restored(json.loads(str(held["header"])), held)
+        except Exception as error:  # a file may be wrong in any way
+            raise ValueError(f"not a replay buffer of ACER's ({error})") from error
+
+    @classmethod
+    def _restored(cls, header: Any, held: Any) -> "SegmentBuffer":
+        observation_space = space_from_plain(header["observation_space"])
+        action_space = space_from_plain(header["action_space"])
+        # Without room for a step; its arrays say what those in the file must be like.
+        buffer = cls(0, observation_space, action_space, header["n_statistics"], header["n_envs"])
+        buffer.format = header["format"]
+        buffer.capacity = header["capacity"]
+        buffer._n_added = header["n_added"]
+        buffer._n_before = header["n_before"]
+        buffer._size = header["size"]
+        for name in _ARRAYS:
+            like = getattr(buffer, f"_{name}")
+            setattr(buffer, f"_{name}", _read(held, name, like, buffer.capacity + 1))
+        cuts = buffer._cuts
+        cuts._capacity, cuts._first, cuts._last = header["cuts"]
+        cuts._items = _read(held, "cuts", cuts._items, cuts._capacity)
+        buffer._check_counts()
+        return buffer
+
+    def _check_counts(self) -> None:
+        cuts = self._cuts
+        cut_at = self._cut_at[self._row(np.arange(self._n_added - self._size, self._n_added))]
+        known = (cut_at >= cuts._first) & (cut_at < cuts._last)
+        if not (
+            0 <= self._size <= min(self._n_added, self.capacity)
+            and 0 <= self._n_before <= self._n_added
+            and 0 <= cuts._first <= cuts._last <= cuts._first + cuts._capacity
+            and ((cut_at == -1) | known).all()
+        ):
+            raise ValueError("its counts contradict each other")
 
     def check_fits(
         self,
@@ -284,6 +366,22 @@ def _as_dtype(values: Any, dtype: np.dtype) -> Any:
     """Rounded where an integer went through a normalisation and back."""
     values = np.asarray(values)
     return np.rint(values) if dtype.kind in "iu" and values.dtype.kind == "f" else values
+
+
+def _named(name: str, held: Any) -> list[tuple[str, np.ndarray]]:
+    if isinstance(held, dict):
+        return [(f"{name}/{key}", array) for key, array in held.items()]
+    return [(name, held)]
+
+
+def _read(held: Any, name: str, like: Any, n_rows: int) -> Any:
+    """The array or arrays of a file that :func:`_named` named."""
+    if isinstance(like, dict):
+        return {key: _read(held, f"{name}/{key}", part, n_rows) for key, part in like.items()}
+    array = held[name]
+    if (array.dtype, array.shape) != (like.dtype, (n_rows, *like.shape[1:])):
+        raise ValueError(f"its {name} are {array.dtype} of shape {array.shape}")
+    return array
 
 
 def _stack(observations: list[Any]) -> Any:

@@ -40,8 +40,6 @@ class ACERPolicy(ActorCriticPolicy):
     """The average policy: features extractor, hidden layers and last layer."""
     value_net: Any
     family: ActionFamily
-    trained: list[nn.Parameter]
-    """What the optimiser moves: everything but the average policy."""
 
     def __init__(
         self,
@@ -73,9 +71,8 @@ class ACERPolicy(ActorCriticPolicy):
             if self.ortho_init:
                 self.value_net.apply(lambda module: self.init_weights(module, gain=1))
         self.family = family_of(self.action_dist)
-        self.trained = list(self.parameters())
         self.optimizer = self.optimizer_class(
-            self.trained,
+            self.parameters(),
             lr=lr_schedule(1),  # type: ignore[call-arg]
             **self.optimizer_kwargs,
         )
@@ -84,14 +81,19 @@ class ACERPolicy(ActorCriticPolicy):
         self.average.requires_grad_(False)
         if isinstance(self.action_dist, DiagGaussianDistribution):
             self.average_log_std = nn.Parameter(self.log_std.detach().clone(), requires_grad=False)
-        # Once, since walking through modules takes longer than moving what is in them.
-        self._averages: list[Tensor] = list(self.average.parameters())
-        self._averaged: list[Tensor] = [
-            parameter for module in self._actor_modules() for parameter in module.parameters()
-        ]
-        if isinstance(self.action_dist, DiagGaussianDistribution):
-            self._averages.append(self.average_log_std)
-            self._averaged.append(self.log_std)
+        self.find_averaged()
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """What the optimiser moves: everything but the average policy, as it is built."""
+        return [param for group in self.optimizer.param_groups for param in group["params"]]
+
+    @property
+    def n_statistics(self) -> int:
+        """K, how many numbers describe an action distribution."""
+        sizes: Any = self.action_dist
+        n_outputs = int(np.sum(getattr(sizes, "action_dim", None) or sizes.action_dims))
+        return n_outputs * (2 if isinstance(sizes, DiagGaussianDistribution) else 1)
 
     @property
     def is_discrete(self) -> bool:
@@ -100,6 +102,19 @@ class ACERPolicy(ActorCriticPolicy):
 
     def _actor_modules(self) -> list[nn.Module]:
         return [self.pi_features_extractor, self.mlp_extractor.policy_net, self.action_net]
+
+    def find_averaged(self) -> None:
+        """Find the parameters that :meth:`update_average` is about, should one be another object.
+
+        Not done there, since walking through modules takes longer than moving what is in them.
+        """
+        self._averages: list[Tensor] = list(self.average.parameters())
+        self._averaged: list[Tensor] = [
+            parameter for module in self._actor_modules() for parameter in module.parameters()
+        ]
+        if isinstance(self.action_dist, DiagGaussianDistribution):
+            self._averages.append(self.average_log_std)
+            self._averaged.append(self.log_std)
 
     def update_average(self, alpha: float) -> None:
         """theta_a <- alpha theta_a + (1 - alpha) theta."""

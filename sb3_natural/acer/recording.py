@@ -35,14 +35,16 @@ class SegmentRecorder(Recorder):
         actor: Actor,
         normalisation: VecNormalize | None,
     ) -> None:
-        super().__init__(algorithm)
+        super().__init__(algorithm, actor)
         self._buffer = buffer
-        self._actor = actor
         self._normalisation = normalisation
         last_observations: Any = algorithm._last_obs
         if normalisation is not None:
             last_observations = normalisation.get_original_obs()
         self.cut_off = buffer.resume(last_observations)
+
+    def begin(self, observations: VecEnvObs) -> None:
+        """Nothing to do: the buffer holds them since the step that led to them."""
 
     def add(self, step: Step) -> None:
         """Add the step to the buffer, with the statistics of the policy that acted."""

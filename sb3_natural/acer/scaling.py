@@ -2,6 +2,7 @@
 every environment."""
 
 import math
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -38,6 +39,21 @@ class ReturnScale:
         self._gamma = gamma
         if len(self._returns) != n_envs:
             self._returns = np.zeros(n_envs)
+
+    def to_plain(self) -> dict[str, Any]:
+        """All numbers, for JSON."""
+        moments = {name: float(getattr(self._moments, name)) for name in ("mean", "var", "count")}
+        return {"gamma": self._gamma, "returns": self._returns.tolist(), **moments}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> "ReturnScale":
+        """The inverse of :meth:`to_plain`."""
+        scale = cls()
+        scale._gamma = float(plain["gamma"])
+        scale._returns = np.array(plain["returns"], dtype=float)
+        scale._moments.mean, scale._moments.var = (np.float64(plain[k]) for k in ("mean", "var"))
+        scale._moments.count = float(plain["count"])
+        return scale
 
     def end_episodes(self, ended: np.ndarray) -> None:
         """Say that episodes were reset from outside, (n_envs,)."""

@@ -18,7 +18,7 @@ torch in between, a step of HalfCheetah-v5 takes 53 microseconds instead of 39.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -45,7 +45,11 @@ ROLLOUT_PATHS = ("numpy", "torch", "sb3")
 
 
 class Actor(Protocol):
-    """Samples actions, for as long as the policy's parameters stay as they are."""
+    """Samples actions, with the parameters' values at that moment.
+
+    Values may change between two actions (a callback anneals ``log_std``, say). Where a parameter
+    or a layer was exchanged for another object, :meth:`is_current` says so.
+    """
 
     path: str
 
@@ -59,7 +63,22 @@ class Actor(Protocol):
         """phi of the distributions that the last actions came from, shape (n_envs, K).
 
         As :class:`~sb3_natural.common.families.ActionFamily` has them, but for a shift of logits.
+        A fresh array: later steps leave it alone.
         """
+
+    def likelihood(self) -> Tensor | np.ndarray:
+        """What :meth:`log_probs` needs to know of the last actions' distributions."""
+
+    def log_probs(self, likelihoods: Sequence[Any], actions: Tensor) -> Tensor:
+        """Log-probabilities of actions under the distributions that they came from.
+
+        :param likelihoods: what :meth:`likelihood` returned, step by step
+        :param actions: as the distribution's ``log_prob`` takes them, one row an action, time-major
+        :return: shape (n_steps * n_envs,), on the actions' device
+        """
+
+    def is_current(self, policy: nn.Module) -> bool:
+        """Whether this actor still reads the parameters that the policy has."""
 
 
 def make_actor(
@@ -103,6 +122,7 @@ class TorchActor:
             on_device = obs_as_tensor(observations, self._policy.device)  # type: ignore[arg-type]
             distribution = self._policy.get_distribution(on_device)
             actions = distribution.get_actions()
+            self._log_prob = distribution.log_prob(actions)
         # The policy's own object holds another distribution after the next call.
         self._distribution = copy.copy(distribution)
         return actions.reshape(-1, *self._shape).cpu().numpy()
@@ -113,14 +133,81 @@ class TorchActor:
             family = family_of(self._distribution)
             return family.statistics(self._distribution).cpu().numpy()
 
+    def likelihood(self) -> Tensor:
+        """See :class:`Actor`: the log-probabilities themselves, which any distribution has."""
+        return self._log_prob
 
-class MlpActor:
+    def log_probs(self, likelihoods: Sequence[Tensor], actions: Tensor) -> Tensor:
+        """See :class:`Actor`."""
+        return torch.cat(list(likelihoods))
+
+    def is_current(self, policy: nn.Module) -> bool:
+        """See :class:`Actor`: the policy's own methods are called each time."""
+        return policy is self._policy
+
+
+class _PlainActor:
+    """What actors of the usual networks share: which memory they read, and their likelihoods."""
+
+    _phi: np.ndarray
+
+    def __init__(self, policy: ActorCriticPolicy, mlp: Mlp) -> None:
+        self._policy = policy
+        self._mlp = mlp
+        self._shape = _action_shape(policy)
+        self._log_std: Tensor | None = None
+        if isinstance(policy.action_dist, DiagGaussianDistribution):
+            self._log_std = policy.log_std.detach()
+        self._held = _what_is_held(policy)
+        self._addresses = [
+            (held, held.data_ptr()) for *_, held in self._held if isinstance(held, nn.Parameter)
+        ]
+
+    def statistics(self) -> np.ndarray:
+        """See :class:`Actor`."""
+        return self._phi
+
+    def likelihood(self) -> np.ndarray:
+        """See :class:`Actor`: phi."""
+        return self._phi
+
+    def log_probs(self, likelihoods: Sequence[np.ndarray], actions: Tensor) -> Tensor:
+        """See :class:`Actor`."""
+        distribution = self._policy.action_dist
+        phi = torch.from_numpy(np.concatenate(likelihoods))
+        return family_of(distribution).log_prob(distribution, phi, actions)
+
+    def is_current(self, policy: nn.Module) -> bool:
+        """See :class:`Actor`."""
+        return (
+            policy is self._policy
+            and all(holder.get(name) is held for holder, name, held in self._held)
+            and all(param.data_ptr() == address for param, address in self._addresses)
+        )
+
+
+def _what_is_held(policy: ActorCriticPolicy) -> list[tuple[dict[str, Any], str, Any]]:
+    """By which names in which dictionaries a usual policy holds its actor's layers and numbers."""
+    body: Any = policy.mlp_extractor.policy_net
+    held: list[tuple[dict[str, Any], str, Any]] = [
+        (vars(policy), "action_dist", policy.action_dist),
+        (policy._modules, "mlp_extractor", policy.mlp_extractor),
+        (policy.mlp_extractor._modules, "policy_net", body),
+        (policy._modules, "action_net", policy.action_net),
+        *((body._modules, name, module) for name, module in body.named_children()),
+    ]
+    for module in (*body.children(), policy.action_net, policy):
+        held += [(module._parameters, name, param) for name, param in module._parameters.items()]
+    return held
+
+
+class MlpActor(_PlainActor):
     """The usual network: the kernels that SB3 ends up in, without the way there."""
 
     path = "torch"
 
     def __init__(self, policy: ActorCriticPolicy, mlp: Mlp) -> None:
-        self._policy = policy
+        super().__init__(policy, mlp)
         # Detached tensors share the parameters' memory and need no torch.no_grad().
         layers = [(layer.bias.detach(), layer.weight.detach().t()) for layer in mlp.linears]
         self._hidden = [
@@ -129,7 +216,6 @@ class MlpActor:
         ]
         self._head = layers[-1]
         self._draw = _torch_sampler(policy)
-        self._shape = _action_shape(policy)
 
     def sample(self, observations: VecEnvObs) -> np.ndarray:
         """See :class:`Actor`."""
@@ -138,21 +224,20 @@ class MlpActor:
         for bias, weight, activation in self._hidden:
             x = activation(torch.addmm(bias, x, weight))
         bias, weight = self._head
-        self._outputs = torch.addmm(bias, x, weight)
-        return self._draw(self._outputs).view(-1, *self._shape).numpy()
+        phi = outputs = torch.addmm(bias, x, weight)
+        if self._log_std is not None:
+            phi = torch.cat([outputs, self._log_std.expand_as(outputs)], dim=1)
+        self._phi = phi.numpy()
+        return self._draw(outputs).view(-1, *self._shape).numpy()
 
-    def statistics(self) -> np.ndarray:
-        """See :class:`Actor`."""
-        return _with_log_std(self._policy, self._outputs.numpy())
 
-
-class NumpyActor:
+class NumpyActor(_PlainActor):
     """The usual network in numpy, whose calls cost less than torch's."""
 
     path = "numpy"
 
     def __init__(self, policy: ActorCriticPolicy, mlp: Mlp) -> None:
-        self._policy = policy
+        super().__init__(policy, mlp)
         self._features = _numpy_features(policy)
         layers = [
             (layer.bias.detach().numpy(), layer.weight.detach().numpy().T) for layer in mlp.linears
@@ -162,9 +247,12 @@ class NumpyActor:
             for (bias, weight), activation in zip(layers, mlp.activations, strict=False)
         ]
         self._head = layers[-1]
+        self._n_outputs = len(self._head[0])
+        self._log_std_row = None if self._log_std is None else self._log_std.numpy()
         self._draw = _numpy_sampler(policy)
-        self._shape = _action_shape(policy)
 
+    # A probability that underflows to zero is one; numpy may have been told to raise.
+    @np.errstate(all="ignore")
     def sample(self, observations: VecEnvObs) -> np.ndarray:
         """See :class:`Actor`."""
         x = self._features(observations)
@@ -175,28 +263,22 @@ class NumpyActor:
         bias, weight = self._head
         x = x.dot(weight)
         x += bias
-        self._outputs = x
+        if self._log_std_row is None:
+            self._phi = x
+        else:
+            self._phi = np.empty((len(x), 2 * self._n_outputs), dtype=np.float32)
+            self._phi[:, : self._n_outputs] = x
+            self._phi[:, self._n_outputs :] = self._log_std_row
         actions = self._draw(x)
         return actions if actions.shape[1:] == self._shape else actions.reshape(-1, *self._shape)
-
-    def statistics(self) -> np.ndarray:
-        """See :class:`Actor`."""
-        return _with_log_std(self._policy, self._outputs)
-
-
-def _with_log_std(policy: ActorCriticPolicy, outputs: np.ndarray) -> np.ndarray:
-    if not isinstance(policy.action_dist, DiagGaussianDistribution):
-        return outputs
-    log_std = policy.log_std.detach().numpy()
-    return np.concatenate([outputs, np.broadcast_to(log_std, outputs.shape)], axis=1)
 
 
 def _torch_sampler(policy: ActorCriticPolicy) -> Callable[[Tensor], Tensor]:
     """Maps the network's outputs to actions as the policy's distribution samples them."""
     distribution = policy.action_dist
     if isinstance(distribution, DiagGaussianDistribution):
-        std = policy.log_std.detach().exp()
-        return lambda mean: torch.empty_like(mean).normal_().mul_(std).add_(mean)
+        log_std = policy.log_std.detach()
+        return lambda mean: torch.empty_like(mean).normal_().mul_(log_std.exp()).add_(mean)
     if isinstance(distribution, CategoricalDistribution):
         return _sample_categorical
     if isinstance(distribution, MultiCategoricalDistribution):
@@ -217,9 +299,9 @@ def _numpy_sampler(policy: ActorCriticPolicy) -> Callable[[np.ndarray], np.ndarr
     """The same for arrays; only the random numbers themselves come from torch."""
     distribution = policy.action_dist
     if isinstance(distribution, DiagGaussianDistribution):
-        std = policy.log_std.detach().exp().numpy()
+        log_std = policy.log_std.detach().numpy()
         normal = _Noise(Tensor.normal_)
-        return lambda mean: normal.draw(mean.shape) * std + mean
+        return lambda mean: normal.draw(mean.shape) * np.exp(log_std) + mean
     if isinstance(distribution, CategoricalDistribution):
         return _CategoricalSampler()
     if isinstance(distribution, MultiCategoricalDistribution):

@@ -26,7 +26,7 @@ class Backprop:
     """
 
     def __init__(self, mlp: Mlp, theta: Tensor, gradient: Tensor) -> None:
-        shapes = [param.detach() for layer in mlp.linears for param in layer.parameters()]
+        shapes = [param.detach() for param in mlp.params]
         own, grads = list(split(theta, shapes)), list(split(gradient, shapes))
         self._weights, self._biases = own[::2], own[1::2]
         self._weight_grads = grads[::2]

@@ -13,6 +13,7 @@ import torch
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
+from torch.nn.modules import module as global_hooks
 
 from sb3_natural.common.backprop import Backprop
 from sb3_natural.common.families import family_of
@@ -32,8 +33,7 @@ class Networks(NamedTuple):
     def params(self) -> list[nn.Parameter]:
         """All parameters, in the order of the gradient: log_std, actor, critic."""
         own = [] if self.log_std is None else [self.log_std]
-        linears = (*self.actor.linears, *self.critic.linears)
-        return own + [param for layer in linears for param in layer.parameters()]
+        return own + self.actor.params + self.critic.params
 
 
 def plain_networks(policy: nn.Module) -> Networks | None:
@@ -49,10 +49,23 @@ def plain_networks(policy: nn.Module) -> Networks | None:
     gaussian = isinstance(policy.action_dist, DiagGaussianDistribution)
     networks = Networks(actor, critic, policy.log_std if gaussian else None)
     params = networks.params
-    # The two may share layers, and parameters may be frozen or hooked.
+    # The two may share layers, and parameters may be frozen.
     if len(set(params)) != len(params) or not all(param.requires_grad for param in params):
         return None
-    return None if any(param._backward_hooks for param in params) else networks
+    return None if _has_backward_hooks(policy) else networks
+
+
+def _has_backward_hooks(policy: nn.Module) -> bool:
+    """Whether somebody wants to be told of gradients, which only autograd does."""
+    return bool(
+        any(module._backward_hooks or module._backward_pre_hooks for module in policy.modules())
+        or any(
+            param._backward_hooks or param._post_accumulate_grad_hooks
+            for param in policy.parameters()
+        )
+        or global_hooks._global_backward_hooks
+        or global_hooks._global_backward_pre_hooks
+    )
 
 
 class Minibatch(NamedTuple):
@@ -115,7 +128,7 @@ class ClippedSurrogate:
         self._normalize_advantage = normalize_advantage
         self._gradient = torch.zeros_like(theta)
         n_log_std = 0 if networks.log_std is None else networks.log_std.numel()
-        n_actor = sum(p.numel() for layer in networks.actor.linears for p in layer.parameters())
+        n_actor = sum(param.numel() for param in networks.actor.params)
         sizes = (n_log_std, n_actor, len(theta) - n_log_std - n_actor)
         self._log_std, actor, critic = theta.split(sizes)
         self._log_std_gradient, *gradients = self._gradient.split(sizes)
@@ -126,13 +139,10 @@ class ClippedSurrogate:
         """The sum that is minimised."""
         return losses.policy + self._ent_coef * losses.entropy + self._vf_coef * losses.value
 
-    def losses_and_gradient(self, batch: Minibatch) -> tuple[Losses, Tensor]:
-        """The losses with theta as it is now, and the gradient of :meth:`total` by theta, (P,).
-
-        The gradient's memory is used again by the next call.
-        """
+    def losses(self, batch: Minibatch) -> Losses:
+        """The losses with theta as it is now."""
         phi = self._actor.forward(batch.features)
-        if gaussian := len(self._log_std) > 0:
+        if len(self._log_std) > 0:
             phi = torch.cat([phi, self._log_std.expand_as(phi)], dim=1)
         log_prob = self._family.log_prob(self._distribution, phi, batch.actions).numpy()
         policy_loss, clip_fraction, approx_kl, by_log_prob = self._surrogate(log_prob, batch)
@@ -141,16 +151,23 @@ class ClippedSurrogate:
         if self._ent_coef:
             by_phi.sub_(self._family.entropy_score(phi), alpha=self._ent_coef / len(phi))
         entropy = self._family.entropy(phi).mean().item()
-        if gaussian:
+        values = self._critic.forward(batch.features).numpy()[:, 0]
+        value_loss, by_value = self._value_loss(values, batch)
+        self._by_outputs = by_phi, torch.from_numpy(by_value)[:, None]
+        return Losses(policy_loss, value_loss, -entropy, clip_fraction, approx_kl)
+
+    def gradient(self) -> Tensor:
+        """The gradient of the last losses' :meth:`total` by theta, (P,).
+
+        Its memory is used again by the next call.
+        """
+        by_phi, by_value = self._by_outputs
+        if len(self._log_std) > 0:
             by_phi, by_log_std = by_phi.chunk(2, dim=1)
             torch.sum(by_log_std, dim=0, out=self._log_std_gradient)
         self._actor.backward(by_phi)
-
-        values = self._critic.forward(batch.features).numpy()[:, 0]
-        value_loss, by_value = self._value_loss(values, batch)
-        self._critic.backward(torch.from_numpy(by_value)[:, None])
-        losses = Losses(policy_loss, value_loss, -entropy, clip_fraction, approx_kl)
-        return losses, self._gradient
+        self._critic.backward(by_value)
+        return self._gradient
 
     def _surrogate(
         self, log_prob: np.ndarray, batch: Minibatch

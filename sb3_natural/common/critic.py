@@ -4,24 +4,35 @@ Both critics get the parameters that V depends on and the policy does not: what 
 features extractor, say) belongs to the policy, whose step the trust region has measured.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
-from sb3_natural.common.fisher import CurvatureOperator, subsample
+from sb3_natural.common.families import family_of
+from sb3_natural.common.fisher import CurvatureOperator, first_sample, subsample
 from sb3_natural.common.jacobian import AutogradJacobian, Jacobian, MlpJacobian
-from sb3_natural.common.mlp import critic_mlp, flat_features
-from sb3_natural.common.parameters import assign_flat, flatten
+from sb3_natural.common.mlp import actor_mlp, critic_mlp, flat_features
+from sb3_natural.common.parameters import assign_flat, flatten, parameters_behind
 from sb3_natural.common.solvers import NoStepError, Solution, conjugate_gradient
 
-__all__ = ["AdamCritic", "Critic", "GaussNewtonCritic", "descend", "value_jacobian"]
+__all__ = [
+    "AdamCritic",
+    "Critic",
+    "GaussNewtonCritic",
+    "descend",
+    "split_parameters",
+    "value_jacobian",
+]
 
 _TRIES = 10
 
@@ -56,6 +67,8 @@ class AdamCritic(Critic):
     ) -> float:
         """See :meth:`Critic.fit`; the error is the mean over the minibatches, as they came by."""
         losses = []
+        before = flatten(param.detach() for param in params)
+        optimizer_before = copy.deepcopy(policy.optimizer.state_dict())
         # Parameters without a gradient are left alone by the optimiser: only ours move.
         policy.optimizer.zero_grad(set_to_none=True)
         for _ in range(self.n_epochs):
@@ -68,8 +81,54 @@ class AdamCritic(Critic):
                     param.grad = grad
                 policy.optimizer.step()
                 losses.append(loss.detach())
-        policy.optimizer.zero_grad(set_to_none=True)
+        if not _is_finite(params, policy.optimizer):
+            assign_flat(params, before)
+            policy.optimizer.load_state_dict(optimizer_before)
+            raise NoStepError(
+                "the critic's parameters, or what its optimiser remembers, would not be finite "
+                f"(its mean squared error came to {torch.stack(losses).mean().item():.3g})"
+            )
         return torch.stack(losses).mean().item()
+
+
+def _is_finite(params: Sequence[nn.Parameter], optimizer: Optimizer) -> bool:
+    """An infinite second moment in Adam stops a parameter for good, without a trace in it."""
+    states = [value for param in params for value in optimizer.state[param].values()]
+    remembered = [value for value in states if torch.is_tensor(value)]
+    return bool(torch.isfinite(flatten([*params, *remembered])).all())
+
+
+def split_parameters(
+    policy: ActorCriticPolicy, observations: PyTorchObs
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The trainable parameters that move the policy, and those that move its values alone.
+
+    Found through autograd, so that no parameter needs a particular name.
+
+    :param observations: of which one is looked at
+    """
+    actor, critic = actor_mlp(policy), critic_mlp(policy)
+    if actor is not None and critic is not None:
+        gaussian = isinstance(policy.action_dist, DiagGaussianDistribution)
+        of_actor = [policy.log_std, *actor.params] if gaussian else actor.params
+        return _trainable(of_actor), _trainable(critic.params)
+    first = first_sample(observations)
+    distribution = policy.get_distribution(first)
+    of_policy = _behind(family_of(distribution).statistics(distribution), policy)
+    known = set(of_policy)
+    of_values = _behind(policy.predict_values(first), policy)
+    return of_policy, [param for param in of_values if param not in known]
+
+
+def _trainable(params: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    return [param for param in params if param.requires_grad]
+
+
+def _behind(output: Tensor, policy: nn.Module) -> list[nn.Parameter]:
+    try:
+        return parameters_behind(output, policy)
+    except ValueError:  # all of them are frozen
+        return []
 
 
 class GaussNewtonCritic(Critic):

@@ -26,6 +26,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
+from sb3_natural.common.arguments import at_least, checked
 from sb3_natural.common.vec_env import LeanDummyVecEnv
 
 __all__ = ["EnvPoolVecEnv", "make_vec_env"]
@@ -43,6 +44,7 @@ _RENAMED = {
 }
 
 
+@checked(n_envs=at_least(1), seed=at_least(0), start_index=at_least(0))
 def make_vec_env(
     env_id: str | Callable[..., gym.Env],
     n_envs: int = 1,
@@ -150,6 +152,7 @@ class EnvPoolVecEnv(VecEnv):
     :raises ValueError: EnvPool does not have the task or an option, or has other spaces
     """
 
+    @checked()
     def __init__(
         self,
         env_id: str,

@@ -69,7 +69,12 @@ class FiniteCheck:
 
 
 class VecCheckFinite(VecEnvWrapper):
-    """A :class:`FiniteCheck` of all that the wrapped environments return.
+    """A :class:`FiniteCheck` of what the environments return, and of what wrappers make of it.
+
+    ``VecNormalize`` spreads one environment's NaN over all, so the environments are looked at
+    before any wrapper. For that a wrapper of this kind stands around the innermost ``VecEnv``, but
+    only while it steps: whoever walks through the wrappers at another time (SB3's
+    ``sync_envs_normalization`` does) finds them as the user made them.
 
     :param venv: the environments
     :param n_steps_before: environment steps (over all environments) taken before this wrapper
@@ -78,15 +83,32 @@ class VecCheckFinite(VecEnvWrapper):
     def __init__(self, venv: VecEnv, n_steps_before: int) -> None:
         super().__init__(venv)
         self._check = FiniteCheck(venv.num_envs, n_steps_before)
+        self._innermost_wrapper: VecEnvWrapper | None = None
+        while isinstance(venv, VecEnvWrapper):
+            self._innermost_wrapper, venv = venv, venv.venv
+        if self._innermost_wrapper is not None:
+            self._inside = VecCheckFinite(venv, n_steps_before)
 
     def reset(self) -> VecEnvObs:
         observations = self.venv.reset()
-        self._check.check_observations(observations)
+        self.check_observations(observations)
         return observations
+
+    def check_observations(self, observations: VecEnvObs) -> None:
+        """See :meth:`FiniteCheck.check_observations`."""
+        self._check.check_observations(observations)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Wait for the step, and check what it brought."""
-        observations, rewards, dones, infos = self.venv.step_wait()
+        wrapper = self._innermost_wrapper
+        if wrapper is None:
+            observations, rewards, dones, infos = self.venv.step_wait()
+        else:
+            wrapper.venv = self._inside
+            try:
+                observations, rewards, dones, infos = self.venv.step_wait()
+            finally:
+                wrapper.venv = self._inside.venv
         self._check.check_step(observations, rewards, dones, infos)
         return observations, rewards, dones, infos
 

@@ -28,7 +28,9 @@ from sb3_natural.common.parameters import flatten, split
 __all__ = [
     "CurvatureOperator",
     "FisherOperator",
+    "action_distribution",
     "batch_length",
+    "first_sample",
     "statistics_jacobian",
     "subsample",
 ]
@@ -45,9 +47,22 @@ def batch_length(observations: PyTorchObs) -> int:
     return len(observations)
 
 
+def first_sample(observations: PyTorchObs) -> PyTorchObs:
+    """The first of the observations, as a batch of one."""
+    return _take(observations, torch.arange(1))
+
+
 def subsample(observations: PyTorchObs, n_samples: int) -> PyTorchObs:
     """Some of the observations, drawn at random with torch's generator, without replacement."""
     return _take(observations, torch.randperm(batch_length(observations))[:n_samples])
+
+
+@torch.no_grad()
+def action_distribution(policy: ActorCriticPolicy, observations: PyTorchObs) -> Distribution:
+    """A distribution of the kind that the policy returns; what it holds is of no account."""
+    if actor_mlp(policy) is not None:
+        return policy.action_dist
+    return policy.get_distribution(first_sample(observations))
 
 
 def statistics_jacobian(
@@ -61,14 +76,13 @@ def statistics_jacobian(
     :param fast: hand-written products where the policy is a plain multilayer perceptron
     :raises TypeError: the action distribution is not supported
     """
+    family = family_of(action_distribution(policy, observations))
     mlp = actor_mlp(policy) if fast else None
     if mlp is not None and MlpJacobian.fits(mlp):
         gaussian = isinstance(policy.action_dist, DiagGaussianDistribution)
         log_std = policy.log_std if gaussian else None
         if log_std is None or log_std.requires_grad:
-            features = flat_features(policy, observations)
-            return family_of(policy.action_dist), MlpJacobian(mlp, features, log_std)
-    family = family_of(policy.get_distribution(_take(observations, torch.arange(1))))
+            return family, MlpJacobian(mlp, flat_features(policy, observations), log_std)
     trainable = [param for param in policy.parameters() if param.requires_grad]
     return family, AutogradJacobian(
         lambda: family.statistics(policy.get_distribution(observations)), trainable
@@ -167,6 +181,8 @@ class FisherOperator(CurvatureOperator):
         half the time of autograd's
     :raises TypeError: the action distribution is not supported
     :raises ValueError: damping or n_samples out of range
+    :ivar distribution: SB3's, of the policy's kind; what it holds is of no account
+    :ivar family: what its Fisher information needs to know of it
     """
 
     def __init__(
@@ -187,6 +203,7 @@ class FisherOperator(CurvatureOperator):
         self.policy = policy
         self.observations = observations
         self.actions = actions
+        self.distribution = action_distribution(policy, observations)
         self.family, jacobian = statistics_jacobian(policy, observations, fast)
         super().__init__(jacobian, self.family.metric_at(jacobian.outputs), damping)
 

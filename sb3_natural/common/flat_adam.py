@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
+from torch.optim import optimizer as optim_hooks
 
 from sb3_natural.common.parameters import flatten, split
 
@@ -62,7 +63,10 @@ class FlatAdam:
         return before
 
     def give_back(self, before: list[Tensor]) -> None:
-        """Give the parameters their own memory again, and the optimiser its state."""
+        """Give the parameters their own memory and their last gradient, the optimiser its state."""
+        grads = None
+        if self._parameter.grad is not None:
+            grads = list(split(self._parameter.grad, self._params))
         state = self._flat.state[self._parameter]
         parts = {
             name: list(split(value, self._params))
@@ -72,6 +76,8 @@ class FlatAdam:
         for index, (param, own) in enumerate(zip(self._params, before, strict=True)):
             own.copy_(param.data)
             param.data = own
+            if grads is not None:
+                param.grad = grads[index].clone()
             if state:
                 self._optimizer.state[param].update(
                     step=state["step"].clone(),
@@ -101,6 +107,8 @@ def fits(optimizer: Optimizer, params: Sequence[nn.Parameter]) -> bool:
     if type(optimizer) is not Adam or len(optimizer.param_groups) != 1:
         return False
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        return False
+    if optim_hooks._global_optimizer_pre_hooks or optim_hooks._global_optimizer_post_hooks:
         return False
     (group,) = optimizer.param_groups
     if set(group["params"]) != set(params) or len(group["params"]) != len(params):

@@ -132,7 +132,7 @@ class MlpJacobian(Jacobian):
         self._mlp = mlp
         self._log_std = log_std
         self.params = [log_std] if log_std is not None else []
-        self.params += [param for layer in mlp.linears for param in layer.parameters()]
+        self.params += mlp.params
         self._versions = self._current_versions()
         # Detached tensors share the parameters' memory and need no torch.no_grad().
         self._weights = [layer.weight.detach() for layer in mlp.linears]
@@ -184,7 +184,7 @@ class MlpJacobian(Jacobian):
                 or getattr(activation, "alpha", 1) <= 0
             ):
                 return False
-        return all(param.requires_grad for layer in mlp.linears for param in layer.parameters())
+        return all(param.requires_grad for param in mlp.params)
 
     def evaluate(self) -> Tensor:
         """See :meth:`Jacobian.evaluate`."""

@@ -21,6 +21,7 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
+from torch.nn.modules import module as global_hooks
 
 __all__ = ["Mlp", "activate", "actor_mlp", "critic_mlp", "flat_features", "mlp_outputs"]
 
@@ -38,6 +39,11 @@ class Mlp(NamedTuple):
 
     linears: tuple[nn.Linear, ...]
     activations: tuple[nn.Module, ...]
+
+    @property
+    def params(self) -> list[nn.Parameter]:
+        """Weights and biases, layer by layer."""
+        return [param for layer in self.linears for param in layer.parameters()]
 
 
 def actor_mlp(policy: nn.Module) -> Mlp | None:
@@ -104,6 +110,8 @@ def _is_plain(policy: nn.Module, methods: Sequence[str]) -> bool:
     if type(policy.features_extractor) is not FlattenExtractor:
         return False
     if type(policy.mlp_extractor) is not MlpExtractor:
+        return False
+    if global_hooks._global_forward_hooks or global_hooks._global_forward_pre_hooks:
         return False
     if any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules()):
         return False

@@ -5,6 +5,7 @@ needed to go on. Here values, log-probabilities and the bootstrap values of time
 come from one batched pass over the full rollout; the buffer ends up the same.
 """
 
+import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
-from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import obs_as_tensor
@@ -25,19 +26,54 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from torch import Tensor
 
-from sb3_natural.common.actors import ROLLOUT_PATHS, Actor, make_actor
+from sb3_natural.common.actors import ROLLOUT_PATHS, Actor, TorchActor, make_actor
 from sb3_natural.common.deferred import Deferred
-from sb3_natural.common.families import family_of
-from sb3_natural.common.finite import FiniteCheck, VecCheckFinite, surely_finite
+from sb3_natural.common.finite import VecCheckFinite, surely_finite
 from sb3_natural.common.mlp import actor_mlp, critic_mlp, flat_features, mlp_outputs
 from sb3_natural.common.threads import one_thread_if_small
 from sb3_natural.common.vec_env import LeanDummyVecEnv, as_monitored
 
-__all__ = ["FastRollouts", "Recorder", "Step", "advantages_and_returns"]
+__all__ = ["FastRollouts", "Recorder", "Step", "advantages_and_returns", "forget_graph"]
 
 # Elements of the observations that go through the networks at a time after a rollout: little
 # enough for the activations of images, much more than an MLP needs to run at full speed.
 _CHUNK_ELEMENTS = 2**22
+
+
+class _PassedOn:
+    """An argument that SB3 copies on construction: assigning it later passes it on as well.
+
+    Without this, ``model.gamma = 0.9`` would be ignored without a word.
+
+    :param pass_on: gives the new value to whatever has the copy
+    """
+
+    def __init__(self, pass_on: Callable[[Any], None]) -> None:
+        self._pass_on = pass_on
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, algorithm: Any, owner: type | None = None) -> Any:
+        try:
+            return vars(algorithm)[self._name]
+        except (KeyError, TypeError):  # not set yet, or asked of the class
+            raise AttributeError(self._name) from None
+
+    def __set__(self, algorithm: Any, value: Any) -> None:
+        vars(algorithm)[self._name] = value
+        self._pass_on(algorithm)
+
+
+def _tell_buffer(algorithm: Any) -> None:
+    if isinstance(buffer := vars(algorithm).get("rollout_buffer"), RolloutBuffer):
+        for name in ("gamma", "gae_lambda"):
+            setattr(buffer, name, vars(algorithm).get(name, getattr(buffer, name)))
+
+
+def _tell_lr_schedule(algorithm: Any) -> None:
+    if "lr_schedule" in vars(algorithm):
+        algorithm._setup_lr_schedule()
 
 
 class FastRollouts(OnPolicyAlgorithm):
@@ -53,10 +89,17 @@ class FastRollouts(OnPolicyAlgorithm):
 
     NaN or infinity in an observation, a reward or an action raises where it appears.
 
+    Schedules never see a progress below 0, which SB3's reaches in the last rollout if the budget
+    is no multiple of rollouts. ``gamma``, ``gae_lambda``, ``n_steps`` and ``learning_rate`` may be
+    assigned between two rollouts.
+
     Logs ``time/collect_fraction``: the share of ``learn``'s time so far that went into collecting
     (callbacks included, so evaluations done by an ``EvalCallback`` count as collection).
     """
 
+    gamma = _PassedOn(_tell_buffer)  # type: ignore[assignment]
+    gae_lambda = _PassedOn(_tell_buffer)  # type: ignore[assignment]
+    learning_rate = _PassedOn(_tell_lr_schedule)  # type: ignore[assignment]
     _forced_path: str | None = None
     _told_path: str | None = None
     _collect_seconds = 0.0
@@ -109,6 +152,19 @@ class FastRollouts(OnPolicyAlgorithm):
             env = LeanDummyVecEnv([lambda: single])
         return OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        forget_graph(self.policy)
+
+    def train(self) -> None:
+        """Update the policy as the algorithm does; a trained model can be copied and pickled."""
+        super().train()
+        forget_graph(self.policy)
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        self._current_progress_remaining = max(0.0, self._current_progress_remaining)
+
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         self._collect_seconds = 0.0
         return super()._setup_learn(*args, **kwargs)
@@ -131,6 +187,8 @@ class FastRollouts(OnPolicyAlgorithm):
             self._told_path = path
             print(f"Collecting rollouts through path {path!r}")
         mlp = actor_mlp(self.policy) or critic_mlp(self.policy)
+        if isinstance(rollout_buffer, RolloutBuffer):
+            rollout_buffer.buffer_size = n_rollout_steps  # n_steps may have been changed
         try:
             with one_thread_if_small(mlp, env.num_envs):
                 if path == "sb3":
@@ -147,10 +205,10 @@ class FastRollouts(OnPolicyAlgorithm):
         assert self._last_obs is not None, "collect_rollouts is called by learn()"
         assert self._last_episode_starts is not None
         self.policy.set_training_mode(False)
-        check = FiniteCheck(env.num_envs, self.num_timesteps)
-        check.check_observations(self._last_obs)
+        checked = VecCheckFinite(env, self.num_timesteps)
+        checked.check_observations(self._last_obs)
         if self.use_sde:
-            self.policy.reset_noise(env.num_envs)
+            self._reset_noise(env)
         callback.on_rollout_start()
 
         actor, to_env = self._make_actor(), _action_transform(self)
@@ -165,14 +223,14 @@ class FastRollouts(OnPolicyAlgorithm):
         }
         for n_steps in range(n_rollout_steps):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
-                self.policy.reset_noise(env.num_envs)
+                self._reset_noise(env)
             last_obs: Any = self._last_obs
             actions = actor.sample(last_obs)
             _check_actions(actions, self.num_timesteps)
             clipped_actions = to_env(actions)
-            new_obs, rewards, dones, infos = env.step(clipped_actions)
+            rollout.begin(last_obs)
+            new_obs, rewards, dones, infos = checked.step(clipped_actions)
             self.num_timesteps += env.num_envs
-            check.check_step(new_obs, rewards, dones, infos)
 
             if watched:
                 seen.update(
@@ -195,7 +253,11 @@ class FastRollouts(OnPolicyAlgorithm):
             self._update_info_buffer(infos, dones)
             rollout.add(step)
             self._last_obs = new_obs  # type: ignore[assignment]
-            self._last_episode_starts = dones
+            # A copy, since it is read after the next step, for which the array may serve again.
+            self._last_episode_starts = dones.copy()
+            if watched and not actor.is_current(self.policy):
+                actor = self._make_actor() or TorchActor(self.policy)
+                rollout.change_actor(actor)
 
         last_values = rollout.finish(new_obs, dones)
         seen.update(n_steps=n_rollout_steps, values=last_values, rewards=rewards, dones=dones)
@@ -203,22 +265,21 @@ class FastRollouts(OnPolicyAlgorithm):
         callback.on_rollout_end()
         return True
 
+    @torch.no_grad()
+    def _reset_noise(self, env: VecEnv) -> None:
+        """New exploration noise for gSDE, without a graph, which could not be copied."""
+        self.policy.reset_noise(env.num_envs)
+
     def _recorder(self, buffer: Any, actor: Actor) -> "Recorder":
         """What writes down the rollout to come."""
-        return _BufferRecorder(self, buffer)
+        return _BufferRecorder(self, buffer, actor)
 
-    def _evaluate_actions(self, observations: Any, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Values and log-probabilities, (N, 1) and (N,): ``policy.evaluate_actions``, quicker."""
-        actor, critic = actor_mlp(self.policy), critic_mlp(self.policy)
-        if actor is None or critic is None:
-            values, log_probs, _ = self.policy.evaluate_actions(observations, actions)
-            return values, log_probs
-        features = flat_features(self.policy, observations)
-        distribution, phi = self.policy.action_dist, mlp_outputs(actor, features)
-        if isinstance(distribution, DiagGaussianDistribution):
-            phi = torch.cat([phi, self.policy.log_std.detach().expand_as(phi)], dim=1)
-        log_probs = family_of(distribution).log_prob(distribution, phi, actions)
-        return mlp_outputs(critic, features), log_probs
+    def _values(self, observations: Any) -> Tensor:
+        """Values, (N, 1): ``policy.predict_values``, quicker."""
+        critic = critic_mlp(self.policy)
+        if critic is None:
+            return self.policy.predict_values(observations)
+        return mlp_outputs(critic, flat_features(self.policy, observations))
 
     def dump_logs(self, iteration: int = 0) -> None:
         """Write the log, with ``time/collect_fraction`` added."""
@@ -233,7 +294,6 @@ class _TimeLimit(NamedTuple):
     step: int
     env_index: int
     observation: Any
-    rewards: np.ndarray
 
 
 class Step(NamedTuple):
@@ -267,14 +327,24 @@ class Recorder(ABC):
     """Writes down the steps of one rollout.
 
     :param algorithm: whose rollout it is
+    :param actor: what picks the actions
     """
 
-    def __init__(self, algorithm: FastRollouts) -> None:
+    def __init__(self, algorithm: FastRollouts, actor: Actor) -> None:
         self._algorithm = algorithm
+        self._actor = actor
+
+    @abstractmethod
+    def begin(self, observations: VecEnvObs) -> None:
+        """A step from these observations is about to be taken; it may overwrite them."""
 
     @abstractmethod
     def add(self, step: Step) -> None:
         """Store one step of all environments."""
+
+    def change_actor(self, actor: Actor) -> None:
+        """From the next step on, another actor picks the actions."""
+        self._actor = actor
 
     @abstractmethod
     def stop(self, step: Step) -> None:
@@ -293,6 +363,7 @@ class Recorder(ABC):
         :return: ``obs_tensor`` and ``values``, shape (n_envs, 1), and ``log_probs``, (n_envs,)
         """
         policy, device = self._algorithm.policy, self._algorithm.device
+        actor, likelihood = self._actor, self._actor.likelihood()
 
         def obs_tensor() -> Any:
             return obs_as_tensor(observations, device)  # type: ignore[arg-type]
@@ -306,8 +377,8 @@ class Recorder(ABC):
             if known is not None:
                 return known[1]
             taken = torch.as_tensor(actions, device=device)
-            distribution = policy.get_distribution(obs_tensor())
-            return distribution.log_prob(taken.reshape(_log_prob_shape(policy, taken)))
+            taken = taken.reshape(_log_prob_shape(policy, taken))
+            return actor.log_probs([likelihood], taken)
 
         deferred_obs: Any = Deferred(obs_tensor)
         if isinstance(observations, dict):
@@ -326,23 +397,29 @@ class Recorder(ABC):
 class _BufferRecorder(Recorder):
     """Fills a rollout buffer: transitions at once, what the critic says of them at the end."""
 
-    def __init__(self, algorithm: FastRollouts, buffer: RolloutBuffer) -> None:
-        super().__init__(algorithm)
+    def __init__(self, algorithm: FastRollouts, buffer: RolloutBuffer, actor: Actor) -> None:
+        super().__init__(algorithm, actor)
         buffer.reset()
         self._policy = algorithm.policy
         self._buffer = buffer
         self._time_limits: list[_TimeLimit] = []
-        self._values: Tensor | None = None
-        self._log_probs: Tensor | None = None
+        self._likelihoods: list[Any] = []
+        self._log_probs: list[Tensor] = []
+        self._evaluated_steps: tuple[Tensor, Tensor] | None = None
+
+    def begin(self, observations: Any) -> None:
+        """Store what the actions were taken in."""
+        buffer, pos = self._buffer, self._buffer.pos
+        if isinstance(buffer.observations, dict):
+            for key, rows in buffer.observations.items():
+                _set_row(rows, pos, observations[key])
+        else:
+            _set_row(buffer.observations, pos, observations)
 
     def add(self, step: Step) -> None:
         """What ``RolloutBuffer.add`` does, without the critic."""
         buffer, pos = self._buffer, self._buffer.pos
-        if isinstance(buffer.observations, dict):
-            for key, rows in buffer.observations.items():
-                _set_row(rows, pos, step.observations[key])
-        else:
-            _set_row(buffer.observations, pos, step.observations)
+        self._likelihoods.append(self._actor.likelihood())
         _set_row(buffer.actions, pos, step.actions)
         buffer.rewards[pos] = step.rewards
         buffer.episode_starts[pos] = step.episode_starts
@@ -353,15 +430,33 @@ class _BufferRecorder(Recorder):
 
     def _note_time_limits(self, step: Step) -> None:
         for index, last_observation in step.cut_off().items():
-            self._time_limits.append(
-                _TimeLimit(self._buffer.pos, index, last_observation, step.rewards)
-            )
+            # A copy, since it is read at the end of the rollout.
+            kept = copy.deepcopy(last_observation)
+            self._time_limits.append(_TimeLimit(self._buffer.pos, index, kept))
+
+    def change_actor(self, actor: Actor) -> None:
+        """Settle the log-probabilities of the actions so far: the actor knows what they need."""
+        self._settle_log_probs()
+        super().change_actor(actor)
+
+    def _settle_log_probs(self) -> None:
+        if not self._likelihoods:
+            return
+        stop = self._buffer.pos
+        start = stop - len(self._likelihoods)
+        actions = torch.as_tensor(_rows(self._buffer.actions[start:stop]))
+        actions = actions.to(self._algorithm.device)
+        actions = actions.reshape(_log_prob_shape(self._policy, actions)).float()
+        self._log_probs.append(self._actor.log_probs(self._likelihoods, actions).reshape(-1))
+        self._likelihoods = []
 
     def stop(self, step: Step) -> None:
         """Evaluate the steps before this one, which is dropped, as in SB3."""
+        self.begin(_map(np.zeros_like, step.observations))
         self.evaluate()
 
     @torch.no_grad()
+    @np.errstate(all="ignore")  # advantages fade out into denormal numbers, and should
     def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
         """Evaluate all steps; advantages and returns."""
         self.evaluate()
@@ -371,9 +466,10 @@ class _BufferRecorder(Recorder):
         return last_values
 
     def _evaluated(self, step: int) -> tuple[Tensor, Tensor] | None:
-        if self._values is None or self._log_probs is None:
+        if self._evaluated_steps is None:
             return None
-        return self._values[step], self._log_probs[step]
+        values, log_probs = self._evaluated_steps
+        return values[step], log_probs[step]
 
     @torch.no_grad()
     def evaluate(self) -> None:
@@ -382,39 +478,33 @@ class _BufferRecorder(Recorder):
         n_steps, n_envs = buffer.pos, buffer.n_envs
         if n_steps == 0:
             return
-        values, log_probs = [], []
-        for observations, actions in self._chunks(n_steps * n_envs):
-            value, log_prob = self._algorithm._evaluate_actions(observations, actions)
-            values.append(value.reshape(-1))
-            log_probs.append(log_prob)
-        self._values = torch.cat(values).view(n_steps, n_envs, 1)
-        self._log_probs = torch.cat(log_probs).view(n_steps, n_envs)
-        for name, tensor in (("value", self._values), ("log-probability", self._log_probs)):
+        self._settle_log_probs()
+        log_probs = torch.cat(self._log_probs).view(n_steps, n_envs)
+        values = torch.cat(
+            [self._algorithm._values(part).reshape(-1) for part in self._chunks(n_steps * n_envs)]
+        ).view(n_steps, n_envs, 1)
+        for name, tensor in (("value", values), ("log-probability", log_probs)):
             if torch.isnan(tensor).any():
                 raise ValueError(
                     f"the policy returned a {name} of nan in the rollout up to num_timesteps="
                     f"{self._algorithm.num_timesteps}: its parameters are not finite any more"
                 )
-        buffer.values[:n_steps] = self._values.squeeze(2).cpu().numpy()
-        buffer.log_probs[:n_steps] = self._log_probs.cpu().numpy()
+        self._evaluated_steps = values, log_probs
+        buffer.values[:n_steps] = values.squeeze(2).cpu().numpy()
+        buffer.log_probs[:n_steps] = log_probs.cpu().numpy()
         self._bootstrap()
 
-    def _chunks(self, n_samples: int) -> Iterator[tuple[Any, Tensor]]:
-        """Observations and actions of the first samples, time-major, as the policy takes them."""
-        actions = _rows(self._buffer.actions)
+    def _chunks(self, n_samples: int) -> Iterator[Any]:
+        """Observations of the first samples, time-major, as the policy takes them."""
         n_rows = _chunk_rows(self._policy)
+        observations: Any = self._buffer.observations
         for start in range(0, n_samples, n_rows):
             chunk = slice(start, min(start + n_rows, n_samples))
-            taken = torch.as_tensor(actions[chunk], device=self._algorithm.device)
-            observations: Any = self._buffer.observations
             if isinstance(observations, dict):
                 part: Any = {key: _rows(array)[chunk] for key, array in observations.items()}
             else:
                 part = _rows(observations)[chunk]
-            yield (
-                obs_as_tensor(part, self._algorithm.device),
-                taken.reshape(_log_prob_shape(self._policy, taken)).float(),
-            )
+            yield obs_as_tensor(part, self._algorithm.device)
 
     def _bootstrap(self) -> None:
         """Add gamma V(last observation) to the last rewards of episodes that were cut off."""
@@ -424,9 +514,7 @@ class _BufferRecorder(Recorder):
             stacked = _stack([limit.observation for limit in ended])
             values = self._policy.predict_values(self._policy.obs_to_tensor(stacked)[0])
             for limit, value in zip(ended, values.reshape(-1).tolist(), strict=True):
-                limit.rewards[limit.env_index] += self._algorithm.gamma * value
-                row = self._buffer.rewards[limit.step]
-                row[limit.env_index] = limit.rewards[limit.env_index]
+                self._buffer.rewards[limit.step, limit.env_index] += self._algorithm.gamma * value
 
 
 def advantages_and_returns(
@@ -478,6 +566,26 @@ def _compute_returns(buffer: RolloutBuffer, last_values: Tensor, dones: np.ndarr
     )
 
 
+def forget_graph(policy: Any) -> None:
+    """Let go of the last forward pass's graph, which SB3's distribution objects hold on to.
+
+    A tensor with a graph can be neither copied (``copy.deepcopy``) nor pickled.
+    """
+    _detach_inside(policy.action_dist)
+
+
+def _detach_inside(value: Any) -> Any:
+    """The value; tensors in it, however deep in distributions and lists, are without a graph."""
+    if isinstance(value, Tensor):
+        return value if value.grad_fn is None else value.detach()
+    if isinstance(value, list):
+        return [_detach_inside(part) for part in value]
+    if isinstance(value, (Distribution, torch.distributions.Distribution)):
+        for name, part in vars(value).items():
+            vars(value)[name] = _detach_inside(part)
+    return value
+
+
 def _is_watched(callback: BaseCallback) -> bool:
     """Whether anybody looks at the steps: SB3 makes a callback of the user's None, too."""
     return not (type(callback) is ConvertCallback and callback.callback is None)
@@ -509,6 +617,12 @@ def _log_prob_shape(policy: Any, actions: Tensor) -> tuple[int, ...]:
 
 def _chunk_rows(policy: Any) -> int:
     return max(1, _CHUNK_ELEMENTS // spaces.flatdim(policy.observation_space))
+
+
+def _map(function: Callable[[np.ndarray], np.ndarray], observations: Any) -> Any:
+    if isinstance(observations, dict):
+        return {key: function(array) for key, array in observations.items()}
+    return function(observations)
 
 
 def _get(mapping: Callable[[], Any], key: str) -> Tensor:

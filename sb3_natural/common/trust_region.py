@@ -1,9 +1,9 @@
 """How far a step may go.
 
 Along the natural gradient x there are three rules: a fixed multiple of x (Kakade 2001), which needs
-no function here; the multiple at which the quadratic model of the KL divergence equals delta; and
-that multiple shrunk until the measured KL divergence and the surrogate agree, which is TRPO
-(Schulman et al. 2015).
+no function here; the multiple at which the quadratic model of the KL divergence equals delta,
+shortened where the measured one is far beyond; and that multiple shrunk until the measured KL
+divergence and the surrogate agree, which is TRPO (Schulman et al. 2015).
 
 ACER (Wang et al. 2017) bounds the gradient itself, sample by sample, by a linear model of the KL
 divergence to an average of past policies.
@@ -19,11 +19,17 @@ from torch import Tensor
 from sb3_natural.common.solvers import NoStepError
 
 __all__ = [
-    "LineSearchResult",
+    "KL_TOLERANCE",
+    "StepTaken",
     "backtracking_line_search",
     "kl_normalised_length",
     "linearised_projection",
+    "shortened_step",
 ]
+
+KL_TOLERANCE = 1.5
+_KL_ROUNDING = 1e-6  # nats; what float32 leaves of a mean KL divergence of zero
+_MAX_SHORTENINGS = 20
 
 
 def kl_normalised_length(quadratic_form: float, target_kl: float) -> float:
@@ -41,12 +47,45 @@ def kl_normalised_length(quadratic_form: float, target_kl: float) -> float:
     return math.sqrt(2 * target_kl / quadratic_form)
 
 
-class LineSearchResult(NamedTuple):
-    """An accepted step."""
+class StepTaken(NamedTuple):
+    """A step, and what it did."""
 
     length: float
     objective: float
+    """The surrogate after it."""
     kl: float
+    """The measured KL divergence, in nats."""
+    shortenings: int = 0
+    """How often it was made shorter."""
+
+
+def shortened_step(
+    evaluate: Callable[[float], tuple[float, float]], length: float, target_kl: float
+) -> StepTaken:
+    """The step of the given length, made shorter while its KL divergence is far beyond delta.
+
+    The KL-normalised length relies on a quadratic model of the divergence. Where that fails (a
+    nearly certain policy about to change its mind), a step meant for 0.02 nats can be one of tens.
+    "Far beyond" is 1.5 delta, where SB3's PPO stops, too; nothing is asked of the surrogate, as
+    TRPO does. Each try goes to where the parabola through the measured divergence has delta, or to
+    half the length if that is longer.
+
+    :param evaluate: maps a length to (surrogate objective, measured KL) of the policy there
+    :param length: the first length to try
+    :param target_kl: delta, in nats
+    :raises NoStepError: no shortened step is within bounds. The policy is left where ``evaluate``
+        was last called.
+    """
+    for shortenings in range(_MAX_SHORTENINGS + 1):
+        objective, kl = evaluate(length)
+        if kl <= KL_TOLERANCE * target_kl + _KL_ROUNDING and math.isfinite(objective):
+            return StepTaken(length, objective, kl, shortenings)
+        # By half at most: far away the parabola knows little. NaN and infinity end there, too.
+        length *= max(0.5, math.sqrt(target_kl / kl)) if target_kl < kl < math.inf else 0.5
+    raise NoStepError(
+        f"the KL divergence is {kl:.3g} nats after {_MAX_SHORTENINGS} shortenings of the step, "
+        f"where target_kl is {target_kl:.3g}"
+    )
 
 
 def backtracking_line_search(
@@ -56,7 +95,7 @@ def backtracking_line_search(
     target_kl: float,
     shrinking_factor: float,
     max_steps: int,
-) -> LineSearchResult | None:
+) -> StepTaken | None:
     """The longest of ``length * shrinking_factor^k`` whose step is an improvement within delta.
 
     Source: Schulman et al. 2015, appendix C.
@@ -68,11 +107,11 @@ def backtracking_line_search(
     :param max_steps: how many lengths to try
     :return: None if none of them will do. The policy is left where ``evaluate`` was last called.
     """
-    for _ in range(max_steps):
+    for shortenings in range(max_steps):
         new_objective, kl = evaluate(length)
         # A comparison with NaN is false: a non-finite step is never accepted.
         if new_objective > objective and kl <= target_kl:
-            return LineSearchResult(length, new_objective, kl)
+            return StepTaken(length, new_objective, kl, shortenings)
         length *= shrinking_factor
     return None
 

@@ -3,13 +3,13 @@
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector.utils import create_empty_array
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import (
     GymEnv,
@@ -18,14 +18,26 @@ from stable_baselines3.common.type_aliases import (
     Schedule,
 )
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
-from torch import Tensor
+from torch import Tensor, nn
 
-from sb3_natural.common.critic import AdamCritic, Critic, GaussNewtonCritic
+from sb3_natural.common.arguments import (
+    DEVICE,
+    FINITE_AND_NOT_NEGATIVE,
+    POSITIVE_AND_FINITE,
+    SEED,
+    at_least,
+    between,
+    check_attributes,
+    checked,
+    one_of,
+)
+from sb3_natural.common.critic import AdamCritic, Critic, GaussNewtonCritic, split_parameters
 from sb3_natural.common.families import family_of
 from sb3_natural.common.fisher import FisherOperator, statistics_jacobian
+from sb3_natural.common.loading import Loadable
 from sb3_natural.common.mlp import actor_mlp, critic_mlp
-from sb3_natural.common.parameters import assign_flat, flatten, parameters_behind
-from sb3_natural.common.rollouts import FastRollouts
+from sb3_natural.common.parameters import assign_flat, flatten
+from sb3_natural.common.rollouts import FastRollouts, forget_graph
 from sb3_natural.common.solvers import (
     SOLVERS,
     ConjugateGradient,
@@ -33,8 +45,14 @@ from sb3_natural.common.solvers import (
     NoStepError,
     Solution,
 )
+from sb3_natural.common.surrogate import Surrogate
 from sb3_natural.common.threads import one_thread_if_small
-from sb3_natural.common.trust_region import backtracking_line_search, kl_normalised_length
+from sb3_natural.common.trust_region import (
+    StepTaken,
+    backtracking_line_search,
+    kl_normalised_length,
+    shortened_step,
+)
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
@@ -52,13 +70,14 @@ class PolicyStep(NamedTuple):
     kl: float = 0.0
     kl_predicted: float = 0.0
     length: float = 0.0
+    shortenings: int = 0
     iterations: int | None = None
     residual: float | None = None
     spread: dict[str, float] | None = None
     """How random the new policy's actions are; see ``ActionFamily.spread``."""
 
 
-class NPG(FastRollouts):
+class NPG(Loadable, FastRollouts):
     """Natural policy gradient, with TRPO as a special case.
 
     Each update takes one rollout and moves the policy's parameters theta along the natural gradient
@@ -69,7 +88,8 @@ class NPG(FastRollouts):
     to old action probabilities, and A the GAE advantages. The length of the step is
 
     - *KL-normalised* (default): ``theta += sqrt(2 target_kl / x^T F x) x``, so that the quadratic
-      model of the KL divergence between the old and the new policy equals ``target_kl``;
+      model of the KL divergence between the old and the new policy equals ``target_kl``; where the
+      model fails, shortened until the measured divergence is below 1.5 ``target_kl``;
     - *fixed* (``step_size``): ``theta += step_size x``, as in Kakade 2001;
     - *with line search* (``line_search=True``): the KL-normalised step, shrunk until the surrogate
       improves and the measured KL divergence is within ``target_kl``: this is TRPO.
@@ -102,8 +122,8 @@ class NPG(FastRollouts):
     :param line_search: shrink the step as TRPO does; needs ``target_kl``
     :param line_search_shrinking_factor: factor between two tries of the line search
     :param line_search_max_iter: tries of the line search before the update is skipped
-    :param critic: "gauss_newton" (natural-gradient steps on the whole rollout) or "adam"
-        (minibatch regression)
+    :param critic: "gauss_newton" (natural-gradient steps on the whole rollout), "adam" (minibatch
+        regression), or a :class:`~sb3_natural.common.critic.Critic`
     :param n_critic_updates: critic updates per rollout: epochs of Adam (10 by default), or
         Gauss-Newton steps (2 by default)
     :param critic_damping: damping of the Gauss-Newton critic
@@ -124,7 +144,6 @@ class NPG(FastRollouts):
     :param seed: seed for the pseudo random generators
     :param _init_setup_model: whether or not to build the network at the creation of the instance
     :raises ValueError: an argument is out of range, or two exclude each other
-    :raises TypeError: the policy's action distribution is not supported
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -133,6 +152,30 @@ class NPG(FastRollouts):
         "MultiInputPolicy": MultiInputPolicy,
     }
 
+    @checked(
+        device=DEVICE,
+        seed=SEED,
+        verbose=at_least(0),
+        stats_window_size=at_least(1),
+        sde_sample_freq=at_least(-1),
+        learning_rate=FINITE_AND_NOT_NEGATIVE,
+        n_steps=at_least(1),
+        batch_size=at_least(1),
+        gamma=between(0, 1),
+        gae_lambda=between(0, 1),
+        target_kl=POSITIVE_AND_FINITE,
+        step_size=POSITIVE_AND_FINITE,
+        fisher_solver=one_of(SOLVERS),
+        cg_max_steps=at_least(1),
+        cg_tol=FINITE_AND_NOT_NEGATIVE,
+        cg_damping=FINITE_AND_NOT_NEGATIVE,
+        line_search_shrinking_factor=between(0, 1, ends=False),
+        line_search_max_iter=at_least(1),
+        n_critic_updates=at_least(1),
+        critic_damping=FINITE_AND_NOT_NEGATIVE,
+        critic_curvature_samples=at_least(1),
+        sub_sampling_factor=at_least(1),
+    )
     def __init__(
         self,
         policy: str | type[ActorCriticPolicy],
@@ -151,7 +194,7 @@ class NPG(FastRollouts):
         line_search: bool = False,
         line_search_shrinking_factor: float = 0.8,
         line_search_max_iter: int = 10,
-        critic: str = "gauss_newton",
+        critic: Literal["adam", "gauss_newton"] | Critic = "gauss_newton",
         n_critic_updates: int | None = None,
         critic_damping: float = 0.01,
         critic_curvature_samples: int | None = 512,
@@ -164,7 +207,7 @@ class NPG(FastRollouts):
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
+        verbose: bool | int = 0,
         device: torch.device | str = "auto",
         seed: int | None = None,
         _init_setup_model: bool = True,
@@ -221,6 +264,7 @@ class NPG(FastRollouts):
             self._setup_model()
 
     def _check_arguments(self) -> None:
+        check_attributes(self)
         if self.target_kl is not None and self.step_size is not None:
             raise ValueError(
                 f"target_kl={self.target_kl} and step_size={self.step_size} exclude each other: "
@@ -231,40 +275,8 @@ class NPG(FastRollouts):
                 "line_search=True shrinks the step until the KL divergence is within target_kl: "
                 "give target_kl instead of step_size"
             )
-        for name in ("target_kl", "step_size"):
-            value = getattr(self, name)
-            if not (value is None or callable(value) or 0 < value < math.inf):
-                raise ValueError(f"{name} must be positive and finite, or a schedule, got {value}")
-        for name in ("n_steps", "batch_size", "cg_max_steps", "sub_sampling_factor"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("n_critic_updates", "critic_curvature_samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, or None, got {value}")
-        for name in ("cg_tol", "cg_damping", "critic_damping"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name} must be finite and not negative, got {getattr(self, name)}"
-                )
-        if not 0 < self.line_search_shrinking_factor < 1:
-            raise ValueError(
-                "line_search_shrinking_factor must be between 0 and 1, "
-                f"got {self.line_search_shrinking_factor}"
-            )
-        if self.line_search_max_iter < 1:
-            raise ValueError(
-                f"line_search_max_iter must be at least 1, got {self.line_search_max_iter}"
-            )
-        if not isinstance(self.fisher_solver, FisherSolver) and self.fisher_solver not in SOLVERS:
-            raise ValueError(
-                f"fisher_solver must be one of {', '.join(SOLVERS)} or a FisherSolver, "
-                f"got {self.fisher_solver!r}"
-            )
         if self.fisher_solver == "empirical" and self.cg_damping == 0:
             raise ValueError("fisher_solver='empirical' needs cg_damping > 0, got 0")
-        if self.critic not in ("adam", "gauss_newton"):
-            raise ValueError(f"critic must be 'adam' or 'gauss_newton', got {self.critic!r}")
 
     def _setup_model(self) -> None:
         self._check_arguments()  # here, since load() may bring new ones
@@ -273,89 +285,97 @@ class NPG(FastRollouts):
             self.target_kl = FloatSchedule(self.target_kl)
         if self.step_size is not None:
             self.step_size = FloatSchedule(self.step_size)
-        if self.fisher_solver == "cg":
-            self._solver: FisherSolver = ConjugateGradient(self.cg_max_steps, self.cg_tol)
-        elif isinstance(self.fisher_solver, str):
-            self._solver = SOLVERS[self.fisher_solver]()
-        else:
-            self._solver = self.fisher_solver
-        if self.critic == "adam":
-            self._critic: Critic = AdamCritic(self.n_critic_updates or 10, self.batch_size)
-        else:
-            self._critic = GaussNewtonCritic(
-                self.n_critic_updates or 2,
-                self.cg_max_steps,
-                self.critic_damping,
-                self.critic_curvature_samples,
-            )
-        self._sort_parameters()
 
-    def _sort_parameters(self) -> None:
-        """Find out which parameters the critic may move: those that the policy does not use."""
-        # Zeros rather than a sample: the bounds of some spaces are so wide that samples overflow.
-        zeros: Any = create_empty_array(self.observation_space, n=1, fn=np.zeros)
-        observation, _ = self.policy.obs_to_tensor(zeros)
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        self._check_arguments()
+        result = super()._setup_learn(*args, **kwargs)
+        # Before any step is taken, on what the environment really shows.
+        observation, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
         self.policy.set_training_mode(False)
-        distribution = self.policy.get_distribution(observation)
-        self._distribution = distribution
-        self._family = family_of(distribution)
-        policy_params = parameters_behind(self._family.statistics(distribution), self.policy)
-        value_params = parameters_behind(self.policy.predict_values(observation), self.policy)
-        of_policy = set(policy_params)
-        self._critic_params = [param for param in value_params if param not in of_policy]
-        if not self._critic_params:
+        _, value_params = split_parameters(self.policy, observation)
+        frozen = any(not param.requires_grad for param in self.policy.parameters())
+        if not value_params and not frozen:
             raise ValueError(
                 f"every parameter behind {type(self.policy).__name__}'s values also moves its "
                 "policy, so the critic has none of its own to fit"
             )
+        return result
 
+    def _make_solver(self) -> FisherSolver:
+        if isinstance(self.fisher_solver, FisherSolver):
+            return self.fisher_solver
+        if self.fisher_solver == "cg":
+            return ConjugateGradient(self.cg_max_steps, self.cg_tol)
+        return SOLVERS[self.fisher_solver]()
+
+    def _make_critic(self) -> Critic:
+        if isinstance(self.critic, Critic):
+            return self.critic
+        if self.critic == "adam":
+            return AdamCritic(self.n_critic_updates or 10, self.batch_size)
+        return GaussNewtonCritic(
+            self.n_critic_updates or 2,
+            self.cg_max_steps,
+            self.critic_damping,
+            self.critic_curvature_samples,
+        )
+
+    @np.errstate(all="ignore")  # what is not finite is looked for, in every direction and step
     def train(self) -> None:
         """Update the policy, then the critic, from the rollout buffer."""
+        self._check_arguments()  # here too, since they may be assigned at any time
         self.policy.set_training_mode(False)
         self._update_learning_rate(self.policy.optimizer)
         batch = next(self.rollout_buffer.get(batch_size=None))
+        policy_params, value_params = split_parameters(self.policy, batch.observations)
 
         mlp = actor_mlp(self.policy) or critic_mlp(self.policy)
         with one_thread_if_small(mlp, len(batch.advantages)):
-            step = self._or_skip(lambda: self._policy_step(batch), "policy", PolicyStep())
-            value_loss = self._or_skip(
-                lambda: self._critic.fit(self.policy, self._critic_params, self.rollout_buffer),
-                "critic",
-                math.nan,
-            )
+            step = PolicyStep()
+            if policy_params:  # and not all of them frozen
+                step = self._or_skip(lambda: self._policy_step(batch), "policy", step)
+            value_loss = nn.functional.mse_loss(batch.old_values, batch.returns).item()
+            if value_params:
+                value_loss = self._or_skip(
+                    lambda: self._make_critic().fit(self.policy, value_params, self.rollout_buffer),
+                    "critic",
+                    math.nan,
+                )
 
         self._n_updates += 1
         self._record(step, value_loss, batch)
+        forget_graph(self.policy)
 
     def _policy_step(self, batch: RolloutBufferSamples) -> PolicyStep:
         """One natural-gradient step.
 
         :raises NoStepError: no sound step exists; the parameters are as before
         """
-        advantages = self._usable_advantages(batch.advantages)
-        actions = self._actions(batch)
         fisher = FisherOperator(
             self.policy,
             batch.observations,
-            actions,
+            self._actions(batch),
             damping=self.cg_damping,
-            n_samples=math.ceil(len(advantages) / self.sub_sampling_factor),
+            n_samples=math.ceil(len(batch.advantages) / self.sub_sampling_factor),
         )
         jacobian = fisher.jacobian  # of the states that the Fisher information uses
         if self.sub_sampling_factor > 1:
             _, jacobian = statistics_jacobian(self.policy, batch.observations)
 
         old_phi = jacobian.outputs
-        ratio = self._ratio(old_phi, actions, batch)
-        objective = (ratio * advantages).mean()
-        score = self._family.score(self._distribution, old_phi, actions)
-        gradient = jacobian.vjp(score * (ratio * advantages / len(ratio))[:, None])
+        surrogate = Surrogate(
+            fisher.distribution,
+            self._actions(batch),
+            batch.old_log_prob,
+            self._usable_advantages(batch.advantages),
+        )
+        gradient = jacobian.vjp(surrogate.gradient(old_phi))
         if not torch.isfinite(gradient).all():
             raise NoStepError("the policy gradient is not finite")
         if gradient.norm() < VANISHING:
             raise NoStepError(f"the policy gradient vanishes (norm {gradient.norm().item():.3g})")
 
-        solution = self._solver.solve(fisher, gradient)
+        solution = self._make_solver().solve(fisher, gradient)
         direction = solution.direction
         if not torch.isfinite(direction).all():
             raise NoStepError("the natural gradient is not finite")
@@ -369,22 +389,22 @@ class NPG(FastRollouts):
             nonlocal new_phi
             assign_flat(fisher.params, theta + length * direction)
             new_phi = jacobian.evaluate()
-            surrogate = (self._ratio(new_phi, actions, batch) * advantages).mean()
-            return surrogate.item(), self._family.kl(old_phi, new_phi).mean().item()
+            return surrogate(new_phi), fisher.family.kl(old_phi, new_phi).mean().item()
 
         try:
-            length, new_objective, kl = self._take_step(move, objective.item(), quadratic_form)
+            taken = self._take_step(move, surrogate(old_phi), quadratic_form)
         except Exception:  # whatever went wrong, the policy is never left half-way
             assign_flat(fisher.params, theta)
             raise
         return PolicyStep(
-            objective=new_objective,
-            kl=kl,
-            kl_predicted=0.5 * length**2 * quadratic_form,
-            length=length,
+            objective=taken.objective,
+            kl=taken.kl,
+            kl_predicted=0.5 * taken.length**2 * quadratic_form,
+            length=taken.length,
+            shortenings=taken.shortenings,
             iterations=solution.iterations,
             residual=solution.residual,
-            spread=self._family.spread(new_phi),
+            spread=fisher.family.spread(new_phi),
         )
 
     def _quadratic_form(self, fisher: FisherOperator, solution: Solution) -> float:
@@ -401,35 +421,30 @@ class NPG(FastRollouts):
         move: Callable[[float], tuple[float, float]],
         objective: float,
         quadratic_form: float,
-    ) -> tuple[float, float, float]:
-        """Choose a length, go there, and return (length, new objective, measured KL)."""
+    ) -> StepTaken:
+        """Choose a length, and go there."""
         if self.step_size is not None:
             length = self._scheduled("step_size")
-        else:
-            target_kl = self._scheduled("target_kl")
-            length = kl_normalised_length(quadratic_form, target_kl)
-            # A schedule that has come down to zero asks for no step, not for a search.
-            if self.line_search and target_kl > 0:
-                found = backtracking_line_search(
-                    move,
-                    length,
-                    objective,
-                    target_kl,
-                    self.line_search_shrinking_factor,
-                    self.line_search_max_iter,
-                )
-                if found is None:
-                    raise NoStepError("the line search found no improvement within target_kl")
-                return found
-        new_objective, kl = move(length)
-        if not (math.isfinite(new_objective) and math.isfinite(kl)):
-            raise NoStepError("the step would make the policy non-finite")
-        return length, new_objective, kl
-
-    def _ratio(self, phi: Tensor, actions: Tensor, batch: RolloutBufferSamples) -> Tensor:
-        """rho, new to old action probabilities, for the policy with statistics phi. (N,)"""
-        log_prob = self._family.log_prob(self._distribution, phi, actions)
-        return torch.exp(log_prob - batch.old_log_prob)
+            new_objective, kl = move(length)
+            if not (math.isfinite(new_objective) and math.isfinite(kl)):
+                raise NoStepError("the step would make the policy non-finite")
+            return StepTaken(length, new_objective, kl)
+        target_kl = self._scheduled("target_kl")
+        length = kl_normalised_length(quadratic_form, target_kl)
+        # A schedule that has come down to zero asks for no step, not for a search.
+        if not self.line_search or target_kl == 0:
+            return shortened_step(move, length, target_kl)
+        found = backtracking_line_search(
+            move,
+            length,
+            objective,
+            target_kl,
+            self.line_search_shrinking_factor,
+            self.line_search_max_iter,
+        )
+        if found is None:
+            raise NoStepError("the line search found no improvement within target_kl")
+        return found
 
     def _usable_advantages(self, advantages: Tensor) -> Tensor:
         """The advantages, normalised if asked for.
@@ -455,7 +470,8 @@ class NPG(FastRollouts):
         return batch.actions
 
     def _scheduled(self, name: str) -> float:
-        value = getattr(self, name)(self._current_progress_remaining)
+        # Assigned after construction it may be a plain number.
+        value = FloatSchedule(getattr(self, name))(self._current_progress_remaining)
         if not 0 <= value < math.inf:
             raise ValueError(
                 f"the schedule of {name} gave {value} with "
@@ -484,7 +500,8 @@ class NPG(FastRollouts):
         if spread is None:  # there was no step
             with torch.no_grad():
                 distribution = self.policy.get_distribution(batch.observations)
-                spread = self._family.spread(self._family.statistics(distribution))
+                family = family_of(distribution)
+                spread = family.spread(family.statistics(distribution))
         log = self.logger.record
         log("train/policy_objective", step.objective)
         log("train/kl", step.kl)
@@ -492,6 +509,8 @@ class NPG(FastRollouts):
         if self.target_kl is not None:
             log("train/target_kl", self._scheduled("target_kl"))
         log("train/step_length", step.length)
+        if self.target_kl is not None:
+            log("train/step_shortenings", step.shortenings)
         if step.iterations is not None:
             log("train/cg_iterations", step.iterations)
             log("train/cg_residual", step.residual)
@@ -525,9 +544,3 @@ class NPG(FastRollouts):
             reset_num_timesteps=reset_num_timesteps,
             progress_bar=progress_bar,
         )
-
-    def _excluded_save_params(self) -> list[str]:
-        # Rebuilt from the policy and the arguments. A solver that keeps state between updates is
-        # itself an argument, fisher_solver, and is saved as such.
-        rebuilt = ["_critic", "_critic_params", "_distribution", "_family", "_solver"]
-        return [*super()._excluded_save_params(), *rebuilt]

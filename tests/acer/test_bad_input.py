@@ -1,7 +1,9 @@
 """What ACER cannot work with is refused, by name; what goes wrong on the way leaves no trace."""
 
 import copy
+import io
 import math
+import pathlib
 import pickle
 import re
 import warnings
@@ -15,6 +17,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.save_util import save_to_pkl
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
 from sb3_natural import ACER
@@ -202,7 +205,7 @@ OTHER_BUFFERS = {
 
 @pytest.mark.parametrize("what", [*OTHER_BUFFERS, "format", "list", "ReplayBuffer"])
 def test_files_that_are_no_replay_buffer_for_this_model(what, tmp_path):
-    path = tmp_path / "buffer.pkl"
+    path, trust = tmp_path / "buffer.pkl", what in ("list", "ReplayBuffer")
     if what in OTHER_BUFFERS:
         small_model(**OTHER_BUFFERS[what]).learn(24).save_replay_buffer(path)
     elif what == "format":
@@ -216,7 +219,7 @@ def test_files_that_are_no_replay_buffer_for_this_model(what, tmp_path):
     model = small_model().learn(16)
     held, before = model.replay_buffer, model.replay_buffer.latest(8)
     with pytest.raises(ValueError, match=rf"{what}\b") as error:
-        model.load_replay_buffer(path)
+        model.load_replay_buffer(path, trust=trust)
     if what in OTHER_BUFFERS or what == "format":
         assert re.search(rf"its {what} is .*, the model's is ", str(error.value))
     else:
@@ -226,6 +229,49 @@ def test_files_that_are_no_replay_buffer_for_this_model(what, tmp_path):
     for array, copied in zip(held.latest(8), before, strict=True):
         np.testing.assert_array_equal(array, copied)
     model.learn(8, reset_num_timesteps=False)
+
+
+class Bomb:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return (pathlib.Path.touch, (self.marker,))
+
+
+def test_a_pickle_is_not_loaded_unless_it_is_trusted(tmp_path):
+    path, marker = tmp_path / "buffer.pkl", tmp_path / "executed"
+    path.write_bytes(pickle.dumps(Bomb(marker)))
+    model = small_model()
+    for file in (path, str(path), io.BytesIO(path.read_bytes())):
+        with pytest.raises(ValueError, match=r"is not in npz format.*trust=True.*executes"):
+            model.load_replay_buffer(file)
+    assert not marker.exists()
+    arrays = {"header": np.array(Bomb(marker), dtype=object)}
+    np.savez(tmp_path / "objects.npz", allow_pickle=True, **arrays)
+    with pytest.raises(ValueError, match=r"objects.npz: not a replay buffer of ACER's"):
+        model.load_replay_buffer(tmp_path / "objects.npz", trust=True)
+    assert not marker.exists()
+    with pytest.raises(ValueError, match="holds a NoneType, not a replay buffer"):
+        model.load_replay_buffer(path, trust=True)
+    assert marker.exists()
+
+
+def test_pickles_of_earlier_versions_go_on(tmp_path):
+    model = small_model().learn(16)
+    before = copy.deepcopy(model.replay_buffer)
+    early = copy.copy(before)
+    for name in ("_n_before", "_starts_anew"):
+        vars(early).pop(name, None)
+    save_to_pkl(tmp_path / "buffer", early)
+    other = small_model()
+    other.load_replay_buffer(tmp_path / "buffer.pkl", trust=True)
+    for ours, theirs in zip(other.replay_buffer.latest(8), before.latest(8), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    other.learn(16)
+    assert len(other.replay_buffer) == 32
 
 
 def test_a_replay_buffer_too_small_for_a_segment_is_refused(tmp_path):
@@ -244,8 +290,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(env_id):
     updates = model._n_updates
     assert model._skipped_updates == 0
     bias = [*model.policy.value_net.parameters()][-1]
-    with torch.no_grad():
-        bias.fill_(torch.nan)
+    bias.register_hook(lambda gradient: gradient * torch.nan)
     before = weights(model)
     moments = copy.deepcopy(model.policy.optimizer.state_dict()["state"])
     with pytest.warns(UserWarning, match=r"update \d+ was skipped: its gradient is not finite"):
@@ -253,7 +298,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(env_id):
     after = weights(model)
     assert before.keys() == after.keys()
     for key, value in before.items():
-        torch.testing.assert_close(value, after[key], rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(value, after[key], rtol=0, atol=0)
     for index, state in model.policy.optimizer.state_dict()["state"].items():
         assert all(torch.equal(state[key], moments[index][key]) for key in state)
     skipped = model.logger.name_to_value["train/skipped_updates"]

@@ -1,5 +1,7 @@
 """The replay buffer against plain lists of transitions, over random histories."""
 
+import io
+import json
 import pickle
 from typing import Any, NamedTuple
 
@@ -346,6 +348,59 @@ def test_no_segment_is_longer_than_what_is_held(n_added):
     history = History(capacity=3).play(n_added)
     with pytest.raises(ValueError, match=rf"n_steps={history.size + 1} .* {history.size} steps"):
         history.buffer.sample(2, history.size + 1, np.random.default_rng(0))
+
+
+def saved(buffer):
+    """What is in the file that a buffer writes: arrays, by name."""
+    file = io.BytesIO()
+    buffer.save(file)
+    file.seek(0)
+    with np.load(file) as held:
+        return dict(held)
+
+
+def loaded(arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    file.seek(0)
+    return SegmentBuffer.load(file)
+
+
+@pytest.mark.parametrize("n_steps", [0, 3, 25])
+@pytest.mark.parametrize("kind", SPACES)
+def test_a_saved_buffer_goes_on(kind, n_steps):
+    history = History(kind, p_limit=0.4).play(n_steps)
+    history.buffer = loaded(saved(history.buffer))
+    if history.size:
+        history.check_all(min(4, history.size))
+    history.buffer.check_fits(history.observation_space, history.action_space, K, 2)
+    history.resume(moved=[0])
+    history.play(9)
+    history.check_all(4)
+
+
+def test_a_broken_file_is_no_buffer():
+    arrays = saved(History(p_limit=0.5).play(25).buffer)
+    header = json.loads(str(arrays["header"]))
+    changed = {
+        "rewards": arrays["rewards"][1:],
+        "actions": arrays["actions"].astype(np.float64),
+        "cut_at": arrays["cut_at"] + 1000,
+        "observations": np.array([{"a": 1}, None]),
+        "cuts": arrays["cuts"][:1],
+        "header": np.array("{"),
+    }
+    for name, array in changed.items():
+        with pytest.raises(ValueError, match=r"^not a replay buffer of ACER's \(.*"):
+            loaded(arrays | {name: array})
+        with pytest.raises(ValueError, match=rf"^not a replay buffer of ACER's .*{name}"):
+            loaded({key: held for key, held in arrays.items() if key != name})
+    for name, value in dict(size=99, n_added=-1, n_before=26, cuts=[8, 9, 3], n_envs=0).items():
+        with pytest.raises(ValueError, match=r"^not a replay buffer of ACER's"):
+            loaded(arrays | {"header": np.array(json.dumps(header | {name: value}))})
+    unknown = header | {"observation_space": {"space": "Tuple"}}
+    with pytest.raises(ValueError, match="'Tuple' is none of the spaces"):
+        loaded(arrays | {"header": np.array(json.dumps(unknown))})
 
 
 @pytest.mark.parametrize("kind", ["box", "dict"])

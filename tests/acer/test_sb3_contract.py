@@ -2,7 +2,6 @@
 
 import csv
 import inspect
-import pickle
 
 import gymnasium as gym
 import numpy as np
@@ -384,9 +383,35 @@ def test_saving_leaves_the_replay_buffer_out(tmp_path):
     model.save_replay_buffer(tmp_path / "buffer")
     loaded.load_replay_buffer(tmp_path / "buffer")
     assert len(loaded.replay_buffer) == 64
-    assert pickle.dumps(loaded.replay_buffer) == pickle.dumps(
-        pickle.loads(pickle.dumps(model.replay_buffer))
+    loaded.save_replay_buffer(tmp_path / "again")
+    with np.load(tmp_path / "buffer.npz") as first, np.load(tmp_path / "again.npz") as second:
+        assert first.files == second.files
+        assert all((first[name] == second[name]).all() for name in first.files)
+
+
+@pytest.mark.parametrize("truncate", [True, False])
+def test_the_last_episodes_of_a_loaded_replay_buffer_are_cut_off_or_go_on(truncate, tmp_path):
+    """Also where the first observation of the next episode is the last one's last."""
+    env = make_vec_env(lambda: SpacesEnv(gym.spaces.Discrete(1), gym.spaces.Discrete(2)), 2)
+    model = ACER("MlpPolicy", env, n_steps=3, seed=0).learn(6)
+    model.save_replay_buffer(tmp_path / "buffer")
+    model.load_replay_buffer(tmp_path / "buffer", truncate_last_traj=truncate)
+    assert model.replay_buffer.latest(3).continues.all()
+    model.learn(6, reset_num_timesteps=False)
+    segments = model.replay_buffer.latest(6)
+    assert segments.continues[2].tolist() == [not truncate] * 2
+    assert not segments.terminals[2].any()
+
+
+def test_a_loaded_replay_buffer_brings_its_size(tmp_path):
+    ACER("MlpPolicy", "CartPole-v1", buffer_size=300, replay_start=0).save_replay_buffer(
+        tmp_path / "buffer"
     )
+    model = ACER("MlpPolicy", "CartPole-v1", seed=0, **REPLAYED)
+    model.load_replay_buffer(tmp_path / "buffer")
+    assert model.buffer_size == 300
+    model.learn(400)
+    assert len(model.replay_buffer) == 300
 
 
 def test_envpool_runs():

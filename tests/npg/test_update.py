@@ -4,11 +4,13 @@ import copy
 import math
 import warnings
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from sb3_contrib import TRPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -17,6 +19,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from sb3_natural import NPG
+from sb3_natural.common.critic import split_parameters
 from sb3_natural.common.fisher import FisherOperator
 from sb3_natural.common.parameters import assign_flat, flatten
 from sb3_natural.common.solvers import SOLVERS, FisherSolver, Solution, conjugate_gradient
@@ -234,8 +237,8 @@ DEGENERATE = {
     "advantage is not finite": lambda m: m.rollout_buffer.advantages.fill(np.nan),
     "policy gradient is not finite": lambda m: m.rollout_buffer.log_probs.fill(-np.inf),
     "policy gradient vanishes": lambda m: m.rollout_buffer.log_probs.fill(1e4),
-    "non-positive curvature": lambda m: setattr(m, "_solver", Spoilt()),
-    "natural gradient is not finite": lambda m: setattr(m, "_solver", NotANumber()),
+    "non-positive curvature": lambda m: setattr(m, "fisher_solver", Spoilt()),
+    "natural gradient is not finite": lambda m: setattr(m, "fisher_solver", NotANumber()),
 }
 
 
@@ -319,8 +322,9 @@ class OddlyNamedPolicy(ActorCriticPolicy):
 def test_policies_need_no_naming_convention():
     model = collected(NPG(OddlyNamedPolicy, "Pendulum-v1", n_steps=64, seed=0))
     extractor = model.policy.mlp_extractor
-    critic = set(model._critic_params)
-    assert critic == {
+    observations = torch.as_tensor(model.rollout_buffer.observations[0])
+    _, critic = split_parameters(model.policy, observations)
+    assert set(critic) == {
         *extractor.policy_of_the_critic.parameters(),
         *model.policy.value_net.parameters(),
     }
@@ -357,10 +361,13 @@ class NoCriticOfItsOwn(ActorCriticPolicy):
 
 
 def test_unsupported_policies_are_refused_at_the_start():
+    """Of learning, before any step: what a policy returns shows on a real observation only."""
+    beta, sharing = (NPG(policy, "Pendulum-v1") for policy in (BetaPolicy, NoCriticOfItsOwn))
     with pytest.raises(TypeError, match=r"BetaDistribution.*Supported are .*Categorical"):
-        NPG(BetaPolicy, "Pendulum-v1")
+        beta.learn(64)
     with pytest.raises(ValueError, match="none of its own to fit"):
-        NPG(NoCriticOfItsOwn, "Pendulum-v1")
+        sharing.learn(64)
+    assert beta.num_timesteps == sharing.num_timesteps == 0
 
 
 class DropoutExtractor(FlattenExtractor):
@@ -393,7 +400,7 @@ def test_update_measures_the_policy_that_acted():
         (dict(target_kl=-1.0), "target_kl must be positive .*, got -1"),
         (dict(step_size=0.0), "step_size must be positive .*, got 0"),
         (dict(fisher_solver="kfc"), "fisher_solver must be one of cg, .*got 'kfc'"),
-        (dict(critic="sgd"), "critic must be 'adam' or 'gauss_newton', got 'sgd'"),
+        (dict(critic="sgd"), "critic must be 'adam' or 'gauss_newton', or a Critic, got 'sgd'"),
         (dict(cg_damping=-0.1), "cg_damping must be finite and not negative, got -0.1"),
         (dict(cg_max_steps=0), "cg_max_steps must be at least 1, got 0"),
         (dict(n_steps=0), "n_steps must be at least 1, got 0"),
@@ -428,9 +435,66 @@ def test_quadratic_form_of_the_solver_is_that_of_the_operator(damping):
     fisher = FisherOperator(model.policy, batch.observations, damping=damping)
     exact = FisherOperator(model.policy, batch.observations, fast=False)
     gradient = exact @ torch.randn(fisher.shape[0])
-    solution = model._solver.solve(fisher, gradient)
+    solution = model._make_solver().solve(fisher, gradient)
     expected = exact.quadratic_form(solution.direction)
     assert model._quadratic_form(fisher, solution) == pytest.approx(expected, rel=1e-4)
     drowned = damping == 1e4
     share = expected / solution.curvature
     assert (share < 0.1) == drowned
+
+
+class TwoStates(gym.Env):
+    """Kakade 2001: staying pays 1 in state 0 and 2 in state 1, moving on nothing."""
+
+    observation_space = spaces.Box(0, 1, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def _look(self):
+        return np.eye(2, dtype=np.float32)[self.state]
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state, self.t = int(self.np_random.random() > 0.8), 0
+        return self._look(), {}
+
+    def step(self, action):
+        self.t += 1
+        reward = (1.0, 2.0)[self.state] if action == 0 else 0.0
+        self.state = self.state if action == 0 else 1 - self.state
+        return self._look(), reward, False, self.t >= 20, {}
+
+
+class Log(BaseCallback):
+    """The logged values after every update but the last."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def _on_step(self):
+        return True
+
+    def _on_rollout_start(self):
+        self.rows.append(dict(self.logger.name_to_value))
+
+
+def test_no_update_goes_far_beyond_target_kl_and_none_ends_at_the_worse_state():
+    """Where the policy is nearly certain, the quadratic model misses its divergence by far."""
+    shortened, optimal = 0, []
+    for seed in (0, 1, 2):
+        log = Log()
+        model = NPG("MlpPolicy", TwoStates(), n_steps=400, seed=seed, device="cpu")
+        model.learn(16_000, log, log_interval=1000)
+        rows = [row for row in log.rows if "train/kl" in row]
+        assert len(rows) == 39
+        assert max(row["train/kl"] for row in rows) <= 1.5 * 0.02 + 1e-6
+        for row in rows:
+            assert row["train/kl_predicted"] <= 0.02 * (1 + 1e-5)
+            full = row["train/kl_predicted"] == pytest.approx(0.02, rel=1e-5)
+            assert full == (row["train/step_shortenings"] == 0) or row["train/kl"] == 0
+            shortened += row["train/step_shortenings"]
+        with torch.no_grad():
+            p = model.policy.get_distribution(torch.eye(2)).distribution.probs
+        optimal.append(p[0, 1] > 0.5 and p[1, 0] > 0.5)
+    assert shortened > 0
+    assert sum(optimal) >= 2
