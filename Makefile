@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup demo speed large sensitivity test test-slow check clean
+.PHONY: help setup demo speed large sensitivity test test-slow test-peers test-install check clean
 
 help:
 	@echo "make demo       set up, train NPG, TRPO, PPO and ACER on two tasks, write demo/report/report.md"
@@ -14,13 +14,17 @@ help:
 	@echo "make sensitivity  the studies of docs/sensitivity.md (about six hours of one core; it resumes)"
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the learning checks (about 6 minutes on 2 cores)"
+	@echo "make test-peers    what is compared with PFRL and DI-engine, W&B and MLflow (.venv-peers)"
+	@echo "make test-install  the wheel with each extra in a fresh environment (about 10 minutes)"
 	@echo "make check      ruff and mypy"
 	@echo "make clean      remove the virtual environment and caches"
 
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: $(PYTHON) is older \
+	than Python 3.11, which these versions need; name another one: make PYTHON=python3.11 ...")'
+	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[suite,test]"
 	touch $@
@@ -82,10 +86,18 @@ sensitivity: $(READY)
 # Compiled once: tests start many processes, and Python may be told not to write bytecode by itself.
 test: $(READY)
 	$(PY) -m compileall -q sb3_natural benchmarks studies reports tests
-	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not slow and not install"
 
 test-slow: $(READY)
 	$(PY) -m pytest -n $(JOBS) -m slow --timeout 5400
+
+# In the environment that make speed measures the peers in.
+test-peers: $(READY)
+	$(PY) -m benchmarks.speed.peers
+	.venv-peers/bin/python -m pytest tests/peers
+
+test-install: $(READY)
+	$(PY) -m pytest -m install tests/test_packaging.py
 
 check: $(READY)
 	$(VENV)/bin/ruff check .
@@ -93,4 +105,4 @@ check: $(READY)
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache build dist

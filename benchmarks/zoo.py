@@ -42,6 +42,8 @@ ALGORITHMS: dict[str, str] = {
     "a2c": "sb3_natural:A2C",
 }
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
+# Of NPG and ACER: shipped with the plugin, for RL Zoo's command line.
+PLUGIN_HYPERPARAMS = Path(__file__).parents[1] / "sb3_natural" / "hyperparams"
 
 _ZOO_KEYS = ("policy", "n_envs", "n_timesteps", "normalize", "env_wrapper", "frame_stack")
 _NOISE_KEYS = ("noise_type", "noise_std")  # instead of the argument action_noise
@@ -135,8 +137,9 @@ def algorithm_class(algo: str) -> type[BaseAlgorithm]:
 
 
 def hyperparams_file(algo: str) -> Path:
-    """The file with an algorithm's hyperparameters."""
-    return HYPERPARAMS / f"{algo}.yml"
+    """The file with an algorithm's hyperparameters: the plugin's or else the suite's."""
+    shipped = PLUGIN_HYPERPARAMS / f"{algo}.yml"
+    return shipped if shipped.exists() else HYPERPARAMS / f"{algo}.yml"
 
 
 def has_own_entry(algo: str, env_id: str) -> bool:

@@ -1,8 +1,7 @@
 """RL Baselines3 Zoo with our algorithms: ``python -m sb3_natural.zoo train --algo npg --env ID``.
 
 The Zoo's own command line, scripts and options (https://github.com/DLR-RM/rl-baselines3-zoo), which
-know NPG and ACER here. Our hyperparameters are read from the clone that this package stands in;
-elsewhere, or for others, name a file with ``--conf-file``.
+know NPG and ACER here, with our hyperparameters unless a file is named with ``--conf-file``.
 
 What the Zoo cannot do with them: search for hyperparameters (``-optimize``) and take those of a
 trial of such a search (``--trial-id``), since it knows no ranges for them; ``python -m studies`` of
@@ -23,7 +22,9 @@ from sb3_natural.npg import NPG
 __all__ = ["ALGORITHMS", "main", "register"]
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"npg": NPG, "acer": ACER}
-_HYPERPARAMS = Path(__file__).parents[1] / "benchmarks" / "hyperparams"
+HYPERPARAMS = Path(__file__).parent / "hyperparams"
+# The Zoo's own, which takes other words for an error with a traceback.
+SCRIPTS = ("train", "enjoy", "plot_train", "plot_from_file", "all_plots")
 _SCHEDULES = ("target_kl", "step_size")
 
 
@@ -61,13 +62,7 @@ def with_our_hyperparameters(arguments: Sequence[str]) -> list[str]:
     given, _ = parser.parse_known_args(arguments)
     if list(arguments[:1]) != ["train"] or given.conf_file or given.algo not in ALGORITHMS:
         return list(arguments)
-    file = _HYPERPARAMS / f"{given.algo}.yml"
-    if not file.exists():
-        raise FileNotFoundError(
-            f"no hyperparameters of {given.algo} beside this package, which is no part of a clone: "
-            "name a file with --conf-file"
-        )
-    return [*arguments, "--conf-file", str(file)]
+    return [*arguments, "--conf-file", str(HYPERPARAMS / f"{given.algo}.yml")]
 
 
 def unsupported(arguments: Sequence[str]) -> str | None:
@@ -93,18 +88,22 @@ def unsupported(arguments: Sequence[str]) -> str | None:
 
 def main() -> None:
     """Hand over to the Zoo's command line."""
+    usage = argparse.ArgumentParser(
+        prog="python -m sb3_natural.zoo",
+        description="RL Baselines3 Zoo's scripts, which know NPG and ACER here.",
+        epilog="SCRIPT --help shows the options of one.",
+    )
+    usage.add_argument("script", metavar="SCRIPT", choices=SCRIPTS, help=", ".join(SCRIPTS))
+    usage.parse_args(sys.argv[1:2])
     try:
         from rl_zoo3.cli import main as zoo
 
         register()
     except ImportError as error:
-        sys.exit(f"error: RL Baselines3 Zoo is needed: pip install rl_zoo3 ({error})")
+        sys.exit(f'error: RL Baselines3 Zoo is needed: pip install "sb3-natural[zoo]" ({error})')
     if reason := unsupported(sys.argv[1:]):
         sys.exit(f"error: {reason}")
-    try:
-        sys.argv[1:] = with_our_hyperparameters(sys.argv[1:])
-    except FileNotFoundError as error:
-        sys.exit(f"error: {error}")
+    sys.argv[1:] = with_our_hyperparameters(sys.argv[1:])
     zoo()
 
 

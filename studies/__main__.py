@@ -21,6 +21,7 @@ from benchmarks.numbers import return_text, score_text
 from benchmarks.secrets import command_line, mask
 from benchmarks.specs import SpecError, as_file_name, check_environment
 from benchmarks.sweep import SweepError
+from benchmarks.zoo import hyperparams_file
 from studies import pruning as pruners
 from studies.carrying_out import Confirmation, carry_out, confirm, stored_confirmation
 from studies.entries import entries_of
@@ -244,7 +245,7 @@ def show(name: str = _NAME, storage: str = _STORAGE, root: Path = _ROOT) -> None
 @app.command()
 def best(
     name: str = _NAME,
-    yaml: bool = typer.Option(False, "--yaml", help="As entries of benchmarks/hyperparams/."),
+    yaml: bool = typer.Option(False, "--yaml", help="As entries of a hyperparameter file."),
     storage: str = _STORAGE,
     root: Path = _ROOT,
 ) -> None:
@@ -260,7 +261,7 @@ def best(
     typer.echo(text, nl=False)
     for env_id in present:
         typer.echo(
-            f"benchmarks/hyperparams/{problem.algo}.yml has an entry {env_id!r} already; "
+            f"{os.path.relpath(hyperparams_file(problem.algo))} has an entry {env_id!r} already; "
             "remove the one that you do not want",
             err=True,
         )

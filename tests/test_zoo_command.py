@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sb3_natural import ACER, NPG
-from sb3_natural.zoo import unsupported, with_our_hyperparameters
+from sb3_natural.zoo import SCRIPTS, main, unsupported, with_our_hyperparameters
 
 pytest.importorskip("rl_zoo3", reason="RL Baselines3 Zoo is not installed")
 
@@ -29,11 +29,12 @@ def zoo(*arguments: str | Path) -> str:
 def test_the_zoo_trains_and_shows_our_algorithms(algo, cls, env_id, tmp_path: Path) -> None:
     common = ("--algo", algo, "--env", env_id, "-f", tmp_path, "--seed", "1")
 
-    output = zoo("train", *common, "-n", "1024", "--eval-freq", "-1", "--num-threads", "1")
+    # Not a number of whole rollouts.
+    output = zoo("train", *common, "-n", "1000", "--eval-freq", "-1", "--num-threads", "1")
 
     assert f"{algo}.yml" in output  # our hyperparameters
     model = cls.load(tmp_path / algo / f"{env_id}_1" / f"{env_id}.zip")
-    assert model.num_timesteps >= 1024
+    assert model.num_timesteps > 1000
     if algo == "npg":
         assert model.target_kl(1.0) == pytest.approx(2 * model.target_kl(0.5))  # lin_...
     assert "Episode Reward" in zoo("enjoy", *common, "-n", "600", "--no-render")
@@ -54,11 +55,27 @@ def test_our_file_is_added_where_none_is_given() -> None:
     assert added("enjoy", "--algo", "npg") == []
 
 
-def test_outside_of_a_clone_a_file_has_to_be_named(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("sb3_natural.zoo._HYPERPARAMS", tmp_path)
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "the following arguments are required: SCRIPT"),
+        (["dance"], 2, "invalid choice: 'dance'"),
+        (["--algo", "npg"], 2, "SCRIPT"),
+        (["--help"], 0, "train, enjoy, plot_train, plot_from_file, all_plots"),
+        *((["plot_train", *option], code, "--algo") for option, code in (([], 2), (["-h"], 0))),
+        *(([script, "--help"], 0, "usage:") for script in SCRIPTS),
+    ],
+)
+def test_what_can_be_asked_for_is_said(arguments, code, said, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["zoo", *arguments])
 
-    with pytest.raises(FileNotFoundError, match="name a file with --conf-file"):
-        with_our_hyperparameters(["train", "--algo", "acer"])
+    with pytest.raises(SystemExit) as end:
+        main()
+
+    assert end.value.code == code
+    output = "".join(capsys.readouterr())
+    assert "usage:" in output
+    assert said in output
 
 
 def test_a_search_is_refused_with_what_does_it_instead() -> None:

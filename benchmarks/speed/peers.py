@@ -1,7 +1,8 @@
-"""The peers' environment: the same torch, numpy and simulator as here, and the extra ``peers``.
+"""The peers' environment: what we are compared with, and the suite, on the same torch and MuJoCo.
 
-Its own, since the peers' dependencies clash with the versions that the tests pass with: Tianshou
-needs a virtualenv that needs an old filelock.
+``python -m benchmarks.speed.peers`` sets it up. Its own, since the peers' dependencies clash with
+the versions that the tests pass with: Tianshou needs a virtualenv that needs an old filelock, and
+MLflow an older pyarrow.
 """
 
 import json
@@ -13,8 +14,13 @@ from pathlib import Path
 from benchmarks.speed.protocol import REPOSITORY, UnavailableError
 
 ENVIRONMENT = REPOSITORY / ".venv-peers"
+CONSTRAINTS = REPOSITORY / "constraints-peers.txt"
 # What decides the speed of both sides must be the same on both.
-_SHARED = {"torch": "torch", "numpy": "numpy", "mujoco": "mujoco", "gymnasium": "gymnasium[mujoco]"}
+SHARED = {"torch": "torch", "numpy": "numpy", "mujoco": "mujoco", "gymnasium": "gymnasium[mujoco]"}
+_EXTRAS = ("suite", "peers", "tracking")
+_TESTS = ("pytest", "pytest-timeout")
+# Used for its functions of ACER, which need torch alone; what it asks for includes numpy before 2.
+_WITHOUT_DEPENDENCIES = ("DI-engine",)
 _NOTE = "installed.json"
 _VERSIONS = """
 import importlib.metadata, json
@@ -33,10 +39,11 @@ def requirements() -> list[str]:
     import tomllib
 
     with (REPOSITORY / "pyproject.toml").open("rb") as file:
-        extra = tomllib.load(file)["project"]["optional-dependencies"]["peers"]
+        project = tomllib.load(file)["project"]
+    extras = [each for name in _EXTRAS for each in project["optional-dependencies"][name]]
     # Without the local part (+cpu), which only some indices have.
-    shared = [f"{name}=={version(module).split('+')[0]}" for module, name in _SHARED.items()]
-    return [*shared, *extra]
+    shared = [f"{name}=={version(module).split('+')[0]}" for module, name in SHARED.items()]
+    return [*shared, *project["dependencies"], *extras, *_TESTS]
 
 
 def install(folder: Path, wanted: list[str]) -> Path:
@@ -46,13 +53,16 @@ def install(folder: Path, wanted: list[str]) -> Path:
     """
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     note = folder / _NOTE
-    if note.exists() and json.loads(note.read_text()) == wanted:
+    conditions = {"wanted": wanted, "constraints": CONSTRAINTS.read_text()}
+    if note.exists() and json.loads(note.read_text()) == conditions:
         return python
     _run([sys.executable, "-m", "venv", "--clear", str(folder)])
     (folder / ".gitignore").write_text("*\n")
-    options = ["--quiet", "--disable-pip-version-check", "--no-input"]
-    _run([str(python), "-m", "pip", "install", *options, *wanted])
-    note.write_text(json.dumps(wanted) + "\n")
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip += ["--no-input", "-c", str(CONSTRAINTS)]
+    _run([*pip, *wanted])
+    _run([*pip, "--no-deps", *_WITHOUT_DEPENDENCIES])
+    note.write_text(json.dumps(conditions) + "\n")
     return python
 
 
@@ -67,3 +77,10 @@ def _run(command: list[str]) -> str:
         lines = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
         raise UnavailableError(f"the peers cannot be installed: {lines[-1]}")
     return done.stdout
+
+
+if __name__ == "__main__":
+    try:
+        print(install(ENVIRONMENT, requirements()))
+    except UnavailableError as error:
+        sys.exit(f"error: {error}")

@@ -52,7 +52,8 @@ def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
     """Write an algorithm's hyperparameter file in place of the one that is shipped."""
 
     def write(algo: str, text: str) -> Path:
-        monkeypatch.setattr("benchmarks.zoo.HYPERPARAMS", tmp_path)
+        for folder in ("HYPERPARAMS", "PLUGIN_HYPERPARAMS"):
+            monkeypatch.setattr(f"benchmarks.zoo.{folder}", tmp_path)
         path = tmp_path / f"{algo}.yml"
         path.write_text(text)
         return path

@@ -1,10 +1,5 @@
 """ACER's update against PFRL's, on the same random numbers.
 
-PFRL is optional and imports gym; to run this without installing either::
-
-    pip install --target /tmp/pfrl --no-deps pfrl==0.4.0 gym==0.26.2 gym-notices
-    PYTHONPATH=/tmp/pfrl pytest tests/acer/test_against_pfrl.py
-
 What agrees, to rounding: Retrace and Qopc, importance ratios and their truncation, both kinds of
 correction, the critic's losses, and the gradient of the parameters without a trust region; the
 projection itself, given the same g and k.
@@ -30,6 +25,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from pfrl.action_value import DiscreteActionValue, SingleActionValue
+from pfrl.agents import acer as pfrl_acer
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from sb3_natural.acer.loss import discrete_estimates
@@ -45,12 +42,6 @@ from tests.acer.test_update import (
     random_columns,
     stored,
 )
-
-pytest.importorskip(
-    "pfrl", reason="PFRL is not installed (see the docstring)", exc_type=ImportError
-)
-from pfrl.action_value import DiscreteActionValue, SingleActionValue
-from pfrl.agents import acer as pfrl_acer
 
 # A target without axes beside an output with one, and a float of what has a gradient.
 pytestmark = pytest.mark.filterwarnings(

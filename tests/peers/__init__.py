@@ -1,0 +1,1 @@
+"""What needs packages that clash with those of ``make test``: run by ``make test-peers``."""
