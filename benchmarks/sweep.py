@@ -18,6 +18,7 @@ from benchmarks.results import (
     check_run,
     check_versions,
     read_record,
+    read_run,
 )
 from benchmarks.run import now
 from benchmarks.sources import changed as changed_sources
@@ -138,8 +139,7 @@ def _sorted(specs: Sequence[RunSpec], out: Folder) -> tuple[list[RunSpec], list[
 
 def _changed(specs: Sequence[RunSpec], out: Folder) -> tuple[list[RunSpec], list[str]]:
     """Runs that were made with another source, and what is to be said of them."""
-    records = [read_record(spec.folder(out) / "run.json") for spec in specs]
-    names = changed_sources(record.get("sources") for record in records)
+    names = changed_sources(read_run(spec.folder(out)).sources for spec in specs)
     by_module = Counter(name for each in names for name in each)
     notes = [
         f"{number} of them were made with another source of {name}; "
