@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.records import FORMAT, AskedRecord, RunSpec, as_file_name
+from benchmarks.folder_names import as_file_name
+from benchmarks.records import FORMAT, AskedRecord, RunSpec
 from benchmarks.results import BrokenRunError, is_run, read_record
 from benchmarks.run import now
 from benchmarks.storage import (

@@ -1,20 +1,39 @@
-"""Names that are folders' names, too: which are safe on every system."""
+"""Names that become folders' names: what is safe to read, and what may be given to new ones.
+
+A name that is read, of an algorithm, say, may be any that cannot lead out of the folder that it
+stands in. One that is given now, of a study or a suite, must be fit for every system, too.
+"""
 
 import re
 
 from benchmarks.yamls import SpecError
 
-_LONGEST = 200  # bytes; file systems allow 255
+_LONGEST = 200  # bytes; file systems allow 255, and temporary names are longer
 _SHOWN = 60  # characters of a name that is refused
 # With any ending, too.
 _RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM\d|LPT\d)(\..*)?", re.IGNORECASE)
 
 
-def is_name(name: str) -> bool:
-    """Whether a name can be a folder's on every system, and cannot lead out of where it stands."""
+def as_file_name(name: str) -> str:
+    """An environment's or algorithm's name without what no file name may have everywhere."""
+    return name.replace("/", "__").replace(":", "__")
+
+
+def is_level(name: str) -> bool:
+    """Whether a name is that of one level below the folder that it stands in."""
     return (
-        re.fullmatch(r"\w([\w.-]*[\w-])?", name) is not None
-        and len(name.encode(errors="replace")) <= _LONGEST
+        name.strip(". ") != ""
+        and name.isprintable()
+        and re.search(r"[/\\:]", name) is None
+        and len(name.encode()) <= _LONGEST
+    )
+
+
+def is_name(name: str) -> bool:
+    """Whether a name is a level that a folder can have on every system."""
+    return (
+        is_level(name)
+        and re.fullmatch(r"\w([\w.-]*[\w-])?", name) is not None
         and _RESERVED.fullmatch(name) is None
     )
 

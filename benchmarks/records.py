@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
+from benchmarks.folder_names import as_file_name, is_level
 from benchmarks.foreign import tamed
 from benchmarks.storage import FAILED, Folder
 from benchmarks.yamls import SpecError, check_values, one_line
@@ -29,32 +30,19 @@ MAX_SEED = 2**32 - 1  # NumPy's
 MAX_EVALUATIONS = 1_000_000  # of a run; and episodes of each
 _LONGEST_TEXT = 2_000  # characters
 _LONGEST_TRACEBACK = 20_000
-_LONGEST_NAME = 200  # bytes; file systems allow 255, and temporary names are longer
 _NOTHING_ELSE = ConfigDict(extra="forbid")
 
 
-def as_file_name(name: str) -> str:
-    """An environment's or algorithm's name without what no file name may have everywhere."""
-    return name.replace("/", "__").replace(":", "__")
-
-
 def _as_name(name: str) -> str:
-    """A name that, as a file name, is one level below the folder that it stands in."""
-    file_name = as_file_name(name)
-    if (
-        not file_name.strip(". ")
-        or "\\" in file_name
-        or not file_name.isprintable()
-        or len(file_name.encode()) > _LONGEST_NAME
-    ):
+    if not is_level(as_file_name(name)):
         raise ValueError("must be a name that a file can have")
     return name
 
 
 def _as_level(name: str) -> str:
-    if name != as_file_name(name):
+    if not is_level(name):
         raise ValueError("must be a name that a file can have, without '/' and ':'")
-    return _as_name(name)
+    return name
 
 
 def _whole(given: Any) -> Any:

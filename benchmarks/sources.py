@@ -10,8 +10,10 @@ import ast
 import hashlib
 import sys
 import sysconfig
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,14 @@ def changed(records: Iterable[Any]) -> list[list[str]]:
         now |= {name: _source(name) for name in then if name not in now}
         found.append([name for name in then if _differs(then[name], now[name])])
     return found
+
+
+def by_module(changed_modules: Iterable[Iterable[str]]) -> Counter[str]:
+    """How many runs were made with another source of a module.
+
+    :param changed_modules: as :func:`changed` returns them
+    """
+    return Counter(chain.from_iterable(changed_modules))
 
 
 def _differs(then: Any, now: Source | None) -> bool:

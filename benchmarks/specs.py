@@ -1,14 +1,14 @@
 """What a suite is, and what runs a sweep of it consists of, checked before anything is run."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import check_environment, check_wrappers, try_environment
-from benchmarks.records import Evaluation, RunSpec, as_file_name, check_spec
+from benchmarks.folder_names import check_name
+from benchmarks.records import Evaluation, RunSpec, check_spec
 from benchmarks.trying import try_models
 from benchmarks.yamls import SpecError, parse, read_mapping
 from benchmarks.zoo import (
@@ -27,7 +27,6 @@ __all__ = [
     "SpecError",
     "Suite",
     "SuiteEnv",
-    "as_file_name",
     "check_algorithms",
     "check_choice",
     "check_environment",
@@ -86,11 +85,7 @@ def load_suite(name_or_path: str) -> Suite:
             f"suite {name_or_path!r} is not one of {', '.join(suite_names())}, "
             "nor the path of a .yaml file"
         )
-    if not re.fullmatch(r"\w[\w.-]*", path.stem):
-        raise SpecError(
-            f"{path}: the file's name is the suite's: it must consist of letters, digits, '.', "
-            "'_' and '-'"
-        )
+    check_name(f"{path}: the file's name, which is the suite's", path.stem)
     content = read_mapping(path)
     _refuse_unknown(content, ("environments", "evaluation", *_ENV_KEYS), str(path))
     common = _env_options(content, str(path))

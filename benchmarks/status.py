@@ -12,10 +12,10 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from benchmarks.asked import Asked, Run, load_asked
+from benchmarks.folder_names import as_file_name
 from benchmarks.locks import LOCK
 from benchmarks.results import BrokenRunError, Readable, is_run, load_readable
-from benchmarks.sources import changed
-from benchmarks.specs import as_file_name
+from benchmarks.sources import by_module, changed
 from benchmarks.storage import TEMPORARY, Folder, walk
 
 _PATIENCE = 600.0  # seconds
@@ -71,7 +71,7 @@ def load_status(root: Folder) -> Status:
         counts.reset_index(),
         readable.failures,
         [(each, number) for each, number in unfinished if number],
-        Counter(name for names in changed(readable.runs["sources"]) for name in names),
+        by_module(changed(readable.runs["sources"])),
         list(_stalled(folders)),
         [*readable.broken, *broken],
     )

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from benchmarks.results import (
     read_run,
 )
 from benchmarks.run import now
+from benchmarks.sources import by_module
 from benchmarks.sources import changed as changed_sources
 from benchmarks.storage import (
     Folder,
@@ -70,7 +70,7 @@ def sweep(
     engine: Engine | None = None,
     trackers: Sequence[str] = (),
     run_timeout: float | None = None,
-    rerun_changed: bool = False,
+    rerun_changed: bool | None = False,
 ) -> SweepResult:
     """Execute the runs of ``specs`` that have no finished folder below ``out``, in their order.
 
@@ -86,7 +86,8 @@ def sweep(
     :param trackers: what these log to, of ``benchmarks.tracking``
     :param run_timeout: seconds after which these end a run, which has failed then
     :param rerun_changed: execute runs again that were made with another source of a user's own
-        algorithm or environment; the old ones are kept beside, as ``outdated-...``
+        algorithm or environment; the old ones are kept beside, as ``outdated-...``. None: take them
+        as they are, and show nothing of it
     :raises SweepError: nothing can be written below ``out``, or runs there are of another version
         or cannot be read; what is finished is left as it is
     """
@@ -99,6 +100,8 @@ def sweep(
         for spec in changed:
             set_aside(spec.folder(out), f"{_OUTDATED}{re.sub('[^0-9]', '', now())}-")
         (skipped, missing), changed, notes = _sorted(unique, out), [], []
+    elif rerun_changed is None:
+        notes = []
     result = SweepResult([], [], skipped, changed)
     parents = {spec.folder(out).parent for spec in unique}
     remove_abandoned(parents)
@@ -140,11 +143,10 @@ def _sorted(specs: Sequence[RunSpec], out: Folder) -> tuple[list[RunSpec], list[
 def _changed(specs: Sequence[RunSpec], out: Folder) -> tuple[list[RunSpec], list[str]]:
     """Runs that were made with another source, and what is to be said of them."""
     names = changed_sources(read_run(spec.folder(out)).sources for spec in specs)
-    by_module = Counter(name for each in names for name in each)
     notes = [
         f"{number} of them were made with another source of {name}; "
         "--rerun-changed makes them again"
-        for name, number in by_module.items()
+        for name, number in by_module(names).items()
     ]
     return [spec for spec, each in zip(specs, names, strict=True) if each], notes
 

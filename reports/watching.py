@@ -44,10 +44,11 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 from tensorboard.compat import tf  # type: ignore[import-untyped]
 
+from benchmarks.folder_names import as_file_name
 from benchmarks.names import plain, restored
 from benchmarks.numbers import form_of, return_text
 from benchmarks.results import BrokenRunError, content, read_evaluations
-from benchmarks.specs import RunSpec, as_file_name
+from benchmarks.specs import RunSpec
 from benchmarks.storage import TEMPORARY, walk, whole_file
 from reports import figures, scores
 from reports.recording import read_spec

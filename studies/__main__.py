@@ -16,10 +16,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.folder_names import is_name
+from benchmarks.folder_names import as_file_name, is_name
 from benchmarks.numbers import return_text, score_text
+from benchmarks.results import load_readable
 from benchmarks.secrets import command_line, mask
-from benchmarks.specs import SpecError, as_file_name, check_environment
+from benchmarks.sources import by_module, changed
+from benchmarks.specs import SpecError, check_environment
 from benchmarks.sweep import SweepError
 from benchmarks.zoo import hyperparams_file
 from studies import pruning as pruners
@@ -92,6 +94,14 @@ _FIGURES = typer.Option(
     None, file_okay=False, help="Where they go; else the study's folder.", show_default=False
 )
 _JOBS = typer.Option(1, min=1, help="Trials at once; each takes one core.")
+_RUN_TIMEOUT = typer.Option(
+    None,
+    "--run-timeout",
+    min=1,
+    metavar="SECONDS",
+    help="A run that takes longer is ended, and its trial has failed.",
+    show_default=False,
+)
 
 
 @app.callback()
@@ -135,6 +145,7 @@ def run(
     timeout: float = typer.Option(
         None, min=0, help="Seconds after which no trial is begun any more.", show_default=False
     ),
+    run_timeout: float = _RUN_TIMEOUT,
     engine: EngineName = typer.Option(EngineName.local, help="This machine, or a Ray cluster."),
     address: str = typer.Option(
         None, help="Ray: host:port, or auto; else one is started here.", show_default=False
@@ -179,13 +190,15 @@ def run(
         typer.echo(f"--seeds: {few}", err=True)
     if too_few_runs_to_prune(search, problem):
         typer.echo("--pruner: 'wilcoxon' cannot tell trials of fewer than 5 runs apart", err=True)
+    _say_what_has_changed(folder)
     deadline = None if timeout is None else time.time() + timeout
-    task = Task(name, storage, folder, search, command_line("studies"), deadline)
+    command = command_line("studies")
+    task = Task(name, storage, folder, search, command, deadline, run_timeout)
     try:
         carry_out(study, problem, task, workers, jobs, shown=True)
         _print_trials(study, problem)
         typer.echo("the best trial and the defaults, on fresh seeds:")
-        found = confirm(study, problem, folder, jobs, command_line("studies"), shown=True)
+        found = confirm(study, problem, folder, jobs, command, True, run_timeout)
     except (StudyError, TrialFailedError, SweepError) as error:
         typer.echo(f"error: {mask(str(error))}", err=True)
         raise typer.Exit(1) from None
@@ -285,6 +298,7 @@ def sensitivity(
     params: str = typer.Option("", help="Parameters, separated by commas; else all with ranges."),
     points: int = typer.Option(9, min=3, help="Values of each, evenly spread over its range."),
     jobs: int = _JOBS,
+    run_timeout: float = _RUN_TIMEOUT,
     storage: str = _STORAGE,
     root: Path = _ROOT,
     out: Path = _FIGURES,
@@ -299,6 +313,8 @@ def sensitivity(
     from studies.plots import plot_sensitivity
 
     study, problem, folder = _load(name, storage, root)
+    _say_what_has_changed(folder)
+    command = command_line("studies")
     try:
         chosen = [sensitivities.swept(problem, each) for each in _names(params)]
         chosen = chosen or sensitivities.sweepable(problem)
@@ -307,7 +323,7 @@ def sensitivity(
         runs = sensitivities.stored(folder)
         for each in chosen:
             runs[each.name] = sensitivities.measure(
-                study, problem, folder, each, points, jobs, command_line("studies"), shown=True
+                study, problem, folder, each, points, jobs, command, True, run_timeout
             )
     except (SpecError, StudyError, TrialFailedError, SweepError) as error:
         _refuse(error)
@@ -341,6 +357,7 @@ def pruning(
     depends on what it has seen; nothing is trained. Writes pruning.csv, one row an order.
     """
     study, problem, folder = _load(name, storage, root)
+    _say_what_has_changed(folder)
     out = out or folder
     try:
         trials = pruners.check(study, problem, folder)
@@ -386,6 +403,20 @@ def _load(name: str, storage: str, root: Path) -> tuple[optuna.Study, Problem, P
         _refuse(error)
     folder.mkdir(parents=True, exist_ok=True)
     return study, problem, folder
+
+
+def _say_what_has_changed(folder: Path) -> None:
+    """Which of a study's runs were made with another source of what is the user's own.
+
+    They are not made again: the study's values are theirs.
+    """
+    sources = load_readable(folder / "runs").runs["sources"]
+    for module, number in by_module(changed(sources)).items():
+        typer.echo(
+            f"{number:,} of the study's runs were made with another source of {module}; a study "
+            "with another --name has none of them",
+            err=True,
+        )
 
 
 def _print_trials(study: optuna.Study, problem: Problem) -> None:

@@ -14,7 +14,6 @@ from rich.console import Console
 from benchmarks.results import final_return, read_evaluations
 from benchmarks.secrets import mask
 from benchmarks.specs import RunSpec
-from benchmarks.sweep import sweep
 from studies.objective import Problem, fresh_seeds, interquartile_mean
 from studies.progress import ENDED, Progress, first_line
 from studies.study import (
@@ -29,7 +28,7 @@ from studies.study import (
     retry_abandoned,
     values_of,
 )
-from studies.trials import TrialFailedError
+from studies.trials import TrialFailedError, make_runs
 from studies.workers import Task, Workers, n_due
 
 _POLL = 0.5  # seconds between looks at the storage
@@ -103,12 +102,19 @@ class Confirmation:
 
 
 def confirm(
-    study: optuna.Study, problem: Problem, folder: Path, jobs: int, command: str, shown: bool
+    study: optuna.Study,
+    problem: Problem,
+    folder: Path,
+    jobs: int,
+    command: str,
+    shown: bool,
+    run_timeout: float | None = None,
 ) -> Confirmation:
     """Train with the best trial's values and with the defaults on fresh seeds.
 
     The result is kept with the study; runs that are there are not made again.
 
+    :param run_timeout: seconds after which a run is ended, and has failed
     :raises TrialFailedError: a run has failed
     :raises StudyError: no trial has completed
     """
@@ -123,11 +129,7 @@ def confirm(
     if best.user_attrs.get(DEFAULT) and len(problem.defaults()) == 1:
         tuned = defaults  # the same, only not written out
     runs = folder / "runs"
-    result = sweep([*tuned, *defaults], runs, jobs, command, shown)
-    if result.failed:
-        raise TrialFailedError(
-            "; ".join(f"{failed.spec}: {failed.error}" for failed in result.failed)
-        )
+    make_runs([*tuned, *defaults], runs, jobs, command, shown, run_timeout)
     scores, returns = _results(problem, tuned, runs)
     default_scores, default_returns = _results(problem, defaults, runs)
     confirmation = Confirmation(

@@ -14,13 +14,12 @@ from benchmarks.intervals import CONFIDENCE, interval
 from benchmarks.results import final_return, read_evaluations
 from benchmarks.specs import SpecError
 from benchmarks.storage import is_finished
-from benchmarks.sweep import sweep
 from studies.estimates import Estimate
 from studies.objective import Problem
 from studies.search_spaces import Parameter, Value
 from studies.searching import spread
 from studies.study import StudyError, best_trial, completed, values_of
-from studies.trials import TrialFailedError
+from studies.trials import make_runs
 
 # Values whose score is at least this share of the best one's are good.
 GOOD = 0.9
@@ -97,12 +96,14 @@ def measure(
     jobs: int,
     command: str,
     shown: bool,
+    run_timeout: float | None = None,
 ) -> pd.DataFrame:
     """Train with values over a parameter's range and the best one, all else as in the best trial.
 
     Runs that are there, of the study's trials too, are not made again; and trials that differ from
     the best one in this parameter alone are points as well.
 
+    :param run_timeout: seconds after which a run is ended, and has failed
     :return: one row a run, with ``RUN_COLUMNS`` and ``BASE``
     :raises StudyError: no trial has completed, or the best one does not have the parameter
     :raises TrialFailedError: a run has failed
@@ -116,11 +117,7 @@ def measure(
     grid = [base, *({**base, parameter: value} for value in spread(parameter, n_points))]
     specs = [spec for values in _unique(grid) for spec in problem.specs(study.study_name, values)]
     runs = folder / "runs"
-    result = sweep(specs, runs, jobs, command, shown)
-    if result.failed:
-        raise TrialFailedError(
-            "; ".join(f"{failed.spec}: {failed.error}" for failed in result.failed)
-        )
+    make_runs(specs, runs, jobs, command, shown, run_timeout)
     neighbours = [values_of(problem, trial) for trial in completed(study)]
     others = [values for values in neighbours if _differ_only_in(values, base, parameter)]
     rows = []

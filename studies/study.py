@@ -24,9 +24,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
-from benchmarks.folder_names import check_name, is_name
+from benchmarks.folder_names import as_file_name, check_name, is_level
 from benchmarks.secrets import MASK, mask
-from benchmarks.specs import SpecError, as_file_name
+from benchmarks.yamls import SpecError
 from studies.objective import Problem
 from studies.search_spaces import Parameter, Value, decoded, encoded, rule_name
 
@@ -214,7 +214,7 @@ def load(name: str, storage: BaseStorage) -> tuple[optuna.Study, Problem]:
             f"{name!r} cannot be read: what it is about: {type(error).__name__}: {error}"
         ) from None
     for each in (problem.algo, *problem.env_ids):  # they are folders' names, below the runs
-        if not is_name(as_file_name(each)):
+        if not is_level(as_file_name(each)):
             raise BrokenStudyError(
                 f"{name!r} cannot be read: {each!r} is no name of an algorithm or an environment"
             )

@@ -9,11 +9,13 @@ import optuna
 import pandas as pd
 from optuna.trial import Trial
 
+from benchmarks.engines.events import ended_after
 from benchmarks.results import final_return, read_evaluations
 from benchmarks.run import run
 from benchmarks.secrets import mask
 from benchmarks.specs import RunSpec
 from benchmarks.storage import is_finished
+from benchmarks.sweep import sweep
 from studies.objective import Problem, interquartile_mean
 from studies.search_spaces import suggest
 
@@ -28,6 +30,26 @@ class TrialFailedError(Exception):
     """A trial has no value; the message says which run failed and why."""
 
 
+def make_runs(
+    specs: Sequence[RunSpec],
+    runs: Path,
+    jobs: int,
+    command: str,
+    shown: bool,
+    run_timeout: float | None = None,
+) -> None:
+    """Make runs that are no trial's; those that are there are not made again.
+
+    :param runs: the folder below which all runs stand
+    :param run_timeout: seconds after which a run is ended, and has failed
+    :raises TrialFailedError: a run has failed
+    """
+    # What runs of another source there are, the command has said.
+    result = sweep(specs, runs, jobs, command, shown, run_timeout=run_timeout, rerun_changed=None)
+    if result.failed:
+        raise TrialFailedError("; ".join(f"{each.spec}: {each.error}" for each in result.failed))
+
+
 class Objective:
     """What Optuna maximises: makes the runs of a trial, and scores them.
 
@@ -35,16 +57,24 @@ class Objective:
     :param runs: the folder below which all runs stand; those that are there are not made again
     :param command: the command line, for the record
     :param by_run: whether the pruner sees a value for each run; else one for each evaluation
+    :param run_timeout: seconds after which a run is ended, and its trial has failed
     """
 
     def __init__(
-        self, problem: Problem, suite: str, runs: Path, command: str, by_run: bool
+        self,
+        problem: Problem,
+        suite: str,
+        runs: Path,
+        command: str,
+        by_run: bool,
+        run_timeout: float | None = None,
     ) -> None:
         self._problem = problem
         self._suite = suite
         self._runs = runs
         self._command = command
         self._by_run = by_run
+        self._run_timeout = run_timeout
 
     def __call__(self, trial: Trial) -> float | tuple[float, float]:
         """A trial's value: the interquartile mean of its runs' scores.
@@ -84,7 +114,8 @@ class Objective:
                 see(float(value))
             return evaluations
         try:
-            run(spec, self._runs, self._command, watch=lambda row: see(row.return_mean))
+            with ended_after(self._run_timeout):
+                run(spec, self._runs, self._command, watch=lambda row: see(row.return_mean))
         except (optuna.TrialPruned, TrialFailedError):
             raise
         except Exception as error:  # whatever it is, the study goes on

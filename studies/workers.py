@@ -40,7 +40,8 @@ class Task:
     """All that a worker has to know.
 
     ``storage`` is a URL, or empty for the journal in ``folder``, where the run folders stand, too;
-    no trial is begun after ``deadline`` (seconds since the epoch).
+    no trial is begun after ``deadline`` (seconds since the epoch), and a run that takes longer than
+    ``run_timeout`` (seconds) is ended.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Task:
     search: Search
     command: str
     deadline: float | None = None
+    run_timeout: float | None = None
     number: int = 0
 
 
@@ -69,7 +71,7 @@ def work(task: Task) -> None:
     storage = connect(task.storage, task.folder)
     study, problem = load(task.name, storage)
     runs, by_run = task.folder / "runs", task.search.prunes_by_run
-    objective = Objective(problem, task.name, runs, task.command, by_run)
+    objective = Objective(problem, task.name, runs, task.command, by_run, task.run_timeout)
 
     def carry_out(trial: Trial) -> float | tuple[float, float]:
         trial.set_user_attr(WORKER, this_worker())

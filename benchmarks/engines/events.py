@@ -67,7 +67,7 @@ def attempt(work: Callable[[], object], timeout: float | None = None) -> Success
     :param timeout: seconds that it may take; None: as long as it likes
     """
     try:
-        with warnings.catch_warnings(record=True) as caught, _ended_after(timeout):
+        with warnings.catch_warnings(record=True) as caught, ended_after(timeout):
             # MuJoCo says this of Gymnasium's own models; nobody here can act on it.
             warnings.filterwarnings("ignore", "(?s).*compiler attribute", UserWarning)
             work()
@@ -87,8 +87,8 @@ def _said(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
 
 
 @contextmanager
-def _ended_after(seconds: float | None) -> Iterator[None]:
-    """Raise TimeoutError in the block when the time is up.
+def ended_after(seconds: float | None) -> Iterator[None]:
+    """Raise TimeoutError in the block when the time is up; None: it never is.
 
     Where that does not end it, as it hangs in C or catches all exceptions, the process ends, and
     the stack of its threads stands in its output.

@@ -162,6 +162,12 @@ def test_a_suite_that_is_wrong_is_refused_with_file_key_and_value(
     assert str(refusal.value).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize("name", ["con", "a b", "a,b", "a.", "-a", "é" * 101])
+def test_a_suite_whose_name_can_be_no_folders_is_refused(name: str) -> None:
+    with pytest.raises(SpecError, match=r"name, which is the suite's: must consist of .*; got '"):
+        load_suite(f"somewhere/{name}.yaml")
+
+
 def test_more_evaluations_than_steps_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("{evaluation: {points: 9}, environments: {CartPole-v1: {n_timesteps: 8}}}\n")

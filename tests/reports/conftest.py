@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.records import as_file_name
+from benchmarks.folder_names import as_file_name
 
 EVALUATION = {"points": 20, "episodes": 10, "seed": 1_000_000}
 

@@ -81,7 +81,7 @@ class Studies:
     def made_by(self, make: Maker) -> None:
         """From now on runs are made by this function."""
 
-        def sweep(specs: Sequence[RunSpec], out: Path, *_: object) -> SweepResult:
+        def sweep(specs: Sequence[RunSpec], out: Path, *_: object, **__: object) -> SweepResult:
             for spec in specs:
                 if not is_finished(spec.folder(out)):
                     make(spec, out, "the command")
@@ -91,8 +91,7 @@ class Studies:
             return make(spec, out, command)
 
         self.monkeypatch.setattr(trials, "run", run)
-        self.monkeypatch.setattr(sensitivity, "sweep", sweep)
-        self.monkeypatch.setattr(carrying_out, "sweep", sweep)
+        self.monkeypatch.setattr(trials, "sweep", sweep)
 
     def with_returns(self, returns: Returns) -> None:
         """From now on runs are folders with such a final return, in the suite's own form."""

@@ -13,7 +13,7 @@ from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.storage import is_finished
 from benchmarks.sweep import SweepResult
-from studies import sensitivity
+from studies import trials
 from studies.objective import Problem, define
 from studies.search_spaces import space_for
 from studies.searching import Search
@@ -66,10 +66,10 @@ def carry_on(tmp_path: Path) -> CarryOn:
 def sweeps_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps make the same runs, without a fresh process for each, which takes much longer."""
 
-    def sweep(specs: Sequence[RunSpec], out: Path, *_: object) -> SweepResult:
+    def sweep(specs: Sequence[RunSpec], out: Path, *_: object, **__: object) -> SweepResult:
         missing = [spec for spec in specs if not is_finished(spec.folder(out))]
         for spec in missing:
             run(spec, out, "the command")
         return SweepResult(missing, [], [spec for spec in specs if spec not in missing])
 
-    monkeypatch.setattr(sensitivity, "sweep", sweep)
+    monkeypatch.setattr(trials, "sweep", sweep)
