@@ -67,7 +67,8 @@ def whole_folder(folder: Folder, last: str = _LAST) -> Iterator[Path]:
         goes first and comes last
     :raises OSError: naming ``folder``, or the file that the system named
     """
-    remove_abandoned([_place(folder)], folder.name)
+    if isinstance(folder, Path):
+        remove_abandoned([_place(folder)], folder.name)
     with naming(folder), scratch_folder(folder) as scratch:
         yield scratch
         publish(scratch, folder, last)
@@ -118,7 +119,7 @@ def scratch_folder(folder: Folder) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _place(folder: Folder) -> Folder:
+def _place(folder: Path) -> Path:
     """From where a file or folder can be renamed: its own folder, if that is there already.
 
     It may be a disk of its own.
