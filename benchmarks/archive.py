@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import BrokenRunError, content, failure_files, load_runs, read_spec
+from benchmarks.results import BrokenRunError, content, failure_files, load_failed_specs, load_runs
 from benchmarks.run import UNCOMMITTED
 from benchmarks.storage import Folder, is_finished, whole_folder
 
@@ -36,8 +36,7 @@ def archive(root: Folder, out: Folder, n_rows: int = _ROWS) -> tuple[int, int]:
     :raises OSError: naming the file that cannot be read or written
     """
     runs, failures = load_runs(root)["path"], failure_files(root)
-    for failure in failures:
-        read_spec(failure)
+    load_failed_specs(root)  # which refuses one that cannot be read, or stands where it must not
     names = [_name(folder, root) for folder in runs]
     missing = [name for name in names if not is_finished(out / name)]
     with whole_folder(out) as unfinished:
