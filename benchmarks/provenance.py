@@ -23,6 +23,7 @@ _RUNNING_CODE = (
     ":(glob)benchmarks/**/*.py",
     ":(glob)benchmarks/suites/*.yaml",
     ":(glob)benchmarks/hyperparams/*.yml",
+    ":(glob)sb3_natural/hyperparams/*.yml",
     "benchmarks/normalisation.csv",
 )
 _PACKAGES = {

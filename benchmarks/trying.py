@@ -11,6 +11,7 @@ from typing import Any
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
+from benchmarks.cleanup import clean_up
 from benchmarks.records import RunSpec
 from benchmarks.run import make_env, make_model
 from benchmarks.yamls import SpecError
@@ -44,7 +45,7 @@ def try_models(specs: Iterable[RunSpec], source: Source) -> None:
             _refuse(spec, arguments, source)
     for env in envs.values():
         if env is not None:
-            env.close()
+            clean_up(env.close)
 
 
 class _NoOptimizer:
@@ -114,4 +115,4 @@ def _refuse(spec: RunSpec, arguments: ModelArguments, source: Source) -> None:
                 raise SpecError(f"{where}: {key}: {value!r} cannot be used by {said}") from refusal
         raise SpecError(f"{source(spec, None)}: cannot be used by {said}") from refusal
     finally:
-        env.close()
+        clean_up(env.close)

@@ -41,6 +41,7 @@ ALGORITHMS: dict[str, str] = {
     "acer": "sb3_natural:ACER",
     "a2c": "sb3_natural:A2C",
 }
+_KNOWN_PACKAGES = ("sb3_natural", "stable_baselines3", "sb3_contrib")
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 # Of NPG and ACER: shipped with the plugin, for RL Zoo's command line.
 PLUGIN_HYPERPARAMS = Path(__file__).parents[1] / "sb3_natural" / "hyperparams"
@@ -134,6 +135,18 @@ def algorithm_class(algo: str) -> type[BaseAlgorithm]:
     if not isinstance(found, type) or not issubclass(found, BaseAlgorithm):
         raise SpecError(f"{algo!r} is not a subclass of SB3's BaseAlgorithm")
     return found
+
+
+def known_class(algo: str) -> type[BaseAlgorithm] | None:
+    """The class behind a name or path that a file holds, if it is one of ours or of SB3's.
+
+    Others are not imported: a file of a stranger's could have any module executed so.
+    """
+    package = ALGORITHMS.get(algo, algo).partition(":")[0].partition(".")[0]
+    try:
+        return algorithm_class(algo) if package in _KNOWN_PACKAGES else None
+    except SpecError:  # of another version
+        return None
 
 
 def hyperparams_file(algo: str) -> Path:

@@ -20,7 +20,7 @@ from benchmarks.names import restored
 from benchmarks.results import BrokenRunError, content
 from benchmarks.storage import Folder
 from benchmarks.yamls import SpecError
-from benchmarks.zoo import algorithm_class, parameters_of, schedule_start
+from benchmarks.zoo import known_class, parameters_of, schedule_start
 from reports.runs import RunData
 
 FACTOR = 1.5  # of delta; an update above it is counted
@@ -223,9 +223,8 @@ def _setting(run: Mapping[str, Any], name: str) -> Any:
     """A hyperparameter's value, or its default; None where the algorithm has no such thing."""
     if run["hyperparams"].get(name) is not None:
         return run["hyperparams"][name]
-    try:
-        algorithm = algorithm_class(restored(run["algo"]))
-    except SpecError:  # a class that cannot be imported here
+    algorithm = known_class(restored(run["algo"]))
+    if algorithm is None:
         return None
     parameters = parameters_of(algorithm)
     if name not in parameters:

@@ -245,6 +245,8 @@ def named_tables(parts: Mapping[str, Any]) -> dict[str, Table]:
 
 def whole(out: Path) -> AbstractContextManager[Path]:
     """Where to write what comes to ``out`` when all of it is there."""
+    if out.exists() and not out.is_dir():
+        raise runs.ReportError(f"--out: must be a folder, got the file {str(out)!r}")
     if is_finished(out):
         raise runs.ReportError(f"--out: must not be the folder of a run, got {str(out)!r}")
     return whole_folder(out, last=REPORT)

@@ -73,13 +73,8 @@ def to_csv(table: Table) -> str:
 
 def frame_csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
     """A frame as CSV, one line a row; its texts are nothing that a spreadsheet would compute."""
-    texts = {
-        str(name): frame[name].map(
-            lambda value: csv_text(value) if isinstance(value, str) else value
-        )
-        for name in frame.select_dtypes("object")
-    }
-    return frame.assign(**texts).to_csv(index=False, float_format=float_format, lineterminator="\n")
+    cells = frame.map(lambda value: csv_text(value) if isinstance(value, str) else value)
+    return cells.to_csv(index=False, float_format=float_format, lineterminator="\n")
 
 
 def to_latex(table: Table) -> str:

@@ -13,6 +13,7 @@ from reports.wording import listing
 
 SECTION = "[What is missing](#what-is-missing)"
 _SWEEP = ["python", "-m", "benchmarks", "run"]
+_MOST_LISTED = 50  # seeds
 _MOST_SEEDS = 10_000  # a command with more was written by nobody
 
 
@@ -191,8 +192,9 @@ def _seeds_of(data: runs.RunData, env_id: str) -> dict[str, _Seeds]:
 
 
 def _seeds_text(seeds: Sequence[int], failed: set[int]) -> str:
-    texts = [f"{seed} (failed)" if seed in failed else str(seed) for seed in seeds]
-    return f"seed{'s' if len(texts) > 1 else ''} {', '.join(texts)}"
+    texts = [f"{seed} (failed)" if seed in failed else str(seed) for seed in seeds[:_MOST_LISTED]]
+    more = f" and {len(seeds) - len(texts):,} more" if len(seeds) > len(texts) else ""
+    return f"seed{'s' if len(texts) > 1 else ''} {', '.join(texts)}{more}"
 
 
 def _without_run(data: runs.RunData, asked: set[tuple[str, str]]) -> dict[str, list[str]]:

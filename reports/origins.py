@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks.names import restored
 from benchmarks.secrets import mask
 from benchmarks.yamls import SpecError
-from benchmarks.zoo import algorithm_class, model_arguments, parameters_of
+from benchmarks.zoo import known_class, model_arguments, parameters_of
 from reports import runs, wording
 from reports.tables import Table, code
 
@@ -132,8 +132,7 @@ def hyperparameter_tables(table: pd.DataFrame) -> list[Table]:
 def without_defaults(algo: str, hyperparams: Mapping[str, Any]) -> dict[str, Any]:
     """The hyperparameters that are not what the algorithm has by default.
 
-    :param algo: a known name, or the path of a class; of one that cannot be imported no default is
-        known
+    :param algo: a known name, or the path of a class; of a user's own no default is known
     :param hyperparams: as written in a file
     """
     defaults = _defaults(algo)
@@ -147,15 +146,16 @@ def without_defaults(algo: str, hyperparams: Mapping[str, Any]) -> dict[str, Any
 
 
 def _defaults(algo: str) -> dict[str, Any] | None:
-    """The defaults of an algorithm's constructor; ``None`` where it cannot be imported."""
-    try:
-        parameters = parameters_of(algorithm_class(restored(algo)))
-    except Exception:  # code of others, which may raise anything when it is imported
+    """The defaults of an algorithm's constructor; None for a user's own, which is not imported."""
+    known = known_class(restored(algo))
+    if known is None:
         return None
-    return {name: parameter.default for name, parameter in parameters.items()}
+    return {name: parameter.default for name, parameter in parameters_of(known).items()}
 
 
 def _is_default(algo: str, name: str, value: Any, defaults: Mapping[str, Any]) -> bool:
+    if name == "env_wrapper":  # to look at it is to import it
+        return value is None
     try:
         algo = restored(algo)
         given = model_arguments(algo, {name: value}, "hyperparams")
@@ -180,8 +180,8 @@ def _listed(unknown: Sequence[str]) -> str:
     )
     if unknown:
         text += (
-            f" {wording.listing(unknown)} cannot be imported here, so that all that was set is "
-            "listed."
+            f" What {wording.listing(unknown)} has by default is not known, since no class of "
+            "others is imported for a report; all that was set is listed."
         )
     return text
 

@@ -161,3 +161,9 @@ def test_the_recorded_runs_of_this_project_are_what_their_commands_asked_for() -
         assert run["algo"] in asked.algos or not asked.algos
         assert run["env_id"] in asked.env_ids or not asked.env_ids
     assert missing_of(data).is_asked_known
+
+
+def test_of_many_seeds_the_first_are_listed(folders: RunFolders) -> None:
+    folders.add("npg", command="python -m benchmarks run classic --seeds 1000")
+    (line,) = missing(folders).lines
+    assert line.endswith("49, 50 and 949 more")

@@ -12,6 +12,7 @@ import pytest
 from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
+from benchmarks.__main__ import app as benchmarks
 from reports import comparison, document, scores
 from reports.__main__ import app
 from reports.comparison import Format
@@ -97,6 +98,15 @@ def test_a_comparison_shows_the_names(odd: RunFolders) -> None:
     assert r"| \*\*Odd\*\* \$e\$ \[1\]-v0 | a\|b\_\$c\$ " in md
     assert "# Env-v0,'=cmd()," in table
     assert not STAND_INS.search(text + md + table)
+
+
+def test_a_terminal_shows_the_names(odd: RunFolders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = CliRunner().invoke(benchmarks, ["status", str(odd.root)]).output
+    assert all(f" {algo} " in shown for algo in ALGOS)
+    assert all(f" {env_id} " in shown for env_id in ENVS)
+    assert "E: <script>|`x`" in shown
+    assert "\x1b" not in shown
 
 
 def test_options_take_the_names_as_they_are(odd: RunFolders, tmp_path: Path) -> None:

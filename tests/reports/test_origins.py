@@ -11,16 +11,6 @@ from reports import origins, runs
 from reports.origins import without_defaults
 from tests.reports.conftest import RunFolders
 
-OWN = """
-from stable_baselines3 import PPO
-
-class Mine(PPO):
-    def __init__(
-        self, policy, env, gamma: float = 0.5, policy_kwargs: dict = dict(net_arch=[8]), **kwargs
-    ):
-        super().__init__(policy, env, policy_kwargs=policy_kwargs, gamma=gamma, **kwargs)
-"""
-
 
 @pytest.mark.parametrize(
     ("algo", "name", "value", "is_default"),
@@ -51,29 +41,26 @@ def test_what_is_a_default_is_left_out(algo: str, name: str, value: Any, is_defa
     assert without_defaults(algo, {name: value}) == ({} if is_default else {name: value})
 
 
-def test_defaults_of_a_class_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_algorithm.py").write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)
-    given = {"gamma": 0.5, "policy_kwargs": "dict(net_arch=[8])"}
-    assert without_defaults("own_algorithm:Mine", given) == {}
-    other = {"gamma": 0.99, "policy_kwargs": "dict(net_arch=[16])"}
-    assert without_defaults("own_algorithm:Mine", other) == other
-
-
-@pytest.mark.parametrize("source", [None, "raise RuntimeError('no licence')"])
-def test_of_a_class_that_cannot_be_imported_all_is_listed_and_that_said(
-    source: str | None, folders: RunFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["algo", "env_wrapper"])
+def test_nothing_that_a_record_names_is_imported(
+    name: str, folders: RunFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if source:
-        (tmp_path / "own_broken.py").write_text(source)
-        monkeypatch.syspath_prepend(tmp_path)
-    folders.add("own_broken:Mine", hyperparams={"n_steps": 2048, "gamma": 0.99})
-    folders.add("ppo", hyperparams={"n_steps": 2048, "gamma": 0.9})
+    """A record may be a stranger's; of a class of others all that was set is listed, and why."""
+    executed = tmp_path / "executed"
+    (tmp_path / "named_by_a_record.py").write_text(f"open({str(executed)!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    hyperparams = {"n_steps": 2048, "gamma": 0.99}
+    algo = "named_by_a_record:Mine" if name == "algo" else "ppo"
+    if name == "env_wrapper":
+        hyperparams["env_wrapper"] = "named_by_a_record.Wrapper"
+    folders.add(algo, hyperparams=hyperparams)
     made = origins.origins_of(runs.load(folders.root).runs)
-    mine, ppo = made.hyperparameters
-    assert [row[0] for row in mine.rows] == ["`gamma`", "`n_steps`"]
-    assert [list(row) for row in ppo.rows] == [["`gamma`", "`0.9`"]]
-    assert "own_broken:Mine cannot be imported here, so that all that was set" in made.listed
+    assert not executed.exists()
+    (table,) = made.hyperparameters
+    listed = {"`n_steps`", "`gamma`"} if name == "algo" else {"`env_wrapper`"}
+    assert {row[0] for row in table.rows} == listed
+    said = "What named_by_a_record:Mine has by default is not known"
+    assert (said in made.listed) == (name == "algo")
 
 
 def test_what_differs_in_defaults_alone_shares_a_column(folders: RunFolders) -> None:
@@ -83,7 +70,7 @@ def test_what_differs_in_defaults_alone_shares_a_column(folders: RunFolders) -> 
     (table,) = made.hyperparameters
     assert table.headers == ["hyperparameter", "npg on CartPole-v1, Hopper-v5"]
     assert [list(row) for row in table.rows] == [["`gamma`", "`0.9`"]]
-    assert "cannot be imported" not in made.listed
+    assert "is not known" not in made.listed
 
 
 def test_which_code_gave_which_number_is_listed(folders: RunFolders) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from reports import runs
+from reports import runs, watching
 from reports.runs import ReportError
 from tests.reports.conftest import EVALUATION, RunFolders
 
@@ -111,3 +113,15 @@ def test_a_failed_run_bears_the_name_of_its_finished_siblings(folders: RunFolder
     labels = runs.load(folders.root).failures["label"].tolist()
     assert labels[0].startswith("npg (config=")  # another configuration than the one that finished
     assert labels[1] == "ppo"
+
+
+def test_a_suite_may_be_a_link_to_a_folder_elsewhere(folders: RunFolders, tmp_path: Path) -> None:
+    folders.add("npg", evaluation={"points": 1, "episodes": 10, "seed": 0})
+    elsewhere = tmp_path / "disk" / "classic"
+    elsewhere.parent.mkdir()
+    (folders.root / "classic").rename(elsewhere)
+    (folders.root / "classic").symlink_to(elsewhere)
+    assert list(runs.load(folders.root).runs["algo"]) == ["npg"]
+    view = watching.Watcher(folders.root).look()
+    assert view.panels == ["CartPole-v1"]
+    assert view.left_out == []

@@ -173,6 +173,9 @@ def test_the_folder_of_a_run_takes_no_report(folders: RunFolders) -> None:
     with pytest.raises(runs.ReportError, match="--out: must not be the folder of a run"):
         build(folders, folder)
     assert contents(folder) == before
+    (folders.root / "file").touch()
+    with pytest.raises(runs.ReportError, match="--out: must be a folder, got the file"):
+        build(folders, folders.root / "file")
 
 
 def test_a_comparison_and_a_picture_are_there_whole_or_not_at_all(
