@@ -28,8 +28,8 @@ from studies.study import (
     retry_abandoned,
     values_of,
 )
-from studies.trials import TrialFailedError, make_runs
-from studies.workers import Task, Workers, n_due
+from studies.trials import ERROR, TrialFailedError, make_runs
+from studies.workers import Death, Task, Workers, n_due
 
 _POLL = 0.5  # seconds between looks at the storage
 # Workers that die one after another without a trial having ended in between.
@@ -52,14 +52,16 @@ def carry_out(
         with Progress(problem, task.search.n_trials, jobs, Console(quiet=not shown)) as progress:
             progress.already(counted(study))
             while True:
+                for death in workers.ended():
+                    deaths.append(mask(f"{death.cause}\n{death.output}".strip()))
+                    progress.say(f"a worker has died: {deaths[-1]}")
+                    if death.is_overtime:
+                        _fail_trial_of(study, death)
                 retry_abandoned(study, task.folder)
                 trials = counted(study)
                 progress.show(trials)
                 if len(in_state(trials, *ENDED)) > n_ended:
                     deaths, n_ended = [], len(in_state(trials, *ENDED))
-                for reason in map(mask, filter(None, workers.ended())):
-                    progress.say(f"a worker has died: {reason}")
-                    deaths.append(reason)
                 if len(deaths) >= _PATIENCE:
                     raise StudyError(f"{len(deaths)} workers have died in a row: {deaths[-1]}")
                 due = n_due(study, task)
@@ -74,6 +76,14 @@ def carry_out(
         running = in_state(counted(study), TrialState.RUNNING)
         ours = [each for each in running if workers.is_ours(each.user_attrs.get(WORKER, ""))]
         requeue(study, [trial.number for trial in ours])
+
+
+def _fail_trial_of(study: optuna.Study, death: Death) -> None:
+    """Tried once more, its run would take too long again."""
+    for trial in in_state(counted(study), TrialState.RUNNING):
+        if trial.user_attrs.get(WORKER) == death.worker:
+            study._storage.set_trial_user_attr(trial._trial_id, ERROR, death.cause)
+            study.tell(trial.number, state=TrialState.FAIL)
 
 
 @dataclass(frozen=True)

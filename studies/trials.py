@@ -10,9 +10,9 @@ import pandas as pd
 from optuna.trial import Trial
 
 from benchmarks.engines.events import ended_after
+from benchmarks.foreign import tamed
 from benchmarks.results import final_return, read_evaluations
 from benchmarks.run import run
-from benchmarks.secrets import mask
 from benchmarks.specs import RunSpec
 from benchmarks.storage import is_finished
 from benchmarks.sweep import sweep
@@ -24,6 +24,7 @@ RETURNS = "returns"  # final return of each run, in the order of Problem.specs
 SCORES = "scores"  # what each run is worth
 SECONDS = "seconds"  # seconds of training of each run
 ERROR = "error"
+_LONGEST = 2_000  # characters of an error
 
 
 class TrialFailedError(Exception):
@@ -152,6 +153,6 @@ class Objective:
 
     @staticmethod
     def _fail(trial: Trial, spec: RunSpec, reason: str, error: Exception | None = None) -> NoReturn:
-        message = mask(f"{spec}: {reason}")
+        message = tamed(f"{spec}: {reason}", _LONGEST)
         trial.set_user_attr(ERROR, message)
         raise TrialFailedError(message) from error

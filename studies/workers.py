@@ -18,11 +18,12 @@ import torch
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import Trial, TrialState
 
+from benchmarks.engines.events import cause_of_death, was_overtime
 from benchmarks.engines.processes import (
     SPAWN,
-    cause_of_death,
     end_with_parent,
     interrupts_held_back,
+    last_output,
     redirect_output,
 )
 from benchmarks.engines.ray_cluster import connect as connect_to_ray
@@ -96,7 +97,24 @@ def _is_surplus(study: optuna.Study, task: Task, trial: Trial) -> bool:
 
 def this_worker() -> str:
     """A name that no other process has at the moment, on any machine."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+    return _worker_name(os.getpid())
+
+
+def _worker_name(pid: int | None) -> str:
+    return f"{socket.gethostname()}-{pid}"
+
+
+@dataclass(frozen=True)
+class Death:
+    """A worker that has died: its name, if it is known, why, and what it has written.
+
+    ``is_overtime``: a run took longer than it may.
+    """
+
+    worker: str
+    cause: str
+    output: str = ""
+    is_overtime: bool = False
 
 
 class LocalWorkers:
@@ -105,17 +123,19 @@ class LocalWorkers:
     def __init__(self) -> None:
         self._outputs = tempfile.TemporaryDirectory()
         self._processes: dict[int, tuple[SpawnProcess, Path]] = {}
+        self._run_timeout: float | None = None
         self._names: set[str] = set()
         self._n_started = 0
 
     def start(self, task: Task) -> None:
         output = Path(self._outputs.name) / str(self._n_started)
         numbered = replace(task, number=self._free_number())
+        self._run_timeout = task.run_timeout
         with interrupts_held_back():
             process = SPAWN.Process(target=_work_here, args=(numbered, output))
             process.start()
             self._processes[numbered.number] = (process, output)
-        self._names.add(f"{socket.gethostname()}-{process.pid}")
+        self._names.add(_worker_name(process.pid))
         self._n_started += 1
 
     def _free_number(self) -> int:
@@ -124,18 +144,17 @@ class LocalWorkers:
     def __len__(self) -> int:
         return len(self._processes)
 
-    def ended(self) -> Iterator[str]:
-        """For each worker that has ended since the last call why it died, or nothing."""
+    def ended(self) -> Iterator[Death]:
+        """The workers that have died since the last call; others may have ended, too."""
         for number, (process, output) in list(self._processes.items()):
             if process.is_alive():
                 continue
             process.join()
             del self._processes[number]
-            if process.exitcode == 0:
-                yield ""
-            else:
-                said = output.read_text(errors="replace").strip() if output.exists() else ""
-                yield f"{cause_of_death(process.exitcode)}\n{said}".strip()
+            if process.exitcode != 0:
+                said = last_output(output) if output.exists() else ""
+                cause = cause_of_death(process.exitcode, said, self._run_timeout)
+                yield Death(_worker_name(process.pid), cause, said, was_overtime(said))
 
     def is_ours(self, worker: str) -> bool:
         """Whether a worker of that name is, or was, one of these."""
@@ -182,8 +201,8 @@ class RayWorkers:
     def __len__(self) -> int:
         return len(self._running)
 
-    def ended(self) -> Iterator[str]:
-        """For each worker that has ended since the last call why it died, or nothing."""
+    def ended(self) -> Iterator[Death]:
+        """The workers that have died since the last call; others may have ended, too."""
         if not self._running:
             return
         done, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
@@ -191,9 +210,8 @@ class RayWorkers:
             del self._running[reference]
             try:
                 self._ray.get(reference)
-                yield ""
             except self._ray.exceptions.RayError as error:
-                yield f"{type(error).__name__}: {error}"
+                yield Death("", f"{type(error).__name__}: {error}")
 
     def is_ours(self, worker: str) -> bool:
         """Nothing is known of where the tasks are; those that are cancelled count as dead."""

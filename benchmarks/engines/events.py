@@ -1,6 +1,7 @@
 """What happens to the runs of a sweep, whatever the engine."""
 
 import faulthandler
+import re
 import signal
 import traceback
 import warnings
@@ -16,6 +17,8 @@ _LONGEST_LINE = 2_000  # characters
 _LONGEST_TRACEBACK = 50_000
 _MOST_WARNINGS = 20
 _GRACE = 5.0  # seconds that a run may take to end when its time is up
+# What faulthandler writes above the stacks when it ends a process.
+_ENDED = re.compile(r"^Timeout \([\d:.]+\)!$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,24 @@ def ended_after(seconds: float | None) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
         faulthandler.cancel_dump_traceback_later()
+
+
+def was_overtime(output: str) -> bool:
+    """Whether :func:`ended_after` has ended the process that has written this."""
+    return _ENDED.search(output) is not None
+
+
+def cause_of_death(exitcode: int | None, output: str, timeout: float | None) -> str:
+    """What is known of a process that ended without a word.
+
+    :param output: what it, or a library, has written
+    :param timeout: that of :func:`ended_after` in it
+    """
+    if timeout is not None and was_overtime(output):
+        return f"TimeoutError: {overtime(timeout)}"
+    if exitcode is not None and exitcode < 0:
+        return f"WorkerDied: the process was killed by {signal.Signals(-exitcode).name}"
+    return f"WorkerDied: the process ended with exit code {exitcode}"
 
 
 def overtime(seconds: float) -> str:

@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.claims import Agenda
-from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt, overtime
+from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt, cause_of_death
 from benchmarks.engines.processes import (
     SPAWN,
-    cause_of_death,
     end_with_parent,
     interrupts_held_back,
     last_output,
@@ -90,7 +89,6 @@ class _Worker:
         self.spec = spec
         self._folder = spec.folder(out)
         self._run_timeout = run_timeout
-        self._began = time.monotonic()
         self.started = now()
         descriptor, name = tempfile.mkstemp(dir=outputs)
         os.close(descriptor)
@@ -122,13 +120,8 @@ class _Worker:
         if is_finished(self._folder):  # all that was left was to close what it had opened
             return Ended(self.spec, self.started)
         # A process that died has told nothing, but the library that killed it may have.
-        failure = message or Failure(self._cause_of_death(), output)
-        return Ended(self.spec, self.started, failure)
-
-    def _cause_of_death(self) -> str:
-        if self._run_timeout and time.monotonic() - self._began > self._run_timeout:
-            return f"TimeoutError: {overtime(self._run_timeout)}"
-        return cause_of_death(self.process.exitcode)
+        cause = cause_of_death(self.process.exitcode, output, self._run_timeout)
+        return Ended(self.spec, self.started, message or Failure(cause, output))
 
     def stop(self) -> None:
         self.process.join(_GRACE)

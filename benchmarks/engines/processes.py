@@ -15,13 +15,6 @@ _KEPT_OUTPUT = 100_000
 SPAWN = multiprocessing.get_context("spawn")
 
 
-def cause_of_death(exitcode: int | None) -> str:
-    """What is known of a process that ended without a word."""
-    if exitcode is not None and exitcode < 0:
-        return f"WorkerDied: the process was killed by {signal.Signals(-exitcode).name}"
-    return f"WorkerDied: the process ended with exit code {exitcode}"
-
-
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
     """For starting processes that Ctrl-C does not reach: the parent ends them in good order.

@@ -125,6 +125,11 @@ def test_a_sweep_says_so_and_runs_again_when_told_to(
     assert "1 of them were made with another source of my_algorithm; --rerun-changed" in said
     assert load_status(out).changed == {"my_algorithm": 1}
 
+    # Where it has been said already, they are taken as they are.
+    untold = sweep([spec], out, 1, "", engine=in_this_process, rerun_changed=None)
+    assert (untold.finished, untold.changed) == ([], [spec])
+    assert "another source" not in capsys.readouterr().out
+
     again = sweep([spec], out, 1, "", engine=in_this_process, rerun_changed=True)
 
     assert (again.finished, again.skipped, again.changed) == ([spec], [], [])

@@ -141,3 +141,27 @@ def test_a_sweep_leaves_those_of_other_parameters_in_place(
     # The default's trial is a point of both; clip_range's default is not one of three values.
     assert runs["parameter"].tolist() == ["clip_range"] * 4 + ["learning_rate"] * 4
     assert set(runs["base"]) == {0}
+
+
+@pytest.mark.usefixtures("sweeps_in_this_process")
+def test_what_is_made_of_runs_of_another_source_is_said_once(
+    problem: Problem, carry_on: CarryOn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "my_ppo.py"
+    module.write_text("from stable_baselines3 import PPO\nclass MyPPO(PPO):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    space = tuple(replace(each, default=0.2) for each in problem.space)
+    own = replace(problem, algo="my_ppo:MyPPO", space=space, seeds=(1000,))
+    monkeypatch.setattr("studies.__main__.define", lambda *_: own)
+    carry_on(own, 2)
+    pruning = ["pruning", "mine", "--orders", 1]
+    assert "source" not in invoke(*pruning, "--root", tmp_path)[2]
+    module.write_text(module.read_text() + "A = 1\n")
+
+    run = ["run", "--algo", "my_ppo:MyPPO", "--env", "CartPole-v1", "--trials", 2, "--seeds", 1]
+    run += ["--name", "mine", "--params", "clip_range"]
+    for command in (pruning, ["sensitivity", "mine", "--points", 3], run):
+        code, _, errors = invoke(*command, "--root", tmp_path)
+        assert code == 0, errors
+        assert errors.count("2 of the study's runs were made with another source of my_ppo; ") == 1
+        assert errors.count("another source") == 1

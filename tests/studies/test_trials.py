@@ -10,9 +10,12 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.normalisation import Scale
+from studies import carrying_out, trials
 from studies.objective import Problem
+from studies.searching import Search
 from studies.study import completed, connect, counted, create, values_of
-from studies.trials import SCORES, Objective
+from studies.trials import ERROR, SCORES, Objective, TrialFailedError, make_runs
+from studies.workers import LocalWorkers, Task
 
 
 class AfterSoManyLooks(optuna.pruners.BasePruner):
@@ -113,3 +116,78 @@ def test_runs_that_are_there_are_seen_as_if_they_were_made_now(
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("run.json")} == times
     assert found.intermediate_values == made.intermediate_values
     assert found.value == made.value
+
+
+def with_environment(problem: Problem, name: str) -> Problem:
+    """The problem on an environment that goes wrong, with one seed."""
+    env_id = f"tests.benchmarks.envs:{name}-v0"
+    hyperparams = problem.hyperparams["CartPole-v1"]
+    return replace(
+        problem,
+        env_ids=(env_id,),
+        hyperparams={env_id: hyperparams},
+        scales={env_id: None},
+        seeds=(1000,),
+        n_timesteps=256,
+    )
+
+
+def test_a_trial_whose_run_takes_too_long_has_failed_and_says_why(
+    problem: Problem, tmp_path: Path
+) -> None:
+    endless = with_environment(problem, "Endless")
+    study = create("mine", endless, connect("", tmp_path))
+    objective = Objective(endless, "mine", tmp_path / "runs", "the command", False, run_timeout=0.5)
+
+    study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
+
+    (trial,) = counted(study)
+    assert trial.state is TrialState.FAIL
+    why = "TimeoutError: --run-timeout: the run has taken more than 0.5 seconds"
+    assert trial.user_attrs[ERROR] == f"ppo {endless.env_ids[0]} seed 1000: {why}"
+    assert not list(tmp_path.rglob(".tmp-*"))
+
+
+def test_so_has_one_whose_run_only_ends_with_its_worker(
+    problem: Problem, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The environment catches the exception that is to end it; once is enough."""
+    hanging = with_environment(problem, "Hanging")
+    study = create("mine", hanging, connect("", tmp_path))
+    task = Task("mine", "", tmp_path, Search(n_trials=1), "the command", run_timeout=5)
+
+    carrying_out.carry_out(study, hanging, task, LocalWorkers(), 1, shown=True)
+
+    (trial,) = study.trials
+    assert trial.state is TrialState.FAIL
+    why = "TimeoutError: --run-timeout: the run has taken more than 5 seconds"
+    assert trial.user_attrs[ERROR] == why
+    output = capsys.readouterr().out
+    assert f"a worker has died: {why}" in output
+    assert "in fail" in output  # where it hung
+
+
+def test_runs_that_are_no_trials_may_not_take_longer_either(
+    problem: Problem, tmp_path: Path
+) -> None:
+    endless = with_environment(problem, "Endless")
+
+    with pytest.raises(TrialFailedError, match="seed 1000: TimeoutError: --run-timeout: the run"):
+        make_runs(endless.specs("mine", {}), tmp_path, 1, "the command", False, run_timeout=1)
+
+
+def test_an_error_without_end_is_cut(
+    problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise ValueError("http://alice:S3CRET@here \ud800" + "x" * 10_000_000)
+
+    monkeypatch.setattr(trials, "run", run)
+    study = create("mine", problem, connect("", tmp_path))
+    objective = Objective(problem, "mine", tmp_path / "runs", "the command", False)
+
+    study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
+
+    error, where = counted(study)[0].user_attrs[ERROR], "ppo CartPole-v1 seed 1000"
+    assert error.startswith(rf"{where}: ValueError: http://alice:***@here \ud800xxx")
+    assert len(error) < 2_100
