@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from benchmarks.archive import archive as archive_runs
-from benchmarks.display import first_line
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
 from benchmarks.interrupts import interruptible
+from benchmarks.names import first_line
 from benchmarks.normalisation import COLUMNS, rows_for
 from benchmarks.numbers import form_with, rough_text
 from benchmarks.records import MAX_SEED

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from benchmarks.engines import Advanced, Ended
-from benchmarks.names import plain
+from benchmarks.names import first_line
 from benchmarks.numbers import return_text, rough_text
 from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder
@@ -35,11 +35,6 @@ def display_for(
             yield bars
     else:
         yield Lines(console, len(missing), n_skipped, notes)
-
-
-def first_line(text: str) -> str:
-    """An error's first line, cut if it is long, without what a terminal would obey."""
-    return plain(text.partition("\n")[0])
 
 
 class Silent:

@@ -12,11 +12,14 @@ import hashlib
 import re
 
 _LONGEST = 500  # characters of a text that is shown
+_LONGEST_MESSAGE = 1_000
 _PRIVATE = 0xE000
+_DIGITS = [r"\d" * length for length in range(1, 10)]  # of the number of an item in a list
 # Everywhere in a name, or at its beginning, where Markdown would begin a list, a quotation, ...
 _SPECIAL = re.compile(
     r"[\\`*\[\]<>&|$~#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"
-    r"|^=|^[-+](?=\s|$)|^-(?=-)|(?:(?<=^\d)|(?<=^\d\d)|(?<=^\d\d\d))[.)](?=\s|$)"
+    r"|^=|^[-+](?=\s|$)|^-(?=-)"
+    rf"|(?:{'|'.join(rf'(?<=^{digits})' for digits in _DIGITS)})[.)](?=\s|$)"
 )
 _STAND_IN = re.compile(f"[{chr(_PRIVATE)}-{chr(_PRIVATE + 0x7F)}]")
 _NUMBER = re.compile(r"[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
@@ -31,6 +34,16 @@ def plain(text: str, longest: int = _LONGEST) -> str:
     )
     is_whole = len(text) <= 2 * longest and len(shown) <= longest
     return shown if is_whole else f"{shown[: longest - 2]} …"
+
+
+def first_line(text: str) -> str:
+    """The first line of an error's text, :func:`plain`."""
+    return plain(text.lstrip().partition("\n")[0])
+
+
+def message(said: object) -> str:
+    """An error's message, :func:`plain`: it may quote what a file holds."""
+    return plain(str(said), _LONGEST_MESSAGE)
 
 
 def shield(name: str) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 
 from benchmarks.cleanup import clean_up
 from benchmarks.environments import env_spec, make_envs
+from benchmarks.names import plain
 from benchmarks.records import Evaluation
-from benchmarks.yamls import SpecError, one_line
+from benchmarks.yamls import SpecError
 
 SCALES = Path(__file__).parent / "normalisation.csv"
 COLUMNS = ["env_id", "random", "random_episodes", "reference", "reference_source"]
@@ -69,7 +70,7 @@ def load_scales(path: Path = SCALES) -> dict[str, Scale]:
         # What is missing is None, and what is too much stands below None.
         if None in row or None in row.values():
             raise SpecError(f"{where}: must have {len(COLUMNS)} cells")
-        scales[row["env_id"]] = Scale(random, reference, one_line(row["reference_source"]))
+        scales[row["env_id"]] = Scale(random, reference, plain(row["reference_source"]))
     return scales
 
 

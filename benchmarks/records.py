@@ -22,8 +22,9 @@ from pydantic import (
 
 from benchmarks.folder_names import as_file_name, is_level
 from benchmarks.foreign import tamed
+from benchmarks.names import message
 from benchmarks.storage import FAILED, Folder
-from benchmarks.yamls import SpecError, check_values, one_line
+from benchmarks.yamls import SpecError, check_values
 
 FORMAT = 1
 MAX_SEED = 2**32 - 1  # NumPy's
@@ -259,7 +260,7 @@ def described(error: ValidationError) -> str:
         got = "" if words.startswith("has no") else f", got {each['input']!r}"
         problems.append(f"{_place(each['loc'])}{words}{got}")
     problems = [f"{place}has no {', '.join(keys)}" for place, keys in absent.items()] + problems
-    return one_line("; ".join(problems[:3]))
+    return message("; ".join(problems[:3]))
 
 
 def _place(location: Iterable[object]) -> str:

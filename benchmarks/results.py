@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from benchmarks.names import message
 from benchmarks.records import (
     FORMAT,
     FailureRecord,
@@ -22,7 +23,6 @@ from benchmarks.records import (
     described,
 )
 from benchmarks.storage import FAILED, TEMPORARY, Folder, is_finished, is_on_disk, walk
-from benchmarks.yamls import one_line
 
 RUN_COLUMNS = [
     "suite",
@@ -60,7 +60,7 @@ class BrokenRunError(Exception):
     """A run folder cannot be read; the message, of one line, names the file and what is wrong."""
 
     def __init__(self, text: object) -> None:
-        super().__init__(one_line(str(text)))
+        super().__init__(message(text))
 
 
 class OtherVersionError(BrokenRunError):

@@ -8,14 +8,14 @@ from typing import Any
 
 import yaml
 
+from benchmarks.names import message
+
 _LARGEST = 2**18  # bytes of a file; PyYAML takes seconds for that
 _MOST_NODES = 50_000  # with what aliases stand for
 _DEEPEST = 30
-_LONGEST_LINE = 1_000
 _LARGEST_INTEGER = 2**63
 # Where infinity means "never".
 MAY_BE_INFINITE = {"correction_term"}
-_UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 _YAML = "tag:yaml.org,2002:"
 _SCALARS = {f"{_YAML}{name}" for name in ("null", "bool", "int", "float", "str")}
@@ -27,19 +27,7 @@ class SpecError(ValueError):
     """What was asked for cannot be run; the message says where, what was given, what is allowed."""
 
     def __init__(self, text: object) -> None:
-        super().__init__(one_line(str(text)))
-
-
-def encodable(text: str) -> str:
-    """A text without lone surrogates and control characters, which not everything can show."""
-    return _UNREADABLE.sub("\ufffd", text)
-
-
-def one_line(text: str) -> str:
-    """A message on one line, cut if it is long: it may quote what a file holds."""
-    beginning = encodable(" ".join(text[: 2 * _LONGEST_LINE].split()))
-    is_whole = len(text) <= 2 * _LONGEST_LINE and len(beginning) <= _LONGEST_LINE
-    return beginning if is_whole else f"{beginning[:_LONGEST_LINE]} ..."
+        super().__init__(message(text))
 
 
 class _Loader(yaml.SafeLoader):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import results
-from benchmarks.names import shield
+from benchmarks.names import first_line, shield
 from benchmarks.storage import Folder
 from reports import protocols
 
@@ -106,12 +106,8 @@ def load(
 def _shielded(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with names, and first lines of errors, of which nothing is taken for a mark."""
     texts = frame.columns.intersection(["suite", "algo", "env_id", "config", "error"])
-    known = {text: shield(_first_line(text)) for name in texts for text in frame[name].unique()}
+    known = {text: shield(first_line(text)) for name in texts for text in frame[name].unique()}
     return frame.assign(**{name: frame[name].map(known) for name in texts})
-
-
-def _first_line(text: str) -> str:
-    return text.lstrip().partition("\n")[0]
 
 
 def refuse_repeated_runs(runs: pd.DataFrame) -> None:

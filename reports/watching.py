@@ -45,9 +45,9 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 from tensorboard.compat import tf  # type: ignore[import-untyped]
 
 from benchmarks.folder_names import as_file_name
-from benchmarks.names import plain, restored
+from benchmarks.names import first_line, plain, restored
 from benchmarks.numbers import form_of, return_text
-from benchmarks.results import BrokenRunError, content, read_evaluations
+from benchmarks.results import BrokenRunError, content, is_run, read_evaluations
 from benchmarks.specs import RunSpec
 from benchmarks.storage import TEMPORARY, walk, whole_file
 from reports import figures, scores
@@ -388,20 +388,17 @@ def draw_picture(view: View) -> Figure:
 
 def write_picture(view: View, path: Path) -> None:
     """Write a PNG file, whole or not at all."""
-    content = io.BytesIO()
-    with mpl.rc_context(figures.THEME):
-        draw_picture(view).savefig(content, format="png", metadata={"Software": None})
-    with whole_file(path) as unfinished:
-        unfinished.write_bytes(content.getvalue())
+    with whole_file(path) as unfinished, mpl.rc_context(figures.THEME):
+        draw_picture(view).savefig(unfinished, format="png", metadata={"Software": None})
 
 
 def _find(root: Path) -> tuple[list[Path], list[Path]]:
     """The folders of the finished runs, and those of runs in progress."""
     finished, scratch = [], []
     for folder, names, _ in walk(root):
-        finished += [Path(str(folder), name) for name in names if name.startswith("seed-")]
+        finished += [Path(str(folder), name) for name in names if is_run(name)]
         scratch += [Path(str(folder), name) for name in names if _IN_PROGRESS.fullmatch(name)]
-        names[:] = [name for name in names if not name.startswith(("seed-", TEMPORARY))]
+        names[:] = [name for name in names if not is_run(name) and not name.startswith(TEMPORARY)]
     return sorted(finished), sorted(scratch)
 
 
@@ -440,7 +437,7 @@ def _read_finished(folder: Path) -> tuple[RunSpec, pd.DataFrame] | str:
     try:
         spec, evaluations = read_spec(folder), read_evaluations(folder)
     except (ReportError, BrokenRunError) as error:
-        return plain(str(error).partition("\n")[0])
+        return first_line(str(error))
     if not np.isfinite(evaluations["return_mean"]).all():
         return f"{plain(str(folder))}: has an evaluation without a return"
     # The seeds of a configuration are averaged step by step.

@@ -15,7 +15,7 @@ from benchmarks.results import final_return, read_evaluations
 from benchmarks.secrets import mask
 from benchmarks.specs import RunSpec
 from studies.objective import Problem, fresh_seeds, interquartile_mean
-from studies.progress import ENDED, Progress, first_line
+from studies.progress import ENDED, Progress, why_failed
 from studies.study import (
     CONFIRMED,
     DEFAULT,
@@ -131,7 +131,7 @@ def confirm(
     best = best_trial(study)
     if best is None:
         failed = in_state(counted(study), TrialState.FAIL)
-        why = f"; the last one: {first_line(failed[-1])}" if failed else ""
+        why = f"; the last one: {why_failed(failed[-1])}" if failed else ""
         raise StudyError(f"no trial has completed{why}")
     seeds = fresh_seeds(problem)
     defaults = problem.specs(study.study_name, {}, seeds)

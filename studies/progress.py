@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from benchmarks.names import first_line
 from benchmarks.numbers import score_text
 from studies.objective import FEWEST_SEEDS, Problem
 from studies.study import in_state
@@ -101,7 +102,7 @@ def describe(problem: Problem, trial: FrozenTrial) -> str:
         return start + outcome(problem, trial)
     if trial.state is TrialState.PRUNED:
         return f"{start}pruned after {len(trial.intermediate_values)} looks"
-    return start + "failed: " + first_line(trial)
+    return start + "failed: " + why_failed(trial)
 
 
 def outcome(problem: Problem, trial: FrozenTrial) -> str:
@@ -142,6 +143,6 @@ def value_name(problem: Problem) -> str:
     return "score" if problem.is_normalised else "return"
 
 
-def first_line(trial: FrozenTrial) -> str:
+def why_failed(trial: FrozenTrial) -> str:
     """Why a trial failed, in a line."""
-    return str(trial.user_attrs.get(ERROR, "its worker died twice")).partition("\n")[0]
+    return first_line(str(trial.user_attrs.get(ERROR, "its worker died twice")))

@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from benchmarks.names import first_line
 from benchmarks.speed.plan import Block, Measurement, measurements
 from benchmarks.speed.protocol import UnavailableError, Worker, WorkerError
 from benchmarks.storage import write_whole
@@ -85,8 +86,7 @@ def _outcome(measurement: Measurement, workers: "_Workers", store: Store) -> _Ou
         return _Outcome(f"not measured: {error}", unavailable=str(error))
     except WorkerError as error:
         workers.discard(measurement)
-        first_line = str(error).partition("\n")[0]
-        return _Outcome(f"failed: {first_line}", error=str(error))
+        return _Outcome(f"failed: {first_line(str(error))}", error=str(error))
     store.save(measurement, values)
     return _Outcome("measured", values=values)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.names import first_line
 from benchmarks.speed.measure import Record
 from benchmarks.speed.plan import (
     ACER,
@@ -105,7 +106,7 @@ class Results:
             if "unavailable" in record:
                 return record["unavailable"]
             if "error" in record:
-                return "failed: " + record["error"].partition("\n")[0]
+                return "failed: " + first_line(record["error"])
         return "not part of this run" if not records else "left out"
 
     def failures(self) -> list[Record]:

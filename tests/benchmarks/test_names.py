@@ -19,6 +19,9 @@ ODD = [
     "- li",
     "+ li",
     "1. li",
+    "2048) li",
+    "123456789. li",
+    "0.",
     "> quote",
     "~~x~~ &lt; \\",
     "9 [8, 10]",
@@ -27,7 +30,16 @@ ODD = [
 
 
 @pytest.mark.parametrize(
-    "name", ["npg", "trpo (critic=adam, n_steps=2048)", "phys2d/CartPole-v1", "my.module:Env_A-v0"]
+    "name",
+    [
+        "npg",
+        "trpo (critic=adam, n_steps=2048)",
+        "phys2d/CartPole-v1",
+        "my.module:Env_A-v0",
+        "0.2",
+        "10.25 to 20",
+        "1234567890. is no item",
+    ],
 )
 def test_usual_names_stay_as_they_are(name: str) -> None:
     assert shield(name) == name
