@@ -317,7 +317,7 @@ def _read_run(folder: Folder, root: Folder) -> dict[str, Any]:
     return {
         **vars(record),
         **vars(record.spec),
-        "evaluation": vars(record.spec.evaluation).copy(),
+        "evaluation": record.spec.to_dict()["evaluation"],
         "machine": record.machine.model_dump(exclude_none=True),
     }
 
