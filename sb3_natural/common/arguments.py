@@ -19,9 +19,11 @@ import collections.abc
 import functools
 import inspect
 import math
+import operator
 import os
 import types
 import typing
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
@@ -137,15 +139,21 @@ def check_argument(algorithm: Any, name: str, value: Any) -> None:
 def check_attributes(algorithm: Any) -> None:
     """Check all arguments of the constructor that an algorithm of SB3's keeps as attributes.
 
+    Costs next to nothing where none has been assigned since the last time.
+
     :raises ValueError: naming the first that is not valid
     """
-    values = vars(algorithm)
+    rules, values = _rules_of(algorithm), vars(algorithm)
     if "observation_space" not in values:
         raise ValueError("env must be an environment or the id of one, got None")
-    for name, rule in _rules_of(algorithm).items():
-        kept_as = _KEPT_AS.get(name, name)
-        if kept_as in values:
-            rule.checked(values[kept_as])
+    held = [values.get(_KEPT_AS.get(name, name), _ABSENT) for name in rules]
+    last = _last_checked.get(algorithm, ())
+    if len(last) == len(held) and all(map(operator.is_, last, held)):
+        return
+    for rule, value in zip(rules.values(), held, strict=True):
+        if value is not _ABSENT:
+            rule.checked(value)
+    _last_checked[algorithm] = held
 
 
 def _rules_of(algorithm: Any) -> "dict[str, _Rule]":
@@ -155,6 +163,8 @@ def _rules_of(algorithm: Any) -> "dict[str, _Rule]":
     return next(rules for rules in found if rules is not None)
 
 
+_ABSENT = object()
+_last_checked: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
 # Where SB3 keeps an argument under another name.
 _KEPT_AS = {"policy": "policy_class", "stats_window_size": "_stats_window_size"}
 

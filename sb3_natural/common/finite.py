@@ -1,14 +1,14 @@
 """Finding NaNs and infinities where they appear: in what an environment returns."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-__all__ = ["FiniteCheck", "VecCheckFinite", "surely_finite"]
+__all__ = ["CheckedSteps", "FiniteCheck", "VecCheckFinite", "surely_finite"]
 
 
 class FiniteCheck:
@@ -68,13 +68,67 @@ class FiniteCheck:
             )
 
 
-class VecCheckFinite(VecEnvWrapper):
-    """A :class:`FiniteCheck` of what the environments return, and of what wrappers make of it.
+class CheckedSteps:
+    """A :class:`FiniteCheck` of what environments return, and of what wrappers make of it.
 
     ``VecNormalize`` spreads one environment's NaN over all, so the environments are looked at
-    before any wrapper. For that a wrapper of this kind stands around the innermost ``VecEnv``, but
-    only while it steps: whoever walks through the wrappers at another time (SB3's
-    ``sync_envs_normalization`` does) finds them as the user made them.
+    before any wrapper. For that something stands around the innermost ``VecEnv``, but only while it
+    steps: whoever walks through the wrappers at another time (SB3's ``sync_envs_normalization``
+    does) finds them as the user made them.
+
+    :param env: the environments
+    :param n_steps_before: environment steps (over all environments) taken so far
+    """
+
+    def __init__(self, env: VecEnv, n_steps_before: int) -> None:
+        self._env = env
+        self._check = FiniteCheck(env.num_envs, n_steps_before)
+        self.check_observations = self._check.check_observations
+        self._innermost_wrapper: VecEnvWrapper | None = None
+        while isinstance(env, VecEnvWrapper):
+            self._innermost_wrapper, env = env, env.venv
+        self._inside: Any = _Checking(env, FiniteCheck(env.num_envs, n_steps_before))
+
+    def step(self, actions: np.ndarray) -> VecEnvStepReturn:
+        """``env.step(actions)``, checked.
+
+        :raises ValueError: naming the environment's index, the step and the value
+        """
+        return self.checked(lambda: self._env.step(actions))
+
+    def checked(self, step: Callable[[], VecEnvStepReturn]) -> VecEnvStepReturn:
+        """What a function returns that has the environments step."""
+        wrapper = self._innermost_wrapper
+        if wrapper is None:
+            result = step()
+        else:
+            wrapper.venv = self._inside
+            try:
+                result = step()
+            finally:
+                wrapper.venv = self._inside.venv
+        self._check.check_step(*result)
+        return result
+
+
+class _Checking:
+    """Stands for a ``VecEnv``, and checks what its steps return."""
+
+    def __init__(self, venv: VecEnv, check: FiniteCheck) -> None:
+        self.venv = venv
+        self._check = check
+
+    def step_wait(self) -> VecEnvStepReturn:
+        result = self.venv.step_wait()
+        self._check.check_step(*result)
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.venv, name)
+
+
+class VecCheckFinite(VecEnvWrapper):
+    """:class:`CheckedSteps` as a wrapper, for whatever steps a ``VecEnv`` by itself.
 
     :param venv: the environments
     :param n_steps_before: environment steps (over all environments) taken before this wrapper
@@ -82,35 +136,16 @@ class VecCheckFinite(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv, n_steps_before: int) -> None:
         super().__init__(venv)
-        self._check = FiniteCheck(venv.num_envs, n_steps_before)
-        self._innermost_wrapper: VecEnvWrapper | None = None
-        while isinstance(venv, VecEnvWrapper):
-            self._innermost_wrapper, venv = venv, venv.venv
-        if self._innermost_wrapper is not None:
-            self._inside = VecCheckFinite(venv, n_steps_before)
+        self._steps = CheckedSteps(venv, n_steps_before)
 
     def reset(self) -> VecEnvObs:
         observations = self.venv.reset()
-        self.check_observations(observations)
+        self._steps.check_observations(observations)
         return observations
-
-    def check_observations(self, observations: VecEnvObs) -> None:
-        """See :meth:`FiniteCheck.check_observations`."""
-        self._check.check_observations(observations)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Wait for the step, and check what it brought."""
-        wrapper = self._innermost_wrapper
-        if wrapper is None:
-            observations, rewards, dones, infos = self.venv.step_wait()
-        else:
-            wrapper.venv = self._inside
-            try:
-                observations, rewards, dones, infos = self.venv.step_wait()
-            finally:
-                wrapper.venv = self._inside.venv
-        self._check.check_step(observations, rewards, dones, infos)
-        return observations, rewards, dones, infos
+        return self._steps.checked(self.venv.step_wait)
 
 
 def surely_finite(array: np.ndarray) -> bool:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from sb3_natural.common.actors import ROLLOUT_PATHS, Actor, TorchActor, make_actor
 from sb3_natural.common.deferred import Deferred
-from sb3_natural.common.finite import VecCheckFinite, surely_finite
+from sb3_natural.common.finite import CheckedSteps, VecCheckFinite, surely_finite
 from sb3_natural.common.mlp import actor_mlp, critic_mlp, flat_features, mlp_outputs
 from sb3_natural.common.threads import one_thread_if_small
 from sb3_natural.common.vec_env import LeanDummyVecEnv, as_monitored
@@ -205,7 +205,7 @@ class FastRollouts(OnPolicyAlgorithm):
         assert self._last_obs is not None, "collect_rollouts is called by learn()"
         assert self._last_episode_starts is not None
         self.policy.set_training_mode(False)
-        checked = VecCheckFinite(env, self.num_timesteps)
+        checked = CheckedSteps(env, self.num_timesteps)
         checked.check_observations(self._last_obs)
         if self.use_sde:
             self._reset_noise(env)

@@ -33,10 +33,11 @@ class Surrogate:
         """mean(rho A) for statistics phi, (N, K); NaN where phi is no good."""
         return self._weighted(phi).mean().item()
 
-    def gradient(self, phi: Tensor) -> Tensor:
-        """Its gradient with respect to phi, (N, K)."""
+    def with_gradient(self, phi: Tensor) -> tuple[float, Tensor]:
+        """mean(rho A), and its gradient with respect to phi, (N, K)."""
+        weighted = self._weighted(phi)
         score = self._family.score(self._distribution, phi, self._actions)
-        return score * (self._weighted(phi) / len(phi))[:, None]
+        return weighted.mean().item(), score * (weighted / len(phi))[:, None]
 
     def _weighted(self, phi: Tensor) -> Tensor:
         log_prob = self._family.log_prob(self._distribution, phi, self._actions)

@@ -334,8 +334,9 @@ class NPG(Loadable, FastRollouts):
             step = PolicyStep()
             if policy_params:  # and not all of them frozen
                 step = self._or_skip(lambda: self._policy_step(batch), "policy", step)
-            value_loss = nn.functional.mse_loss(batch.old_values, batch.returns).item()
-            if value_params:
+            if not value_params:
+                value_loss = nn.functional.mse_loss(batch.old_values, batch.returns).item()
+            else:
                 value_loss = self._or_skip(
                     lambda: self._make_critic().fit(self.policy, value_params, self.rollout_buffer),
                     "critic",
@@ -369,7 +370,8 @@ class NPG(Loadable, FastRollouts):
             batch.old_log_prob,
             self._usable_advantages(batch.advantages),
         )
-        gradient = jacobian.vjp(surrogate.gradient(old_phi))
+        objective, phi_gradient = surrogate.with_gradient(old_phi)
+        gradient = jacobian.vjp(phi_gradient)
         if not torch.isfinite(gradient).all():
             raise NoStepError("the policy gradient is not finite")
         if gradient.norm() < VANISHING:
@@ -392,7 +394,7 @@ class NPG(Loadable, FastRollouts):
             return surrogate(new_phi), fisher.family.kl(old_phi, new_phi).mean().item()
 
         try:
-            taken = self._take_step(move, surrogate(old_phi), quadratic_form)
+            taken = self._take_step(move, objective, quadratic_form)
         except Exception:  # whatever went wrong, the policy is never left half-way
             assign_flat(fisher.params, theta)
             raise

@@ -301,7 +301,7 @@ def test_foreign_text_is_cut_and_can_be_written(folders: RunFolders, tmp_path: P
     assert found.broken == []
     (run,), (failure,) = found.runs.to_dict("records"), found.failures.to_dict("records")
     assert len(run["command"]) < 21_000
-    assert (run["started"], run["commit"]) == (r"\ud800", r"\x1b[31m")
+    assert (run["started"], run["commit"]) == ("\\ud800", "\\x1b[31m")
     assert failure["error"].startswith(r"ValueError: \ud800\x1b[2Jyyyy")
     assert len(failure["error"]) < 2_100
     assert len(failure["traceback"]) < 21_000
