@@ -78,19 +78,22 @@ def whole_folder(folder: Folder, last: str = _LAST) -> Iterator[Path]:
 def whole_file(path: Folder) -> Iterator[Path]:
     """Where to write a file of the same name, which comes to ``path`` when the block is left.
 
-    If it is left by an exception, or the process dies, ``path`` stays as it was.
+    If it is left by an exception, or the process dies, ``path`` stays as it was. A link stays one:
+    the file that it leads to is written. What is no file (``/dev/stdout``, a pipe) is written to.
 
     :raises OSError: naming ``path``, or the file that the system named
     """
-    with naming(path), scratch_folder(path) as scratch:
-        yield scratch / path.name
-        if isinstance(path, Path):
+    target = path.resolve() if isinstance(path, Path) and not _is_stream(path) else path
+    with naming(path), scratch_folder(target) as scratch:
+        unfinished = scratch / path.name
+        yield unfinished
+        if isinstance(target, Path) and not _is_stream(target):
             _flush(scratch)
-            (scratch / path.name).replace(path)
-            _sync(path.parent)
+            unfinished.replace(target)
+            _sync(target.parent)
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes((scratch / path.name).read_bytes())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(unfinished.read_bytes())
 
 
 def write_whole(path: Folder, text: str) -> None:
@@ -105,7 +108,7 @@ def write_whole(path: Folder, text: str) -> None:
 @contextmanager
 def scratch_folder(folder: Folder) -> Iterator[Path]:
     """A temporary folder on a disk, for what will be published as ``folder``; gone at the end."""
-    if not isinstance(folder, Path):
+    if not isinstance(folder, Path) or _is_stream(folder):
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
             yield Path(name)
         return
@@ -117,6 +120,11 @@ def scratch_folder(folder: Folder) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether it is there and neither a file nor a folder: a device, a pipe."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _place(folder: Path) -> Path:

@@ -153,6 +153,7 @@ def test_status_of_a_sweep_that_was_interrupted_shows_what_has_not_begun(
         "3 evaluations of 1 runs"
         in command("export", tmp_path, "--csv", "--out", os.devnull).output
     )
+    assert not Path(os.devnull).is_file()
     sweep(specs, tmp_path, 1, "", show_progress=False)
     assert counted(load_status(tmp_path).table, "ppo") == [3, 0, 0, 0]
     assert [asked.path for asked, _ in load_status(tmp_path).unfinished] == [

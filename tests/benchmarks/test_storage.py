@@ -1,6 +1,9 @@
 """Run folders on a disk, and where fsspec reaches."""
 
+import os
 import re
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -215,6 +218,27 @@ def test_whole_files_elsewhere_than_on_a_disk(remote: UPath) -> None:
     with disk_with_room_for(10_000), pytest.raises(OSError, match="File too large"):
         make_folder(remote / "c", {"d": "2", "e": "x" * 20_000})
     assert {path.name for path in remote.rglob("*") if path.is_file()} == {"table.csv", "d"}
+
+
+def test_a_link_to_a_file_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("before")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    write_whole(tmp_path / "link.csv", "after")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text() == "after"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """As /dev/null and /dev/stdout are, which nobody should replace by a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        write_whole(pipe, "through the pipe")
+        assert read.result(10) == "through the pipe"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 def test_links_to_folders_are_followed_unless_they_lead_back(tmp_path: Path) -> None:
