@@ -200,7 +200,7 @@ def test_a_space_of_ones_own_keeps_what_is_known_of_a_parameter(write: WriteSpac
         ),
         ("gamma: {low: 1, high: 0.9}", "gamma: low: must be below high, got 1 and 0.9"),
         ("gamma: {low: 1, high: 1}", "gamma: low: must be below high, got 1 and 1"),
-        ("gamma: {low: .nan, high: 1}", "gamma: low: must be finite, got nan"),
+        ("gamma: {low: .nan, high: 1}", "gamma: low: must be a finite number, got nan"),
         ("gamma: {high: 1}", "gamma: low: must be a finite number, got None"),
         ("gamma: {low: 0.9, high: true}", "gamma: high: must be a finite number, got True"),
         ("gamma: {low: 0.9, high: 1, log: 2}", "gamma: log: must be true or false, got 2"),
@@ -243,7 +243,7 @@ def test_a_space_of_ones_own_keeps_what_is_known_of_a_parameter(write: WriteSpac
         ("n_steps: {choices: [64, 64]}", "choices: must be a list of two or more different values"),
         (
             "n_steps: {low: 64, high: .inf, integer: true}",
-            "n_steps: high: must be finite, got inf",
+            "n_steps: high: must be a finite number, got inf",
         ),
         (
             "gamma: {low: 0.9, high: 1, default: high}",
