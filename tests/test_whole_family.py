@@ -90,6 +90,12 @@ def test_models_and_policies_can_be_copied_and_pickled_at_any_time(name, sde):
     model = build(name, "Pendulum-v1", **options)
 
     class InTheMiddle(BaseCallback):
+        def _on_training_start(self):
+            copy.deepcopy(self.model.policy)
+
+        def _on_rollout_start(self):
+            copy.deepcopy(self.model.policy)
+
         def _on_step(self):
             if self.n_calls == 20:
                 copy.deepcopy(self.model.policy)

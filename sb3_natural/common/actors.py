@@ -39,7 +39,15 @@ from torch import Tensor, nn
 from sb3_natural.common.families import family_of
 from sb3_natural.common.mlp import Mlp, actor_mlp, flat_features
 
-__all__ = ["ROLLOUT_PATHS", "Actor", "MlpActor", "NumpyActor", "TorchActor", "make_actor"]
+__all__ = [
+    "ROLLOUT_PATHS",
+    "Actor",
+    "ForwardActor",
+    "MlpActor",
+    "NumpyActor",
+    "TorchActor",
+    "make_actor",
+]
 
 ROLLOUT_PATHS = ("numpy", "torch", "sb3")
 
@@ -143,7 +151,20 @@ class TorchActor:
 
     def is_current(self, policy: nn.Module) -> bool:
         """See :class:`Actor`: the policy's own methods are called each time."""
-        return policy is self._policy
+        return policy is self._policy and "forward" not in vars(policy)
+
+
+class ForwardActor(TorchActor):
+    """A policy whose ``forward`` is its own, as SB3's loop calls it."""
+
+    path = "sb3"
+
+    def sample(self, observations: VecEnvObs) -> np.ndarray:
+        """See :class:`Actor`."""
+        with torch.no_grad():
+            on_device = obs_as_tensor(observations, self._policy.device)  # type: ignore[arg-type]
+            actions, _, self._log_prob = self._policy(on_device)
+        return actions.cpu().numpy()
 
 
 class _PlainActor:
@@ -159,6 +180,7 @@ class _PlainActor:
         if isinstance(policy.action_dist, DiagGaussianDistribution):
             self._log_std = policy.log_std.detach()
         self._held = _what_is_held(policy)
+        self._layers = [held for *_, held in self._held if isinstance(held, nn.Module)]
         self._addresses = [
             (held, held.data_ptr()) for *_, held in self._held if isinstance(held, nn.Parameter)
         ]
@@ -181,6 +203,8 @@ class _PlainActor:
         """See :class:`Actor`."""
         return (
             policy is self._policy
+            and "forward" not in vars(policy)
+            and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in self._layers)
             and all(holder.get(name) is held for holder, name, held in self._held)
             and all(param.data_ptr() == address for param, address in self._addresses)
         )

@@ -26,7 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from torch import Tensor
 
-from sb3_natural.common.actors import ROLLOUT_PATHS, Actor, TorchActor, make_actor
+from sb3_natural.common.actors import ROLLOUT_PATHS, Actor, ForwardActor, make_actor
 from sb3_natural.common.deferred import Deferred
 from sb3_natural.common.finite import CheckedSteps, VecCheckFinite, surely_finite
 from sb3_natural.common.mlp import actor_mlp, critic_mlp, flat_features, mlp_outputs
@@ -91,7 +91,8 @@ class FastRollouts(OnPolicyAlgorithm):
 
     Schedules never see a progress below 0, which SB3's reaches in the last rollout if the budget
     is no multiple of rollouts. ``gamma``, ``gae_lambda``, ``n_steps`` and ``learning_rate`` may be
-    assigned between two rollouts.
+    assigned between two rollouts. What a callback changes of the policy acts at the next step;
+    values are those of the critic that stands at the end of the rollout.
 
     Logs ``time/collect_fraction``: the share of ``learn``'s time so far that went into collecting
     (callbacks included, so evaluations done by an ``EvalCallback`` count as collection).
@@ -156,6 +157,7 @@ class FastRollouts(OnPolicyAlgorithm):
         super()._setup_model()
         forget_graph(self.policy)
 
+    @np.errstate(all="ignore")
     def train(self) -> None:
         """Update the policy as the algorithm does; a trained model can be copied and pickled."""
         super().train()
@@ -182,7 +184,8 @@ class FastRollouts(OnPolicyAlgorithm):
             environment's index and the step
         """
         start = time.perf_counter()
-        path = self.rollout_path
+        actor = self._make_actor()
+        path = "sb3" if actor is None else actor.path
         if self.verbose >= 1 and self._told_path != path:
             self._told_path = path
             print(f"Collecting rollouts through path {path!r}")
@@ -191,15 +194,20 @@ class FastRollouts(OnPolicyAlgorithm):
             rollout_buffer.buffer_size = n_rollout_steps  # n_steps may have been changed
         try:
             with one_thread_if_small(mlp, env.num_envs):
-                if path == "sb3":
+                if actor is None:
                     env = VecCheckFinite(env, self.num_timesteps)
                     return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-                return self._collect(env, callback, rollout_buffer, n_rollout_steps)
+                return self._collect(actor, env, callback, rollout_buffer, n_rollout_steps)
         finally:
             self._collect_seconds += time.perf_counter() - start
 
     def _collect(
-        self, env: VecEnv, callback: BaseCallback, buffer: Any, n_rollout_steps: int
+        self,
+        actor: Actor,
+        env: VecEnv,
+        callback: BaseCallback,
+        buffer: Any,
+        n_rollout_steps: int,
     ) -> bool:
         """SB3's loop, with the critic's part taken out."""
         assert self._last_obs is not None, "collect_rollouts is called by learn()"
@@ -211,9 +219,10 @@ class FastRollouts(OnPolicyAlgorithm):
             self._reset_noise(env)
         callback.on_rollout_start()
 
-        actor, to_env = self._make_actor(), _action_transform(self)
-        assert actor is not None
-        rollout, watched = self._recorder(buffer, actor), _is_watched(callback)
+        watched, to_env = _is_watched(callback), _action_transform(self)
+        if watched:
+            actor = self._current(actor)
+        rollout = self._recorder(buffer, actor)
         seen = {
             "self": self,
             "env": env,
@@ -224,7 +233,8 @@ class FastRollouts(OnPolicyAlgorithm):
         for n_steps in range(n_rollout_steps):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self._reset_noise(env)
-            last_obs: Any = self._last_obs
+            # A copy for those who look at it: the next step may use the array again.
+            last_obs: Any = _map(np.copy, self._last_obs) if watched else self._last_obs
             actions = actor.sample(last_obs)
             _check_actions(actions, self.num_timesteps)
             clipped_actions = to_env(actions)
@@ -255,8 +265,8 @@ class FastRollouts(OnPolicyAlgorithm):
             self._last_obs = new_obs  # type: ignore[assignment]
             # A copy, since it is read after the next step, for which the array may serve again.
             self._last_episode_starts = dones.copy()
-            if watched and not actor.is_current(self.policy):
-                actor = self._make_actor() or TorchActor(self.policy)
+            if watched and (current := self._current(actor)) is not actor:
+                actor = current
                 rollout.change_actor(actor)
 
         last_values = rollout.finish(new_obs, dones)
@@ -264,6 +274,12 @@ class FastRollouts(OnPolicyAlgorithm):
         callback.update_locals(seen)
         callback.on_rollout_end()
         return True
+
+    def _current(self, actor: Actor) -> Actor:
+        """The actor, or another one if a callback has exchanged what it reads."""
+        if actor.is_current(self.policy):
+            return actor
+        return self._make_actor() or ForwardActor(self.policy)
 
     @torch.no_grad()
     def _reset_noise(self, env: VecEnv) -> None:
@@ -400,12 +416,15 @@ class _BufferRecorder(Recorder):
     def __init__(self, algorithm: FastRollouts, buffer: RolloutBuffer, actor: Actor) -> None:
         super().__init__(algorithm, actor)
         buffer.reset()
-        self._policy = algorithm.policy
         self._buffer = buffer
         self._time_limits: list[_TimeLimit] = []
         self._likelihoods: list[Any] = []
         self._log_probs: list[Tensor] = []
         self._evaluated_steps: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def _policy(self) -> Any:
+        return self._algorithm.policy  # a callback may have exchanged it
 
     def begin(self, observations: Any) -> None:
         """Store what the actions were taken in."""

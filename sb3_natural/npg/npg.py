@@ -293,6 +293,7 @@ class NPG(Loadable, FastRollouts):
         observation, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
         self.policy.set_training_mode(False)
         _, value_params = split_parameters(self.policy, observation)
+        forget_graph(self.policy)
         frozen = any(not param.requires_grad for param in self.policy.parameters())
         if not value_params and not frozen:
             raise ValueError(

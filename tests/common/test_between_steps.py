@@ -70,10 +70,30 @@ def move_weights(model, step):
         model.policy.mlp_extractor.policy_net[0].weight.mul_(1.01)
 
 
+def hook_a_layer(model, step):
+    if step == 20:
+        model.policy.action_net.register_forward_hook(lambda _, __, output: output + 1)
+
+
+def assign_forward(model, step):
+    if step == 20:
+        policy = model.policy
+        policy.forward = lambda obs, deterministic=False: type(policy).forward(policy, obs, True)
+
+
 @pytest.mark.parametrize("path", ["numpy", "torch"])
 @pytest.mark.parametrize(
     "change",
-    [anneal, exchange_log_std, exchange_data, exchange_layer, exchange_network, move_weights],
+    [
+        anneal,
+        exchange_log_std,
+        exchange_data,
+        exchange_layer,
+        exchange_network,
+        move_weights,
+        hook_a_layer,
+        assign_forward,
+    ],
 )
 def test_what_a_callback_changes_acts_at_the_next_step(change, path):
     """Actions and log-probabilities are those of SB3, which evaluates at each step."""
@@ -92,7 +112,7 @@ def test_what_a_callback_changes_acts_at_the_next_step(change, path):
 
 
 @pytest.mark.parametrize("actions", ["categorical", "multicategorical", "bernoulli", "gsde"])
-@pytest.mark.parametrize("change", [exchange_layer, move_weights])
+@pytest.mark.parametrize("change", [exchange_layer, move_weights, hook_a_layer, assign_forward])
 def test_what_a_callback_changes_acts_for_every_kind_of_action(change, actions):
     def run(cls):
         env = make_vec_env(
@@ -122,6 +142,22 @@ def test_annealed_noise_is_that_of_the_actions_and_their_log_probabilities(cls):
     expected = torch.distributions.Normal(mean, std).log_prob(actions).sum(dim=1)
     np.testing.assert_allclose(buffer.log_probs.reshape(-1), expected, 1e-4, 1e-4)
     assert ((actions - mean) / std).std().item() == pytest.approx(1, abs=0.15)
+
+
+def test_what_a_callback_changes_as_a_rollout_starts_acts_from_its_first_step():
+    class Exchange(BaseCallback):
+        def _on_rollout_start(self):
+            self.model.policy.log_std = torch.nn.Parameter(torch.full((1,), -5.0))
+
+        def _on_step(self):
+            return True
+
+    model = train_nothing(NPG("MlpPolicy", "Pendulum-v1", n_steps=32, seed=0, device="cpu"))
+    model.learn(32, Exchange())
+    with torch.no_grad():
+        observations = torch.as_tensor(model.rollout_buffer.observations.reshape(32, -1))
+        mean = model.policy.get_distribution(observations).distribution.mean.numpy()
+    assert np.abs(model.rollout_buffer.actions.reshape(32, 1) - mean).max() < 0.1
 
 
 def test_a_callback_that_looks_after_its_change_sees_the_action_that_was_taken():
@@ -200,6 +236,53 @@ def test_arrays_that_an_environment_reuses_are_read_in_time(cls, path):
         return collect(cls, "MlpPolicy", env, path, gamma=0.9)
 
     assert_same_rollouts(run(Reusing), run(lambda env: env), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("cls", [sb3_natural.PPO, ACER])
+def test_what_a_callback_sees_is_of_its_step_where_an_environment_reuses_arrays(cls):
+    seen = {}
+
+    class Look(BaseCallback):
+        def _on_step(self):
+            seen[self.wrap].append(float(self.locals["values"]))
+            return True
+
+    def run(wrap):
+        env = limited_envs(wrap)
+        env.seed(0)
+        callback = Look()
+        callback.wrap, seen[wrap] = wrap, []
+        train_nothing(cls("MlpPolicy", env, n_steps=16, seed=0, device="cpu")).learn(16, callback)
+
+    def plain(env):
+        return env
+
+    run(Reusing)
+    run(plain)
+    np.testing.assert_allclose(seen[Reusing], seen[plain], 1e-6, 1e-6)
+
+
+class OwnStep(VecEnvWrapper):
+    """A wrapper whose ``step`` is its own."""
+
+    steps = 0
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        return self.venv.step_wait()
+
+    def step(self, actions):
+        self.steps += 1
+        return super().step(actions)
+
+
+@pytest.mark.parametrize("cls", [sb3_natural.PPO, NPG, ACER])
+def test_a_wrapper_that_steps_in_its_own_way_does_so(cls):
+    env = OwnStep(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
+    train_nothing(cls("MlpPolicy", env, n_steps=16, device="cpu")).learn(16)
+    assert env.steps == 16
 
 
 def test_arrays_that_an_environment_reuses_are_replayed_as_they_were():
