@@ -155,6 +155,8 @@ def status(root: str = _ROOT) -> None:
         )
     for module, number in found.changed.items():
         _say(f"changed: {number:,} runs were made with another source of {module}")
+    for line in found.without_return:
+        _say(f"no return: {line}; reports leave the run out")
     for run, since in found.stalled:
         minutes = (time.time() - since) / 60
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(since))

@@ -230,17 +230,20 @@ def _read_measured(folder: Folder) -> np.ndarray:
 
 
 def _check_measured(path: Folder, values: np.ndarray) -> None:
-    timesteps, seconds, *results, episodes = values.T
+    timesteps, seconds, returns, spreads, lengths, episodes = values.T
     for counts, least in ((timesteps, 0), (episodes, 1)):
         if not ((counts >= least) & (counts < 2**53) & (counts == np.floor(counts))).all():
             raise BrokenRunError(f"{path}: timesteps and episodes must be integers, none negative")
     if (np.diff(timesteps) <= 0).any():
         raise BrokenRunError(f"{path}: timesteps must rise from one evaluation to the next")
-    if (seconds < 0).any() or np.isinf(seconds).any():
-        raise BrokenRunError(f"{path}: wall_seconds must be at least 0 and finite")
-    # A return that is none is said by who reads it.
-    finite = np.abs(np.stack(results))
-    if (finite[np.isfinite(finite)] > _LARGEST_VALUE).any():
+    # An agent may have no finite return (see without_return), and then its returns no spread.
+    has_return = np.isfinite(returns)
+    amounts = {"wall_seconds": seconds, "return_std": spreads[has_return], "length_mean": lengths}
+    for column, amount in amounts.items():
+        if not ((amount >= 0) & np.isfinite(amount)).all():
+            raise BrokenRunError(f"{path}: {column} must be at least 0 and finite")
+    measured = np.concatenate([returns[has_return], spreads[has_return], lengths])
+    if (np.abs(measured) > _LARGEST_VALUE).any():
         raise BrokenRunError(f"{path}: has a value beyond {_LARGEST_VALUE:g}")
 
 
@@ -268,6 +271,25 @@ def _evaluations_frame(
 def _measured_frame(values: np.ndarray) -> pd.DataFrame:
     frame = pd.DataFrame(values, columns=_MEASURED)
     return frame.astype({"timesteps": int, "episodes": int})
+
+
+def without_return(evaluations: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    """The runs with an evaluation whose return is no finite number, each with what is wrong.
+
+    They have finished, and no sweep makes them again, but there is nothing to compare them by.
+
+    :param evaluations: with ``EVALUATION_COLUMNS``
+    :return: by suite, algorithm, environment, config and seed
+    """
+    unusable = evaluations[~np.isfinite(evaluations["return_mean"])]
+    keys = ["suite", "algo", "env_id", "config", "seed"]
+    return {
+        tuple(row[key] for key in keys): (
+            f"{row['algo']} on {row['env_id']}, config {row['config']}, seed {row['seed']}: the "
+            f"evaluation at step {row['timesteps']:,} has return_mean={row['return_mean']}"
+        )
+        for row in unusable.drop_duplicates(keys).to_dict("records")
+    }
 
 
 def final_window(n_evaluations: int) -> int:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from benchmarks.asked import Asked, Run, load_asked
 from benchmarks.folder_names import as_file_name
 from benchmarks.locks import LOCK
-from benchmarks.results import BrokenRunError, Readable, is_run, load_readable
+from benchmarks.results import BrokenRunError, Readable, is_run, load_readable, without_return
 from benchmarks.sources import by_module, changed
 from benchmarks.storage import TEMPORARY, Folder, walk
 
@@ -33,6 +33,7 @@ class Status:
     a place. ``missing`` counts what a sweep that has not come to its end was asked for, and nobody
     is doing; ``unfinished`` has these sweeps, each with the number of its missing runs.
     ``changed`` counts, by module, the finished runs that were made with another source of it.
+    ``without_return`` says which finished runs have an evaluation whose return is no finite number.
     ``stalled`` has the runs that have not come further for ten minutes, where that can be seen,
     each with the time when they last did, in seconds since the epoch. ``steps/s`` is the median of
     the finished runs. ``failures`` are as ``benchmarks.results.load_failures`` gives them;
@@ -43,6 +44,7 @@ class Status:
     failures: pd.DataFrame
     unfinished: list[tuple[Asked, int]]
     changed: dict[str, int]
+    without_return: list[str]
     stalled: list[tuple[Run, float]]
     broken: list[BrokenRunError]
 
@@ -72,6 +74,7 @@ def load_status(root: Folder) -> Status:
         readable.failures,
         [(each, number) for each, number in unfinished if number],
         by_module(changed(readable.runs["sources"])),
+        list(without_return(readable.evaluations).values()),
         list(_stalled(folders)),
         [*readable.broken, *broken],
     )

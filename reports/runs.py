@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from benchmarks import results
@@ -76,13 +75,12 @@ def load(
         raise found.broken[0]
     runs, evaluations, failures = map(_shielded, (found.runs, found.evaluations, found.failures))
     broken = [str(error).replace(f"{root}{os.sep}", "") for error in found.broken]
-    without_return = _without_return(evaluations)
     if allow_broken:
-        for find in (_without_return, _with_other_grids):
+        for find in (results.without_return, _with_other_grids):
             found_here = find(evaluations)
             broken += found_here.values()
             runs, evaluations = (_without(frame, list(found_here)) for frame in (runs, evaluations))
-    elif without_return:
+    elif without_return := results.without_return(evaluations):
         raise ReportError(next(iter(without_return.values())))
     if runs.empty:
         reason = f"; {broken[0]}" if broken else ""
@@ -199,18 +197,6 @@ def _labels(runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
         key: protocols.with_protocol(label, str(protocol))
         for protocol, group in runs.groupby("protocol", sort=True)
         for key, label in config_labels(group).items()
-    }
-
-
-def _without_return(evaluations: pd.DataFrame) -> dict[tuple[Any, ...], str]:
-    """The runs with an evaluation whose return is no number, each with what is wrong."""
-    unusable = evaluations[~np.isfinite(evaluations["return_mean"])]
-    return {
-        (row["suite"], row["algo"], row["env_id"], row["config"], row["seed"]): (
-            f"{row['algo']} on {row['env_id']}, config {row['config']}, seed {row['seed']}: the "
-            f"evaluation at step {row['timesteps']:,} has return_mean={row['return_mean']}"
-        )
-        for row in unusable.drop_duplicates(["suite", *_CONFIG, "seed"]).to_dict("records")
     }
 
 

@@ -190,6 +190,14 @@ TAMPERINGS: dict[str, Tamper] = {
             ("0,0,1,1,1,10,11",),
             ("0,0,1,1,1,10", "5,0,1"),
             ("0,0,one,1,1,10",),
+            ("0,nan,1,1,1,10",),
+            ("0,,1,1,1,10",),
+            ("0,0,1,inf,1,10",),
+            ("0,0,1,nan,1,10",),
+            ("0,0,1,-1,1,10",),
+            ("0,0,1,1,nan,10",),
+            ("0,0,1,1,inf,10",),
+            ("0,0,1,1,-1,10",),
             ("",),
         ]
     },
@@ -394,3 +402,27 @@ def test_locks_anywhere_do_not_end_a_status(folders: RunFolders) -> None:
     (folders.root / "classic" / ".lock-seed-1-0123abcd").mkdir()
 
     assert load_status(folders.root).table["finished"].tolist() == [1]
+
+
+@pytest.mark.parametrize("value", [NAN, INFINITE, -INFINITE])
+def test_every_command_names_a_finished_run_without_a_return(
+    folders: RunFolders, tmp_path: Path, value: float
+) -> None:
+    for seed in (7, 8):
+        folders.add("npg", seed=seed)
+    folders.add("npg", seed=9, returns=[20.0, value])
+    said = f"seed 9: the evaluation at step 50,000 has return_mean={value}"
+
+    shown = CliRunner().invoke(app, ["status", str(folders.root)])
+    out = ["--out", str(tmp_path / "out"), "--format", "md"]
+    built = CliRunner().invoke(reports_app, ["build", str(folders.root), *out])
+    compared = CliRunner().invoke(reports_app, ["compare", *[str(folders.root)] * 2])
+
+    assert shown.exit_code == 0  # it has finished, and a sweep does not make it again
+    (line,) = [line for line in shown.output.splitlines() if line.startswith("no return: ")]
+    assert line.endswith(f"{said}; reports leave the run out")
+    assert built.exit_code == 0, built.output
+    assert said in built.stderr
+    assert compared.exit_code == 2
+    assert said in compared.stderr
+    assert load_status(folders.root).table["finished"].tolist() == [3]
