@@ -5,6 +5,7 @@ trial whose worker has died is tried once more; which trials those are, a journa
 file locks, which end with the process, and a database's by Optuna's heartbeat.
 """
 
+import os
 import time
 import warnings
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from benchmarks.folder_names import as_file_name, check_name, is_level
+from benchmarks.names import message
 from benchmarks.secrets import MASK, mask
 from benchmarks.yamls import SpecError
 from studies.objective import Problem
@@ -112,7 +114,7 @@ def connect(storage: str, folder: Path) -> BaseStorage:
     # What is taken for the host may be a part of the password.
     if url is None or "@" in (url.host or ""):
         raise StudyError(
-            f"--storage: {mask(storage)!r}: must be a database's URL, such as "
+            f"{_given(storage)}: {mask(storage)!r}: must be a database's URL, such as "
             "postgresql://user@host/name; in a password, / is written %2F and @ is written %40"
         )
     for attempt in range(_ATTEMPTS):
@@ -127,18 +129,25 @@ def connect(storage: str, folder: Path) -> BaseStorage:
         except (IntegrityError, ProgrammingError, OperationalError) as error:
             # Another process may have been making the same tables.
             if attempt == _ATTEMPTS - 1:
-                raise _unreachable(url, error) from None
+                raise _unreachable(storage, url, error) from None
             time.sleep(1.0)
         except Exception as error:  # of SQLAlchemy, of its drivers, of Optuna
-            raise _unreachable(url, error) from None
+            raise _unreachable(storage, url, error) from None
     raise AssertionError
 
 
-def _unreachable(url: URL, error: Exception) -> StudyError:
-    said = str(error)
+def _unreachable(storage: str, url: URL, error: Exception) -> StudyError:
+    # The driver's own: SQLAlchemy adds a link to its pages.
+    said = str(getattr(error, "orig", None) or error)
     if url.password:  # drivers may say it without the URL
         said = said.replace(str(url.password), MASK)
-    return StudyError(f"--storage: {mask(url.render_as_string())!r}: {mask(said)}")
+    shown = mask(url.render_as_string())
+    return StudyError(f"{_given(storage)}: {shown!r}: {message(mask(said))}")
+
+
+def _given(storage: str) -> str:
+    """Where a storage's URL was given: in the variable of the environment, or else the option."""
+    return STORAGE_VARIABLE if os.environ.get(STORAGE_VARIABLE) == storage else "--storage"
 
 
 def create(name: str, problem: Problem, storage: BaseStorage) -> optuna.Study:

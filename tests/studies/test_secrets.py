@@ -40,7 +40,8 @@ def test_errors_of_a_storage_do_not_say_its_password(
         for options, environment in ((["--storage", url], {}), ([], {"STUDIES_STORAGE": url})):
             result = CliRunner().invoke(app, [*map(str, arguments), *options], env=environment)
             assert result.exit_code == 2
-            assert "--storage: " in result.output
+            assert f"error: {'--storage' if options else 'STUDIES_STORAGE'}: " in result.stderr
+            assert result.stderr.count("\n") == 1
             assert "S3CRET" not in result.output
     where = ["--studies", "mine", "--studies-root", str(tmp_path), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(reports, ["build", *where, "--storage", url])
