@@ -173,17 +173,20 @@ def run(
         check_search(search, problem)
         search = _no_more_than_the_grid(search, problem)
         check_unlike("--name", name, studies_in(root))
-        folder.mkdir(parents=True, exist_ok=True)
-        connected = connect(storage, folder)
-        check_unlike("--name", name, optuna.get_all_study_names(connected))
-        study = create(name, problem, connected)
-        if sampler == "grid":
-            fix_grid(study, search.n_trials)
         workers: Workers = (
             RayWorkers(address, cpus_per_run, gpus_per_run)
             if engine is EngineName.ray
             else LocalWorkers()
         )
+        # Now that nothing but the storage can refuse it: a refused study leaves no folder.
+        if not storage:
+            folder.mkdir(parents=True, exist_ok=True)
+        connected = connect(storage, folder)
+        check_unlike("--name", name, optuna.get_all_study_names(connected))
+        study = create(name, problem, connected)
+        if sampler == "grid":
+            fix_grid(study, search.n_trials)
+        folder.mkdir(parents=True, exist_ok=True)
     except (SpecError, StudyError, OSError) as error:
         _refuse(error)
     if few := caution(seeds):
@@ -225,7 +228,8 @@ def _define(
     for env_id in envs:
         check_environment(env_id, "--env")
     chosen = read_space(algo, space) if space else space_for(algo, _names(params), extended)
-    return define(algo, envs, seeds, steps or usual_steps(envs), chosen, objective, normalisation)
+    steps = steps or usual_steps(envs)
+    return define(algo, envs, seeds, steps, chosen, objective, normalisation, space)
 
 
 def _no_more_than_the_grid(search: Search, problem: Problem) -> Search:
@@ -332,8 +336,8 @@ def sensitivity(
         raise typer.Exit(130) from None
     widths = {name: sensitivities.width(frame) for name, frame in runs.items()}
     out = out or folder
-    out.mkdir(parents=True, exist_ok=True)
     for place in (folder, out):
+        place.mkdir(parents=True, exist_ok=True)
         sensitivities.store(runs, place)
     pd.DataFrame([vars(each) for each in widths.values()]).to_csv(out / "widths.csv", index=False)
     plot_sensitivity(problem, runs, widths, out / "sensitivity.png")
@@ -401,7 +405,6 @@ def _load(name: str, storage: str, root: Path) -> tuple[optuna.Study, Problem, P
         study, problem = load(name, connect(storage, folder))
     except (SpecError, StudyError) as error:
         _refuse(error)
-    folder.mkdir(parents=True, exist_ok=True)
     return study, problem, folder
 
 

@@ -1,6 +1,6 @@
 """What a trial is worth: the scores of its runs, over seeds and environments."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from benchmarks.trying import try_models
 from studies.search_spaces import (
     Parameter,
     Value,
+    decoded,
     default_value,
     from_dict,
     including,
@@ -148,12 +149,14 @@ def define(
     space: Sequence[Parameter],
     objective: str = "final",
     normalisation: Path | None = None,
+    space_file: Path | None = None,
 ) -> Problem:
     """A problem from the command line's words, with the hyperparameters of the files.
 
     Ranges are widened to the defaults, and choices completed with them.
 
     :param normalisation: a file with scales of the user's, as ``benchmarks/normalisation.csv``
+    :param space_file: where the space was written, for error messages; None: it is one of ours
     :raises SpecError: what cannot be studied
     """
     check_choice("--objective", [objective], list(OBJECTIVES))
@@ -179,11 +182,15 @@ def define(
             "where it is known what a random policy and a reference have; measure it with "
             "python -m benchmarks random, and give the table with --normalisation"
         )
-    space = [with_own_default(algo, each, hyperparams[env_ids[0]]) for each in space]
-    space = tuple(
-        including(each, [default_value(algo, each, fields) for fields in hyperparams.values()])
-        for each in space
-    )
+    where = f"{space_file}: " if space_file else ""
+    try:
+        space = [with_own_default(algo, each, hyperparams[env_ids[0]]) for each in space]
+        space = tuple(
+            including(each, [default_value(algo, each, fields) for fields in hyperparams.values()])
+            for each in space
+        )
+    except SpecError as error:
+        raise SpecError(f"{where}{error}") from None
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + n_seeds))
     problem = Problem(
         algo,
@@ -196,16 +203,32 @@ def define(
         objective,
         scales,
     )
-    try_models(_extremes(problem), lambda spec, _: f"{algo} on {spec.env_id}")
+    tried = list(_extremes(problem))
+    names: dict[tuple[str, str], str] = {}
+    for name, spec in tried:
+        names.setdefault((spec.env_id, spec.config), name)
+
+    def source(spec: RunSpec, key: str | None) -> str:
+        name = names[spec.env_id, spec.config]
+        place = str(space_file or "--params") if name else "--algo"
+        return f"{place}: {name}" if name and name != key else place
+
+    try_models((spec for _, spec in tried), source)
     return problem
 
 
-def _extremes(problem: Problem) -> list[RunSpec]:
-    """A run of each environment with the defaults, and with each choice and end of a range."""
-    values: list[dict[Parameter, Value]] = [{}]
+def _extremes(problem: Problem) -> Iterator[tuple[str, RunSpec]]:
+    """A run of each environment with the defaults, and with each choice and end of a range.
+
+    Each with the name of the parameter that has it.
+    """
+    values: list[tuple[str, dict[Parameter, Value]]] = [("", {})]
     for each in problem.space:
-        values += [{each: value} for value in each.choices or (each.low, each.high)]
-    return [spec for each in values for spec in problem.specs("study", each, problem.seeds[:1])]
+        ends = map(decoded, each.choices) if each.choices else (each.low, each.high)
+        values += [(each.name, {each: value}) for value in ends]
+    for name, changed in values:
+        for spec in problem.specs("study", changed, problem.seeds[:1]):
+            yield name, spec
 
 
 def usual_steps(env_ids: Sequence[str]) -> int:

@@ -52,7 +52,42 @@ def test_a_study_that_cannot_be_run_is_refused(
 
     assert code == 2
     assert message in errors
-    assert not list(tmp_path.rglob("run.json"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("space", "named"),
+    [
+        (
+            "policy_kwargs.activation_fn: {choices: [nn.Nope, nn.Tanh]}",
+            "policy_kwargs.activation_fn: policy_kwargs: {'activation_fn': 'nn.Nope'} cannot",
+        ),
+        (
+            "policy_kwargs.log_std_init: {choices: [a, b]}",
+            "policy_kwargs.log_std_init: policy_kwargs: {'log_std_init': 'a'} cannot",
+        ),
+        ("batch_size: {choices: [1, 64]}", "batch_size: 1 cannot"),
+        (
+            "policy_kwargs.net_arch.foo.bar: {choices: [1, 2]}",
+            "policy_kwargs.net_arch.foo.bar: has",
+        ),
+    ],
+)
+def test_a_space_that_cannot_be_used_is_refused_with_file_and_parameter(
+    tmp_path: Path, space: str, named: str
+) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(space)
+    arguments = ["--algo", "ppo", "--env", "Pendulum-v1", "--trials", "1", "--seeds", "1"]
+    arguments += ["--steps", "64", "--space", str(path), "--root", str(tmp_path / "root")]
+
+    code, _, errors = invoke("run", *arguments)
+
+    assert code == 2
+    assert errors.startswith(f"error: {path}: {named}")
+    assert errors.count("ppo on Pendulum-v1") == ("cannot" in named)
+    assert errors.count("\n") == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["space.yaml"]
 
 
 def test_without_steps_the_suites_say_them(tmp_path: Path) -> None:
