@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +29,7 @@ from benchmarks import results
 from benchmarks.cleanup import clean_up
 from benchmarks.environments import env_spec
 from benchmarks.evaluation import freeze
+from benchmarks.foreign import warning_lines
 from benchmarks.names import plain
 from benchmarks.numbers import return_text
 from benchmarks.provenance import machine
@@ -178,13 +179,15 @@ def play(
     :raises BrokenRunError: the model or the normalisation's statistics cannot be read
     """
     _choose_drivers()
-    env = _make_env(folder, spec, seed)
-    try:
-        model = _load_model(folder, spec, env)
-        env = model.get_env() or env  # as the algorithm wraps it: channels of images first
-        env.seed(seed)  # now: a model that is loaded seeds its environment with its own
-        observation = env.reset()
-        image = _first_image(env, spec)
+    with ExitStack() as opened:
+        with warning_lines():
+            env = _make_env(folder, spec, seed)
+            opened.callback(clean_up, env.close)
+            model = _load_model(folder, spec, env)
+            env = model.get_env() or env  # as the algorithm wraps it: channels of images first
+            env.seed(seed)  # now: a model that is loaded seeds its environment with its own
+            observation = env.reset()
+            image = _first_image(env, spec)
         # Environments that do not say are as quick as the film.
         steps_per_frame = float(env.get_attr("metadata")[0].get("render_fps") or fps) / fps
         episode, step, total, episode_return = 1, 0, 0, 0.0
@@ -201,8 +204,6 @@ def play(
             # The monitor's own: the wrappers may clip rewards, or end episodes early.
             episode_return = float(sum(env.get_attr("rewards")[0]))
             yield Frame(image, episode, step, episode_return)
-    finally:
-        clean_up(env.close)
 
 
 def draw_curve(spec: RunSpec, evaluations: pd.DataFrame) -> Image.Image:

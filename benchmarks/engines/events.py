@@ -5,17 +5,16 @@ import re
 import signal
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.foreign import tamed
+from benchmarks.foreign import said, tamed
 from benchmarks.run import Progress
 from benchmarks.specs import RunSpec
 
 _LONGEST_LINE = 2_000  # characters
 _LONGEST_TRACEBACK = 50_000
-_MOST_WARNINGS = 20
 _GRACE = 5.0  # seconds that a run may take to end when its time is up
 # What faulthandler writes above the stacks when it ends a process.
 _ENDED = re.compile(r"^Timeout \([\d:.]+\)!$", re.MULTILINE)
@@ -77,16 +76,7 @@ def attempt(work: Callable[[], object], timeout: float | None = None) -> Success
     except BaseException as error:
         line = "".join(traceback.format_exception_only(error)).strip()
         return Failure(line, traceback.format_exc())
-    return Success(_said(caught))
-
-
-def _said(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
-    """Each warning once, and not too many of them."""
-    said = dict.fromkeys(f"{each.category.__name__}: {each.message}" for each in caught)
-    first = [tamed(text, _LONGEST_LINE) for text in list(said)[:_MOST_WARNINGS]]
-    if len(said) > len(first):
-        first.append(f"and {len(said) - len(first):,} other warnings")
-    return tuple(first)
+    return Success(said(caught))
 
 
 @contextmanager

@@ -92,11 +92,21 @@ class Lingering(CartPoleEnv):
             time.sleep(60)
 
 
+class Unrendered(CartPoleEnv):
+    """CartPole without pictures."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012 (as Gymnasium has it)
+
+    def render(self) -> None:
+        return None
+
+
 class Unmakable(CartPoleEnv):
     def __init__(self, render_mode: str | None = None) -> None:
         raise StubbornError("a", "b")
 
 
-for _name in ("Raising", "Stubborn", "Dying", "Unclosable", "Hanging", "Lingering", "Unmakable"):
+_NAMES = ("Raising", "Stubborn", "Dying", "Unclosable", "Hanging", "Lingering", "Unrendered")
+for _name in (*_NAMES, "Unmakable"):
     gym.register(f"{_name}-v0", entry_point=f"{__name__}:{_name}", max_episode_steps=500)
 gym.register("Endless-v0", entry_point=f"{__name__}:Endless")

@@ -60,6 +60,12 @@ def test_thousands_of_warnings_are_a_few() -> None:
     assert max(map(len, outcome.warnings)) < 2_100
 
 
+def test_a_warning_is_on_one_line_without_colours() -> None:
+    outcome = attempt(lambda: warnings.warn("\x1b[33mWARN: one\n   and two\x1b[0m", stacklevel=1))
+
+    assert outcome == Success(("UserWarning: WARN: one and two",))
+
+
 def test_what_a_worker_prints_does_not_fill_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "output"
     path.touch()

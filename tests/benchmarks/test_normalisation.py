@@ -1,18 +1,22 @@
 """The scale on which returns on different environments compare."""
 
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from benchmarks.commands import app
 from benchmarks.normalisation import (
     Scale,
     load_scales,
     random_returns,
     rows_for,
 )
+from benchmarks.records import Evaluation
 from benchmarks.specs import SpecError, load_suite
 
 HEADER = "env_id,random,random_episodes,reference,reference_source\n"
@@ -136,6 +140,24 @@ def test_measured_lines_can_be_read(write: WriteScales) -> None:
     assert scales["Acrobot-v1"].reference == -62.5
     assert scales["Acrobot-v1"].reference_source == "given"
     assert thresholds.split(",")[2] == "20"
+
+
+def test_a_warning_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Evaluation, "max_steps", 5)
+    endless = "tests.benchmarks.envs:Endless-v0"
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        arguments = ["random", endless, "--episodes", "10", "--reference", "9"]
+        result = CliRunner().invoke(app, arguments)
+
+    assert result.exit_code == 0, result.output
+    assert caught == []
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(
+        "warning: UserWarning: evaluation: max_steps: an episode was cut after 5"
+    )
+    assert result.stdout == f"{HEADER}{endless},5,10,9,given\n"
 
 
 def test_an_environment_without_a_threshold_needs_a_reference() -> None:

@@ -7,6 +7,7 @@ import json
 import pickle
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import gymnasium as gym
@@ -216,6 +217,26 @@ def test_an_environment_without_pictures_is_named(folder: Path) -> None:
     )
     with pytest.raises(recording.ReportError, match="CartPole-v1: cannot be rendered here: TypeEr"):
         next(recording.play(folder, spec, 0, n_frames=1, fps=10))
+
+
+def test_an_environment_that_does_not_render_is_an_error_and_nothing_else(
+    folder: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "seed-0"
+    shutil.copytree(folder, copy)
+    path = copy / "run.json"
+    path.write_text(path.read_text().replace("CartPole-v1", "tests.benchmarks.envs:Unrendered-v0"))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        code, output = record(copy, "--out", tmp_path / "film.gif")
+
+    assert code == 2
+    assert output.startswith(
+        "error: tests.benchmarks.envs:Unrendered-v0: cannot be rendered here: "
+    )
+    assert output.count("\n") == 1
+    assert caught == []
 
 
 class Touches:
