@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from benchmarks.archive import archive as archive_runs
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
+from benchmarks.foreign import warning_lines
 from benchmarks.interrupts import interruptible
 from benchmarks.names import first_line
 from benchmarks.normalisation import COLUMNS, rows_for
@@ -24,6 +25,7 @@ from benchmarks.repeating import compare
 from benchmarks.results import (
     BrokenRunError,
     final_return,
+    for_spreadsheets,
     load_evaluations,
     load_failed_specs,
     read_evaluations,
@@ -266,7 +268,7 @@ def export(
         remove_abandoned([path.parent], path.name)
         with whole_file(path) as unfinished:
             if csv:
-                frame.to_csv(unfinished, index=False)
+                for_spreadsheets(frame).to_csv(unfinished, index=False)
             else:
                 frame.to_parquet(unfinished, index=False)
     except OSError as error:
@@ -287,7 +289,7 @@ def archive(
     that are in it already are left as they are.
     """
     try:
-        added, present = archive_runs(_existing(root), _folder(out), rows)
+        added, present = archive_runs(_existing(root), _folder(out, "OUT: "), rows)
     except (BrokenRunError, OSError) as error:
         _refuse(error)
     _say(f"{out}: {added:,} runs added, {present:,} were there already")
@@ -295,9 +297,12 @@ def archive(
 
 def _folder(text: str, option: str = "") -> Folder:
     try:
-        return open_folder(text)
+        folder = open_folder(text)
     except SpecError as error:
         _refuse(f"{option}{error}")
+    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
+        _refuse(f"{option}{text}: must be a folder, got a file")
+    return folder
 
 
 def _existing(root: str) -> Folder:
@@ -446,7 +451,8 @@ def measure_random(
     try:
         for env_id in _names(envs):
             check_environment(env_id, "ENVS")
-        rows = rows_for(_names(envs), episodes, reference)
+        with warning_lines():
+            rows = rows_for(_names(envs), episodes, reference)
         _say(f"{','.join(COLUMNS)}\n{rows}")
     except SpecError as error:
         _refuse(error)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from benchmarks.names import message
+from benchmarks.names import csv_text, message
 from benchmarks.records import (
     FORMAT,
     FailureRecord,
@@ -414,6 +414,11 @@ def content(path: Folder) -> bytes:
 
 def _runs_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return _frame(rows, RUN_COLUMNS, _KEYS).astype({"peak_memory_mib": float})
+
+
+def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame for CSV, whose texts are nothing that a spreadsheet would compute."""
+    return frame.map(lambda value: csv_text(value) if isinstance(value, str) else value)
 
 
 def _frame(rows: list[dict[str, Any]], columns: list[str], keys: list[str]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from benchmarks.names import csv_text, restored
+from benchmarks.results import for_spreadsheets
 from reports.tables import Table
 
 _NUMBER = r"(?:> )?[-+]?[\d,]*\.?\d+(?:e[-+]?\d+)?"
@@ -73,7 +74,7 @@ def to_csv(table: Table) -> str:
 
 def frame_csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
     """A frame as CSV, one line a row; its texts are nothing that a spreadsheet would compute."""
-    cells = frame.map(lambda value: csv_text(value) if isinstance(value, str) else value)
+    cells = for_spreadsheets(frame)
     return cells.to_csv(index=False, float_format=float_format, lineterminator="\n")
 
 

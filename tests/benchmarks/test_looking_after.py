@@ -23,6 +23,7 @@ from benchmarks.run import Progress, run
 from benchmarks.specs import RunSpec
 from benchmarks.status import load_status
 from benchmarks.sweep import record_failure, sweep
+from tests.reports.conftest import RunFolders
 
 
 def command(*arguments: str | Path) -> Result:
@@ -103,6 +104,47 @@ def test_export_is_one_tidy_table(out: Path, tmp_path: Path, kind: str) -> None:
         *("suite", "algo", "env_id", "seed", "config"),
         *("timesteps", "wall_seconds", "return_mean", "return_std"),
     ]
+
+
+def test_an_exported_text_is_no_formula_in_csv_and_exact_in_parquet(
+    folders: RunFolders, tmp_path: Path
+) -> None:
+    folders.add("=cmd()", "-1+2")
+    folders.add("@SUM(1)", "+CartPole")
+    csv, parquet = tmp_path / "a.csv", tmp_path / "a.parquet"
+
+    for path in (csv, parquet):
+        arguments = ("export", folders.root, f"--{path.suffix[1:]}", "--out", path)
+        assert command(*arguments).exit_code == 0
+
+    names = {("=cmd()", "-1+2"), ("@SUM(1)", "+CartPole")}
+    exact, safe = pd.read_parquet(parquet), pd.read_csv(csv)
+    assert set(exact[["algo", "env_id"]].itertuples(index=False, name=None)) == names
+    assert set(safe[["algo", "env_id"]].itertuples(index=False, name=None)) == {
+        (f"'{algo}", f"'{env_id}") for algo, env_id in names
+    }
+    numbers = ["seed", "timesteps", "wall_seconds", "return_mean", "episodes"]
+    pd.testing.assert_frame_equal(safe[numbers], exact[numbers])
+
+
+def test_a_file_where_a_folder_must_be_is_refused_before_anything_is_read(
+    out: Path, tmp_path: Path
+) -> None:
+    (next(out.rglob("run.json"))).write_text("{")  # which would be named, if it were read
+    file = tmp_path / "file"
+    file.write_text("kept")
+    (run_folder,) = (path.parent for path in out.rglob("seed-1-*/run.json"))
+
+    for arguments, named in (
+        (("archive", out, file), "OUT: "),
+        (("repeat", run_folder, "--out", file), "--out: "),
+        (("run", "classic", "--out", file), "--out: "),
+        (("status", file), ""),
+    ):
+        result = command(*arguments)
+        assert result.exit_code == 2
+        assert result.stderr == f"error: {named}{file}: must be a folder, got a file\n"
+    assert file.read_text() == "kept"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--csv", "--parquet"]])
