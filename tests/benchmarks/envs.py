@@ -97,6 +97,28 @@ class Unmakable(CartPoleEnv):
         raise StubbornError("a", "b")
 
 
-for _name in ("Raising", "Stubborn", "Dying", "Unclosable", "Hanging", "Lingering", "Unmakable"):
+class Exiting(CartPoleEnv):
+    def __init__(self, render_mode: str | None = None) -> None:
+        raise SystemExit(0)
+
+
+class Vanishing(CartPoleEnv):
+    """Ends its process, as a simulator without a licence may."""
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        os._exit(0)
+
+
+for _name in (
+    "Raising",
+    "Stubborn",
+    "Dying",
+    "Unclosable",
+    "Hanging",
+    "Lingering",
+    "Unmakable",
+    "Exiting",
+    "Vanishing",
+):
     gym.register(f"{_name}-v0", entry_point=f"{__name__}:{_name}", max_episode_steps=500)
 gym.register("Endless-v0", entry_point=f"{__name__}:Endless")
