@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import check_environment, check_wrappers, try_environment
 from benchmarks.folder_names import check_name
 from benchmarks.records import Evaluation, RunSpec, check_spec
-from benchmarks.trying import try_models
+from benchmarks.trying import in_child, try_models
 from benchmarks.yamls import SpecError, parse, read_mapping
 from benchmarks.zoo import (
     ALGORITHMS,
@@ -278,7 +279,18 @@ def _try_environments(
         made = (env.env_id, kwargs, [wrapper for wrapper, _ in wrappers])
         if (kwargs or wrappers) and made not in tried:
             tried.append(made)
-            try_environment(env.env_id, kwargs, wrappers, f"{where}: kwargs")
+            place = f"{where}: kwargs"
+            if refusal := in_child(partial(_refused, env.env_id, kwargs, wrappers, place)):
+                raise SpecError(refusal)
+
+
+def _refused(*what: Any) -> str | None:
+    """Why an environment cannot be made so; None if it can."""
+    try:
+        try_environment(*what)
+    except SpecError as error:
+        return str(error)
+    return None
 
 
 def _configuration(

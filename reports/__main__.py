@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -112,7 +113,9 @@ def build(
             "--published-file": published_file,
             "--allow-mixed": allow_mixed,
         }
-        about_studies = {"--studies-root": studies_root, "--storage": storage}
+        # A variable that says where studies are is not a wish for one.
+        asked = None if storage == os.environ.get(STORAGE_VARIABLE) else storage
+        about_studies = {"--studies-root": studies_root, "--storage": asked}
         if root or studies:
             _refuse_without("RUNS", root, "runs", about_runs)
             _refuse_without("--studies", studies, "studies", about_studies)

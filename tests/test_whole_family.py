@@ -37,20 +37,6 @@ def weights(model):
     return [param.detach().clone() for param in model.policy.parameters()]
 
 
-class Progress(BaseCallback):
-    """What a schedule was asked for, rollout by rollout."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def _on_step(self):
-        return True
-
-    def _on_rollout_start(self):
-        self.seen.append(self.model._current_progress_remaining)
-
-
 def falling(progress):
     """A schedule as users write it: it knows nothing of a progress below zero."""
     assert 0 <= progress <= 1

@@ -106,7 +106,29 @@ class Unmakable(CartPoleEnv):
         raise StubbornError("a", "b")
 
 
-_NAMES = ("Raising", "Stubborn", "Dying", "Unclosable", "Hanging", "Lingering", "Unrendered")
-for _name in (*_NAMES, "Unmakable"):
+class Exiting(CartPoleEnv):
+    def __init__(self, render_mode: str | None = None) -> None:
+        raise SystemExit(0)
+
+
+class Vanishing(CartPoleEnv):
+    """Ends its process, as a simulator without a licence may."""
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        os._exit(0)
+
+
+for _name in (
+    "Raising",
+    "Stubborn",
+    "Dying",
+    "Unclosable",
+    "Hanging",
+    "Lingering",
+    "Unmakable",
+    "Exiting",
+    "Vanishing",
+    "Unrendered",
+):
     gym.register(f"{_name}-v0", entry_point=f"{__name__}:{_name}", max_episode_steps=500)
 gym.register("Endless-v0", entry_point=f"{__name__}:Endless")

@@ -228,7 +228,6 @@ def test_a_link_to_a_file_is_written_through(tmp_path: Path) -> None:
     assert (tmp_path / "real.csv").read_text() == "after"
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     """As /dev/null and /dev/stdout are, which nobody should replace by a file."""
     pipe = tmp_path / "pipe"

@@ -1,6 +1,7 @@
 """Hyperparameters that a class refuses, found before anything runs."""
 
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from benchmarks.run import run
 from benchmarks.specs import RunSpec, SpecError, load_suite, plan
+from benchmarks.trying import in_child
 from studies.objective import define
 from studies.search_spaces import Parameter
 
@@ -114,11 +116,12 @@ def test_a_run_does_not_change_its_hyperparameters_either(tmp_path: Path, planne
     assert folder == spec.folder(tmp_path / "runs")
 
 
-def test_an_environment_that_cannot_be_made_is_left_to_its_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("env", ["Unmakable-v0", "Exiting-v0", "Vanishing-v0"])
+def test_an_environment_that_cannot_be_made_is_left_to_its_run(tmp_path: Path, env: str) -> None:
     path = tmp_path / "three.yaml"
     path.write_text(
         "evaluation: {points: 1, episodes: 1}\nn_timesteps: 64\n"
-        "environments: {'tests.benchmarks.envs:Unmakable-v0': , CartPole-v1: }\n"
+        f"environments: {{'tests.benchmarks.envs:{env}': , CartPole-v1: }}\n"
     )
     suite = load_suite(str(path))
 
@@ -131,6 +134,17 @@ def test_an_environment_that_cannot_be_made_is_left_to_its_run(tmp_path: Path) -
             [0],
             overrides={"policy_kwargs": {"net_arh": [8]}},
         )
+
+
+def test_what_hangs_is_given_up() -> None:
+    def slow() -> int:
+        time.sleep(60)
+        return 1
+
+    start = time.monotonic()
+    assert in_child(slow, seconds=0.2) is None
+    assert time.monotonic() - start < 30
+    assert in_child(lambda: (1, "two")) == (1, "two")
 
 
 def test_a_study_tries_the_ends_of_its_ranges() -> None:

@@ -406,6 +406,15 @@ def test_options_that_nothing_would_come_of_are_refused(
     assert not (tmp_path / "report").exists()
 
 
+def test_a_variable_that_says_where_studies_are_asks_for_none(
+    folders: RunFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUDIES_STORAGE", "sqlite:///studies.db")
+    folders.add("npg")
+    arguments = ["build", str(folders.root), "--out", str(tmp_path / "report"), "--format", "md"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+
+
 def test_published_results_that_are_of_other_tasks_are_said(
     folders: RunFolders, tmp_path: Path
 ) -> None:
