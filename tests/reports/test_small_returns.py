@@ -145,9 +145,9 @@ def test_a_sweep_ends_with_what_was_reached(folders: RunFolders) -> None:
 @pytest.mark.parametrize(
     ("estimate", "text"),
     [
-        (Estimate(0.81234, 0.79, 0.831), "0.812 [0.790, 0.831]"),
-        (Estimate(4.1e-4, 4e-4, 4.2e-4), "0.000410 [0.000400, 0.000420]"),
-        (Estimate(2e12, 1e12, 3e12), "2.00e+12 [1.00e+12, 3.00e+12]"),
+        (Estimate(0.81234, 0.79, 0.831, 3), "0.812 [0.790, 0.831]"),
+        (Estimate(4.1e-4, 4e-4, 4.2e-4, 3), "0.000410 [0.000400, 0.000420]"),
+        (Estimate(2e12, 1e12, 3e12, 3), "2.00e+12 [1.00e+12, 3.00e+12]"),
     ],
 )
 def test_scores_of_studies(estimate: Estimate, text: str) -> None:
@@ -155,7 +155,7 @@ def test_scores_of_studies(estimate: Estimate, text: str) -> None:
 
 
 def test_a_gain_that_is_positive_is_seen_to_be() -> None:
-    assert estimate_text(Estimate(0.0312, 0.0004, 0.06), sign=True) == "+0.0312 [+0.0004, +0.0600]"
+    assert estimate_text(Estimate(0.0312, 0.0004, 0.06, 3), sign=True) == "+0.0312 [+0.0004, +0.0600]"
 
 
 def test_published_results_that_look_the_same_are_called_equal() -> None:
