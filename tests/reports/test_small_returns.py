@@ -155,7 +155,9 @@ def test_scores_of_studies(estimate: Estimate, text: str) -> None:
 
 
 def test_a_gain_that_is_positive_is_seen_to_be() -> None:
-    assert estimate_text(Estimate(0.0312, 0.0004, 0.06, 3), sign=True) == "+0.0312 [+0.0004, +0.0600]"
+    assert (
+        estimate_text(Estimate(0.0312, 0.0004, 0.06, 3), sign=True) == "+0.0312 [+0.0004, +0.0600]"
+    )
 
 
 def test_published_results_that_look_the_same_are_called_equal() -> None:
