@@ -86,13 +86,14 @@ class Loadable(BaseAlgorithm):
         people whom you trust.
 
         :param weights_only: take nothing from the file but parameters and plain settings (numbers,
-            strings, lists, spaces), and execute nothing. Settings that need code (a policy class of
-            one's own, classes in ``policy_kwargs``, a schedule) have to be given as keywords, the
-            policy as ``policy``. ``tensorboard_log`` is not taken from the file either, and the
-            log's averages of the latest episodes start anew.
+            strings, lists, spaces) that a new model has, and execute nothing. Settings that need
+            code (a policy class of one's own, classes in ``policy_kwargs``, a schedule) have to be
+            given as keywords, the policy as ``policy``. Neither ``env`` nor ``tensorboard_log`` is taken from the file,
+            and the log's averages of the latest episodes start anew.
         :param kwargs: arguments of the constructor to change
-        :raises ValueError: the file is of another algorithm, whose name the message says; or
-            settings are missing without its code, which the message lists
+        :raises ValueError: the file is of another algorithm, whose name the message says; or it is
+            no saved model. With ``weights_only`` also: settings are missing without its code, which
+            the message lists; or settings, spaces or parameters are not valid
         """
         with _opened_zip(path) as archive:
             settings = _saved_settings(archive, path, MAX_SETTINGS if weights_only else None)
@@ -298,7 +299,7 @@ def _number(name: str, value: Any) -> float:
 def _copy_of_parameters(
     cls: type[Loadable], archive: zipfile.ZipFile, values: Iterable[str]
 ) -> io.BytesIO:
-    """The file again, with the names of these values and its parameters, and nothing else."""
+    """The file again, with the names of these values and its parameters, and nothing executable."""
     copy = io.BytesIO()
     with zipfile.ZipFile(copy, "w") as new:
         new.writestr("data", json.dumps(dict.fromkeys(values)))
@@ -312,6 +313,9 @@ def _copy_of_parameters(
                     raise ValueError(f"{name} holds other variables than {known}")
             if content:
                 new.writestr(name, content)
+        if "system_info.txt" in archive.namelist():  # which SB3 prints
+            lines = archive.read("system_info.txt").splitlines()
+            new.writestr("system_info.txt", "\n".join(ascii(line.decode())[1:-1] for line in lines))
     copy.seek(0)
     return copy
 
@@ -380,10 +384,10 @@ def _from_plain(plain: Any, depth: int) -> spaces.Space:
         return _box_from_plain(plain)
     if kind == "Discrete":
         n = _integer(plain["n"], "n", 1)
-        start = _integer(plain["start"], "start", -(2**62))
-        dtype = _dtype(plain, "int64")  # files of earlier versions do not have it
-        # Gymnasium knows of others since 1.3 only.
-        return spaces.Discrete(n, start=start, **({} if dtype == np.int64 else {"dtype": dtype}))
+        first, dtype = _integer(plain["start"], "start", -(2**62)), _dtype(plain, "int64")
+        # Gymnasium knows of other dtypes since 1.3 only, and earlier files name none.
+        other: Any = {} if dtype == np.int64 else {"dtype": dtype}
+        return spaces.Discrete(n, start=first, **other)
     if kind == "MultiDiscrete":
         nvec, start = np.asarray(plain["nvec"]), np.asarray(plain["start"])
         if nvec.dtype.kind != "i" or start.dtype.kind != "i":

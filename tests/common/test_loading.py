@@ -389,6 +389,21 @@ def test_the_file_sets_no_variables_of_torch(tmp_path):
         NPG.load(tmp_path / "model", weights_only=True)
 
 
+def test_control_characters_of_the_file_are_not_printed(tmp_path, capsys):
+    make(NPG).save(tmp_path / "model")
+    with zipfile.ZipFile(tmp_path / "model.zip") as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    members["system_info.txt"] += b"\n\x1b[2J- Moon: 1"
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+    NPG.load(tmp_path / "model", weights_only=True, print_system_info=True)
+    printed = capsys.readouterr().out
+    assert r"\x1b[2J- Moon: 1" in printed
+    assert "\x1b" not in printed
+    assert "- Stable-Baselines3: " in printed.split("SAVED MODEL")[1]
+
+
 def test_a_custom_object_takes_the_place_of_a_setting(tmp_path):
     make(NPG).save(tmp_path / "model")
     custom = dict(gamma=0.5, unheard_of=1)
