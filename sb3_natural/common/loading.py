@@ -88,8 +88,8 @@ class Loadable(BaseAlgorithm):
         :param weights_only: take nothing from the file but parameters and plain settings (numbers,
             strings, lists, spaces) that a new model has, and execute nothing. Settings that need
             code (a policy class of one's own, classes in ``policy_kwargs``, a schedule) have to be
-            given as keywords, the policy as ``policy``. Neither ``env`` nor ``tensorboard_log`` is taken from the file,
-            and the log's averages of the latest episodes start anew.
+            given as keywords, the policy as ``policy``. Neither ``env`` nor ``tensorboard_log`` is
+            taken from the file, and the log's averages of the latest episodes start anew.
         :param kwargs: arguments of the constructor to change
         :raises ValueError: the file is of another algorithm, whose name the message says; or it is
             no saved model. With ``weights_only`` also: settings are missing without its code, which
