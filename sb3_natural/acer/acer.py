@@ -1,6 +1,5 @@
 """Actor-critic with experience replay (Wang et al. 2017) for Stable-Baselines3."""
 
-import contextlib
 import io
 import math
 import pathlib
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.save_util import load_from_pkl, open_path
+from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
@@ -43,7 +42,7 @@ from sb3_natural.common.arguments import (
     check_attributes,
     checked,
 )
-from sb3_natural.common.loading import Loadable
+from sb3_natural.common.loading import Loadable, opened
 from sb3_natural.common.mlp import actor_mlp
 from sb3_natural.common.rollouts import FastRollouts, Recorder
 from sb3_natural.common.threads import one_thread_if_small
@@ -488,10 +487,10 @@ class ACER(Loadable, FastRollouts):
         The file is in NumPy's npz format, whatever its name, with a header in JSON.
 
         :param path: a file; ``.npz`` is added to a name without a suffix
+        :raises ValueError: a space is of a kind that the file cannot hold; names it
         """
-        file = open_path(path, "w", verbose=self.verbose, suffix="npz")
-        keep_open = contextlib.nullcontext()
-        with keep_open if file is path else file:
+        self.replay_buffer.header()  # what cannot be saved is refused before there is a file
+        with opened(path, "w", "npz", self.verbose) as file:
             self.replay_buffer.save(file)
 
     def load_replay_buffer(
@@ -516,7 +515,10 @@ class ACER(Loadable, FastRollouts):
         """
         loaded = self._read_replay_buffer(path, trust)
         held = self.replay_buffer
-        loaded.check_fits(held.observation_space, held.action_space, held.n_statistics, held.n_envs)
+        if trust:  # a pickle has not been checked yet
+            loaded.check_fits(
+                held.observation_space, held.action_space, held.n_statistics, held.n_envs
+            )
         needed = max(self.n_steps * self.n_envs, self.replay_start)
         if loaded.capacity * loaded.n_envs < needed:
             raise ValueError(
@@ -532,15 +534,13 @@ class ACER(Loadable, FastRollouts):
     def _read_replay_buffer(
         self, path: str | pathlib.Path | io.BufferedIOBase, trust: bool
     ) -> SegmentBuffer:
-        file = open_path(path, "r", verbose=self.verbose, suffix="npz")
-        keep_open = contextlib.nullcontext()
-        with keep_open if file is path else file:
+        with opened(path, "r", "npz", self.verbose) as file:
             start = file.tell()
             is_npz = file.read(2) == b"PK"
             file.seek(start)
             if is_npz:
                 try:
-                    return SegmentBuffer.load(file)
+                    return SegmentBuffer.load(file, self.replay_buffer)
                 except ValueError as error:
                     raise ValueError(f"{path}: {error}") from error
             if not trust:

@@ -1,16 +1,26 @@
 """Replay memory that gives back segments of trajectories, with the policy that acted in them."""
 
+import contextlib
+import io
 import json
+import math
+import reprlib
+import zipfile
+from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
+from numpy.lib import format as npy
 
 from sb3_natural.common.loading import space_from_plain, space_to_plain
 
 __all__ = ["SegmentBuffer", "Segments"]
 
 FORMAT = 1
+# More steps than anybody takes, and far from what 64 bits hold.
+MAX_COUNT = 2**53
+MAX_STATISTICS = 2**24
 _ARRAYS = ("observations", "actions", "rewards", "statistics", "terminals", "cut_at")
 
 
@@ -174,9 +184,12 @@ class SegmentBuffer:
         starts = rng.integers(oldest, self._n_added - n_steps, size=n_segments, endpoint=True)
         return self._gather(starts, rng.integers(self.n_envs, size=n_segments), n_steps)
 
-    def save(self, file: BinaryIO) -> None:
-        """Write everything to a file in NumPy's npz format: arrays, and a header in JSON."""
-        header = {
+    def header(self) -> dict[str, Any]:
+        """What is saved beside the arrays, for JSON.
+
+        :raises ValueError: a space is of a kind that JSON cannot hold
+        """
+        return {
             "format": self.format,
             "observation_space": space_to_plain(self.observation_space),
             "action_space": space_to_plain(self.action_space),
@@ -188,53 +201,91 @@ class SegmentBuffer:
             "size": self._size,
             "cuts": [self._cuts._capacity, self._cuts._first, self._cuts._last],
         }
+
+    def save(self, file: BinaryIO) -> None:
+        """Write everything to a file in NumPy's npz format: arrays, and a header in JSON.
+
+        :raises ValueError: as :meth:`header`
+        """
+        header = np.array(json.dumps(self.header()))
         arrays = {name: getattr(self, f"_{name}") for name in _ARRAYS} | {"cuts": self._cuts._items}
         named = dict(part for name, held in arrays.items() for part in _named(name, held))
-        np.savez(file, header=np.array(json.dumps(header)), **named)  # type: ignore[arg-type]
+        np.savez(file, header=header, **named)  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, file: BinaryIO) -> "SegmentBuffer":
+    def load(cls, file: BinaryIO, replaced: "SegmentBuffer | None" = None) -> "SegmentBuffer":
         """The inverse of :meth:`save`. Nothing in the file is executed.
 
-        :raises ValueError: the file is not what ``save`` writes
+        :param replaced: a buffer that the loaded one has to fit, as :meth:`check_fits` says; this
+            is checked before any array is read
+        :raises ValueError: the file is not what ``save`` writes, or does not fit
         """
-        try:
-            with np.load(file, allow_pickle=False) as held:
-                return cls._restored(json.loads(str(held["header"])), held)
-        except Exception as error:  # a file may be wrong in any way
-            raise ValueError(f"not a replay buffer of ACER's ({error})") from error
+        with _refusing():
+            members = _Members(file)
+            buffer = cls._without_arrays(json.loads(str(members.read("header"))))
+        if replaced is not None:
+            space, actions = replaced.observation_space, replaced.action_space
+            buffer.check_fits(space, actions, replaced.n_statistics, replaced.n_envs)
+        with _refusing():
+            buffer._read_arrays(members)
+            buffer._check_counts()
+            buffer._check_values()
+        return buffer
 
     @classmethod
-    def _restored(cls, header: Any, held: Any) -> "SegmentBuffer":
+    def _without_arrays(cls, header: Any) -> "SegmentBuffer":
+        """With arrays of one environment and no step, which say what those of a file are like."""
         observation_space = space_from_plain(header["observation_space"])
         action_space = space_from_plain(header["action_space"])
-        # Without room for a step; its arrays say what those in the file must be like.
-        buffer = cls(0, observation_space, action_space, header["n_statistics"], header["n_envs"])
-        buffer.format = header["format"]
-        buffer.capacity = header["capacity"]
-        buffer._n_added = header["n_added"]
-        buffer._n_before = header["n_before"]
-        buffer._size = header["size"]
-        for name in _ARRAYS:
-            like = getattr(buffer, f"_{name}")
-            setattr(buffer, f"_{name}", _read(held, name, like, buffer.capacity + 1))
-        cuts = buffer._cuts
-        cuts._capacity, cuts._first, cuts._last = header["cuts"]
-        cuts._items = _read(held, "cuts", cuts._items, cuts._capacity)
-        buffer._check_counts()
+        n_statistics = _count(header, "n_statistics", 0, MAX_STATISTICS)
+        buffer = cls(0, observation_space, action_space, n_statistics, 1)
+        buffer.format = _count(header, "format", -MAX_COUNT)
+        buffer.n_envs = _count(header, "n_envs", 1)
+        buffer.capacity = _count(header, "capacity")
+        buffer._n_added = _count(header, "n_added")
+        buffer._n_before = _count(header, "n_before")
+        buffer._size = _count(header, "size")
+        cuts = dict(zip(("cuts", "first cut", "last cut"), header["cuts"], strict=True))
+        buffer._cuts._capacity, buffer._cuts._first, buffer._cuts._last = (
+            _count(cuts, name) for name in cuts
+        )
         return buffer
+
+    def _read_arrays(self, members: "_Members") -> None:
+        steps, cuts = (self.capacity + 1, self.n_envs), (self._cuts._capacity,)
+        likes = [(name, getattr(self, f"_{name}"), steps) for name in _ARRAYS]
+        for name, like, rows in [*likes, ("cuts", self._cuts._items, cuts)]:
+            for part, array in _named(name, like):
+                members.check(part, array.dtype, (*rows, *array.shape[len(rows) :]))
+        for name in _ARRAYS:
+            setattr(self, f"_{name}", _read(members, name, getattr(self, f"_{name}")))
+        self._cuts._items = _read(members, "cuts", self._cuts._items)
 
     def _check_counts(self) -> None:
         cuts = self._cuts
-        cut_at = self._cut_at[self._row(np.arange(self._n_added - self._size, self._n_added))]
-        known = (cut_at >= cuts._first) & (cut_at < cuts._last)
+        steps = self._row(np.arange(self._n_added - self._size, self._n_added))
+        cut_at = self._cut_at[steps]
+        cut = cut_at != -1
         if not (
-            0 <= self._size <= min(self._n_added, self.capacity)
-            and 0 <= self._n_before <= self._n_added
-            and 0 <= cuts._first <= cuts._last <= cuts._first + cuts._capacity
-            and ((cut_at == -1) | known).all()
+            self._size == min(self._n_added, self.capacity)
+            and self._n_before <= self._n_added
+            and 0 <= cuts._last - cuts._first <= cuts._capacity
+            # Each is the end of one episode.
+            and cut.sum() == cuts._last - cuts._first
+            and (np.sort(cut_at[cut]) == np.arange(cuts._first, cuts._last)).all()
+            and not (cut & self._terminals[steps]).any()
         ):
             raise ValueError("its counts contradict each other")
+
+    def _check_values(self) -> None:
+        if (self._terminals.view(np.uint8) > 1).any():
+            raise ValueError("its terminals are neither True nor False")
+        for name in ("rewards", "statistics"):
+            _check_finite(name, getattr(self, f"_{name}"))
+        # A policy counts its choices from 0, and what it draws for a Box may lie outside.
+        _check_within("actions", self._actions, self.action_space, from_start=False)
+        _check_within("observations", self._observations, self.observation_space)
+        _check_within("cuts", self._cuts._items, self.observation_space)
 
     def check_fits(
         self,
@@ -374,14 +425,85 @@ def _named(name: str, held: Any) -> list[tuple[str, np.ndarray]]:
     return [(name, held)]
 
 
-def _read(held: Any, name: str, like: Any, n_rows: int) -> Any:
+def _read(members: "_Members", name: str, like: Any) -> Any:
     """The array or arrays of a file that :func:`_named` named."""
     if isinstance(like, dict):
-        return {key: _read(held, f"{name}/{key}", part, n_rows) for key, part in like.items()}
-    array = held[name]
-    if (array.dtype, array.shape) != (like.dtype, (n_rows, *like.shape[1:])):
-        raise ValueError(f"its {name} are {array.dtype} of shape {array.shape}")
-    return array
+        return {key: _read(members, f"{name}/{key}", part) for key, part in like.items()}
+    return members.read(name)
+
+
+class _Members:
+    """The arrays of a file in npz format, none of which is larger than the file.
+
+    :param file: as ``np.savez`` writes it, without compression
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._length = file.seek(0, io.SEEK_END)
+        self._archive = zipfile.ZipFile(file)
+
+    def check(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        """Check what an array is like, without reading it.
+
+        :raises ValueError: it is something else
+        """
+        _, *found = self._declared(name)
+        if found != [dtype, shape]:
+            raise ValueError(f"its {name} are {found[0]} of shape {found[1]}")
+
+    def read(self, name: str) -> np.ndarray:
+        """An array."""
+        info, _, _ = self._declared(name)
+        with self._archive.open(info) as member:
+            return npy.read_array(member, allow_pickle=False)
+
+    def _declared(self, name: str) -> tuple[zipfile.ZipInfo, np.dtype, tuple[int, ...]]:
+        info = self._archive.getinfo(f"{name}.npy")
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > self._length:
+            raise ValueError(f"its {name} are compressed, or longer than the file")
+        readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        with self._archive.open(info) as member:
+            shape, _, dtype = readers[npy.read_magic(member)](member)
+        if math.prod(shape) * dtype.itemsize > info.file_size:
+            raise ValueError(f"its {name} are shorter than {dtype} of shape {shape}")
+        return info, dtype, shape
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a file may be wrong in any way
+        raise ValueError(f"not a replay buffer of ACER's ({error})") from error
+
+
+def _count(header: Any, name: str, low: int = 0, high: int = MAX_COUNT) -> int:
+    value = header[name]
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"its {name} is {reprlib.repr(value)}, no integer from {low} to {high}")
+    return value
+
+
+def _check_finite(name: str, array: np.ndarray) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"its {name} are not finite")
+
+
+def _check_within(name: str, array: Any, space: spaces.Space, from_start: bool = True) -> None:
+    """Rows that hold no step yet are zeros, which is why 0 is always valid."""
+    if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            _check_within(f"{name}/{key}", array[key], part)
+    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        n = np.int64(space.n) if isinstance(space, spaces.Discrete) else np.int64(space.nvec)
+        start = np.int64(space.start) if from_start else np.int64(0)
+        if ((array < np.minimum(start, 0)) | (array - start >= n)).any():
+            raise ValueError(f"its {name} are not in {space}")
+    elif isinstance(space, spaces.MultiBinary):
+        if ((array != 0) & (array != 1)).any():
+            raise ValueError(f"its {name} are not in {space}")
+    else:
+        _check_finite(name, array)
 
 
 def _stack(observations: list[Any]) -> Any:

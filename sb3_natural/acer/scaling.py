@@ -47,14 +47,22 @@ class ReturnScale:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> "ReturnScale":
-        """The inverse of :meth:`to_plain`."""
+        """The inverse of :meth:`to_plain`.
+
+        :raises ValueError: it is none of its results
+        """
+        try:
+            gamma, mean, var, count = (float(plain[k]) for k in ("gamma", "mean", "var", "count"))
+            returns = np.array(plain["returns"], dtype=float)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"the scale of returns is not complete: {error}") from error
+        finite = np.isfinite([gamma, mean, var, count]).all() and np.isfinite(returns).all()
+        if not finite or returns.ndim != 1 or var < 0 or count < 0:
+            raise ValueError("the scale of returns is none: not finite, or negative")
         scale = cls()
-        scale._gamma = float(plain["gamma"])
-        scale._returns = np.array(plain["returns"], dtype=float)
-        scale._moments.mean, scale._moments.var = (
-            np.array(plain[k], dtype=float) for k in ("mean", "var")
-        )
-        scale._moments.count = float(plain["count"])
+        scale._gamma, scale._returns = gamma, returns
+        scale._moments.mean, scale._moments.var = np.array(mean), np.array(var)
+        scale._moments.count = count
         return scale
 
     def end_episodes(self, ended: np.ndarray) -> None:

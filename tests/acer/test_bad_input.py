@@ -259,6 +259,53 @@ def test_a_pickle_is_not_loaded_unless_it_is_trusted(tmp_path):
     assert marker.exists()
 
 
+class OwnBox(spaces.Box):
+    pass
+
+
+class OwnDiscrete(spaces.Discrete):
+    pass
+
+
+def test_a_replay_buffer_of_derived_spaces_goes_on(tmp_path):
+    derived = dict(observation_space=OwnBox(-1, 1, (4,)), action_space=OwnDiscrete(3))
+    small_model(**derived).learn(16).save_replay_buffer(tmp_path / "buffer")
+    for kwargs in (derived, {}):
+        model = small_model(**kwargs)
+        model.load_replay_buffer(tmp_path / "buffer")
+        assert len(model.replay_buffer) == 16
+        model.learn(8)
+
+
+def test_a_replay_buffer_that_could_not_be_loaded_is_not_saved(tmp_path):
+    space = spaces.Box(-1, 1, (4,), np.dtype(">f4"))
+    model = small_model().learn(16)
+    model.save_replay_buffer(tmp_path / "buffer")
+    before = (tmp_path / "buffer.npz").read_bytes()
+    model.replay_buffer.observation_space = space
+    with pytest.raises(ValueError, match=r"^Box\(.* cannot be saved"):
+        model.save_replay_buffer(tmp_path / "buffer")
+    assert (tmp_path / "buffer.npz").read_bytes() == before
+
+
+def test_a_broken_replay_buffer_is_named(tmp_path):
+    path = tmp_path / "buffer.npz"
+    small_model().learn(16).save_replay_buffer(path)
+    with np.load(path) as held:
+        arrays = dict(held)
+    model = small_model()
+    held = model.replay_buffer
+    contents = [arrays | {"rewards": arrays["rewards"] * np.nan}, {"x": np.zeros(2)}]
+    for content in contents:
+        np.savez(path, **content)
+        with pytest.raises(ValueError, match=r"buffer\.npz: not a replay buffer of ACER's"):
+            model.load_replay_buffer(path)
+    path.write_bytes(b"PK and nothing else")
+    with pytest.raises(ValueError, match=r"buffer\.npz: not a replay buffer of ACER's"):
+        model.load_replay_buffer(path)
+    assert model.replay_buffer is held
+
+
 def test_pickles_of_earlier_versions_go_on(tmp_path):
     model = small_model().learn(16)
     before = copy.deepcopy(model.replay_buffer)

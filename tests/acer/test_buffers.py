@@ -3,6 +3,8 @@
 import io
 import json
 import pickle
+import tracemalloc
+import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -401,6 +403,159 @@ def test_a_broken_file_is_no_buffer():
     unknown = header | {"observation_space": {"space": "Tuple"}}
     with pytest.raises(ValueError, match="'Tuple' is none of the spaces"):
         loaded(arrays | {"header": np.array(json.dumps(unknown))})
+
+
+BAD_HEADERS = [
+    ("n_added", 2**63 - 2),
+    ("n_added", 25.0),
+    ("n_added", 3),
+    ("n_before", -1),
+    ("n_before", "1"),
+    ("size", True),
+    ("size", 5),
+    ("capacity", 2**40),
+    ("capacity", 6.0),
+    ("n_envs", 10**12),
+    ("n_envs", 2.0),
+    ("n_statistics", 10**12),
+    ("n_statistics", None),
+    ("format", 1.0),
+    ("cuts", [8, 0]),
+    ("cuts", [8, 0, 2.0]),
+    ("cuts", 5),
+    ("cuts", [2**40, 0, 1]),
+    ("action_space", {"space": "Discrete"}),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_HEADERS, ids=str)
+def test_a_header_that_cannot_be_is_refused(name, value):
+    arrays = saved(History(p_limit=0.5).play(25).buffer)
+    header = json.loads(str(arrays["header"])) | {name: value}
+    with pytest.raises(ValueError, match=r"^not a replay buffer of ACER's"):
+        loaded(arrays | {"header": np.array(json.dumps(header))})
+
+
+@pytest.mark.parametrize("n_added", [2**63 - 2, 2**62, 25.0])
+def test_a_number_of_steps_that_cannot_be_is_refused(n_added):
+    """Though nothing else in the file contradicts it."""
+    arrays = saved(History(p_limit=0).play(25).buffer)
+    header = json.loads(str(arrays["header"])) | {"n_added": n_added}
+    with pytest.raises(ValueError, match=r"its n_added is .*, no integer from 0 to "):
+        loaded(arrays | {"header": np.array(json.dumps(header))})
+
+
+@pytest.mark.parametrize("header", ["5", "[]", "{}", "[" * 10**5])
+def test_a_header_of_another_kind_is_refused(header):
+    arrays = saved(History().buffer)
+    with pytest.raises(ValueError, match=r"^not a replay buffer of ACER's"):
+        loaded(arrays | {"header": np.array(header)})
+
+
+def with_value(array, value):
+    array = array.copy()
+    array.flat[0] = value
+    return array
+
+
+BAD_VALUES = [
+    ("box", "rewards", np.nan, "rewards are not finite"),
+    ("box", "statistics", np.inf, "statistics are not finite"),
+    ("box", "observations", np.nan, "observations are not finite"),
+    ("dict", "observations/vector", -np.inf, "observations/vector are not finite"),
+    ("dict", "observations/mode", 3, r"observations/mode are not in Discrete\(3\)"),
+    ("box", "cuts", np.nan, "cuts are not finite"),
+    ("discrete", "actions", np.nan, "actions are not finite"),
+    ("box", "actions", 4, r"actions are not in Discrete\(4\)"),
+    ("box", "actions", -1, r"actions are not in Discrete\(4\)"),
+    ("multi", "actions", 2, r"actions are not in MultiDiscrete\(\[2 3\]\)"),
+    ("image", "actions", 2, r"actions are not in MultiBinary\(3\)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "value", "message"), BAD_VALUES)
+def test_values_that_cannot_be_are_refused(kind, name, value, message):
+    arrays = saved(History(kind, p_limit=0.5).play(25).buffer)
+    with pytest.raises(ValueError, match=rf"^not a replay buffer of ACER's .*its {message}"):
+        loaded(arrays | {name: with_value(arrays[name], value)})
+
+
+def test_cuts_that_cannot_be_are_refused():
+    arrays = saved(History(p_limit=0.5).play(25).buffer)
+    cut_at = arrays["cut_at"]
+    first, second = np.unique(cut_at[cut_at >= 0])[-2:]
+    twice = np.where(cut_at == second, first, cut_at)
+    forgotten = np.where(cut_at == second, -1, cut_at)
+    for changed in (
+        {"cut_at": twice},
+        {"cut_at": forgotten},
+        {"terminals": arrays["terminals"] | (cut_at == second)},
+    ):
+        with pytest.raises(ValueError, match="its counts contradict each other"):
+            loaded(arrays | changed)
+    loaded(arrays)
+    odd = with_value(arrays["terminals"].view(np.uint8), 2).view(bool)
+    with pytest.raises(ValueError, match="terminals are neither True nor False"):
+        loaded(arrays | {"terminals": odd})
+
+
+def peak_bytes(function):
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def npy_file(array, shape):
+    """An npy file whose header says another shape than the array's."""
+    content = io.BytesIO()
+    described = np.lib.format.header_data_from_array_1_0(array) | {"shape": shape}
+    np.lib.format.write_array_header_1_0(content, described)
+    return content.getvalue() + array.tobytes()
+
+
+@pytest.mark.parametrize("bomb", ["compressed", "declared", "header", "other shape"])
+def test_a_file_does_not_make_arrays_larger_than_itself(bomb):
+    arrays = saved(History(capacity=6).play(9).buffer)
+    header = json.loads(str(arrays["header"]))
+    n = 2**22
+    huge = header | {"capacity": n - 1}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            content, how = npy_file(array, array.shape), zipfile.ZIP_STORED
+            if name == "header" and bomb == "header":
+                content = npy_file(array, (2**20,))
+            elif name == "header" and bomb != "other shape":
+                content = npy_file(header_array := np.array(json.dumps(huge)), header_array.shape)
+            elif bomb == "compressed" and name not in ("header", "cuts"):
+                big, how = np.zeros((n, *array.shape[1:]), array.dtype), zipfile.ZIP_DEFLATED
+                content = npy_file(big, big.shape)
+            elif bomb == "declared" and name not in ("header", "cuts"):
+                content = npy_file(array, (n, *array.shape[1:]))
+            elif bomb == "other shape" and name == "rewards":
+                content = npy_file(np.zeros(n, np.float32), (n,))
+            archive.writestr(f"{name}.npy", content, how)
+
+    def load():
+        with pytest.raises(ValueError, match=r"^not a replay buffer of ACER's .*its \w+ are"):
+            SegmentBuffer.load(file)
+
+    assert peak_bytes(load) < 2**20
+
+
+def test_what_fits_is_found_out_before_any_array_is_read():
+    history = History().play(9)
+    arrays = saved(history.buffer)
+    other = SegmentBuffer(12, spaces.Discrete(2), history.action_space, K, 2)
+    file = io.BytesIO()
+    np.savez(file, header=arrays["header"])
+    with pytest.raises(ValueError, match=r"its observation_space is Box.*Discrete\(2\)"):
+        SegmentBuffer.load(file, other)
+    with pytest.raises(ValueError, match="observations"):
+        SegmentBuffer.load(file, history.buffer)
 
 
 @pytest.mark.parametrize("kind", ["box", "dict"])

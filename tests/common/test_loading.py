@@ -23,7 +23,7 @@ from torch import nn
 import sb3_natural
 from sb3_natural import ACER, NPG
 from sb3_natural.common.loading import space_from_plain, space_to_plain
-from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES
+from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
 from tests.npg.test_sb3_contract import POLICIES, make_envs, same, weights
 
 SMALL = {NPG: dict(n_steps=32), ACER: dict(n_steps=8, replay_start=0)}
@@ -85,6 +85,19 @@ def test_files_of_derived_classes_and_of_earlier_versions_are_taken(algorithm, t
     for cls in (algorithm, Derived):
         loaded = cls.load(tmp_path / "early")
         assert getattr(loaded, exclude[algorithm is ACER and 2]) is True
+
+
+@pytest.mark.parametrize("algorithm", [NPG, ACER])
+def test_whose_file_it_is_does_not_depend_on_what_was_left_out(algorithm, tmp_path):
+    own = set(inspect.signature(algorithm).parameters) - {"policy", "env"}
+    model = make(algorithm)
+    model.save(tmp_path / "model", exclude=own - {"verbose", "policy_kwargs"})
+    for weights_only in (False, True):
+        loaded = algorithm.load(tmp_path / "model", weights_only=weights_only)
+        assert same(weights(model), weights(loaded))
+    other = NPG if algorithm is ACER else ACER
+    with pytest.raises(ValueError, match=f"is a model of {algorithm.__name__}, which"):
+        other.load(tmp_path / "model")
 
 
 # Without its code.
@@ -250,6 +263,165 @@ def test_a_file_object_is_loaded_too():
     assert not content.closed
 
 
+def changed(path, change=None, data=None):
+    """A copy of a saved model with other data: changed in place, or something else."""
+    copy = path.with_name("changed.zip")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(copy, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.namelist():
+            content = old.read(member)
+            if member == "data":
+                if change is not None:
+                    settings = json.loads(content)
+                    change(settings)
+                    data = json.dumps(settings)
+                content = data
+            if content is not None:
+                new.writestr(member, content)
+    return copy
+
+
+@pytest.mark.parametrize("algorithm", [NPG, ACER])
+def test_the_file_chooses_no_environment_and_replaces_no_method(algorithm, tmp_path, monkeypatch):
+    (tmp_path / "evilmod.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w').close()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = make(algorithm)
+    model.save(tmp_path / "model")
+    names = dict.fromkeys(["predict", "learn", "_setup_model", "logger", "unheard_of"], "hello")
+    more = dict(_custom_logger=True, _last_obs="x", device="cdua", __class__="x", _rng="x")
+    path = changed(
+        tmp_path / "model.zip",
+        lambda settings: settings.update(names, env="evilmod:Foo-v0", **more),
+    )
+    loaded = algorithm.load(path, weights_only=True, device="cpu")
+    assert not (tmp_path / "executed").exists()
+    assert loaded.env is None
+    assert same(weights(model), weights(loaded))
+    assert not vars(loaded).keys() & names.keys()
+    assert loaded._last_obs is None
+    loaded.set_env(make_vec_env("CartPole-v1", 1))
+    assert loaded.learn(32).num_timesteps == 32
+
+
+BAD_DATA = {
+    "none": None,
+    "no JSON": b"{",
+    "no UTF-8": b"\xff\xff",
+    "list": b"[1]",
+    "empty": b"{}",
+    "deep": b"[" * 10**5,
+}
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+@pytest.mark.parametrize("what", BAD_DATA)
+def test_files_without_settings_are_named(what, weights_only, tmp_path):
+    make(NPG).save(tmp_path / "model")
+    path = changed(tmp_path / "model.zip", data=BAD_DATA[what])
+    with pytest.raises(ValueError, match=r"changed\.zip is no saved model: "):
+        NPG.load(path, weights_only=weights_only)
+
+
+def test_plain_settings_that_are_none_are_named(tmp_path):
+    make(NPG).save(tmp_path / "model")
+    path = changed(tmp_path / "model.zip", lambda settings: settings.update(_plain_settings=5))
+    for weights_only in (False, True):
+        with pytest.raises(ValueError, match=r"changed\.zip is no saved model: .*_plain_settings"):
+            NPG.load(path, weights_only=weights_only)
+
+
+def test_more_settings_than_a_model_has_are_not_read(tmp_path):
+    make(NPG).save(tmp_path / "model")
+    path = changed(tmp_path / "model.zip", data=b" " * (2**26 + 1))
+    with pytest.raises(ValueError, match=r"changed\.zip is no saved model: .* 67108865 bytes"):
+        NPG.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("gamma", 1.5, "gamma must be between 0 and 1, got 1.5"),
+        ("gamma", "predict", "gamma must be .*, got 'predict'"),
+        ("n_steps", 32.0, "n_steps must be an integer"),
+        ("policy_kwargs", 5, "."),
+        ("policy_kwargs", {"unheard_of": 1}, "unheard_of"),
+        ("num_timesteps", "x", "num_timesteps must be a finite number, got 'x'"),
+        ("_n_updates", float("nan"), "_n_updates must be a finite number"),
+        ("_stats_window_size", 0, "stats_window_size must be at least 1"),
+        ("n_envs", -1, "n_envs must be an integer that is at least 1"),
+        ("seed", -1, "seed must be between 0"),
+    ],
+)
+@pytest.mark.parametrize("algorithm", [NPG, ACER])
+def test_settings_that_cannot_be_are_refused(algorithm, name, value, message, tmp_path):
+    make(algorithm).save(tmp_path / "model")
+    path = changed(tmp_path / "model.zip", lambda settings: settings.update({name: value}))
+    with pytest.raises(ValueError, match=rf"changed\.zip cannot be loaded: .*{message}"):
+        algorithm.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        5,
+        {},
+        dict(gamma=1, returns=[0], mean=0, var=-1, count=1),
+        dict(gamma=1, returns=[0], mean=float("nan"), var=1, count=1),
+        dict(gamma=1, returns=[[0]], mean=0, var=1, count=1),
+    ],
+)
+def test_a_scale_of_returns_that_is_none_is_refused(scale, tmp_path):
+    make(ACER).save(tmp_path / "model")
+    path = changed(
+        tmp_path / "model.zip",
+        lambda settings: settings["_plain_settings"].update(_return_scale=scale),
+    )
+    with pytest.raises(ValueError, match=r"changed\.zip cannot be loaded: the scale of returns"):
+        ACER.load(path, weights_only=True)
+
+
+def test_the_file_sets_no_variables_of_torch(tmp_path):
+    make(NPG).save(tmp_path / "model")
+    content = io.BytesIO()
+    torch.save({"policy.action_net.weight": torch.zeros(2, 64)}, content)
+    with zipfile.ZipFile(tmp_path / "model.zip", "a") as archive:
+        archive.writestr("tensors.pth", content.getvalue())
+    with pytest.raises(ValueError, match=r"model cannot be loaded: tensors\.pth holds other"):
+        NPG.load(tmp_path / "model", weights_only=True)
+
+
+def test_control_characters_of_the_file_are_not_printed(tmp_path, capsys):
+    make(NPG).save(tmp_path / "model")
+    with zipfile.ZipFile(tmp_path / "model.zip") as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    members["system_info.txt"] += b"\n\x1b[2J- Moon: 1"
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+    NPG.load(tmp_path / "model", weights_only=True, print_system_info=True)
+    printed = capsys.readouterr().out
+    assert r"\x1b[2J- Moon: 1" in printed
+    assert "\x1b" not in printed
+    assert "- Stable-Baselines3: " in printed.split("SAVED MODEL")[1]
+
+
+def test_a_custom_object_takes_the_place_of_a_setting(tmp_path):
+    make(NPG).save(tmp_path / "model")
+    custom = dict(gamma=0.5, unheard_of=1)
+    loaded = NPG.load(tmp_path / "model", custom_objects=custom, weights_only=True)
+    assert loaded.gamma == 0.5
+    assert not hasattr(loaded, "unheard_of")
+
+
+def test_a_model_of_a_derived_space_is_loaded_without_its_environment(tmp_path):
+    space = OwnBox(-1, 1, (4,))
+    env = SpacesEnv(space, spaces.Discrete(2))
+    model = make(NPG, env)
+    model.save(tmp_path / "model")
+    loaded = NPG.load(tmp_path / "model", weights_only=True)
+    assert loaded.observation_space == space
+    assert same(weights(model), weights(loaded))
+
+
 SPACES = [
     *OBSERVATION_SPACES.values(),
     *ACTION_SPACES.values(),
@@ -258,6 +430,7 @@ SPACES = [
     spaces.Box(-1, 1, (0,)),
     spaces.Box(0.1, 0.3, ()),
     spaces.Discrete(4, start=-2),
+    spaces.Discrete(4, dtype=np.int32),
     spaces.MultiDiscrete([[2, 3], [4, 5]]),
     spaces.MultiDiscrete([2, 3], start=[1, -1], dtype=np.int32),
     spaces.MultiBinary([2, 3]),
@@ -274,8 +447,86 @@ def test_spaces_come_back_from_json(space):
         np.testing.assert_array_equal(back.low, space.low)
 
 
-def test_other_spaces_have_no_json():
-    assert space_to_plain(spaces.Text(3)) is None
-    assert space_to_plain(spaces.Dict(a=spaces.Discrete(2), b=spaces.Text(3))) is None
-    with pytest.raises(ValueError, match="'Text' is none of the spaces"):
-        space_from_plain({"space": "Text"})
+class OwnBox(spaces.Box):
+    pass
+
+
+class OwnDiscrete(spaces.Discrete):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("space", "base"),
+    [
+        (OwnBox(-1, 1, (3,)), spaces.Box),
+        (OwnDiscrete(3), spaces.Discrete),
+        (spaces.Dict(a=OwnBox(0, 1, (2,))), spaces.Dict),
+    ],
+    ids=str,
+)
+def test_spaces_of_derived_classes_come_back_as_their_base(space, base):
+    back = space_from_plain(json.loads(json.dumps(space_to_plain(space))))
+    assert type(back) is base
+    assert back == space
+
+
+def nested(depth):
+    plain = space_to_plain(spaces.Discrete(2))
+    for _ in range(depth):
+        plain = {"space": "Dict", "spaces": {"a": plain}}
+    return plain
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Text(3),
+        spaces.Dict(a=spaces.Discrete(2), b=spaces.Text(3)),
+        spaces.Dict({1: spaces.Discrete(2)}),  # JSON has no keys but strings
+        spaces.Box(-1, 1, (2,), ">f4"),
+    ],
+    ids=str,
+)
+def test_spaces_that_would_not_come_back_are_refused(space):
+    with pytest.raises(ValueError, match=r"(Text|Dict|Box)\(.* cannot be saved"):
+        space_to_plain(space)
+
+
+BOX = {"space": "Box", "low": 0, "high": 1, "shape": [2], "dtype": "float32"}
+BAD_SPACES = {
+    "unknown": ({"space": "Text"}, "'Text' is none of the spaces"),
+    "number": (5, "5 is no space"),
+    "no n": ({"space": "Discrete"}, "no 'n'"),
+    "n of 0": ({"space": "Discrete", "n": 0, "start": 0}, "n must be .* at least 1, got 0"),
+    "negative n": ({"space": "MultiBinary", "n": -3}, "at least 1, got -3"),
+    "n True": ({"space": "Discrete", "n": True, "start": 0}, "n must be an integer"),
+    "huge": (BOX | {"shape": [10**11]}, "at most 16777216 elements"),
+    "huge bits": ({"space": "MultiBinary", "n": [10**6, 10**6]}, "at most 16777216 elements"),
+    "NaN": (BOX | {"low": float("nan")}, "low must be numbers"),
+    "objects": (BOX | {"dtype": "O"}, "dtype must be one of numbers"),
+    "text": (BOX | {"dtype": "U8"}, "dtype must be one of numbers"),
+    "nvec of floats": (
+        {"space": "MultiDiscrete", "nvec": [2.5], "start": [0], "dtype": "int64"},
+        "must be integers",
+    ),
+    "deep": (nested(100), "too deep"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SPACES)
+def test_what_is_no_space_is_refused(name):
+    plain, message = BAD_SPACES[name]
+    with pytest.raises(ValueError, match=message):
+        space_from_plain(plain)
+
+
+@pytest.mark.parametrize("name", BAD_SPACES)
+def test_a_model_with_what_is_no_space_is_named(name, tmp_path):
+    plain, message = BAD_SPACES[name]
+    make(NPG).save(tmp_path / "model")
+    path = changed(
+        tmp_path / "model.zip",
+        lambda settings: settings["_plain_settings"].update(observation_space=plain),
+    )
+    with pytest.raises(ValueError, match=rf"changed\.zip cannot be loaded: .*{message}"):
+        NPG.load(path, weights_only=True)
