@@ -106,7 +106,8 @@ def test_wheel_holds_the_plugin_alone(wheel):
     held = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in held}
     assert tops == {"sb3_natural", "sb3_natural-0.1.0.dist-info"}
-    files = {p.relative_to(ROOT).as_posix() for p in (ROOT / "sb3_natural").rglob("*.[py][ym]*")}
+    found = (ROOT / "sb3_natural").rglob("*")
+    files = {p.relative_to(ROOT).as_posix() for p in found if p.suffix in (".py", ".yml")}
     assert {f"sb3_natural/hyperparams/{algo}.yml" for algo in ("npg", "acer")} <= files
     assert files | {"sb3_natural/py.typed"} <= set(held)
 
