@@ -4,6 +4,7 @@ update too.
 Results are theirs; models saved by either load into the other.
 """
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -148,7 +149,26 @@ class A2C(FastRollouts, stable_baselines3.A2C):
 
 
 class TRPO(FastRollouts, sb3_contrib.TRPO):
-    """``sb3_contrib.TRPO`` with :class:`~sb3_natural.common.rollouts.FastRollouts`."""
+    """``sb3_contrib.TRPO`` with :class:`~sb3_natural.common.rollouts.FastRollouts`.
+
+    An update whose step is not a number is undone, with a warning. The curvature is a second
+    derivative in single precision, and with observations of some thousands it may come out negative
+    along the direction.
+    """
+
+    def train(self) -> None:
+        """Update policy and critic from the rollout buffer."""
+        params = list(self.policy.parameters())
+        before = [param.detach().clone() for param in params]
+        try:
+            super().train()
+        except ValueError as error:
+            if all(torch.isfinite(param).all() for param in params):
+                raise
+            with torch.no_grad():
+                for param, value in zip(params, before, strict=True):
+                    param.copy_(value)
+            warnings.warn(f"TRPO's update is undone, as its step is none: {error}", stacklevel=2)
 
 
 def _clip_norm(gradient: Tensor, max_norm: float) -> Tensor:

@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import set_random_seed
 from torch import nn
 
-from sb3_natural import PPO
+from sb3_natural import PPO, TRPO
 from sb3_natural.common.clipped_surrogate import ClippedSurrogate, Minibatch, plain_networks
 from sb3_natural.common.flat_adam import FlatAdam
 from sb3_natural.common.parameters import flatten
@@ -275,6 +275,22 @@ def test_anything_out_of_the_ordinary_is_left_to_the_original(kwargs, change):
     (ours, our_log), (theirs, their_log) = results
     assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
     assert our_log == their_log
+
+
+class Saddle(TRPO):
+    """Whose curvature is negative, as rounding can make it."""
+
+    def hessian_vector_product(self, params, grad_kl, vector, retain_graph=True):
+        return -vector
+
+
+def test_a_step_of_trpo_that_is_none_is_undone():
+    model = Saddle("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, seed=0, device="cpu")
+    before = [param.detach().clone() for param in model.policy.parameters()]
+    with pytest.warns(UserWarning, match="update is undone"):
+        model.learn(64)
+    assert model.num_timesteps == 64
+    assert all(map(torch.equal, model.policy.parameters(), before))
 
 
 def test_learns():
