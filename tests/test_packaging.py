@@ -45,7 +45,7 @@ END""",
     "postgresql": """
 cd $CLONE
 ! python -m studies show mine --storage postgresql://localhost:1/none 2> $OLDPWD/said
-grep "psycopg.OperationalError.*refused" $OLDPWD/said""",
+grep "port 1 failed: Connection refused" $OLDPWD/said""",
     "film": f"""{SWEEP}
 python -m reports record $RUNS/*/npg/*/* --seconds 1 --out $RUNS/../agent.mp4""",
     "zoo": """
