@@ -176,11 +176,6 @@ def _failed_spec(path: Folder) -> tuple[RunSpec, Folder]:
     return spec, out
 
 
-def failure_files(root: Folder) -> list[Folder]:
-    """The records of the failed runs below ``root``."""
-    return sorted(_failure_files(root))
-
-
 def read_spec(path: Folder) -> RunSpec:
     """The spec in a record, that of a finished run (``run.json``) or of a failed one.
 
