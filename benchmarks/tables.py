@@ -72,6 +72,9 @@ class Interval(Protocol):
     def high(self) -> float: ...
 
 
+NUMBER, ABOVE, NEVER = 0, 1, 2
+"""Kinds of cells, in the order in which they are sorted: a number, one that lies above, no end."""
+
 Writer = Callable[[float], str]
 """Writes a number."""
 
@@ -107,6 +110,18 @@ class Column(ABC):
     def data(self) -> dict[str, list[object]]:
         """The values by the headings of the CSV columns that hold them; ``None`` is left empty."""
         return {self.header: [None if _is_missing(value) else value for value in self.values]}
+
+    def sort_keys(self) -> list[list[float] | None]:
+        """What each cell is sorted by: its kind (``NUMBER``, ``ABOVE``, ``NEVER``), and numbers.
+
+        ``None``: by its text.
+        """
+        return [
+            [NUMBER, float(value)]
+            if isinstance(value, int | float) and not _is_missing(value)
+            else None
+            for value in self.values
+        ]
 
     def is_empty(self) -> bool:
         """Whether no cell has a value."""
@@ -219,6 +234,14 @@ class Estimates(Column):
         ]
         return columns
 
+    def sort_keys(self) -> list[list[float] | None]:
+        return [
+            [NUMBER, *(end for end in _ends(value) if not math.isnan(end))]
+            if _is_estimate(value)
+            else None
+            for value in self.values
+        ]
+
     def is_empty(self) -> bool:
         return not any(_is_estimate(value) or isinstance(value, str) for value in self.values)
 
@@ -256,6 +279,28 @@ class Steps(Column):
             self.header + suffix: [_steps_data(steps, name) for steps in self.values]
             for suffix, name in names.items()
         }
+
+    def sort_keys(self) -> list[list[float] | None]:
+        return [_steps_key(steps) for steps in self.values]
+
+
+@dataclass(frozen=True)
+class Fraction(Column):
+    """``4 of 5``; ``None`` is missing."""
+
+    values: Sequence[tuple[int, int] | None]
+
+    def shown(self) -> list[Shown]:
+        return [Shown("{:,} of {:,}".format(*v) if v else MISSING) for v in self.values]
+
+    def data(self) -> dict[str, list[object]]:
+        return {
+            name: [None if value is None else value[i] for value in self.values]
+            for i, name in enumerate((self.header, f"{self.header}: of"))
+        }
+
+    def sort_keys(self) -> list[list[float] | None]:
+        return [None if value is None else [NUMBER, *value] for value in self.values]
 
 
 @dataclass(frozen=True)
@@ -402,6 +447,13 @@ def _steps_shown(steps: StepsTaken) -> Shown:
         for number in (steps.median, steps.lowest, steps.highest)
     )
     return Shown(median, note="(1 seed)") if steps.seeds == 1 else Shown(median, lowest, highest)
+
+
+def _steps_key(steps: StepsTaken) -> list[float]:
+    if math.isinf(steps.lowest):
+        return [NEVER, steps.budget]
+    kind = ABOVE if math.isinf(steps.median) else NUMBER
+    return [kind, *(min(n, steps.budget) for n in (steps.median, steps.lowest, steps.highest))]
 
 
 def _steps_data(steps: StepsTaken, name: str) -> object:

@@ -14,10 +14,13 @@ from benchmarks.results import BrokenRunError
 from benchmarks.secrets import mask
 from benchmarks.storage import write_whole
 from benchmarks.yamls import SpecError
-from reports import comparison, document, published, recording, thresholds, watching
-from reports.progress import progress
-from reports.runs import ReportError
-from reports.tuning import Studies
+from reports import document
+from reports.data import comparison, published, thresholds
+from reports.data.runs import ReportError
+from reports.live import record as recording
+from reports.live import watch as watching
+from reports.rendering.progress import progress
+from reports.sections.studies import Studies
 from studies.study import STORAGE_VARIABLE
 
 _LONGEST_LINE = 20_000  # characters
@@ -58,7 +61,7 @@ def build(
     ] = False,
     published_file: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="More of them, a CSV like reports/published.csv."),
+        typer.Option(dir_okay=False, help="More of them, a CSV like reports/data/published.csv."),
     ] = None,
     formats: Annotated[
         str, typer.Option("--format", help="md alone, or md,html: also one self-contained file.")

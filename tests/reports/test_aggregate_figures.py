@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from reports import aggregate_figures, aggregates, figures
+from reports.data import aggregates
+from reports.rendering import aggregate_figures, figures
 
 SEEDS = {"npg": 3, "ppo": 1, "trpo": 2}
 STYLES = figures.looks(list(SEEDS))

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from rliable import library, metrics
 
-from reports import aggregates, runs
-from reports.aggregates import AGGREGATES, REPETITIONS, aggregate_table, improvement, matrices
+from reports.data import aggregates, runs
+from reports.data.aggregates import AGGREGATES, REPETITIONS, aggregate_table, improvement, matrices
 from tests.reports.conftest import RunFolders
 
 # Of benchmarks/normalisation.csv: random policy and reference.

@@ -18,11 +18,11 @@ from rliable import metrics
 from typer.testing import CliRunner
 
 from benchmarks import intervals
-from reports import comparison, scores
 from reports.__main__ import app
-from reports.comparison import Format, Metric
-from reports.runs import ReportError
-from reports.verdicts import FALSE_ALARMS
+from reports.data import comparison, scores
+from reports.data.comparison import Format, Metric
+from reports.data.runs import ReportError
+from reports.data.verdicts import FALSE_ALARMS
 from tests.reports.conftest import EVALUATION, RunFolders
 
 LOW = [100.0, 101.0, 102.0, 103.0, 104.0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from reports import figures
-from reports.costs import time_figure
+from reports.rendering import figures
+from reports.sections.costs import time_figure
 
 
 def curves(**seconds: float) -> pd.DataFrame:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports import scores, wording
+from reports.data import scores
+from reports.sections import wording
 
 SAMPLES = 2_000
 STANDARD_ERRORS = 3

@@ -19,9 +19,12 @@ from upath import UPath
 from benchmarks.results import BrokenRunError
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
-from reports import diagnostic_data, diagnostic_figures, diagnostics, figures, runs
 from reports.__main__ import app
-from reports.templates import template
+from reports.data import diagnostics as diagnostic_data
+from reports.data import runs
+from reports.rendering import diagnostic_figures, figures
+from reports.rendering.templates import template
+from reports.sections import diagnostics
 from tests.reports.conftest import RunFolders
 
 Columns = dict[str, list[float | None]]

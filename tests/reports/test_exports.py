@@ -8,8 +8,8 @@ import io
 import numpy as np
 import pytest
 
-from reports.exports import to_csv, to_latex
-from reports.tables import Table, estimate_cells, steps_cells
+from reports.rendering.exports import to_csv, to_latex
+from reports.rendering.tables import Table, estimate_cells, steps_cells
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from reports import figures
+from reports.rendering import figures
 
 
 def curves(*labels: str, env_id: str = "CartPole-v1") -> pd.DataFrame:

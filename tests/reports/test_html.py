@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from reports import html
+from reports.rendering import html
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 

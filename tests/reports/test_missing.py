@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reports import document, runs
-from reports.missing import Missing, all_failed, asked_by, missing_of
+from reports import document
+from reports.data import runs
+from reports.data.missing import Missing, all_failed, asked_by, missing_of
 from tests.reports.conftest import RunFolders
 
 RUN = "python -m benchmarks run classic"

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from benchmarks.commands import app as benchmarks_app
 from benchmarks.normalisation import Scale, load_scales, scales_with
 from benchmarks.yamls import SpecError
-from reports import aggregates, runs, scores
 from reports.__main__ import app
+from reports.data import aggregates, runs, scores
 from studies.objective import define
 from studies.search_spaces import space_for
 from tests.reports.conftest import RunFolders
@@ -59,8 +59,8 @@ def test_environments_of_ones_own_are_aggregated(two_of_mine: RunFolders, own: P
     assert "## All environments together" not in without
     assert "## All environments together" in report
     evaluations = runs.load(two_of_mine.root).evaluations
-    assert aggregates.matrices(evaluations) is None
-    found = aggregates.matrices(evaluations, scales_with(own))
+    assert aggregates.normalized_scores(evaluations) is None
+    found = aggregates.normalized_scores(evaluations, scales_with(own))
     assert found is not None
     np.testing.assert_allclose(found.finals["npg"], [[0.5, 0.75]] * 3)
     np.testing.assert_allclose(found.finals["ppo"], [[0.2, 0.5]] * 3)

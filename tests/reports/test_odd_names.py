@@ -13,9 +13,10 @@ from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app as benchmarks
-from reports import comparison, document, scores
+from reports import document
 from reports.__main__ import app
-from reports.comparison import Format
+from reports.data import comparison, scores
+from reports.data.comparison import Format
 from tests.reports.conftest import RunFolders
 
 ALGOS = ["<script>alert(1)</script>", "a|b_$c$", "=cmd()", "[x](https:y) *z* `w`"]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from reports import origins, runs
-from reports.origins import without_defaults
+from reports.data import runs
+from reports.sections import origins
+from reports.sections.origins import without_defaults
 from tests.reports.conftest import RunFolders
 
 

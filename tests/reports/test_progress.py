@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from reports.progress import progress
+from reports.rendering.progress import progress
 
 
 def shown(is_terminal: bool) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reports import runs
-from reports.missing import missing_of
-from reports.protocols import with_protocol
+from reports.data import runs
+from reports.data.missing import missing_of
+from reports.data.protocols import with_protocol
 from tests.reports.conftest import EVALUATION, RunFolders
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from reports import published, runs, scores
-from reports.published import BEST, FINAL, KINDS, TRAINING
-from reports.runs import ReportError
-from reports.tables import Table
-from reports.templates import template
+from reports.data import published, runs, scores
+from reports.data.published import BEST, FINAL, KINDS, TRAINING
+from reports.data.runs import ReportError
+from reports.rendering.tables import Table
+from reports.rendering.templates import template
 from tests.reports.conftest import EVALUATION, RunFolders
 
 COLUMNS = "source,algo,env_id,timesteps,mean,std,n_seeds,metric,kind,note"

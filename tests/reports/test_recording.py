@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from benchmarks.archive import archive
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
-from reports import recording
 from reports.__main__ import app
+from reports.live import record as recording
 from sb3_natural import NPG
 
 SMALL = {"n_envs": 2, "n_steps": 64, "policy_kwargs": "dict(net_arch=[8])"}

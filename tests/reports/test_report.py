@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
-from reports import aggregates, document, scores
+from reports import document
 from reports.__main__ import app
-from reports.published import PUBLISHED
+from reports.data import aggregates, scores
+from reports.data.published import PUBLISHED
 from tests.reports.conftest import EVALUATION, RunFolders
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reports import runs, watching
-from reports.runs import ReportError
+from reports.data import runs
+from reports.data.runs import ReportError
+from reports.live import watch as watching
 from tests.reports.conftest import EVALUATION, RunFolders
 
 

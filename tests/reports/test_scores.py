@@ -9,7 +9,7 @@ import scipy.stats
 from rliable import library, metrics
 
 from benchmarks import results
-from reports import scores
+from reports.data import scores
 
 
 def evaluations(returns: dict[tuple[str, str, int], list[float]]) -> pd.DataFrame:

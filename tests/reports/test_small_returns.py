@@ -12,17 +12,18 @@ from rich.console import Console
 
 from benchmarks import commands
 from benchmarks.specs import RunSpec
-from reports import comparison, published, runs, scores, watching
-from reports.comparison import Format
-from reports.environments import environment_table
-from reports.recording import draw_curve, read_evaluations
-from reports.standing import sentences, standings
-from reports.summary import summary
-from reports.tuning_data import Estimate
-from reports.tuning_wording import estimate_text
-from reports.verdicts import Comparisons, comparisons_of
-from reports.verdicts import Estimate as Estimate2
-from reports.wording import verdict
+from reports.data import comparison, published, runs, scores
+from reports.data.comparison import Format
+from reports.data.studies import Estimate
+from reports.data.verdicts import Comparisons, comparisons_of
+from reports.data.verdicts import Estimate as Estimate2
+from reports.live import watch as watching
+from reports.live.record import draw_curve, read_evaluations
+from reports.sections.scores import environment_table
+from reports.sections.standing import sentences, standings
+from reports.sections.summary import summary
+from reports.sections.tuning_wording import estimate_text
+from reports.sections.wording import verdict
 from tests.reports.conftest import RunFolders
 
 SMALL = {"npg": 4.1e-4, "ppo": 1.2e-4}

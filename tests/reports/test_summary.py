@@ -7,11 +7,13 @@ import pytest
 import scipy.stats
 from rliable import library, metrics
 
-from reports import aggregates, document, runs, scores, wording
-from reports.missing import all_failed
-from reports.overall import improvements_table
-from reports.summary import _verdict, summary
-from reports.verdicts import Estimate, comparisons_of
+from reports import document
+from reports.data import aggregates, runs, scores
+from reports.data.missing import all_failed
+from reports.data.verdicts import Estimate, comparisons_of
+from reports.sections import wording
+from reports.sections.overall import improvements_table
+from reports.sections.summary import _verdict, summary
 from tests.reports.conftest import RunFolders
 
 ENVIRONMENTS = ["CartPole-v1", "HalfCheetah-v5", "InvertedPendulum-v5"]
@@ -27,7 +29,7 @@ def lines(folders: RunFolders, baseline: str | None = None, allow_mixed: bool = 
     data = runs.load(folders.root, allow_mixed)
     table = scores.score_table(data.runs, data.evaluations)
     comparisons = comparisons_of(table, scores.run_scores(data.evaluations))
-    matrices = aggregates.matrices(data.evaluations)
+    matrices = aggregates.normalized_scores(data.evaluations)
     return summary(table, comparisons, matrices, baseline, all_failed(data))
 
 
@@ -41,7 +43,7 @@ def interquartile(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def finals_of(folders: RunFolders, label: str) -> np.ndarray:
-    found = aggregates.matrices(runs.load(folders.root).evaluations)
+    found = aggregates.normalized_scores(runs.load(folders.root).evaluations)
     assert found is not None
     return found.finals[label]
 
@@ -265,7 +267,7 @@ def test_of_those_that_end_level_it_is_led_with_who_learned_sooner(folders: RunF
         "the area under its curve is larger with probability 1.00 (95% interval 1.00 to 1.00"
         in (sooner)
     )
-    found = aggregates.matrices(runs.load(folders.root).evaluations)
+    found = aggregates.normalized_scores(runs.load(folders.root).evaluations)
     assert found is not None
     for label, halfway in {"npg": 400, "ppo": 100, "trpo": 200}.items():
         value, low, high = interquartile(found.areas[label])
@@ -344,7 +346,7 @@ def test_the_interquartile_mean_is_explained_where_it_is_named(folders: RunFolde
 
 def test_the_example_of_an_interquartile_mean_is_right(folders: RunFolders) -> None:
     add(folders, "npg", 400, 4000)
-    found = aggregates.matrices(runs.load(folders.root).evaluations)
+    found = aggregates.normalized_scores(runs.load(folders.root).evaluations)
     assert found is not None
     example = [0, 0.8, 0.9, 5]
     assert f"{np.mean(example) + 1e-9:.2f}" == "1.68"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.tables import Table, duration, estimate_cells, steps_cells
+from reports.rendering.tables import Table, duration, estimate_cells, steps_cells
 
 
 def test_markdown_is_padded_and_numbers_are_right_aligned() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports import diagnostic_figures, document, figures, runs, scores
-from reports.diagnostics import diagnostics_of
+from reports import document
+from reports.data import runs, scores
+from reports.rendering import diagnostic_figures, figures
+from reports.sections.diagnostics import diagnostics_of
 from tests.reports.conftest import RunFolders
 
 HEADER = ["time/total_timesteps", "time/iterations", "train/kl", "train/target_kl"]

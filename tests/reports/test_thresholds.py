@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reports import document, runs, thresholds
+from reports import document
 from reports.__main__ import app
-from reports.runs import ReportError
-from reports.thresholds import Threshold
+from reports.data import runs, thresholds
+from reports.data.runs import ReportError
+from reports.data.thresholds import Threshold
 from tests.reports.conftest import RunFolders
 
 

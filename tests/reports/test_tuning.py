@@ -26,15 +26,16 @@ from benchmarks.run import run as train
 from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.storage import is_finished
 from benchmarks.sweep import SweepResult
-from reports import figures, tuning_data, tuning_figures
 from reports.__main__ import app
-from reports.runs import ReportError
-from reports.tables import Table
-from reports.templates import template
-from reports.tuning import Studies as Wanted
-from reports.tuning import Tuning, tuning_of
-from reports.tuning_data import losses_at
-from reports.tuning_wording import estimate_text, measure, titles_of
+from reports.data import studies as tuning_data
+from reports.data.runs import ReportError
+from reports.data.studies import losses_at
+from reports.rendering import figures, tuning_figures
+from reports.rendering.tables import Table
+from reports.rendering.templates import template
+from reports.sections.studies import Studies as Wanted
+from reports.sections.studies import Tuning, tuning_of
+from reports.sections.tuning_wording import estimate_text, measure, titles_of
 from studies import carrying_out, estimates, sensitivity, trials
 from studies.estimates import Estimate, compare
 from studies.objective import Problem, define

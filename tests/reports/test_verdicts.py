@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from benchmarks import intervals
-from reports import runs, scores, wording
-from reports.environments import environment_table
-from reports.verdicts import FALSE_ALARMS, Comparisons, Estimate, comparisons_of, excludes_half
+from reports.data import runs, scores
+from reports.data.verdicts import FALSE_ALARMS, Comparisons, Estimate, comparisons_of, excludes_half
+from reports.sections import wording
+from reports.sections.scores import environment_table
 from tests.reports.conftest import RunFolders
 
 NAN = float("nan")

@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 from benchmarks.evaluation import EvaluationRow
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
-from reports import figures, watching
 from reports.__main__ import app
+from reports.live import watch as watching
+from reports.rendering import figures
 from tests.reports.conftest import RunFolders
 
 

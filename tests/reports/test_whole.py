@@ -14,8 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import storage
-from reports import document, figures, runs, scores
+from reports import document
 from reports.__main__ import app
+from reports.data import runs, scores
+from reports.rendering import figures
 from tests.benchmarks.crashes import disk_with_room_for, killed_at_each_step
 from tests.reports.conftest import RunFolders
 

@@ -10,7 +10,7 @@ import yaml
 from optuna.trial import create_trial
 from typer.testing import CliRunner
 
-from reports.tuning import Studies, tuning_of
+from reports.sections.studies import Studies, tuning_of
 from studies import sensitivity
 from studies.__main__ import app
 from studies.estimates import compare, verdict

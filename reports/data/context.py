@@ -1,0 +1,81 @@
+"""Everything that the sections of a report are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.normalisation import Scale
+from reports.data import aggregates, scores, verdicts
+from reports.data.aggregates import NormalizedScores
+from reports.data.runs import ReportError, RunData
+from reports.data.verdicts import Comparisons
+
+
+@dataclass(frozen=True)
+class Studies:
+    """Which studies a report shows.
+
+    ``names``: in the order of the tables. ``root``: where their folders are, ``--root`` of
+    ``python -m studies``. ``storage``: a database's URL; None: each study's journal is in its
+    folder.
+    """
+
+    names: Sequence[str]
+    root: Path
+    storage: str | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a report is about: runs, studies, or both, and what was asked for.
+
+    What is derived from the runs is computed once, when a section first asks for it.
+
+    :param runs: None: the report is on studies alone
+    :param studies: None: none are shown
+    :param thresholds: environment to return, instead of what Gymnasium has registered
+    :param baseline: the label that the others are compared with; None: the second best
+    :param published: as :func:`reports.data.published.load` gives it; None: none is shown
+    :param scales: environment to what normalises its returns
+    :param warn: called with a line for what is left out
+    :raises ReportError: a baseline that is not among the labels
+    """
+
+    runs: RunData | None = None
+    studies: Studies | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    baseline: str | None = None
+    published: pd.DataFrame | None = None
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+    warn: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        if self.runs is not None and self.baseline is not None:
+            labels = sorted(self.runs.runs["label"].unique())
+            if self.baseline not in labels:
+                raise ReportError(
+                    f"--baseline: {self.baseline!r} is not one of {', '.join(labels)}"
+                )
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row per environment and label, as :func:`reports.data.scores.score_table` has it."""
+        assert self.runs is not None
+        return scores.score_table(self.runs.runs, self.runs.evaluations)
+
+    @cached_property
+    def comparisons(self) -> Comparisons:
+        """Every pair of labels on every environment."""
+        assert self.runs is not None
+        return verdicts.comparisons_of(self.scores, scores.run_scores(self.runs.evaluations))
+
+    @cached_property
+    def normalized(self) -> NormalizedScores | None:
+        """The scores over all environments; None where there is nothing to aggregate."""
+        assert self.runs is not None
+        return aggregates.normalized_scores(self.runs.evaluations, self.scales)

@@ -1,0 +1,44 @@
+"""Words for values that stand in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+
+def listing(items: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``2 runs``, ``1,000 runs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def versions_text(versions: Mapping[str, str | None]) -> str:
+    """``python 3.11.9, gymnasium 1.2.0, …``: Python first, what is absent left out."""
+    names = sorted(versions, key=lambda name: (name != "python", name))
+    return ", ".join(f"{name} {versions[name]}" for name in names if versions[name])
+
+
+def machine_text(machine: Mapping[str, Any]) -> str:
+    """``Linux, x86_64, 2 cores, 8 GiB memory``."""
+    parts = [str(machine[name]) for name in ("system", "processor") if machine.get(name)]
+    if machine.get("cores"):
+        parts.append(f"{machine['cores']} cores")
+    if machine.get("memory_gib"):
+        parts.append(f"{machine['memory_gib']:g} GiB memory")
+    return ", ".join(parts)
+
+
+def tally_text(texts: Iterable[str]) -> str:
+    """The one text, or each with how many runs it is true of."""
+    counts = pd.Series(list(texts)).value_counts().sort_index()
+    if len(counts) == 1:
+        return str(counts.index[0])
+    return "; ".join(f"{text}: {counted(n, 'run')}" for text, n in counts.items())
