@@ -23,8 +23,8 @@ import csv
 import io
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
@@ -244,6 +244,31 @@ class Estimates(Column):
 
     def is_empty(self) -> bool:
         return not any(_is_estimate(value) or isinstance(value, str) for value in self.values)
+
+
+@dataclass(frozen=True)
+class Verdicts(Estimates):
+    """Estimates, each after a word for what it says: ``ahead 0.93 [0.78, 1.00]``.
+
+    ``words``: one for each value; without a value, it stands alone. Those in ``strong`` are bold.
+    In CSV the words are the column ``… verdict``.
+    """
+
+    words: Sequence[str | None] = ()
+    strong: Collection[str] = ()
+
+    def _cell(self, i: int, value: Interval | str | None, write: Writer) -> Shown:
+        cell, word = super()._cell(i, value, write), self.words[i]
+        if word is None:
+            return cell
+        marked = Strong(word) if word in self.strong else word
+        return replace(cell, value=marked if value is None else (marked, " ", cell.value))
+
+    def data(self) -> dict[str, list[object]]:
+        return {**super().data(), f"{self.header} verdict": list(self.words)}
+
+    def is_empty(self) -> bool:
+        return not any(self.words)
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,13 @@ from reports.rendering.latex import to_latex
 from reports.rendering.progress import Silent
 from reports.sections import (
     costs,
-    diagnostics,
     how_to_read,
     introduction,
-    literature,
     missing,
     origins,
     overall,
     scores,
     steps_to_threshold,
-    studies,
     summary,
 )
 
@@ -45,9 +42,6 @@ SECTIONS: Sequence[Callable[[Context], Section | None]] = [
     overall.build,
     costs.build,
     steps_to_threshold.build,
-    literature.build,
-    diagnostics.build,
-    studies.build,
     how_to_read.build,
     origins.build,
     missing.build,

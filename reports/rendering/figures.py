@@ -17,11 +17,9 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
-from benchmarks.names import restored
 from benchmarks.storage import naming
 
 # Hues of Okabe and Ito's (safe for the common colour-vision deficiencies), the five of RESERVED at
@@ -89,7 +87,7 @@ def steps_text(steps: float) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """What learning curves are drawn against: a column of theirs, and how it is written."""
+    """The x axis of learning curves: a column of theirs, its label, and how it is written."""
 
     column: str
     label: str
@@ -112,8 +110,8 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
 def learning_curves(curves: pd.DataFrame, styles: Mapping[str, Look], axis: Axis = STEPS) -> Figure:
     """A panel for each environment and one legend, with the number of seeds, below them.
 
-    :param curves: as :func:`reports.data.scores.learning_curves` gives them
-    :param styles: as :func:`looks` gives them, for all labels of the report
+    :param curves: as :func:`reports.data.scores.learning_curves` returns them
+    :param styles: as :func:`looks` returns them, for all labels of the report
     """
     env_ids = sorted(curves["env_id"].unique())
     columns = n_columns(len(env_ids))
@@ -165,8 +163,6 @@ def draw_panel(
 
 def save(figure: Figure, path: Path) -> None:
     """``path`` with the endings ``.png`` and ``.svg``, free of dates."""
-    for text in figure.findobj(Text):
-        text.set_text(restored(text.get_text()))
     for ending, without in ((".png", "Software"), (".svg", "Date")):
         file = path.with_name(path.name + ending)
         with mpl.rc_context(THEME), naming(file):
