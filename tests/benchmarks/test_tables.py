@@ -149,6 +149,10 @@ def test_steps_stand_one_below_the_other_and_what_is_not_reached_is_said() -> No
     ]
 
 
+def test_steps_that_no_row_has_take_no_width() -> None:
+    assert cells(Table([Steps("s", [StepsTaken(INF, INF, INF, 50, 1)])])) == ["not within 50"]
+
+
 def test_returns_below_a_thousandth_are_shown_and_told_apart() -> None:
     values = [Estimate(4.18e-4, 4.1e-4, 4.264e-4), Estimate(1.224e-4, 1.2e-4, 1.248e-4)]
     assert cells(Table([Estimates("x", values, bold=[True, False])])) == [

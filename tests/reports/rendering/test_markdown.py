@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -23,7 +25,7 @@ def headings(text: str) -> list[tuple[str, str]]:
     tokens = parsed(text)
     return [
         (opening.tag, "".join(child.content for child in inline.children or []))
-        for opening, inline in zip(tokens, tokens[1:], strict=False)
+        for opening, inline in pairwise(tokens)
         if opening.type == "heading_open"
     ]
 
