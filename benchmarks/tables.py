@@ -26,13 +26,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from numbers import Real
 from typing import ClassVar, Literal, Protocol, TypeAlias
+from urllib.parse import quote
 
 from benchmarks.names import csv_text, escaped_markdown, verbatim, visible
 from benchmarks.numbers import Form, form_with, forms_of
 
 MISSING = "–"
 """What a cell without a value shows."""
+
+# Beside letters and digits; everything else that ends an address in Markdown is percent-encoded.
+_IN_ADDRESSES = "#/:?=&%+,;@"
 
 
 @dataclass(frozen=True)
@@ -117,9 +122,7 @@ class Column(ABC):
         ``None``: by its text.
         """
         return [
-            [NUMBER, float(value)]
-            if isinstance(value, int | float) and not _is_missing(value)
-            else None
+            [NUMBER, float(value)] if isinstance(value, Real) and not _is_missing(value) else None
             for value in self.values
         ]
 
@@ -146,22 +149,23 @@ class Text(Column):
 class Number(Column):
     """Numbers; ``None`` and NaN are missing, and a string stands for what is no number.
 
-    ``write``: how each is written; integers with commas between thousands by default, other numbers
-    with the digits that :func:`benchmarks.numbers.forms_of` chooses for the column. ``missing``:
-    what a missing one shows. ``bold``: which are bold.
+    ``write``: how the numbers are written, one writer for all or one for each. By default integers
+    have commas between thousands, and other numbers the digits that
+    :func:`benchmarks.numbers.forms_of` chooses for the column. ``missing``: what a missing one
+    shows. ``bold``: which are bold.
     """
 
     values: Sequence[float | str | None]
-    write: Writer | None = None
+    write: Writer | Sequence[Writer] | None = None
     missing: str = MISSING
     bold: Sequence[bool] = ()
 
     def shown(self) -> list[Shown]:
         numbers = [v for v in self.values if not isinstance(v, str) and not _is_missing(v)]
-        write = self.write or _writer_for(numbers)
+        writers = _one_each(self.write or _writer_for(numbers), len(self.values))
         return [
             Shown(_written(value, write, self.missing), bold=i < len(self.bold) and self.bold[i])
-            for i, value in enumerate(self.values)
+            for i, (value, write) in enumerate(zip(self.values, writers, strict=True))
         ]
 
 
@@ -209,14 +213,13 @@ class Estimates(Column):
         return Shown(text, write(value.low), write(value.high), bold=bold)
 
     def _written(self) -> list[tuple[Interval | str | None, Writer]]:
-        if callable(self.write):
-            return [(value, self.write) for value in self.values]
         if self.write is not None:
-            return list(zip(self.values, self.write, strict=True))
+            writers = _one_each(self.write, len(self.values))
+            return list(zip(self.values, writers, strict=True))
         known = [i for i, value in enumerate(self.values) if _is_estimate(value)]
         cells = [_ends(self.values[i]) for i in known]
         forms = forms_of(cells, separate(cells)) if cells else []
-        writers: list[Writer] = [str] * len(self.values)
+        writers = [str] * len(self.values)
         for i, form in zip(known, forms, strict=True):
             writers[i] = form.text
         return list(zip(self.values, writers, strict=True))
@@ -387,17 +390,20 @@ def to_csv(table: Table) -> str:
     return file.getvalue()
 
 
-def markdown_of(text: Inline) -> str:
-    """Text within a line, in Markdown."""
+def markdown_of(text: Inline, code: Callable[[str], str] = verbatim) -> str:
+    """Text within a line, in Markdown.
+
+    :param code: writes text verbatim
+    """
     if isinstance(text, str):
         return escaped_markdown(text)
     if isinstance(text, Strong):
-        return f"**{markdown_of(text.text)}**"
+        return f"**{markdown_of(text.text, code)}**"
     if isinstance(text, Code):
-        return verbatim(text.text)
+        return code(text.text)
     if isinstance(text, Link):
-        return f"[{markdown_of(text.text)}](<{text.target}>)"
-    return "".join(map(markdown_of, text))
+        return f"[{markdown_of(text.text, code)}]({quote(text.target, safe=_IN_ADDRESSES)})"
+    return "".join(markdown_of(part, code) for part in text)
 
 
 def text_of(text: Inline) -> str:
@@ -451,6 +457,11 @@ def _ends(value: Interval | str | None) -> tuple[float, float, float]:
     return float(value.value), float(value.low), float(value.high)
 
 
+def _one_each(write: Writer | Sequence[Writer], n_values: int) -> list[Writer]:
+    """A writer for each value."""
+    return [write] * n_values if callable(write) else list(write)
+
+
 def _writer_for(numbers: Sequence[float | None]) -> Writer:
     given = [float(number) for number in numbers if number is not None]
     if all(number.is_integer() for number in given):
@@ -492,11 +503,7 @@ def _steps_data(steps: StepsTaken, name: str) -> object:
 
 def _markdown_cell(text: Inline) -> str:
     """In a table a bar ends the cell even within code, unless a backslash precedes it."""
-    if isinstance(text, tuple):
-        return "".join(map(_markdown_cell, text))
-    if isinstance(text, Code):
-        return verbatim(text.text).replace("|", r"\|")
-    return markdown_of(text)
+    return markdown_of(text, lambda code: verbatim(code).replace("|", r"\|"))
 
 
 def _arranged(column: Column, text: Callable[[Inline], str], bold: str = "") -> list[str]:
@@ -523,12 +530,13 @@ def _arranged(column: Column, text: Callable[[Inline], str], bold: str = "") -> 
 def _beside(cells: Sequence[Shown], brackets: tuple[str, str]) -> list[str]:
     """The intervals, or what stands in their place, as wide as each other; empty without one."""
     opening, closing = brackets
-    low, high = (max(len(getattr(cell, end)) for cell in cells) for end in ("low", "high"))
+    low = max((len(cell.low) for cell in cells), default=0)
+    high = max((len(cell.high) for cell in cells), default=0)
     texts = [
         f"{opening}{cell.low:>{low}}, {cell.high:>{high}}{closing}" if cell.low else cell.note
         for cell in cells
     ]
-    width = max(map(len, texts))
+    width = max(map(len, texts), default=0)
     return [text.ljust(width) if text else "" for text in texts]
 
 
