@@ -29,7 +29,7 @@ from itertools import combinations
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from benchmarks.names import csv_text, escaped_markdown, verbatim, visible
-from benchmarks.numbers import Form, form_with, forms_of
+from benchmarks.numbers import Form, form_of, form_with, forms_of
 
 MISSING = "–"
 """What a cell without a value shows."""
@@ -146,22 +146,22 @@ class Text(Column):
 class Number(Column):
     """Numbers; ``None`` and NaN are missing, and a string stands for what is no number.
 
-    ``write``: how each is written; integers with commas between thousands by default, other numbers
-    with the digits that :func:`benchmarks.numbers.forms_of` chooses for the column. ``missing``:
-    what a missing one shows. ``bold``: which are bold.
+    ``write``: how the numbers are written, one writer for all (:func:`writer_for` by default) or
+    one for each. ``missing``: what a missing one shows. ``bold``: which are bold.
     """
 
     values: Sequence[float | str | None]
-    write: Writer | None = None
+    write: Writer | Sequence[Writer] | None = None
     missing: str = MISSING
     bold: Sequence[bool] = ()
 
     def shown(self) -> list[Shown]:
-        numbers = [v for v in self.values if not isinstance(v, str) and not _is_missing(v)]
-        write = self.write or _writer_for(numbers)
+        numbers = [value for value in self.values if not isinstance(value, str)]
+        write = self.write or writer_for(numbers)
+        writers = [write] * len(self.values) if callable(write) else write
         return [
-            Shown(_written(value, write, self.missing), bold=i < len(self.bold) and self.bold[i])
-            for i, value in enumerate(self.values)
+            Shown(_written(value, each, self.missing), bold=i < len(self.bold) and self.bold[i])
+            for i, (value, each) in enumerate(zip(self.values, writers, strict=True))
         ]
 
 
@@ -232,6 +232,8 @@ class Estimates(Column):
             value if isinstance(value, str) else number
             for value, number in zip(self.values, columns[self.header], strict=True)
         ]
+        if any(self.prefixes):
+            columns[f"{self.header} prefix"] = [each.strip() or None for each in self.prefixes]
         return columns
 
     def sort_keys(self) -> list[list[float] | None]:
@@ -350,8 +352,9 @@ def to_text(table: Table) -> str:
 def to_csv(table: Table) -> str:
     """The table's values as CSV, the headings first.
 
-    An estimate takes three columns: the value, ``… low`` and ``… high``. Numbers have up to ten
-    significant digits; ``> 50000`` is a number that lies above. What is missing is empty.
+    An estimate takes three columns: the value, ``… low`` and ``… high``, and where prefixes stand
+    before values ``… prefix`` for these. Numbers have up to ten significant digits; ``> 50000`` is
+    a number that lies above. What is missing is empty.
     """
     columns = [each for column in table.columns for each in column.data().items()]
     file = io.StringIO()
@@ -384,6 +387,19 @@ def text_of(text: Inline) -> str:
     if isinstance(text, Strong | Link):
         return text_of(text.text)
     return "".join(map(text_of, text))
+
+
+def writer_for(numbers: Sequence[float | None]) -> Writer:
+    """Writes numbers that stand side by side: integers as such, others with the same decimals.
+
+    What these decimals would show as zero has decimals of its own.
+
+    :param numbers: all of them; ``None`` and NaN are missing
+    """
+    given = [float(number) for number in numbers if number is not None and not math.isnan(number)]
+    are_integers = all(number.is_integer() for number in given)
+    form = Form(0) if are_integers else form_of(given)
+    return lambda number: (form if form.shows(number) else form_of(number)).text(number)
 
 
 def separate(estimates: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
@@ -424,13 +440,6 @@ def _ends(value: Interval | str | None) -> tuple[float, float, float]:
     assert value is not None
     assert not isinstance(value, str)
     return float(value.value), float(value.low), float(value.high)
-
-
-def _writer_for(numbers: Sequence[float | None]) -> Writer:
-    given = [float(number) for number in numbers if number is not None]
-    if all(number.is_integer() for number in given):
-        return Form(0).text
-    return forms_of([given])[0].text
 
 
 def _written(value: float | str | None, write: Writer, missing: str) -> str:
