@@ -24,7 +24,6 @@ from benchmarks.records import MAX_SEED
 from benchmarks.repeating import compare
 from benchmarks.results import (
     BrokenRunError,
-    final_return,
     for_spreadsheets,
     load_evaluations,
     load_failed_specs,
@@ -43,6 +42,7 @@ from benchmarks.specs import (
     plan,
     suite_names,
 )
+from benchmarks.statistics import final_return
 from benchmarks.status import load_status
 from benchmarks.storage import Folder, open_folder, remove_abandoned, whole_file
 from benchmarks.sweep import Engine, SweepError, SweepResult, sweep

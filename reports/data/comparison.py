@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.intervals import REPETITIONS, interval
 from benchmarks.names import markdown, restored
 from benchmarks.numbers import Form, differ, form_of, forms_of
+from benchmarks.statistics import REPETITIONS, improvement, interval
 from reports.data.runs import (
     ReportError,
     RunData,
@@ -38,7 +38,7 @@ from reports.data.runs import (
     runs_text,
     setting_text,
 )
-from reports.data.scores import improvement, run_scores, speeds
+from reports.data.scores import run_scores, speeds
 from reports.data.verdicts import FALSE_ALARMS
 from reports.rendering.exports import frame_csv
 from reports.rendering.tables import Table

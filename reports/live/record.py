@@ -33,9 +33,10 @@ from benchmarks.foreign import warning_lines
 from benchmarks.names import plain
 from benchmarks.numbers import return_text
 from benchmarks.provenance import machine
-from benchmarks.results import BrokenRunError, final_return, final_window, read_evaluations
+from benchmarks.results import BrokenRunError, read_evaluations
 from benchmarks.run import make_env
 from benchmarks.specs import RunSpec
+from benchmarks.statistics import final_return, final_window
 from benchmarks.storage import whole_file
 from benchmarks.yamls import SpecError
 from benchmarks.zoo import algorithm_class, model_arguments

@@ -12,8 +12,9 @@ import pandas as pd
 from benchmarks.names import shield
 from benchmarks.normalisation import Scale
 from benchmarks.numbers import Form, form_with
+from benchmarks.statistics import Estimate
 from reports.data import aggregates, scores
-from reports.data.verdicts import Estimate, excludes_half
+from reports.data.verdicts import excludes_half
 from reports.rendering import aggregate_figures, figures
 from reports.rendering.tables import Table, estimate_cells
 from reports.sections import wording
@@ -148,7 +149,7 @@ def improvements_table(pairs: pd.DataFrame, table: pd.DataFrame) -> Table:
 
 def _probability(improvement: Estimate) -> str:
     form = Form(2).apart([(improvement.low, 0.5), (improvement.high, 0.5)])
-    value, low, high = map(form.text, improvement)
+    value, low, high = map(form.text, improvement.numbers)
     if not improvement.has_interval:
         return f"{value} (1 seed)"
     shown = f"**{value}**" if excludes_half(improvement) else value

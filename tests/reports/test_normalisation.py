@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import statistics
 from benchmarks.commands import app as benchmarks_app
 from benchmarks.normalisation import Scale, load_scales, scales_with
 from benchmarks.yamls import SpecError
 from reports.__main__ import app
-from reports.data import aggregates, runs, scores
+from reports.data import aggregates, runs
 from studies.objective import define
 from studies.search_spaces import space_for
 from tests.reports.conftest import RunFolders
@@ -20,7 +21,7 @@ HEADER = "env_id,random,random_episodes,reference,reference_source\n"
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 100)
+    monkeypatch.setattr(statistics, "REPETITIONS", 100)
     monkeypatch.setattr(aggregates, "REPETITIONS", 100)
 
 

@@ -12,10 +12,11 @@ import pytest
 from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
+from benchmarks import statistics
 from benchmarks.__main__ import app as benchmarks
 from reports import document
 from reports.__main__ import app
-from reports.data import comparison, scores
+from reports.data import comparison
 from reports.data.comparison import Format
 from tests.reports.conftest import RunFolders
 
@@ -26,7 +27,7 @@ STAND_INS = re.compile("[\ue000-\ue07f]")
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 100)
+    monkeypatch.setattr(statistics, "REPETITIONS", 100)
     monkeypatch.setattr(comparison, "REPETITIONS", 100)
 
 

@@ -9,18 +9,19 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import statistics
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
 from reports import document
 from reports.__main__ import app
-from reports.data import aggregates, scores
+from reports.data import aggregates
 from reports.data.published import PUBLISHED
 from tests.reports.conftest import EVALUATION, RunFolders
 
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 200)
+    monkeypatch.setattr(statistics, "REPETITIONS", 200)
     monkeypatch.setattr(aggregates, "REPETITIONS", 200)
 
 

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from benchmarks.run import run as train
 from benchmarks.specs import Evaluation, RunSpec
+from benchmarks.statistics import Estimate
 from benchmarks.storage import is_finished
 from benchmarks.sweep import SweepResult
 from reports.__main__ import app
@@ -37,7 +38,7 @@ from reports.sections.studies import Studies as Wanted
 from reports.sections.studies import Tuning, tuning_of
 from reports.sections.tuning_wording import estimate_text, measure, titles_of
 from studies import carrying_out, estimates, sensitivity, trials
-from studies.estimates import Estimate, compare
+from studies.estimates import compare
 from studies.objective import Problem, define
 from studies.search_spaces import space_for
 from studies.searching import Search

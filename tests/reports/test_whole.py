@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import storage
+from benchmarks import statistics, storage
 from reports import document
 from reports.__main__ import app
-from reports.data import runs, scores
+from reports.data import runs
 from reports.rendering import figures
 from tests.benchmarks.crashes import disk_with_room_for, killed_at_each_step
 from tests.reports.conftest import RunFolders
@@ -24,7 +24,7 @@ from tests.reports.conftest import RunFolders
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 10)
+    monkeypatch.setattr(statistics, "REPETITIONS", 10)
     monkeypatch.setitem(figures.THEME, "savefig.dpi", 20)
     monkeypatch.setattr(storage, "_sync", lambda _: None)  # which takes as long as all the rest
 
