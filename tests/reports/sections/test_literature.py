@@ -1,30 +1,53 @@
-"""Published results beside ours: the values in each table."""
+"""Published results beside ours: the values in each table of the section."""
 
 from __future__ import annotations
 
-def cells_of(table: Table) -> list[list[str]]:
-    return [[cell.strip() for cell in row] for row in table.rows]
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks.tables import Link, Strong, Table, to_markdown
+from reports.data import published, runs
+from reports.data.context import Context
+from reports.data.published import BEST, FINAL, TRAINING
+from reports.rendering.blocks import Section, tables_of
+from reports.sections import literature
+from tests.reports.conftest import RunFolders
+from tests.reports.published_rows import compared, four_kinds, results, shortfalls
+from tests.reports.values import column, headers, rows, shown, texts
+
+PACKAGED = published.load()
 
 
-def small(folders: RunFolders) -> pd.DataFrame:
-    """Two algorithms of ours and a result of each kind."""
-    folders.add("npg", seed=0, returns=[0.0, 600.0, 500.0], n_timesteps=1_000)
-    folders.add("npg", seed=1, returns=[0.0, 620.0, 540.0], n_timesteps=1_000)
-    folders.add("ppo", seed=0, returns=[0.0, 400.0, 300.0], n_timesteps=1_000)
-    first = {"source": "owner/first-lab README.md", "metric": "highest, 10 seeds"}
-    return compared(
-        folders,
-        {**first, "kind": BEST, "algo": "trpo", "mean": 580.25, "timesteps": 1_000.0},
-        {**first, "kind": BEST, "algo": "a2c", "mean": 700.0, "timesteps": 9_000.0},
-        {"kind": FINAL, "mean": 520.0, "timesteps": math.nan, "n_seeds": 1, "note": "a | b"},
-        {"kind": TRAINING, "source": "A paper, 2017", "std": math.nan, "mean": 510.0},
-    )
+def made(folders: RunFolders, *theirs: dict[str, Any]) -> Section | None:
+    return literature.build(Context(runs.load(folders.root), published=results(*theirs)))
+
+
+def tables(frame: pd.DataFrame) -> list[Table]:
+    """The tables of the environments."""
+    names = literature.short_names(frame)
+    groups = frame.groupby("env_id", sort=True)
+    return [literature.environment_table(group, names) for _, group in groups]
+
+
+def same(frame: pd.DataFrame) -> Table:
+    rows = published.same_algorithm(frame)
+    return literature.same_algorithm_table(rows, frame, literature.short_names(frame))
+
+
+def highest(frame: pd.DataFrame) -> Table:
+    return literature.highest_table(frame, literature.short_names(frame))
+
+
+def measures(frame: pd.DataFrame) -> Table:
+    return literature.measures_table(frame, literature.short_names(frame))
 
 
 def test_the_table_of_an_environment(folders: RunFolders) -> None:
-    ((env_id, table),) = published.tables(small(folders))
-    assert env_id == "CartPole-v1"
-    assert table.headers == [
+    (table,) = tables(four_kinds(folders))
+    assert table.name == "literature-CartPole-v1"
+    assert headers(table) == [
         "metric",
         "algorithm",
         "mean",
@@ -35,7 +58,7 @@ def test_the_table_of_an_environment(folders: RunFolders) -> None:
         "what differs from ours",
     ]
     here, lab, own = "this report", "first-lab", "repository"
-    assert cells_of(table) == [
+    assert shown(table) == [
         [BEST, "a2c", "**700.0**", "12.5", "5", "9,000", lab, "budget ×9"],
         [BEST, "npg", "**610.0**", "14.1", "2", "1,000", here, ""],
         [BEST, "trpo", "580.2", "12.5", "5", "1,000", lab, ""],
@@ -51,14 +74,15 @@ def test_the_table_of_an_environment(folders: RunFolders) -> None:
             "budget ×50; none of ours",
         ],
     ]
+    assert column(table, "mean")[2] == 580.25
 
 
 def test_one_run_of_ours_is_never_bold(folders: RunFolders) -> None:
     folders.add("npg", seed=0, returns=[0.0, 300.0])
     folders.add("npg", seed=1, returns=[0.0, 320.0])
     folders.add("ppo", seed=0, returns=[0.0, 400.0])  # the highest
-    ((_, table),) = published.tables(compared(folders, {"metric": "p", "mean": 200.0}))
-    assert [row[1:4] for row in cells_of(table)] == [
+    (table,) = tables(compared(folders, {"metric": "p", "mean": 200.0}))
+    assert [row[1:4] for row in shown(table)] == [
         ["ppo", "400.0", "(1 seed)"],
         ["npg", "**310.0**", "14.1"],
         ["npg", "**200.0**", "12.5"],
@@ -67,8 +91,8 @@ def test_one_run_of_ours_is_never_bold(folders: RunFolders) -> None:
 
 def test_where_all_of_ours_are_single_runs_none_is_bold(folders: RunFolders) -> None:
     folders.add("npg", returns=[0.0, 300.0])
-    ((_, table),) = published.tables(compared(folders, {"metric": "p", "n_seeds": 1}))
-    assert [(row[2], row[6]) for row in cells_of(table)] == [
+    (table,) = tables(compared(folders, {"metric": "p", "n_seeds": 1}))
+    assert [(row[2], row[6]) for row in shown(table)] == [
         ("**480.5**", "repository"),
         ("300.0", "this report"),
     ]
@@ -79,52 +103,32 @@ def test_what_differs_is_said_for_each_budget_of_ours(folders: RunFolders) -> No
     folders.add("npg", n_timesteps=100_000)
     data = runs.load(folders.root, allow_mixed=True)
     frame = published.for_runs(data, results({"metric": "p", "timesteps": 50_000.0}))
-    ((_, table),) = published.tables(frame)
-    (theirs,) = [row for row in cells_of(table) if row[6] == "repository"]
+    (table,) = tables(frame)
+    (theirs,) = [row for row in rows(table) if row[6] == "repository"]
     assert theirs[-1] == "budget ×0.5 or nothing"
 
 
 def test_tables_are_aligned_in_the_source(study: RunFolders) -> None:
     frame = published.for_runs(runs.load(study.root), PACKAGED)
-    tables = published.tables(frame)
-    assert [env_id for env_id, _ in tables] == ["CartPole-v1", "HalfCheetah-v5"]
-    for table in (published.measures(frame), *(table for _, table in tables)):
-        assert len({len(line) for line in table.markdown().splitlines()}) == 1
+    environments = tables(frame)
+    names = [table.name for table in environments]
+    assert names == ["literature-CartPole-v1", "literature-HalfCheetah-v5"]
+    for table in (measures(frame), *environments):
+        assert len({len(line) for line in to_markdown(table).splitlines()}) == 1
 
 
 def test_the_tables_of_environments_have_few_columns_and_short_cells(study: RunFolders) -> None:
-    for _, table in published.tables(published.for_runs(runs.load(study.root), PACKAGED)):
-        assert len(table.headers) == 8
-        assert max(len(row[-1]) for row in table.rows) <= 70
-
-
-def shortfalls(folders: RunFolders) -> pd.DataFrame:
-    """NPG and PPO on two environments; what has another algorithm, metric or budget is in it."""
-    for seed, final in enumerate([390.0, 410.0]):
-        folders.add("npg", seed=seed, returns=[0.0, 450.0, final])
-    folders.add("ppo", seed=0, returns=[0.0, 100.0, 50.0])
-    folders.add("ppo", "Pendulum-v1", seed=0, returns=[-1_500.0, -300.0])
-    plain = {"metric": "p", "n_seeds": 10}
-    return compared(
-        folders,
-        {**plain, "mean": 500.0},  # npg: 400, 20% lower
-        {**plain, "kind": BEST, "mean": 450.0},  # npg: equal
-        {**plain, "algo": "ppo", "mean": 200.0},  # ppo: 50, 75% lower
-        {**plain, "algo": "ppo", "mean": 10.0, "timesteps": 100_000.0},  # another budget
-        {**plain, "algo": "ppo", "kind": TRAINING, "mean": 300.0},  # none of ours
-        {**plain, "algo": "a2c", "mean": 90.0},  # no such algorithm of ours
-        {**plain, "algo": "ppo", "env_id": "Pendulum-v0", "mean": -200.0},  # ppo: -300, 50% lower
-        {**plain, "algo": "ppo", "env_id": "Pendulum-v0", "mean": -600.0, "n_seeds": 1},
-    )
+    for table in tables(published.for_runs(runs.load(study.root), PACKAGED)):
+        assert len(table.columns) == 8
+        assert max(len(row[-1]) for row in shown(table)) <= 70
 
 
 def test_ours_against_the_same_algorithm_the_furthest_shortfall_first(
     folders: RunFolders,
 ) -> None:
     frame = shortfalls(folders)
-    table = published.same_algorithm(frame)
-    assert table is not None
-    assert table.headers == [
+    table = same(frame)
+    assert headers(table) == [
         "environment",
         "algorithm",
         "metric",
@@ -136,18 +140,15 @@ def test_ours_against_the_same_algorithm_the_furthest_shortfall_first(
         "what differs from ours",
     ]
     cart, pendulum, own = "CartPole-v1", "Pendulum-v1", "repository"
-    assert cells_of(table) == [
-        [cart, "ppo", FINAL, "50.0", "1 seed", "200.0", own, "-75%", "10 runs"],
-        [pendulum, "ppo", FINAL, "-300.0", "1 seed", "-200.0", own, "-50%", "Pendulum-v0; 10 runs"],
-        [cart, "npg", FINAL, "400.0", "2 seeds", "500.0", own, "-20%", "10 runs"],
-        [cart, "npg", BEST, "450.0", "2 seeds", "450.0", own, "0%", "10 runs"],
-        [pendulum, "ppo", FINAL, "-300.0", "1 seed", "-600.0", own, "+50%", "Pendulum-v0"],
+    assert rows(table) == [
+        [cart, "ppo", FINAL, 50.0, 1, 200.0, own, -0.75, "10 runs"],
+        [pendulum, "ppo", FINAL, -300.0, 1, -200.0, own, -0.5, "Pendulum-v0; 10 runs"],
+        [cart, "npg", FINAL, 400.0, 2, 500.0, own, -0.2, "10 runs"],
+        [cart, "npg", BEST, 450.0, 2, 450.0, own, 0.0, "10 runs"],
+        [pendulum, "ppo", FINAL, -300.0, 1, -600.0, own, 0.5, "Pendulum-v0"],
     ]
-    assert published.verdict(frame) == (
-        "In 5 comparisons with a published result of the same algorithm, metric and budget, ours "
-        "is lower in 3; the furthest: npg on CartPole-v1 (final policy, 2 seeds) by 20% and ppo on "
-        "CartPole-v1 (final policy, 1 seed) by 75%."
-    )
+    found = published.same_algorithm(frame)
+    assert " 3 of 5 comparisons " in literature.how_many_are_lower(found)
 
 
 @pytest.mark.parametrize(
@@ -166,35 +167,62 @@ def test_differences_are_relative_to_theirs(
     folders: RunFolders, ours: float, theirs: float, difference: str
 ) -> None:
     folders.add("npg", returns=[-9.0, ours])
-    table = published.same_algorithm(compared(folders, {"metric": "p", "mean": theirs}))
-    assert table is not None
-    assert table.rows[0][7] == difference
+    frame = compared(folders, {"metric": "p", "mean": theirs})
+    assert shown(same(frame))[0][7] == shown(highest(frame))[0][8] == difference
 
 
-def test_variants_of_an_algorithm_are_each_compared(folders: RunFolders) -> None:
-    for critic in ("adam", "gauss_newton"):
-        folders.add("npg", hyperparams={"critic": critic, "gamma": 0.99})
-    table = published.same_algorithm(compared(folders, {"metric": "p"}))
-    assert table is not None
-    assert [row[1] for row in table.rows] == ["npg (critic=adam)", "npg (critic=gauss_newton)"]
+@pytest.mark.parametrize(("ours", "lower"), [(500.0, 0), (480.4, 0), (480.0, 1)])
+def test_what_rounds_to_no_difference_is_not_lower(
+    folders: RunFolders, ours: float, lower: int
+) -> None:
+    folders.add("npg", returns=[0.0, ours])
+    found = published.same_algorithm(compared(folders, {"metric": "p"}))
+    assert f" {lower} of 1 comparison " in literature.how_many_are_lower(found)
 
 
-def test_where_nothing_is_of_the_same_algorithm_or_ours_is_never_lower_that_is_said(
+def test_where_nothing_is_of_the_same_algorithm_there_is_no_such_table(
     folders: RunFolders,
 ) -> None:
     folders.add("npg", returns=[0.0, 500.0])
-    other = compared(folders, {"algo": "ppo"})
-    assert published.same_algorithm(other) is None
-    assert published.verdict(other).startswith("No published result is of the same algorithm")
-    assert published.verdict(compared(folders, {"metric": "p"})) == (
-        "In 1 comparison with a published result of the same algorithm, metric and budget, ours is "
-        "never lower."
-    )
+    section = made(folders, {"algo": "ppo"})
+    assert section is not None
+    assert "literature-same-algorithm" not in tables_of([section])
+
+
+def test_our_highest_beside_the_highest_published(folders: RunFolders) -> None:
+    assert rows(highest(four_kinds(folders))) == [
+        ["CartPole-v1", BEST, 610.0, "npg", 2, 580.25, "trpo", "first-lab"]
+        + [pytest.approx(610 / 580.25 - 1), "5 runs"],
+        ["CartPole-v1", FINAL, 520.0, "npg", 2, 520.0, "npg", "repository"]
+        + [0.0, "1 run; budget not said; 100 episodes"],
+    ]
+
+
+def test_several_that_share_the_highest_are_all_named(folders: RunFolders) -> None:
+    for algo, n_seeds in (("npg", 2), ("ppo", 3)):
+        for seed in range(n_seeds):
+            folders.add(algo, seed=seed, returns=[0.0, 500.0])
+    far = {"mean": 500.0, "timesteps": 500_000.0, "metric": "p", "algo": "a2c"}
+    table = highest(compared(folders, far, {**far, "timesteps": 100_000.0, "algo": "trpo"}))
+    (row,) = rows(table)
+    assert row[2:9] == [500.0, "npg and ppo", "2–3", 500.0, "trpo and 1 more", "repository", 0.0]
+    assert row[9] == "5 runs; budget ×2"
+
+
+def test_where_there_are_training_returns_alone_nothing_of_ours_is_shown(
+    folders: RunFolders,
+) -> None:
+    folders.add("npg", "Humanoid-v5")
+    theirs = {"env_id": "Humanoid-v5", "kind": TRAINING}
+    table = highest(compared(folders, {**theirs, "mean": 1.0}, {**theirs, "mean": 2_661.0}))
+    assert [row[1:9] for row in shown(table)] == [
+        [TRAINING, "–", "–", "–", "2,661", "npg", "repository", "–"]
+    ]
 
 
 def test_how_each_source_measures_is_said_once(folders: RunFolders) -> None:
-    table = published.measures(small(folders))
-    assert table.headers == [
+    table = measures(four_kinds(folders))
+    assert headers(table) == [
         "source",
         "metric",
         "how it is measured",
@@ -203,20 +231,20 @@ def test_how_each_source_measures_is_said_once(folders: RunFolders) -> None:
         "note",
     ]
     evaluations = "of a run's 3 evaluations of 10 episodes"
-    rows = cells_of(table)
-    assert rows[0] == [
+    found = rows(table)
+    assert found[0] == [
         *("this report", BEST),
-        f"the highest {evaluations}, the one before training apart, mean over runs",
+        f"the highest {evaluations}, without the one before training, mean over runs",
         *("v1", "1 to 2", ""),
     ]
-    assert rows[1] == [
+    assert found[1] == [
         *("this report", FINAL),
         f"the last {evaluations}, mean over runs",
         *("v1", "1 to 2", ""),
     ]
-    assert rows[2] == ["this report", TRAINING, published.NO_MATCH, "–", "–", ""]
-    assert "the nearest is the final return" in published.NO_MATCH
-    assert rows[3:] == [
+    assert found[2] == ["this report", TRAINING, literature.NO_MATCH, "–", "–", ""]
+    assert "the nearest is the final return" in literature.NO_MATCH
+    assert found[3:] == [
         ["A paper, 2017", TRAINING, "last policy, 100 episodes", "v1", "5", ""],
         ["first-lab", BEST, "highest, 10 seeds", "v1", "5", ""],
         ["repository", FINAL, "last policy, 100 episodes", "v1", "1", "a | b"],
@@ -232,154 +260,70 @@ def test_versions_and_numbers_of_runs_of_a_source_are_all_named(folders: RunFold
         {"env_id": "Pendulum-v1", "n_seeds": 4},
         {"env_id": "Pendulum", "n_seeds": 10},
     )
-    table = published.measures(frame)
-    assert "note" not in table.headers
-    assert cells_of(table)[-1][3:] == ["not said, v0, v1", "3 to 10"]
-
-
-def test_the_section_has_the_shortfalls_first_and_sources_before_the_tables(
-    folders: RunFolders,
-) -> None:
-    shortfalls(folders)
-    made = published.literature_of(
-        runs.load(folders.root),
-        results({"n_seeds": 10}, {"mean": 700.0, "timesteps": 2e6, "source": "a/b c.md"}),
-    )
-    assert made is not None
-    text = template("literature.md.j2").render(literature=made)
-    order = [
-        "## Against the literature\n\nIn 1 comparison with",
-        "\n\n| environment | algorithm |",
-        "- CartPole-v1: final policy 400.0 (npg, 2 seeds) against 480.5",
-        "### Sources and how they measure\n\n| source ",
-        "- **b**: [a/b](https://github.com/a/b) c.md",
-        "- **Difference**",
-        "### CartPole-v1: ours and published results\n\n| metric ",
-    ]
-    places = [text.index(part) for part in order]
-    assert places == sorted(places)
-    assert "\n\n\n" not in text
-    assert text.endswith("|\n\n")
-
-
-def test_there_is_no_section_where_nothing_is_published_or_wanted(folders: RunFolders) -> None:
-    folders.add("npg", "MountainCarContinuous-v0")
-    data = runs.load(folders.root)
-    assert published.literature_of(data, PACKAGED) is None
-    assert published.literature_of(data, None) is None
-
-
-def test_sentences_say_who_is_higher_by_how_much_and_what_differs(folders: RunFolders) -> None:
-    # Another result is higher, but with nine times the budget.
-    assert published.sentences(small(folders)) == [
-        "CartPole-v1: best evaluation 610.0 (npg, 2 seeds) against 580.2 (trpo, first-lab), 5% "
-        "higher; final policy 520.0 (npg, 2 seeds) against 520.0 (npg, repository, budget not "
-        "said), equal."
-    ]
-
-
-def test_a_sentence_prefers_what_has_two_or_more_seeds(folders: RunFolders) -> None:
-    folders.add("npg", seed=0, returns=[0.0, 300.0])
-    folders.add("npg", seed=1, returns=[0.0, 320.0])
-    folders.add("ppo", seed=0, returns=[0.0, 400.0])
-    assert published.sentences(compared(folders, {"metric": "p", "mean": 200.0})) == [
-        "CartPole-v1: final policy 310.0 (npg, 2 seeds) against 200.0 (npg, repository), 55% "
-        "higher."
-    ]
-
-
-def test_a_published_mean_of_zero_gives_no_percentage(folders: RunFolders) -> None:
-    folders.add("npg", returns=[-9.0, -5.0])
-    frame = compared(folders, {"metric": "p", "mean": 0.0})
-    assert published.sentences(frame) == [
-        "CartPole-v1: final policy -5.00 (npg, 1 seed) against 0.00 (npg, repository), 5.00 lower."
-    ]
-    assert published.verdict(frame).endswith("npg on CartPole-v1 (final policy, 1 seed).")
-
-
-def test_a_sentence_where_ours_is_lower(folders: RunFolders) -> None:
-    folders.add("npg", returns=[0.0, 100.0])
-    frame = compared(folders, {"n_seeds": 1, "metric": "p", "mean": 101.5})
-    assert published.sentences(frame) == [
-        "CartPole-v1: final policy 100.0 (npg, 1 seed) against 101.5 (npg, repository), 1% lower."
-    ]
-    near = compared(folders, {"n_seeds": 1, "metric": "p", "mean": 100.3})
-    assert published.sentences(near)[0].endswith(", less than 1% lower.")
-
-
-def test_a_sentence_where_several_share_the_highest(folders: RunFolders) -> None:
-    folders.add("npg", seed=0, returns=[0.0, 500.0])
-    folders.add("npg", seed=1, returns=[0.0, 500.0])
-    folders.add("ppo", seed=0, returns=[0.0, 500.0])
-    folders.add("ppo", seed=1, returns=[0.0, 500.0])
-    folders.add("ppo", seed=2, returns=[0.0, 500.0])
-    far = {"mean": 500.0, "timesteps": 500_000.0, "metric": "p", "algo": "a2c"}
-    frame = compared(folders, far, {**far, "timesteps": 100_000.0, "algo": "trpo"})
-    assert published.sentences(frame) == [
-        "CartPole-v1: final policy 500.0 (npg and ppo, 2–3 seeds) against 500.0 (trpo, repository, "
-        "and 1 more, budget ×2), equal."
-    ]
-
-
-def test_a_sentence_where_nothing_of_ours_matches(folders: RunFolders) -> None:
-    folders.add("npg", "Humanoid-v5")
-    rows = [{"env_id": "Humanoid-v5", "kind": TRAINING, "mean": mean} for mean in (1.0, 2_661.0)]
-    frame = compared(folders, *rows)
-    assert published.sentences(frame) == [
-        "Humanoid-v5: the highest published is 2,661 (npg, repository), by the metric training "
-        "returns, by which there is nothing of ours."
-    ]
+    table = measures(frame)
+    assert "note" not in headers(table)
+    assert rows(table)[-1][3:] == ["not said, v0, v1", "3 to 10"]
 
 
 def test_sources_have_short_names_and_addresses(folders: RunFolders) -> None:
     folders.add("npg")
     one, two = "owner/name a.md", "owner/name b.md"
     others = ["https://example.org/x.html", "doi 10.1000/182", "10.1000/182", "DLR-RM/zoo"]
-    frame = compared(folders, *({"source": source} for source in (one, two, *others)))
-    assert published.sources(frame) == [
-        "**10.1000/182**: 10.1000/182",
-        "**doi 10.1000/182**: doi 10.1000/182",
-        "**https://example.org/x.html**: <https://example.org/x.html>",
-        "**owner/name a.md**: [owner/name](https://github.com/owner/name) a.md",
-        "**owner/name b.md**: [owner/name](https://github.com/owner/name) b.md",
-        "**zoo**: [DLR-RM/zoo](https://github.com/DLR-RM/zoo)",
+    theirs = [{"source": source} for source in (one, two, *others)]
+    names = literature.short_names(compared(folders, *theirs))
+    assert names == {**{source: source for source in (one, two, *others)}, "DLR-RM/zoo": "zoo"}
+
+    def line(source: str) -> object:
+        return literature.source_line(source, names[source])
+
+    repository = Link("owner/name", "https://github.com/owner/name")
+    assert line(one) == (Strong(one), ": ", repository, " a.md")
+    address = "https://example.org/x.html"
+    assert line(address) == (Strong(address), ": ", Link(address, address))
+    assert line("10.1000/182") == (Strong("10.1000/182"), ": ", "10.1000/182")
+    zoo = Link("DLR-RM/zoo", "https://github.com/DLR-RM/zoo")
+    assert line("DLR-RM/zoo") == (Strong("zoo"), ": ", zoo, "")
+    # The list is in the order of the table that it follows.
+    section = made(folders, *theirs)
+    assert section is not None
+    measured = tables_of([section])["literature-sources"]
+    assert {tuple(row[1:3]) for row in rows(measured)[1:]} == {(FINAL, "last policy, 100 episodes")}
+    listed = [text.partition(": ")[0] for text in texts([section])[1:]]
+    assert [row[0] for row in rows(measured)[1:]] == listed
+
+
+def test_every_packaged_source_has_a_repository() -> None:
+    sources = PACKAGED["source"].unique()
+    assert len(sources) == 4
+    for source in sources:
+        _, _, link, _ = literature.source_line(source, "x")
+        assert isinstance(link, Link)
+        assert link.target.startswith("https://github.com/")
+
+
+def test_the_section_has_the_shortfalls_first_and_sources_before_the_tables(
+    folders: RunFolders,
+) -> None:
+    shortfalls(folders)
+    other = {"mean": 700.0, "timesteps": 2e6, "source": "a/b c.md"}
+    section = made(folders, {"n_seeds": 10}, other)
+    assert section is not None
+    assert list(tables_of([section])) == [
+        "literature-same-algorithm",
+        "literature-highest",
+        "literature-sources",
+        "literature-CartPole-v1",
     ]
-    # What each measures stands in the table that they follow.
-    table = published.measures(frame)
-    assert {tuple(row[1:3]) for row in table.rows[1:]} == {(FINAL, "last policy, 100 episodes")}
-    assert [row[0] for row in table.rows[1:]] == [
-        line.split("**")[1] for line in published.sources(frame)
+    assert texts([section])[-2:] == [
+        "b: a/b c.md",
+        "repository: own/repository results.md",
     ]
 
 
-def test_notes_say_how_the_tables_are_to_be_read(folders: RunFolders) -> None:
-    lines = published.notes(small(folders))
-    assert [line.split("**")[1] for line in lines] == [
-        "Difference",
-        "±",
-        "Bold",
-        "Best evaluation",
-    ]
-    assert "the highest of ours of two or more runs" in lines[2]
-
-
-def test_the_same_input_gives_the_same_output_and_is_left_as_it_is(study: RunFolders) -> None:
-    data, before = runs.load(study.root), PACKAGED.copy()
-    first = published.for_runs(data, PACKAGED)
-    shuffled = runs.RunData(
-        data.runs.sample(frac=1, random_state=0),
-        data.evaluations.sample(frac=1, random_state=0),
-        data.failures,
-    )
-    for second in (
-        published.for_runs(data, PACKAGED),
-        published.for_runs(shuffled, PACKAGED),
-    ):
-        pd.testing.assert_frame_equal(first, second)
-        assert published.tables(first) == published.tables(second)
-        assert published.sentences(first) == published.sentences(second)
-        assert published.sources(first) == published.sources(second)
-        assert published.same_algorithm(first) == published.same_algorithm(second)
-        assert published.measures(first) == published.measures(second)
-        assert published.verdict(first) == published.verdict(second)
-    pd.testing.assert_frame_equal(PACKAGED, before)
+def test_there_is_no_section_where_nothing_is_published_or_wanted(folders: RunFolders) -> None:
+    folders.add("npg", "MountainCarContinuous-v0")
+    data, said = runs.load(folders.root), []
+    assert literature.build(Context(data, published=PACKAGED, warn=said.append)) is None
+    assert len(said) == 1
+    assert literature.build(Context(data)) is None
+    assert literature.build(Context(published=PACKAGED)) is None
