@@ -79,7 +79,7 @@ def build(
     sections = [section for section in found if section is not None]
     with _whole(out) as folder:
         for figure in progress.going_through(figures_of(sections), "Drawing"):
-            figures.save(figure.draw(), folder / figure.name)
+            figures.save(figure.draw(), folder / figure.name, figure.colours)
         for section in sections:
             for name, text in section.files.items():
                 _write(folder / name, text)

@@ -103,7 +103,7 @@ def for_runs(data: RunData, published: pd.DataFrame) -> pd.DataFrame:
 
 
 def same_algorithm(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows in which algorithm, metric and budget are the same, ours furthest below theirs first.
+    """The rows of the same algorithm, metric and budget, ours furthest below theirs first.
 
     :param frame: as :func:`for_runs` gives it
     :return: these rows, with ``difference``: of our mean from theirs as a share of theirs, infinite
@@ -112,7 +112,9 @@ def same_algorithm(frame: pd.DataFrame) -> pd.DataFrame:
     same = (frame["kind"] != TRAINING) & (frame["algo"] == frame["our_algo"])
     same &= frame["their_timesteps"] == frame["our_timesteps"]
     rows = frame[same]
-    relative = [_relative(*means) for means in zip(rows["our_mean"], rows["their_mean"], strict=True)]
+    relative = [
+        _relative(*means) for means in zip(rows["our_mean"], rows["their_mean"], strict=True)
+    ]
     return rows.assign(difference=relative).sort_values("difference", kind="stable")
 
 
@@ -136,9 +138,7 @@ def highest(frame: pd.DataFrame) -> pd.DataFrame:
             _highest(of_kind)
             for _, of_kind in (comparable if len(comparable) else group).groupby("kind", sort=True)
         ]
-    return pd.DataFrame(
-        rows, columns=[*_PAIR_COLUMNS, "labels", "seeds", "others", "difference"]
-    )
+    return pd.DataFrame(rows, columns=[*_PAIR_COLUMNS, "labels", "seeds", "others", "difference"])
 
 
 def differences(row: Mapping[Any, Any]) -> dict[str, str]:

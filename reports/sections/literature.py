@@ -23,7 +23,7 @@ from benchmarks.tables import (
 )
 from reports.data import published
 from reports.data.context import Context
-from reports.data.published import BEST, FINAL, KINDS, THEIRS, TRAINING, differences
+from reports.data.published import FINAL, KINDS, THEIRS, TRAINING, differences
 from reports.rendering.blocks import Block, Bullets, Paragraph, Section
 from reports.rendering.text import counted, listing
 
@@ -91,12 +91,12 @@ def same_algorithm_table(
     rows = _records(same)
     writers = _writers(same, frame)
     columns = [
-        Text("environment", list(same["env_id"])),
-        Text("algorithm", list(same["label"])),
-        Text("metric", list(same["kind"])),
-        Number("ours", list(same["our_mean"]), writers),
-        Number("seeds", list(same["our_seeds"])),
-        Number("theirs", list(same["their_mean"]), writers),
+        Text("environment", same["env_id"].tolist()),
+        Text("algorithm", same["label"].tolist()),
+        Text("metric", same["kind"].tolist()),
+        Number("ours", same["our_mean"].tolist(), writers),
+        Number("seeds", same["our_seeds"].tolist()),
+        Number("theirs", same["their_mean"].tolist(), writers),
         Text("source", [names[row["source"]] for row in rows]),
         Number("difference", _shares(same), _percent),
         Text("what differs from ours", [_differing(row, without="deviation") for row in rows]),
@@ -114,12 +114,12 @@ def highest_table(frame: pd.DataFrame, names: Mapping[str, str]) -> Table:
     rows = _records(found)
     writers = _writers(found, frame)
     columns = [
-        Text("environment", list(found["env_id"])),
-        Text("metric", list(found["kind"])),
-        Number("ours", list(found["our_mean"]), writers),
+        Text("environment", found["env_id"].tolist()),
+        Text("metric", found["kind"].tolist()),
+        Number("ours", found["our_mean"].tolist(), writers),
         Text("algorithm", [listing(labels) or None for labels in found["labels"]]),
         Number("seeds", [_range(seeds) for seeds in found["seeds"]]),
-        Number("theirs", list(found["their_mean"]), writers),
+        Number("theirs", found["their_mean"].tolist(), writers),
         Text("their algorithm", [_and_more(row["algo"], row["others"]) for row in rows]),
         Text("source", [names[row["source"]] for row in rows]),
         Number("difference", _shares(found), _percent),

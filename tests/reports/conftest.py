@@ -14,6 +14,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.folder_names import as_file_name
+from benchmarks.run import run
+from benchmarks.specs import Evaluation, RunSpec
+from reports.data.runs import RunData, load
 
 EVALUATION = {"points": 20, "episodes": 10, "seed": 1_000_000}
 
@@ -119,6 +122,29 @@ def study(folders: RunFolders) -> RunFolders:
                 curve = top * (1 - np.exp(-pace * progress)) + 0.06 * top * rng.normal(size=21)
                 folders.add(algo, env_id, seed, np.minimum(curve, top), n_timesteps)
     return folders
+
+
+TINY = {
+    "npg": {"n_envs": 2, "n_steps": 64, "target_kl": "lin_0.05"},
+    "trpo": {"n_envs": 2, "n_steps": 64, "batch_size": 64},
+    "ppo": {"n_envs": 2, "n_steps": 64, "batch_size": 64, "n_epochs": 2},
+    "acer": {"n_steps": 5, "replay_start": 100},
+    "a2c": {"n_steps": 5},
+}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunData:
+    """A real run of each algorithm."""
+    root = tmp_path_factory.mktemp("trained")
+    for algo, hyperparams in TINY.items():
+        settings = hyperparams | {"policy_kwargs": "dict(net_arch=[8])"}
+        run(
+            RunSpec("tiny", algo, "Pendulum-v1", 0, 1_500, settings, Evaluation(1, 1, 7)),
+            root,
+            "python -m benchmarks run tiny",
+        )
+    return load(root)
 
 
 def _spec(
