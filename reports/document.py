@@ -16,8 +16,10 @@ from reports.rendering.latex import to_latex
 from reports.rendering.progress import Silent
 from reports.sections import (
     costs,
+    diagnostics,
     how_to_read,
     introduction,
+    literature,
     missing,
     origins,
     overall,
@@ -42,6 +44,8 @@ SECTIONS: Sequence[Callable[[Context], Section | None]] = [
     overall.build,
     costs.build,
     steps_to_threshold.build,
+    literature.build,
+    diagnostics.build,
     how_to_read.build,
     origins.build,
     missing.build,
@@ -73,7 +77,7 @@ def build(
     sections = [section for section in found if section is not None]
     with _whole(out) as folder:
         for figure in progress.going_through(figures_of(sections), "Drawing"):
-            figures.save(figure.draw(), folder / figure.name)
+            figures.save(figure.draw(), folder / figure.name, figure.colours)
         for section in sections:
             for name, text in section.files.items():
                 _write(folder / name, text)

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
+from PIL import Image
 
 from benchmarks.storage import naming
 
@@ -161,12 +162,26 @@ def draw_panel(
     ax.margins(x=0.02)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """``path`` with the endings ``.png`` and ``.svg``, free of dates."""
+def save(figure: Figure, path: Path, colours: int | None = None) -> None:
+    """``path`` with the endings ``.png`` and ``.svg``, free of dates.
+
+    :param colours: in the palette of the PNG, which makes the file of a figure with many panels
+        and few colours a quarter as large; None: any number
+    """
     for ending, without in ((".png", "Software"), (".svg", "Date")):
         file = path.with_name(path.name + ending)
         with mpl.rc_context(THEME), naming(file):
             figure.savefig(file, metadata={without: None})
+    if colours is not None:
+        _reduce(path.with_name(path.name + ".png"), colours)
+
+
+def _reduce(png: Path, colours: int) -> None:
+    with Image.open(png) as image:
+        resolution = image.info["dpi"]
+        small = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+    with naming(png):
+        small.save(png, optimize=True, dpi=resolution)
 
 
 def seeds_text(seeds: pd.Series[int]) -> str:
