@@ -23,16 +23,21 @@ import csv
 import io
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
+from numbers import Real
 from typing import ClassVar, Literal, Protocol, TypeAlias
+from urllib.parse import quote
 
 from benchmarks.names import csv_text, escaped_markdown, verbatim, visible
 from benchmarks.numbers import Form, form_of, form_with, forms_of
 
 MISSING = "–"
 """What a cell without a value shows."""
+
+# Beside letters and digits; everything else that ends an address in Markdown is percent-encoded.
+_IN_ADDRESSES = "#/:?=&%+,;@"
 
 
 @dataclass(frozen=True)
@@ -117,9 +122,7 @@ class Column(ABC):
         ``None``: by its text.
         """
         return [
-            [NUMBER, float(value)]
-            if isinstance(value, int | float) and not _is_missing(value)
-            else None
+            [NUMBER, float(value)] if isinstance(value, Real) and not _is_missing(value) else None
             for value in self.values
         ]
 
@@ -157,11 +160,10 @@ class Number(Column):
 
     def shown(self) -> list[Shown]:
         numbers = [value for value in self.values if not isinstance(value, str)]
-        write = self.write or writer_for(numbers)
-        writers = [write] * len(self.values) if callable(write) else write
+        writers = _one_each(self.write or writer_for(numbers), len(self.values))
         return [
-            Shown(_written(value, each, self.missing), bold=i < len(self.bold) and self.bold[i])
-            for i, (value, each) in enumerate(zip(self.values, writers, strict=True))
+            Shown(_written(value, write, self.missing), bold=i < len(self.bold) and self.bold[i])
+            for i, (value, write) in enumerate(zip(self.values, writers, strict=True))
         ]
 
 
@@ -209,14 +211,13 @@ class Estimates(Column):
         return Shown(text, write(value.low), write(value.high), bold=bold)
 
     def _written(self) -> list[tuple[Interval | str | None, Writer]]:
-        if callable(self.write):
-            return [(value, self.write) for value in self.values]
         if self.write is not None:
-            return list(zip(self.values, self.write, strict=True))
+            writers = _one_each(self.write, len(self.values))
+            return list(zip(self.values, writers, strict=True))
         known = [i for i, value in enumerate(self.values) if _is_estimate(value)]
         cells = [_ends(self.values[i]) for i in known]
         forms = forms_of(cells, separate(cells)) if cells else []
-        writers: list[Writer] = [str] * len(self.values)
+        writers = [str] * len(self.values)
         for i, form in zip(known, forms, strict=True):
             writers[i] = form.text
         return list(zip(self.values, writers, strict=True))
@@ -246,6 +247,31 @@ class Estimates(Column):
 
     def is_empty(self) -> bool:
         return not any(_is_estimate(value) or isinstance(value, str) for value in self.values)
+
+
+@dataclass(frozen=True)
+class Verdicts(Estimates):
+    """Estimates, each after a word for what it says: ``ahead 0.93 [0.78, 1.00]``.
+
+    ``words``: one for each value; without a value, it stands alone. Those in ``strong`` are bold.
+    In CSV the words are the column ``… verdict``.
+    """
+
+    words: Sequence[str | None] = ()
+    strong: Collection[str] = ()
+
+    def _cell(self, i: int, value: Interval | str | None, write: Writer) -> Shown:
+        cell, word = super()._cell(i, value, write), self.words[i]
+        if word is None:
+            return cell
+        marked = Strong(word) if word in self.strong else word
+        return replace(cell, value=marked if value is None else (marked, " ", cell.value))
+
+    def data(self) -> dict[str, list[object]]:
+        return {**super().data(), f"{self.header} verdict": list(self.words)}
+
+    def is_empty(self) -> bool:
+        return not any(self.words)
 
 
 @dataclass(frozen=True)
@@ -365,17 +391,20 @@ def to_csv(table: Table) -> str:
     return file.getvalue()
 
 
-def markdown_of(text: Inline) -> str:
-    """Text within a line, in Markdown."""
+def markdown_of(text: Inline, code: Callable[[str], str] = verbatim) -> str:
+    """Text within a line, in Markdown.
+
+    :param code: writes text verbatim
+    """
     if isinstance(text, str):
         return escaped_markdown(text)
     if isinstance(text, Strong):
-        return f"**{markdown_of(text.text)}**"
+        return f"**{markdown_of(text.text, code)}**"
     if isinstance(text, Code):
-        return verbatim(text.text)
+        return code(text.text)
     if isinstance(text, Link):
-        return f"[{markdown_of(text.text)}](<{text.target}>)"
-    return "".join(map(markdown_of, text))
+        return f"[{markdown_of(text.text, code)}]({quote(text.target, safe=_IN_ADDRESSES)})"
+    return "".join(markdown_of(part, code) for part in text)
 
 
 def text_of(text: Inline) -> str:
@@ -442,6 +471,11 @@ def _ends(value: Interval | str | None) -> tuple[float, float, float]:
     return float(value.value), float(value.low), float(value.high)
 
 
+def _one_each(write: Writer | Sequence[Writer], n_values: int) -> list[Writer]:
+    """A writer for each value."""
+    return [write] * n_values if callable(write) else list(write)
+
+
 def _written(value: float | str | None, write: Writer, missing: str) -> str:
     if isinstance(value, str):
         return value
@@ -476,11 +510,7 @@ def _steps_data(steps: StepsTaken, name: str) -> object:
 
 def _markdown_cell(text: Inline) -> str:
     """In a table a bar ends the cell even within code, unless a backslash precedes it."""
-    if isinstance(text, tuple):
-        return "".join(map(_markdown_cell, text))
-    if isinstance(text, Code):
-        return verbatim(text.text).replace("|", r"\|")
-    return markdown_of(text)
+    return markdown_of(text, lambda code: verbatim(code).replace("|", r"\|"))
 
 
 def _arranged(column: Column, text: Callable[[Inline], str], bold: str = "") -> list[str]:
@@ -507,12 +537,13 @@ def _arranged(column: Column, text: Callable[[Inline], str], bold: str = "") -> 
 def _beside(cells: Sequence[Shown], brackets: tuple[str, str]) -> list[str]:
     """The intervals, or what stands in their place, as wide as each other; empty without one."""
     opening, closing = brackets
-    low, high = (max(len(getattr(cell, end)) for cell in cells) for end in ("low", "high"))
+    low = max((len(cell.low) for cell in cells), default=0)
+    high = max((len(cell.high) for cell in cells), default=0)
     texts = [
         f"{opening}{cell.low:>{low}}, {cell.high:>{high}}{closing}" if cell.low else cell.note
         for cell in cells
     ]
-    width = max(map(len, texts))
+    width = max(map(len, texts), default=0)
     return [text.ljust(width) if text else "" for text in texts]
 
 

@@ -25,7 +25,6 @@ from reports.sections import (
     overall,
     scores,
     steps_to_threshold,
-    studies,
     summary,
 )
 
@@ -47,7 +46,6 @@ SECTIONS: Sequence[Callable[[Context], Section | None]] = [
     steps_to_threshold.build,
     literature.build,
     diagnostics.build,
-    studies.build,
     how_to_read.build,
     origins.build,
     missing.build,

@@ -40,9 +40,9 @@ class CodeBlock:
 class Figure:
     """A picture with its caption.
 
-    ``name``: of its files, without an ending. ``title``: what it shows, for those who cannot see it.
-    ``draw``: draws it when the report is written, so that not all figures are in memory at once.
-    ``colours``: as for :func:`reports.rendering.figures.save`.
+    ``name``: that of its files, without an ending. ``title``: what it shows, for those who cannot
+    see it. ``draw``: draws it when the report is written, so that not all figures are in memory at
+    once. ``colours``: as for :func:`reports.rendering.figures.save`.
     """
 
     name: str

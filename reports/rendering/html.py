@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing beside it: figures, style and script are inside."""
+"""A report as one self-contained HTML file: figures, style and script are inside."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from benchmarks.names import visible
 from benchmarks.tables import Code, Column, Inline, Link, Shown, Strong, Table, text_of
 from reports.rendering.blocks import Block, Bullets, CodeBlock, Figure, Paragraph, Section
 
-# Not mimetypes, which asks the system: the same input gives the same bytes everywhere.
+# Not from mimetypes, which asks the system: the same input gives the same bytes everywhere.
 _MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".csv": "text/csv"}
 
-# As wide as a digit: it aligns the numbers in brackets.
+# A space as wide as a digit, which aligns the numbers in brackets.
 FIGURE_SPACE = "\u2007"
 
 _TEMPLATE = "page.html.j2"
@@ -27,7 +27,7 @@ _TEMPLATE = "page.html.j2"
 
 @dataclass(frozen=True)
 class Heading:
-    """A line of the table of contents."""
+    """An entry of the table of contents."""
 
     level: int
     text: str
@@ -39,7 +39,7 @@ def page(title: Inline, blocks: Sequence[Block], folder: Path) -> str:
 
     Figures are embedded as SVG. Files that the text links to are embedded as downloads.
 
-    :param folder: where the figures have been drawn, and the files are that the text links to
+    :param folder: holds the figures, as ``NAME.svg``, and the files that the text links to
     :raises FileNotFoundError: a figure or a file that is not in ``folder``
     """
     body = _Body(folder)
@@ -62,7 +62,7 @@ def page(title: Inline, blocks: Sequence[Block], folder: Path) -> str:
 
 
 class _Body:
-    """Writes blocks as HTML, and remembers which headings and figures there are."""
+    """Writes blocks as HTML and remembers the headings and figures it has written."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -70,11 +70,11 @@ class _Body:
         self.headings: list[Heading] = []
 
     def all(self, blocks: Sequence[Block], level: int) -> Markup:
-        """Blocks one below the other; the headings of sections among them have this level."""
+        """The blocks one below the other; sections among them get headings of this level."""
         return Markup("").join(self._block(block, level) for block in blocks)
 
     def heading(self, level: int, title: Inline) -> Markup:
-        """A heading with the anchor that code hosts give it."""
+        """A heading with the anchor that GitHub and GitLab give it."""
         text = text_of(title)
         slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
         anchor, repeated = slug, 0
@@ -116,8 +116,8 @@ class _Body:
         text = self._inline(link.text)
         if re.match(r"#|https?://|mailto:", link.target):
             return Markup('<a href="{}">{}</a>').format(link.target, text)
-        path = self._folder / link.target
-        return Markup('<a href="{}" download="{}">{}</a>').format(_data_uri(path), path.name, text)
+        uri = self._embedded(link.target)
+        return Markup('<a href="{}" download="{}">{}</a>').format(uri, link.target, text)
 
     def _figure(self, figure: Figure) -> Markup:
         self._n_figures += 1
@@ -125,19 +125,27 @@ class _Body:
         anchor = f"figure:{self._n_figures}"
         file = f"{figure.name}.svg"
         image = Markup('<img src="{}" alt="{}" id="{}">').format(
-            _data_uri(self._folder / file), visible(figure.title), anchor
+            self._embedded(file), visible(figure.title), anchor
         )
-        # The script makes it a download of the figure, which need not be here twice.
+        # The page's script makes this a download, so that the figure is embedded only once.
         link = Markup('<a href="#{}" data-file="{}">SVG</a>').format(anchor, file)
         return Markup(
             '<figure>\n<div class="card">{}</div>\n<figcaption>{} As {}.</figcaption>\n</figure>\n'
         ).format(image, self._inline(figure.caption), link)
 
+    def _embedded(self, name: str) -> str:
+        """A file of the folder as a data URI."""
+        path = self._folder / name
+        if not path.resolve().is_relative_to(self._folder.resolve()):
+            raise FileNotFoundError(f"{path}: is not in the folder of the report")
+        media_type = _MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+        return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
     def _table(self, table: Table) -> Markup:
         """A table in a box that scrolls sideways.
 
-        A column of intervals has two cells in each row, under one heading: values end and brackets
-        begin one below the other, whatever is bold.
+        A column of intervals has two cells in each row below one heading, so that values and
+        brackets align, whatever is bold.
         """
         heads = Markup("").join(map(self._head, table.columns))
         cells = [self._cells(column) for column in table.columns]
@@ -158,13 +166,13 @@ class _Body:
         )
 
     def _cells(self, column: Column) -> list[Markup]:
-        """What a column has in each row."""
+        """What a column has in each row: one cell, or two where it has intervals."""
         shown = column.shown()
         spreads = _spreads(shown, column.brackets)
         in_two = _has_intervals(shown)
         cells = []
         for cell, key, spread in zip(shown, column.sort_keys(), spreads, strict=True):
-            sort = Markup(" data-sort='{}'").format(json.dumps(key)) if key else ""
+            sort = Markup(" data-sort='{}'").format(_json(key)) if key else ""
             value = self._inline(Strong(cell.value) if cell.bold else cell.value)
             css = "number value" if in_two else "number" if column.align == "r" else ""
             attributes = (Markup(' class="{}"').format(css) if css else "") + sort
@@ -180,7 +188,7 @@ def _has_intervals(cells: Sequence[Shown]) -> bool:
 
 
 def _spreads(cells: Sequence[Shown], brackets: tuple[str, str]) -> list[str]:
-    """The intervals, padded before the bracket so that numbers stand one below the other."""
+    """The intervals, padded so that their numbers align; a note where a cell has none."""
     opening, closing = brackets
     low = max(len(cell.low) for cell in cells)
     high = max(len(cell.high) for cell in cells)
@@ -193,6 +201,6 @@ def _spreads(cells: Sequence[Shown], brackets: tuple[str, str]) -> list[str]:
     ]
 
 
-def _data_uri(path: Path) -> str:
-    media_type = _MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-    return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _json(numbers: Sequence[float]) -> str:
+    """JSON has no infinity, but numbers beyond the largest are read as one."""
+    return json.dumps(numbers).replace("Infinity", "1e999")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from benchmarks.names import visible
 from benchmarks.tables import Code, Column, Inline, Link, Shown, Strong, Table
@@ -21,6 +22,8 @@ _ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+    "'": r"\textquotesingle{}",
     "–": "--",
 }
 
@@ -64,15 +67,14 @@ def _cell(shown: Shown, brackets: tuple[str, str]) -> str:
     return f"{value} {_escaped(beside)}" if beside else value
 
 
-def _line(cells: list[str] | tuple[str, ...]) -> str:
-    # A line that begins with a bracket would be an argument of the line break before it.
-    line = " & ".join(cells)
-    return ("{[}" + line[1:] if line.startswith("[") else line) + r" \\"
+def _line(cells: Iterable[str]) -> str:
+    # The line break before it would take a star or a bracket at the beginning for its own.
+    return re.sub(r"^[*[]", r"{\g<0>}", " & ".join(cells)) + r" \\"
 
 
 def _escaped(text: str) -> str:
-    """A minus sign before a number is one, and two hyphens stay two."""
-    shown = visible(text).replace("--", "-\0-")
+    """Text that LaTeX shows as it is: hyphens stay hyphens, and a minus is a minus sign."""
+    shown = re.sub("-(?=-)", "-\0", visible(text))
     escaped = "".join(_ESCAPES.get(character, character) for character in shown)
     escaped = re.sub(r"(?<![\w.\-\0)])-(?=\.?\d)", "$-$", escaped)
     return escaped.replace("\0", "{}")
