@@ -121,6 +121,13 @@ def study(folders: RunFolders) -> RunFolders:
     return folders
 
 
+@pytest.fixture
+def sides(tmp_path: Path) -> tuple[RunFolders, RunFolders]:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    return RunFolders(tmp_path / "a"), RunFolders(tmp_path / "b")
+
+
 def _spec(
     suite: str,
     algo: str,
