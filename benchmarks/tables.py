@@ -23,15 +23,15 @@ import csv
 import io
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from numbers import Real
 from typing import ClassVar, Literal, Protocol, TypeAlias
 from urllib.parse import quote
 
 from benchmarks.names import csv_text, escaped_markdown, verbatim, visible
-from benchmarks.numbers import Form, form_with, forms_of
+from benchmarks.numbers import Form, form_of, form_with, forms_of
 
 MISSING = "–"
 """What a cell without a value shows."""
@@ -149,10 +149,8 @@ class Text(Column):
 class Number(Column):
     """Numbers; ``None`` and NaN are missing, and a string stands for what is no number.
 
-    ``write``: how the numbers are written, one writer for all or one for each. By default integers
-    have commas between thousands, and other numbers the digits that
-    :func:`benchmarks.numbers.forms_of` chooses for the column. ``missing``: what a missing one
-    shows. ``bold``: which are bold.
+    ``write``: how the numbers are written, one writer for all (:func:`writer_for` by default) or
+    one for each. ``missing``: what a missing one shows. ``bold``: which are bold.
     """
 
     values: Sequence[float | str | None]
@@ -161,8 +159,8 @@ class Number(Column):
     bold: Sequence[bool] = ()
 
     def shown(self) -> list[Shown]:
-        numbers = [v for v in self.values if not isinstance(v, str) and not _is_missing(v)]
-        writers = _one_each(self.write or _writer_for(numbers), len(self.values))
+        numbers = [value for value in self.values if not isinstance(value, str)]
+        writers = _one_each(self.write or writer_for(numbers), len(self.values))
         return [
             Shown(_written(value, write, self.missing), bold=i < len(self.bold) and self.bold[i])
             for i, (value, write) in enumerate(zip(self.values, writers, strict=True))
@@ -235,6 +233,8 @@ class Estimates(Column):
             value if isinstance(value, str) else number
             for value, number in zip(self.values, columns[self.header], strict=True)
         ]
+        if any(self.prefixes):
+            columns[f"{self.header} prefix"] = [each.strip() or None for each in self.prefixes]
         return columns
 
     def sort_keys(self) -> list[list[float] | None]:
@@ -247,6 +247,31 @@ class Estimates(Column):
 
     def is_empty(self) -> bool:
         return not any(_is_estimate(value) or isinstance(value, str) for value in self.values)
+
+
+@dataclass(frozen=True)
+class Verdicts(Estimates):
+    """Estimates, each after a word for what it says: ``ahead 0.93 [0.78, 1.00]``.
+
+    ``words``: one for each value; without a value, it stands alone. Those in ``strong`` are bold.
+    In CSV the words are the column ``… verdict``.
+    """
+
+    words: Sequence[str | None] = ()
+    strong: Collection[str] = ()
+
+    def _cell(self, i: int, value: Interval | str | None, write: Writer) -> Shown:
+        cell, word = super()._cell(i, value, write), self.words[i]
+        if word is None:
+            return cell
+        marked = Strong(word) if word in self.strong else word
+        return replace(cell, value=marked if value is None else (marked, " ", cell.value))
+
+    def data(self) -> dict[str, list[object]]:
+        return {**super().data(), f"{self.header} verdict": list(self.words)}
+
+    def is_empty(self) -> bool:
+        return not any(self.words)
 
 
 @dataclass(frozen=True)
@@ -353,8 +378,9 @@ def to_text(table: Table) -> str:
 def to_csv(table: Table) -> str:
     """The table's values as CSV, the headings first.
 
-    An estimate takes three columns: the value, ``… low`` and ``… high``. Numbers have up to ten
-    significant digits; ``> 50000`` is a number that lies above. What is missing is empty.
+    An estimate takes three columns: the value, ``… low`` and ``… high``, and where prefixes stand
+    before values ``… prefix`` for these. Numbers have up to ten significant digits; ``> 50000`` is
+    a number that lies above. What is missing is empty.
     """
     columns = [each for column in table.columns for each in column.data().items()]
     file = io.StringIO()
@@ -390,6 +416,19 @@ def text_of(text: Inline) -> str:
     if isinstance(text, Strong | Link):
         return text_of(text.text)
     return "".join(map(text_of, text))
+
+
+def writer_for(numbers: Sequence[float | None]) -> Writer:
+    """Writes numbers that stand side by side: integers as such, others with the same decimals.
+
+    What these decimals would show as zero has decimals of its own.
+
+    :param numbers: all of them; ``None`` and NaN are missing
+    """
+    given = [float(number) for number in numbers if number is not None and not math.isnan(number)]
+    are_integers = all(number.is_integer() for number in given)
+    form = Form(0) if are_integers else form_of(given)
+    return lambda number: (form if form.shows(number) else form_of(number)).text(number)
 
 
 def separate(estimates: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
@@ -435,13 +474,6 @@ def _ends(value: Interval | str | None) -> tuple[float, float, float]:
 def _one_each(write: Writer | Sequence[Writer], n_values: int) -> list[Writer]:
     """A writer for each value."""
     return [write] * n_values if callable(write) else list(write)
-
-
-def _writer_for(numbers: Sequence[float | None]) -> Writer:
-    given = [float(number) for number in numbers if number is not None]
-    if all(number.is_integer() for number in given):
-        return Form(0).text
-    return forms_of([given])[0].text
 
 
 def _written(value: float | str | None, write: Writer, missing: str) -> str:

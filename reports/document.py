@@ -26,7 +26,6 @@ from reports.sections import (
     overall,
     scores,
     steps_to_threshold,
-    studies,
     summary,
 )
 
@@ -46,7 +45,6 @@ SECTIONS: Sequence[Callable[[Context], Section | None]] = [
     steps_to_threshold.build,
     literature.build,
     diagnostics.build,
-    studies.build,
     how_to_read.build,
     origins.build,
     missing.build,
@@ -78,7 +76,7 @@ def build(
     sections = [section for section in found if section is not None]
     with _whole(out) as folder:
         for figure in progress.going_through(figures_of(sections), "Drawing"):
-            figures.save(figure.draw(), folder / figure.name)
+            figures.save(figure.draw(), folder / figure.name, figure.colours)
         for section in sections:
             for name, text in section.files.items():
                 _write(folder / name, text)

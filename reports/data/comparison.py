@@ -254,7 +254,9 @@ def estimates(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _scored_runs(data: RunData) -> pd.DataFrame:
     """The rows of runs with ``QUANTITIES``."""
     scored = data.runs.merge(
-        run_scores(data.evaluations), on=["env_id", "label", "seed"], validate="one_to_one"
+        run_scores(data.evaluations),
+        on=["env_id", "label", "protocol", "seed"],
+        validate="one_to_one",
     )
     return scored.assign(steps_per_second=speeds(scored))
 

@@ -11,9 +11,11 @@ import pandas as pd
 
 from benchmarks.normalisation import Scale, scales_with
 from benchmarks.storage import Folder
-from reports.data import aggregates, published, runs, scores, verdicts
+from reports.data import aggregates, missing, published, runs, scores, standings, verdicts
 from reports.data.aggregates import NormalizedScores
+from reports.data.missing import Missing
 from reports.data.runs import ReportError, RunData
+from reports.data.standings import Standings
 from reports.data.thresholds import parse
 from reports.data.verdicts import Comparisons
 
@@ -34,14 +36,14 @@ class Studies:
 
 @dataclass(frozen=True)
 class Context:
-    """What a report is about: runs, studies, or both, and what was asked for.
+    """What a report is about: runs, studies, or both, and the options it was asked for with.
 
     What is derived from the runs is computed once, when a section first asks for it.
 
     :param runs: None: the report is on studies alone
     :param studies: None: none are shown
     :param thresholds: environment to return, instead of what Gymnasium has registered
-    :param baseline: the label that the others are compared with; None: the second best
+    :param baseline: the label that the others are compared with; None: the second best one
     :param published: as :func:`reports.data.published.load` gives it; None: none is shown
     :param scales: environment to what normalises its returns
     :param warn: called with a line for what is left out
@@ -71,16 +73,43 @@ class Context:
         return scores.score_table(self.runs.runs, self.runs.evaluations)
 
     @cached_property
+    def run_scores(self) -> pd.DataFrame:
+        """One row per run, as :func:`reports.data.scores.run_scores` has it."""
+        assert self.runs is not None
+        return scores.run_scores(self.runs.evaluations)
+
+    @cached_property
+    def learning_curves(self) -> pd.DataFrame:
+        """As :func:`reports.data.scores.learning_curves` returns them."""
+        assert self.runs is not None
+        return scores.learning_curves(self.runs.evaluations)
+
+    @cached_property
     def comparisons(self) -> Comparisons:
         """Every pair of labels on every environment."""
-        assert self.runs is not None
-        return verdicts.comparisons_of(self.scores, scores.run_scores(self.runs.evaluations))
+        return verdicts.comparisons_of(self.scores, self.run_scores)
 
     @cached_property
     def normalized(self) -> NormalizedScores | None:
-        """The scores over all environments; None where there is nothing to aggregate."""
+        """The scores over several environments; None where there is nothing to aggregate."""
         assert self.runs is not None
-        return aggregates.normalized_scores(self.runs.evaluations, self.scales)
+        return aggregates.normalized_scores(self.runs.evaluations, self.run_scores, self.scales)
+
+    @cached_property
+    def standings(self) -> Standings:
+        """How the labels stand over several environments."""
+        return standings.standings_of(self.run_scores, self.comparisons, self.normalized)
+
+    @cached_property
+    def compared_with(self) -> str | None:
+        """The label that the others are compared with; None where nothing is compared."""
+        return self.baseline or standings.second_best(self.standings, self.comparisons)
+
+    @cached_property
+    def missing(self) -> Missing:
+        """What has no result."""
+        assert self.runs is not None
+        return missing.missing_of(self.runs)
 
 
 def load(

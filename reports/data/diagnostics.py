@@ -1,7 +1,7 @@
 """What runs have logged of their updates, in numbers.
 
-SB3 writes a row after a rollout and before the update on it: what it tells is of the update on the
-rollout before.
+SB3 writes a row after a rollout and before the update on it, so that a row describes the update on
+the rollout before.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.names import restored
+from benchmarks.names import plain
 from benchmarks.results import BrokenRunError, content
 from benchmarks.storage import Folder
 from benchmarks.yamls import SpecError
 from benchmarks.zoo import known_class, parameters_of, schedule_start
 from reports.data.runs import RunData
 
-FACTOR = 1.5  # of delta; an update above it is counted
+FACTOR = 1.5  # updates above this multiple of delta are counted
 N_BINS = 25  # of steps
 
-# What it is called here, and in a log; of several the first that is there.
+# Our names, and those in a log; of several the first that is there counts.
 LOGGED: dict[str, tuple[str, ...]] = {
     "steps": ("time/total_timesteps",),
     "rollouts": ("time/iterations",),
@@ -47,7 +47,7 @@ LOGGED: dict[str, tuple[str, ...]] = {
     "projection": ("train/projection",),
     "kl_average": ("train/kl_average",),
 }
-# A row with one of these tells of an update.
+# A row with one of these describes an update.
 _TELLING = ["kl", "estimate", "rho_mean"]
 _SHARES = ["clip_fraction", "truncated", "projected"]
 _VALUES = ["cg_iterations", "cg_residual", "estimate", "rho_mean", "rho_p95"]
@@ -56,15 +56,15 @@ _VALUES += ["projection", "kl_average"]
 
 @dataclass(frozen=True)
 class Measured:
-    """The logs of all runs in short.
+    """A summary of the logs of all runs.
 
-    ``table``: one row for each environment and label: ``seeds`` that have a log, ``algo``, ACER's
-    ``c`` and ``bound`` (its delta), and what :func:`summarise` gives. ``over_steps``: ``middle``,
-    ``low`` and ``high`` of a ``quantity`` at ``timesteps``, one row for each bin of steps,
-    environment, label and quantity: ``kl`` (as multiple of delta), ``predicted`` (the measured KL
-    divergence over the predicted one), ``truncated``, ``projected``. ``without_log``: how many runs
-    have no ``progress.csv``. ``broken``: a line for each log that was left out, naming it and
-    saying why.
+    ``table``: one row per environment and label: ``seeds`` (how many have a log), ``algo``, ACER's
+    ``c`` and ``bound`` (its delta), and what :func:`summarise` gives. ``over_steps``: one row per
+    bin of steps, environment, label and ``quantity``: ``kl`` (as a multiple of delta),
+    ``predicted`` (the measured KL divergence over the predicted one), ``truncated``, ``projected``;
+    with ``timesteps``, the ``value`` there (the median of the first two, the mean of the others),
+    and its 5% and 95% quantiles, ``low`` and ``high``. ``without_log``: how many runs have no
+    ``progress.csv``. ``broken``: a line for each log that was left out, naming it and saying why.
     """
 
     table: pd.DataFrame
@@ -76,8 +76,8 @@ class Measured:
 def measure(data: RunData) -> Measured:
     """Read the logs of all runs, those of one environment and label at a time.
 
-    A log that cannot be read, or belongs to a delta that is neither a number nor a schedule, is
-    left out: the other runs still tell something.
+    A log that cannot be read, or whose run has a delta that is neither a number nor a schedule, is
+    left out.
     """
     rows, over_steps, without_log = [], [], 0
     broken: list[str] = []
@@ -88,7 +88,7 @@ def measure(data: RunData) -> Measured:
             try:
                 log = updates_of(run)
             except BrokenRunError as error:
-                broken.append(_from_suite(str(error), run["path"]))
+                broken.append(plain(_from_suite(str(error), run["path"])))
                 continue
             without_log += log is None
             telling += [log] if log is not None and len(log) else []
@@ -109,20 +109,19 @@ def measure(data: RunData) -> Measured:
 
 
 def updates_of(run: Mapping[str, Any]) -> pd.DataFrame | None:
-    """What a run has logged of its updates, a row each, with the columns ``LOGGED`` and ``at``.
+    """What a run has logged of its updates, one row each, with the columns ``LOGGED`` and ``at``.
 
-    ``at``: at which step the update was made; ``delta``: what was in force then. What is not known
-    is NaN.
+    ``at``: the step of the update; ``delta``: the one in force then. What is not known is NaN.
 
     :param run: a row of :attr:`reports.data.runs.RunData.runs`
-    :return: None where there is no ``progress.csv``; no rows where it tells of no update
+    :return: None where there is no ``progress.csv``; no rows where it describes no update
     :raises benchmarks.results.BrokenRunError: a log that cannot be read, or a delta that is
         neither a number nor a schedule
     """
     log = read_log(run["path"])
     if log is None:
         return None
-    # Rollouts have one length, and the update is that on the rollout before.
+    # All rollouts have the same length, and the update is that on the rollout before.
     log["at"] = log["steps"] * (1 - 1 / log["rollouts"])
     log["delta"] = log["delta"].fillna(_delta_in_force(run, log["at"])).where(log["kl"].notna())
     return log[log[_TELLING].notna().any(axis=1)].reset_index(drop=True)
@@ -131,9 +130,9 @@ def updates_of(run: Mapping[str, Any]) -> pd.DataFrame | None:
 def read_log(folder: Folder) -> pd.DataFrame | None:
     """A run's ``progress.csv`` with the columns ``LOGGED``; what it does not have is NaN.
 
-    :return: None where there is none; no rows where it is empty, which is how SB3 leaves it when a
-        run ends before the first row is due
-    :raises benchmarks.results.BrokenRunError: it cannot be read, or is not a log of SB3's
+    :return: None where there is none; no rows where it is empty, as SB3 leaves it when a run ends
+        before the first row is due
+    :raises benchmarks.results.BrokenRunError: it cannot be read, or is not one of SB3's logs
     """
     path = folder / "progress.csv"
     if not path.exists():
@@ -162,20 +161,20 @@ def read_log(folder: Folder) -> pd.DataFrame | None:
 
 
 def summarise(updates: pd.DataFrame) -> dict[str, float]:
-    """The updates of one label on one environment in numbers; NaN is what is not logged.
+    """The updates of one label on one environment in numbers; what is not logged is NaN.
 
-    Names that end in ``_low`` and ``_high`` are 5% and 95% quantiles over all updates, without an
-    ending it is their median, of shares their mean.
+    A name by itself is the median over all updates, or the mean of shares; with ``_low`` and
+    ``_high`` it is their 5% and 95% quantile.
 
     ``updates`` is how many are logged, ``made`` how many there were. Of those that moved the
-    policy: ``kl``, ``ratio`` (of the measured KL to delta), ``above`` (which share of them has a KL
-    above ``FACTOR`` delta) and ``accuracy`` (the measured KL over the predicted one). ``skipped``
-    of ``tried``: by the runs' own count where they have one, else those logged whose line search
-    failed. ``infinite``: how many divergences are infinite; quantiles leave them out.
+    policy: ``kl``, ``ratio`` (of the measured KL to delta), ``above`` (the share with a KL above
+    ``FACTOR`` delta) and ``accuracy`` (the measured KL over the predicted one). ``skipped`` of
+    ``tried``: by the runs' own count where they have one, else the logged updates whose line search
+    failed. ``infinite``: how many divergences are infinite, which quantiles leave out.
 
     :param updates: as :func:`updates_of` gives them, with a first level of the index for the run
     """
-    last = updates.groupby(level="run").last()  # of each column the last value that is there
+    last = updates.groupby(level="run").last()  # the last known value of each column
     # An update that was skipped is logged with a KL divergence of zero.
     moved = updates[updates["kl"].notna() & (updates["kl"] != 0)]
     bounded, modelled = moved[moved["delta"] > 0], moved[moved["predicted"] > 0]
@@ -203,7 +202,7 @@ def summarise(updates: pd.DataFrame) -> dict[str, float]:
 
 
 def _from_suite(text: str, folder: Folder) -> str:
-    """A text that names a run's folder, which it then does from the suite on."""
+    """The text with the path of the run's folder cut to what begins with the suite."""
     return text.replace(str(folder), "/".join(folder.parts[-4:]))
 
 
@@ -211,7 +210,7 @@ def _delta_in_force(run: Mapping[str, Any], at: pd.Series[float]) -> pd.Series[f
     """delta at each of these steps, by the hyperparameters; NaN where there is none."""
     value = None if run["hyperparams"].get("step_size") else _setting(run, "target_kl")
     try:
-        if isinstance(value, str):  # SB3 takes it at the step of the update, too
+        if isinstance(value, str):  # SB3, too, evaluates it at the step of the update
             start = schedule_start(value, "target_kl")
             return start * (1 - at / run["n_timesteps"]).clip(lower=0)
         return pd.Series(np.nan if value is None else float(value), at.index)
@@ -223,7 +222,7 @@ def _setting(run: Mapping[str, Any], name: str) -> Any:
     """A hyperparameter's value, or its default; None where the algorithm has no such thing."""
     if run["hyperparams"].get(name) is not None:
         return run["hyperparams"][name]
-    algorithm = known_class(restored(run["algo"]))
+    algorithm = known_class(run["algo"])
     if algorithm is None:
         return None
     parameters = parameters_of(algorithm)
@@ -240,7 +239,7 @@ def _number(run: Mapping[str, Any], name: str) -> float:
 
 
 def _checked_header(path: Folder, text: str) -> list[str]:
-    """The names of the columns, of which every row has as many.
+    """The names of the columns, after a check that every row has as many cells.
 
     pandas would fill up a row that is too short, and cut off one that is too long.
     """
@@ -284,21 +283,21 @@ def _over_steps(updates: pd.DataFrame, n_timesteps: int) -> list[pd.DataFrame]:
         "projected": (updates["projected"], "mean"),
     }
     return [
-        _binned(bins, updates["at"], values, middle).assign(quantity=quantity)
-        for quantity, (values, middle) in quantities.items()
+        _binned(bins, updates["at"], values, average).assign(quantity=quantity)
+        for quantity, (values, average) in quantities.items()
     ]
 
 
 def _binned(
-    bins: pd.Series[float], at: pd.Series[float], values: pd.Series[float], middle: str
+    bins: pd.Series[float], at: pd.Series[float], values: pd.Series[float], average: str
 ) -> pd.DataFrame:
-    """Middle and quantiles of the finite values in each bin."""
+    """The average, a median or a mean, and quantiles of the finite values in each bin."""
     frame = pd.DataFrame({"bin": bins, "at": at, "value": values})
     groups = frame[np.isfinite(frame).all(axis=1)].groupby("bin")
     return pd.DataFrame(
         {
             "timesteps": groups["at"].median(),
-            "middle": groups["value"].agg(middle),
+            "value": groups["value"].agg(average),
             "low": groups["value"].quantile(0.05),
             "high": groups["value"].quantile(0.95),
         }

@@ -7,45 +7,55 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from benchmarks.names import shield
-from reports.data import runs
-from reports.sections.wording import listing
+from benchmarks.names import plain
+from reports.data.runs import RunData
 
-SECTION = "[What is missing](#what-is-missing)"
 _SWEEP = ["python", "-m", "benchmarks", "run"]
-_MOST_LISTED = 50  # seeds
 _MOST_SEEDS = 10_000  # a command with more was written by nobody
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What one algorithm lacks on some environments.
+
+    ``seeds``: those without a result, and ``failed`` those of them whose run failed; without seeds
+    it has no run there at all. ``only_asked``: it has no run anywhere, but a command asked for one.
+    """
+
+    label: str
+    env_ids: Sequence[str]
+    seeds: Sequence[int] = ()
+    failed: Sequence[int] = ()
+    only_asked: bool = False
 
 
 @dataclass(frozen=True)
 class Missing:
     """What has no result.
 
-    ``lines``: one for each algorithm and what it lacks; ``is_uneven``: one of them lacks what
-    another one has; ``is_unmet``: there is no result of something that a command asked for;
-    ``is_asked_known``: every run has a command from which that can be read.
+    ``is_uneven``: an algorithm lacks what another one has. ``is_unmet``: something that a command
+    asked for has no result. ``is_asked_known``: every run has a command from which that can be
+    read.
     """
 
-    lines: Sequence[str]
+    gaps: Sequence[Gap]
     is_uneven: bool
     is_unmet: bool
     is_asked_known: bool
 
-    @property
-    def nothing(self) -> str:
-        """What may be said where nothing failed and nothing is known to be missing."""
-        even = "no run failed, and no algorithm lacks a seed or an environment that another has"
-        if self.is_asked_known:
-            return f"Nothing: {even}, nor a seed that the commands asked for."
-        return (
-            f"As far as is known nothing: {even}. What was asked for cannot be read from every "
-            "command."
-        )
+
+@dataclass(frozen=True)
+class AllFailed:
+    """An algorithm of which runs failed and none finished, on one environment or, if None, at all."""
+
+    algo: str
+    env_id: str | None
+    runs: int
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a command asked for; ``algos`` and ``env_ids`` are empty where it names none."""
+    """What a command asked for; ``algos`` and ``env_ids`` are empty if it does not name any."""
 
     algos: Sequence[str]
     env_ids: Sequence[str]
@@ -53,7 +63,7 @@ class Asked:
 
 
 def asked_by(command: str) -> Asked | None:
-    """What a recorded command asked for; ``None`` where that cannot be read from it."""
+    """What a recorded command asked for; None if that cannot be read from it."""
     try:
         words = shlex.split(command)
         options = _options(words)
@@ -67,63 +77,57 @@ def asked_by(command: str) -> Asked | None:
     return Asked(_names(options.get("--algos", "")), _names(options.get("--envs", "")), seeds)
 
 
-def missing_of(data: runs.RunData) -> Missing:
-    """What has no result and another algorithm has, or a recorded command asked for.
+def missing_of(data: RunData) -> Missing:
+    """What has no result although another algorithm has one or a recorded command asked for it.
 
-    Commands name seeds, and often algorithms and environments; what a suite held when it was run is
-    not known, so that a command which names no environment asked for those that have runs.
+    Commands name seeds, and often algorithms and environments. What a suite held when it was run is
+    not known, so a command that does not name environments asked for those that have runs.
     """
     asked = _Asked(data)
-    where: dict[tuple[str, str], list[str]] = {}
+    where: dict[tuple[str, tuple[int, ...], tuple[int, ...]], list[str]] = {}
     is_uneven = is_unmet = False
     for env_id in _env_ids(data):
         for label, seeds in _seeds_of(data, env_id).items():
             wanted = asked.seeds(label, env_id)
-            absent = sorted((seeds.of_others | wanted) - seeds.finished)
+            absent = tuple(sorted((seeds.of_others | wanted) - seeds.finished))
             if absent:
-                text = _seeds_text(absent, seeds.failed)
-                where.setdefault((label, text), []).append(env_id)
+                failed = tuple(seed for seed in absent if seed in seeds.failed)
+                where.setdefault((label, absent, failed), []).append(env_id)
             is_uneven |= bool(seeds.of_others - seeds.finished)
             is_unmet |= bool(wanted - seeds.finished)
-    lines = [
-        f"{label} on {listing(env_ids)}: no result for {seeds}"
-        for (label, seeds), env_ids in where.items()
+    gaps = [
+        Gap(label, env_ids, absent, failed) for (label, absent, failed), env_ids in where.items()
     ]
     for algo, env_ids in _without_run(data, asked.tasks).items():
         is_known_here = algo in set(data.runs["algo"])
         is_uneven |= is_known_here and bool(set(data.runs["env_id"]) & set(env_ids))
         is_unmet |= any((algo, env_id) in asked.tasks for env_id in env_ids)
-        why = "" if is_known_here else ", though a command asked for it"
-        lines.append(f"{algo} on {listing(env_ids)}: no run{why}")
-    return Missing(lines, is_uneven, is_unmet, asked.is_known)
+        gaps.append(Gap(algo, env_ids, only_asked=not is_known_here))
+    return Missing(gaps, is_uneven, is_unmet, asked.is_known)
 
 
-def all_failed(data: runs.RunData) -> list[str]:
-    """Every algorithm, or algorithm on an environment, of which runs failed and none finished.
-
-    :return: such as ``trpo on Ant-v5: every run failed (3 runs)``
-    """
+def all_failed(data: RunData) -> list[AllFailed]:
+    """Every algorithm, or algorithm on an environment, of which runs failed and none finished."""
     finished = set(zip(data.runs["algo"], data.runs["env_id"], strict=True))
     algos = {algo for algo, _ in finished}
-    texts = []
+    found = []
     for algo, of_algo in data.failures.groupby("algo", sort=True):
         if algo not in algos:
-            texts.append(f"{algo}: every run failed ({runs.runs_text(len(of_algo))})")
+            found.append(AllFailed(str(algo), None, len(of_algo)))
             continue
         for env_id, group in of_algo.groupby("env_id", sort=True):
             if (algo, env_id) not in finished:
-                count = runs.runs_text(len(group))
-                texts.append(f"{algo} on {env_id}: every run failed ({count})")
-    return texts
+                found.append(AllFailed(str(algo), str(env_id), len(group)))
+    return found
 
 
 class _Asked:
     """What the commands of the finished runs asked for.
 
-    ``tasks``: algorithms and environments; ``is_known``: it can be read from every command.
+    ``tasks``: algorithms and environments. ``is_known``: that can be read from every command.
     """
 
-    def __init__(self, data: runs.RunData) -> None:
+    def __init__(self, data: RunData) -> None:
         self.tasks: set[tuple[str, str]] = set()
         self.is_known = True
         self._of_label: dict[tuple[str, str], set[int]] = {}
@@ -144,9 +148,9 @@ class _Asked:
         self._add_commands_of_others(data, of_task)
 
     def _add_commands_of_others(
-        self, data: runs.RunData, of_task: Mapping[tuple[str, str], set[int]]
+        self, data: RunData, of_task: Mapping[tuple[str, str], set[int]]
     ) -> None:
-        """A label is what another run's command asked for, if it is the only one it can be."""
+        """Add what other runs' commands asked for, where a task has one label alone."""
         labels: dict[tuple[str, str], set[str]] = {}
         for frame in (data.runs, data.failures):
             columns = frame["algo"], frame["env_id"], frame["label"]
@@ -159,7 +163,7 @@ class _Asked:
                 seeds.update(of_task.get(task, ()))
 
     def seeds(self, label: str, env_id: str) -> set[int]:
-        """The seeds of a label on an environment; empty where that is not known."""
+        """The seeds of a label on an environment; empty if they are not known."""
         return self._of_label.get((label, env_id), set())
 
 
@@ -172,7 +176,7 @@ class _Seeds:
     of_others: set[int]
 
 
-def _seeds_of(data: runs.RunData, env_id: str) -> dict[str, _Seeds]:
+def _seeds_of(data: RunData, env_id: str) -> dict[str, _Seeds]:
     """Every label of an environment, also those of which all runs failed."""
     finished = data.runs[data.runs["env_id"] == env_id]
     failed = data.failures[data.failures["env_id"] == env_id]
@@ -191,16 +195,10 @@ def _seeds_of(data: runs.RunData, env_id: str) -> dict[str, _Seeds]:
     }
 
 
-def _seeds_text(seeds: Sequence[int], failed: set[int]) -> str:
-    texts = [f"{seed} (failed)" if seed in failed else str(seed) for seed in seeds[:_MOST_LISTED]]
-    more = f" and {len(seeds) - len(texts):,} more" if len(seeds) > len(texts) else ""
-    return f"seed{'s' if len(texts) > 1 else ''} {', '.join(texts)}{more}"
+def _without_run(data: RunData, asked: set[tuple[str, str]]) -> dict[str, list[str]]:
+    """Each algorithm's environments without a run of it, although another one has runs there.
 
-
-def _without_run(data: runs.RunData, asked: set[tuple[str, str]]) -> dict[str, list[str]]:
-    """Algorithm to the environments on which there is no run of it and another one has runs.
-
-    :param asked: algorithms and environments that commands asked for; those count as well
+    :param asked: algorithms and environments that commands asked for, which count as well
     """
     frames = (data.runs, data.failures)
     tried = {pair for f in frames for pair in zip(f["algo"], f["env_id"], strict=True)}
@@ -211,7 +209,7 @@ def _without_run(data: runs.RunData, asked: set[tuple[str, str]]) -> dict[str, l
     return found
 
 
-def _env_ids(data: runs.RunData) -> list[str]:
+def _env_ids(data: RunData) -> list[str]:
     return sorted({*data.runs["env_id"], *data.failures["env_id"]})
 
 
@@ -226,4 +224,4 @@ def _options(words: Sequence[str]) -> dict[str, str]:
 
 
 def _names(text: str) -> list[str]:
-    return [shield(name) for name in text.split(",") if name.strip()]
+    return [plain(name) for name in text.split(",") if name.strip()]

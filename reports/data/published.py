@@ -6,51 +6,36 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.names import restored, shield
-from benchmarks.numbers import Form, form_of, forms_of
+from benchmarks.names import plain
 from benchmarks.results import read_spec
 from reports.data.runs import ReportError, RunData, runs_text
 from reports.data.scores import run_scores
-from reports.rendering.figures import count_text, seeds_text
-from reports.rendering.tables import Table
-from reports.sections.wording import listing
 
 PUBLISHED = Path(__file__).parent / "published.csv"
 
 BEST, FINAL, TRAINING = "best evaluation", "final policy", "training returns"
 KINDS = (BEST, FINAL, TRAINING)
-"""What a published value is: the highest evaluation within the budget, what the policy of the end
-returns, or what training itself returned at the end."""
-
-NO_MATCH = (
-    "no value of ours matches: they are returns of the exploring policy during training, and ours "
-    "are evaluations of the deterministic one; the nearest is the final return"
-)
-"""Why ours has no value by the metric ``training returns``."""
-
-_HERE = "this report"
-_WHOLE = Form(0)
+"""What a published value is: the highest evaluation within the budget, the return of the final
+policy, or the return of training itself at its end."""
 
 _COLUMNS = ["source", "algo", "env_id", "timesteps", "mean", "std", "n_seeds", "metric"]
 _COLUMNS += ["kind", "note"]
 _RENAMED = {"env_id": "their_env_id", "timesteps": "their_timesteps", "mean": "their_mean"}
 _RENAMED |= {"std": "their_std", "n_seeds": "their_seeds"}
-_THEIRS = ["source", "algo", "their_env_id", "their_version", "their_timesteps", "their_seeds"]
-_THEIRS += ["kind", "metric", "their_mean", "their_std", "note"]
+THEIRS = ["source", "algo", "their_env_id", "their_version", "their_timesteps", "their_seeds"]
+THEIRS += ["kind", "metric", "their_mean", "their_std", "note"]
+"""The columns of :func:`for_runs` that are of the published result."""
 _OURS = ["label", "our_algo", "our_seeds", "our_timesteps", "our_evaluations", "our_episodes"]
-_OURS += ["our_mean", "our_std", "reason"]
-_PAIR_COLUMNS = ["env_id", *_THEIRS, *_OURS, "differences"]
+_OURS += ["our_mean", "our_std"]
+_PAIR_COLUMNS = ["env_id", *THEIRS, *_OURS]
 
-# What GitHub allows, so that neither an address nor a DOI is taken for a repository.
-_REPOSITORY = re.compile(r"([A-Za-z\d][A-Za-z\d-]*)/([\w.-]+)(?=\s|$)")
 _VERSION = re.compile(r"-(v\d+)$")
 _VERSION_IN_NOTE = re.compile(r"\bv\d+(?:/v\d+)*\b")
 # How much an evaluation consists of, where the metric's words say so.
@@ -58,7 +43,6 @@ _AMOUNT = re.compile(
     r"(?P<episodes>\d[\d,]*) (?:test |evaluation )?episodes?\b"
     r"|(?P<steps>(?:about )?\d[\d,.]*k? evaluation steps)"
 )
-_OVER_EPISODES = "± over episodes"
 
 
 def load(extra: Path | None = None) -> pd.DataFrame:
@@ -87,9 +71,9 @@ def load(extra: Path | None = None) -> pd.DataFrame:
 def for_runs(data: RunData, published: pd.DataFrame) -> pd.DataFrame:
     """Every published result on a task of ours, beside each of our algorithms.
 
-    Ours by the metric ``best evaluation`` is the best evaluation of each run as the table of scores
-    has it, by ``final policy`` the last one, both as mean over runs. Runs whose environment the
-    suite made with arguments are left out: those may make it another task.
+    Our value by the metric ``best evaluation`` is the mean over runs of each run's best evaluation,
+    as in the table of scores; by ``final policy`` it is the mean of the last evaluations. Runs
+    whose environment was made with arguments are left out: these may make it another task.
 
     :param published: as :func:`load` gives it
     :return: tidy, one row per environment of ours, published result and label; sorted by
@@ -97,9 +81,9 @@ def for_runs(data: RunData, published: pd.DataFrame) -> pd.DataFrame:
         their_env_id, their_version`` (``""``: not known), ``their_timesteps`` (NaN: not known),
         ``their_seeds, kind, metric, their_mean, their_std, note``. Of ours: ``env_id, label,
         our_algo, our_seeds`` (finished runs), ``our_timesteps`` (budget in environment steps),
-        ``our_evaluations`` (of a run), ``our_episodes`` (of an evaluation), ``our_mean, our_std``
-        (sample standard deviation over runs, NaN with one), ``reason`` (why ``our_mean`` is NaN,
-        else ``""``), and ``differences`` of their protocol from ours in short (``""``: none known)
+        ``our_evaluations`` (of a run), ``our_episodes`` (of an evaluation), ``our_mean`` (NaN by
+        the metric ``training returns``, which nothing of ours matches) and ``our_std`` (sample
+        standard deviation over runs, NaN with one)
     """
     theirs = published.rename(columns=_RENAMED)
     theirs["their_version"] = [
@@ -113,229 +97,77 @@ def for_runs(data: RunData, published: pd.DataFrame) -> pd.DataFrame:
     for env_id, group in data.runs.groupby("env_id", sort=True):
         labels = [_own(data, runs) for _, runs in group.groupby("label", sort=True)]
         ours = [own for own in labels if own is not None]
-        for result in theirs.loc[tasks == task(str(env_id)), _THEIRS].to_dict("records"):
+        for result in theirs.loc[tasks == task(str(env_id)), THEIRS].to_dict("records"):
             rows += [_pair(result, own) for own in ours]
     return pd.DataFrame(rows, columns=_PAIR_COLUMNS)
 
 
-@dataclass(frozen=True)
-class Literature:
-    """What the report says of published results.
-
-    ``verdict`` and ``same``: ours against published results of the same algorithm, metric and
-    budget, ``same`` being None where there are none. ``tables``: by environment.
-    """
-
-    verdict: str
-    same: Table | None
-    sentences: Sequence[str]
-    measures: Table
-    sources: Sequence[str]
-    notes: Sequence[str]
-    tables: Sequence[tuple[str, Table]]
-
-
-def literature_of(data: RunData, published: pd.DataFrame | None) -> Literature | None:
-    """Our results beside published ones.
-
-    :param published: as :func:`load` gives it; None: none is wanted
-    :return: None where none is wanted, or none is of a task of ours
-    """
-    frame = None if published is None else for_runs(data, published)
-    if frame is None or frame.empty:
-        return None
-    return Literature(
-        verdict(frame),
-        same_algorithm(frame),
-        sentences(frame),
-        measures(frame),
-        sources(frame),
-        notes(frame),
-        tables(frame),
-    )
-
-
-def verdict(frame: pd.DataFrame) -> str:
-    """How often ours falls short of a published result of one algorithm, metric and budget.
-
-    Which falls the furthest short is said of those with two or more seeds and of those with one.
+def same_algorithm(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the same algorithm, metric and budget, ours furthest below theirs first.
 
     :param frame: as :func:`for_runs` gives it
+    :return: these rows, with ``difference``: of our mean from theirs as a share of theirs, infinite
+        where theirs is zero
     """
-    rows = _compared(frame)
-    if not rows:
-        return "No published result is of the same algorithm, metric and budget as one of ours."
-    what = "1 comparison" if len(rows) == 1 else f"{len(rows):,} comparisons"
-    text = f"In {what} with a published result of the same algorithm, metric and budget, ours is "
-    lower = [
-        row for row in rows if row["our_mean"] < row["their_mean"] and _share_text(row) != "0%"
+    same = (frame["kind"] != TRAINING) & (frame["algo"] == frame["our_algo"])
+    same &= frame["their_timesteps"] == frame["our_timesteps"]
+    rows = frame[same]
+    relative = [
+        _relative(*means) for means in zip(rows["our_mean"], rows["their_mean"], strict=True)
     ]
-    if not lower:
-        return f"{text}never lower."
-    several = [row for row in lower if row["our_seeds"] > 1]
-    single = [row for row in lower if row["our_seeds"] == 1]
-    furthest = [_shortfall(found[0]) for found in (several, single) if found]
-    return f"{text}lower in {len(lower):,}; the furthest: {listing(furthest)}."
+    return rows.assign(difference=relative).sort_values("difference", kind="stable")
 
 
-def _share_text(row: Mapping[str, Any]) -> str:
-    """By how much ours is higher, as a share of theirs."""
-    return _percent(_relative(row["our_mean"], row["their_mean"]))
+def highest(frame: pd.DataFrame) -> pd.DataFrame:
+    """For each environment and metric our highest mean beside the highest published one.
 
-
-def _shortfall(row: Mapping[str, Any]) -> str:
-    share = _relative(row["our_mean"], row["their_mean"])
-    by = "" if math.isinf(share) else f" by {_percent(-share).lstrip('+')}"
-    what = f"{row['label']} on {row['env_id']} ({row['kind']}, {count_text(row['our_seeds'])})"
-    return f"{what}{by}"
-
-
-def same_algorithm(frame: pd.DataFrame) -> Table | None:
-    """Ours against each published result of one algorithm, metric and budget.
-
-    The furthest that ours falls short comes first.
+    Ours is the highest of labels with two or more seeds, or with one where no label has more.
+    Theirs is the highest at our budget, or at any where there is none at ours; of several with the
+    same mean it is the one with the budget nearest to ours.
 
     :param frame: as :func:`for_runs` gives it
-    :return: None where there is no such result
+    :return: the rows of ``frame``, one per environment and metric, with ``labels`` (all of ours
+        with that mean), ``seeds`` (of each label), ``others`` (how many further published results
+        have their mean) and ``difference`` (as for :func:`same_algorithm`). By the metric
+        ``training returns``, only where there is no other on the environment, with no ``labels``
     """
-    rows = _compared(frame)
-    if not rows:
-        return None
-    names = _short_names(frame)
-    forms = {env_id: _form(group) for env_id, group in frame.groupby("env_id")}
-    cells = [
-        [
-            row["env_id"],
-            row["label"],
-            row["kind"],
-            _text(row["our_mean"], _shared(forms[row["env_id"]], row["our_mean"])),
-            count_text(row["our_seeds"]),
-            _text(row["their_mean"], _shared(forms[row["env_id"]], row["their_mean"])),
-            names[row["source"]],
-            _share_text(row),
-            "; ".join(text for text in _differences(row) if text != _OVER_EPISODES),
+    rows = []
+    for _, group in frame.groupby("env_id", sort=True):
+        comparable = group[group["kind"] != TRAINING]
+        rows += [
+            _highest(of_kind)
+            for _, of_kind in (comparable if len(comparable) else group).groupby("kind", sort=True)
         ]
-        for row in rows
-    ]
-    headers = ["environment", "algorithm", "metric", "ours", "seeds", "theirs", "source"]
-    headers += ["difference", "what differs from ours"]
-    return Table(headers, cells, "lllrrrlrl")
+    return pd.DataFrame(rows, columns=[*_PAIR_COLUMNS, "labels", "seeds", "others", "difference"])
 
 
-def tables(frame: pd.DataFrame) -> list[tuple[str, Table]]:
-    """For each environment its published results and ours, the highest first for each metric.
+def differences(row: Mapping[Any, Any]) -> dict[str, str]:
+    """What of their protocol differs from ours, in a few words each.
 
-    Bold are the highest published and, of ours with two or more runs, the highest by each metric.
-
-    :param frame: as :func:`for_runs` gives it
+    :param row: of :func:`for_runs`
+    :return: of ``version, runs, budget, evaluation`` and ``deviation`` those that differ
     """
-    names = _short_names(frame)
-    return [
-        (str(env_id), _table(group, names)) for env_id, group in frame.groupby("env_id", sort=True)
-    ]
-
-
-def measures(frame: pd.DataFrame) -> Table:
-    """How ours and each source measure: what is the same in all rows of the other tables.
-
-    :param frame: as :func:`for_runs` gives it, not empty
-    """
-    names = _short_names(frame)
-    headers = ["source", "metric", "how it is measured", "versions", "runs", "note"]
-    kinds = [kind for kind in KINDS if kind in set(frame["kind"])]
-    own_versions = _listed(version(env_id) or "none" for env_id in frame["env_id"].unique())
-    own_runs = _range(frame["our_seeds"])
-    own = [
-        [_HERE, kind, _how_ours(frame, kind), own_versions, own_runs, ""]
-        if kind != TRAINING
-        else [_HERE, kind, NO_MATCH, "–", "–", ""]
-        for kind in kinds
-    ]
-    theirs = [
-        [
-            names[str(source)],
-            str(kind),
-            str(metric),
-            _listed(text or "not said" for text in group["their_version"].unique()),
-            _range(group["their_seeds"]),
-            _listed(note for note in group["note"].unique() if note),
-        ]
-        for (source, kind, metric), group in frame.groupby(["source", "kind", "metric"])
-    ]
-    theirs.sort(key=lambda cells: (cells[0].casefold(), KINDS.index(cells[1]), cells[2]))
-    rows = [*own, *theirs]
-    if not any(row[-1] for row in rows):
-        headers, rows = headers[:-1], [row[:-1] for row in rows]
-    return Table(headers, rows, "l" * len(headers))
-
-
-def _how_ours(frame: pd.DataFrame, kind: str) -> str:
-    """By which protocol ours has its value, by a metric by which it has one."""
-    protocols = frame[["our_evaluations", "our_episodes"]].drop_duplicates()
-    evaluations = " or ".join(
-        f"{n_evaluations} evaluations of {_episodes_text(episodes)}"
-        for n_evaluations, episodes in sorted(protocols.itertuples(index=False))
-    )
-    if kind == FINAL:
-        return f"the last of a run's {evaluations}, mean over runs"
-    return f"the highest of a run's {evaluations}, the one before training apart, mean over runs"
-
-
-def _listed(texts: Iterable[str]) -> str:
-    return ", ".join(sorted(set(texts)))
-
-
-def _range(counts: pd.Series[int]) -> str:
-    fewest, most = counts.min(), counts.max()
-    return f"{most}" if fewest == most else f"{fewest} to {most}"
-
-
-def sources(frame: pd.DataFrame) -> list[str]:
-    """What each short source of the tables stands for, and its address.
-
-    :param frame: as :func:`for_runs` gives it
-    """
-    names = _short_names(frame)
-    return [
-        f"**{name}**: {_linked(source)}"
-        for source, name in sorted(names.items(), key=lambda item: item[1].casefold())
-    ]
-
-
-def sentences(frame: pd.DataFrame) -> list[str]:
-    """One sentence for each environment: the best of ours against the best published.
-
-    For each metric the highest of ours, of those with two or more seeds where there are any, stands
-    against the highest published with our budget, or, where none has it, against the highest with
-    any.
-
-    :param frame: as :func:`for_runs` gives it
-    """
-    names = _short_names(frame)
-    return [
-        f"{env_id}: {_sentence(group, names)}."
-        for env_id, group in frame.groupby("env_id", sort=True)
-    ]
-
-
-def notes(frame: pd.DataFrame) -> list[str]:
-    """How the tables are to be read.
-
-    :param frame: as :func:`for_runs` gives it
-    """
-    if frame.empty:
-        return []
-    lines = [
-        "**Difference**: of our mean from theirs, relative to theirs. It says nothing of chance: "
-        "for that see ± and the number of runs.",
-        "**±**: the standard deviation over runs; of one published run it is that over episodes. "
-        "Of one run of ours there is none.",
-        "**Bold**: by each metric the highest published mean, and the highest of ours of two or "
-        "more runs, which does not say that one method is better than the other: see what differs.",
-    ]
-    if BEST in set(frame["kind"]):
-        lines.append(f"**{BEST.capitalize()}**: the maximum of more, or noisier, values is higher.")
-    return lines
+    found = {}
+    ours, theirs = version(row["env_id"]), row["their_version"]
+    if theirs != ours or not ours:
+        has_own = _VERSION.search(row["their_env_id"])
+        found["version"] = row["their_env_id"] if has_own else theirs or "version not said"
+    if row["our_seeds"] != row["their_seeds"]:
+        found["runs"] = runs_text(row["their_seeds"])
+    if np.isnan(row["their_timesteps"]):
+        found["budget"] = "budget not said"
+    elif row["their_timesteps"] != row["our_timesteps"]:
+        found["budget"] = f"budget ×{row['their_timesteps'] / row['our_timesteps']:.3g}"
+    if row["kind"] == TRAINING:
+        return found | {"evaluation": "none of ours"}
+    amount = _AMOUNT.search(row["metric"])
+    if amount and amount["steps"]:
+        found["evaluation"] = amount["steps"].removeprefix("about ")
+    elif amount and (episodes := int(amount["episodes"].replace(",", ""))) != row["our_episodes"]:
+        found["evaluation"] = episodes_text(episodes)
+    if row["their_seeds"] == 1 and not np.isnan(row["their_std"]):
+        found["deviation"] = "± over episodes"
+    return found
 
 
 def task(env_id: str) -> str:
@@ -353,6 +185,11 @@ def version(env_id: str, note: str = "") -> str:
         return found[1]
     noted = _VERSION_IN_NOTE.search(note)
     return noted[0] if noted else ""
+
+
+def episodes_text(count: int) -> str:
+    """``1 episode``, ``2 episodes``."""
+    return "1 episode" if count == 1 else f"{count:,} episodes"
 
 
 def _read(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -413,7 +250,7 @@ def _result(cells: Mapping[str, str], where: str) -> dict[str, Any]:
             allowed = "a positive integer" + (", or empty" if name == "timesteps" else "")
             raise ReportError(f"{where}: {name}: must be {allowed}, got {cells[name]!r}")
     return {
-        **{name: shield(cell) for name, cell in cells.items()},
+        **{name: plain(cell) for name, cell in cells.items()},
         "timesteps": math.nan if counts["timesteps"] is None else counts["timesteps"],
         "mean": mean,
         "std": math.nan if std is None else std,
@@ -467,204 +304,31 @@ def _has_arguments(folder: Path) -> bool:
 def _pair(theirs: Mapping[Any, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """A row of :func:`for_runs`."""
     mean, std = own["values"].get(theirs["kind"], (math.nan, math.nan))
-    row = {**theirs, **{name: own[name] for name in own if name != "values"}}
-    row |= {"our_mean": mean, "our_std": std}
-    row["reason"] = NO_MATCH if theirs["kind"] == TRAINING else ""
-    row["differences"] = "; ".join(_differences(row))
-    return row
+    ours = {name: value for name, value in own.items() if name != "values"}
+    return {**theirs, **ours, "our_mean": mean, "our_std": std}
 
 
-def _differences(row: Mapping[Any, Any], with_runs: bool = True) -> list[str]:
-    """What of their protocol is not as ours is, in a few words each.
+def _highest(group: pd.DataFrame) -> dict[Any, Any]:
+    """A row of :func:`highest`.
 
-    :param row: of :func:`for_runs`
-    :param with_runs: also the number of runs
+    :param group: the rows of one environment and metric
     """
-    texts = []
-    ours, theirs = version(row["env_id"]), row["their_version"]
-    if theirs != ours or not ours:
-        has_own = _VERSION.search(row["their_env_id"])
-        texts.append(row["their_env_id"] if has_own else theirs or "version not said")
-    if with_runs and row["our_seeds"] != row["their_seeds"]:
-        texts.append(runs_text(row["their_seeds"]))
-    if np.isnan(row["their_timesteps"]):
-        texts.append("budget not said")
-    elif row["their_timesteps"] != row["our_timesteps"]:
-        texts.append(f"budget ×{row['their_timesteps'] / row['our_timesteps']:.3g}")
-    if row["kind"] == TRAINING:
-        return [*texts, "none of ours"]
-    found = _AMOUNT.search(row["metric"])
-    if found and found["steps"]:
-        texts.append(found["steps"].removeprefix("about "))
-    elif found and int(found["episodes"].replace(",", "")) != row["our_episodes"]:
-        texts.append(_episodes_text(int(found["episodes"].replace(",", ""))))
-    if row["their_seeds"] == 1 and not np.isnan(row["their_std"]):
-        texts.append(_OVER_EPISODES)
-    return texts
-
-
-def _episodes_text(count: int) -> str:
-    return "1 episode" if count == 1 else f"{count:,} episodes"
-
-
-class _Line(NamedTuple):
-    """A row of a table: a published result, or one of ours."""
-
-    kind: str
-    algo: str
-    mean: float
-    std: float
-    seeds: int
-    timesteps: float
-    source: str
-    differences: str
-    ours: bool
-
-
-def _table(group: pd.DataFrame, names: Mapping[str, str]) -> Table:
-    """The table of one environment."""
-    lines = [*_their_lines(group, names), *_our_lines(group)]
-    lines.sort(key=lambda line: (KINDS.index(line.kind), -line.mean, line.ours))
-    highest: dict[tuple[str, bool], float] = {}
-    for line in lines:
-        if _may_be_bold(line):
-            highest.setdefault((line.kind, line.ours), line.mean)
-    forms = forms_of([[line.mean, line.std] for line in lines])
-    columns = {
-        "metric": [line.kind for line in lines],
-        "algorithm": [line.algo for line in lines],
-        "mean": [
-            _marked(
-                _text(line.mean, form),
-                _may_be_bold(line) and line.mean == highest[line.kind, line.ours],
-            )
-            for line, form in zip(lines, forms, strict=True)
-        ],
-        "±": [
-            "(1 seed)" if line.ours and line.seeds == 1 else _text(line.std, form)
-            for line, form in zip(lines, forms, strict=True)
-        ],
-        "runs": [_text(line.seeds) for line in lines],
-        "steps": [_text(line.timesteps) for line in lines],
-        "source": [line.source for line in lines],
-        "what differs from ours": [line.differences for line in lines],
-    }
-    return Table(list(columns), list(zip(*columns.values(), strict=True)), "llrrrrll")
-
-
-def _may_be_bold(line: _Line) -> bool:
-    """One run of ours has no interval, and is nowhere in the report bold."""
-    return not line.ours or line.seeds > 1
-
-
-def _their_lines(group: pd.DataFrame, names: Mapping[str, str]) -> list[_Line]:
-    lines = []
-    for _, of_result in group.groupby(_THEIRS, sort=False, dropna=False):
-        rows = of_result.to_dict("records")
-        # From each label of ours; one text, unless budgets or evaluations are mixed.
-        texts = dict.fromkeys("; ".join(_differences(row, with_runs=False)) for row in rows)
-        row = rows[0]
-        lines.append(
-            _Line(
-                row["kind"],
-                row["algo"],
-                row["their_mean"],
-                row["their_std"],
-                row["their_seeds"],
-                row["their_timesteps"],
-                names[row["source"]],
-                " or ".join(text or "nothing" for text in texts) if any(texts) else "",
-                ours=False,
-            )
-        )
-    return lines
-
-
-def _our_lines(group: pd.DataFrame) -> list[_Line]:
-    own = group[group["kind"] != TRAINING].drop_duplicates(["kind", "label"])
-    return [
-        _Line(
-            row["kind"],
-            row["label"],
-            row["our_mean"],
-            row["our_std"],
-            row["our_seeds"],
-            row["our_timesteps"],
-            _HERE,
-            "",
-            ours=True,
-        )
-        for row in own.to_dict("records")
-    ]
-
-
-def _text(value: float, form: Form = _WHOLE) -> str:
-    return "–" if math.isnan(value) else form.text(value)
-
-
-def _marked(text: str, bold: bool) -> str:
-    """Both of one width, so that the numbers stand one below the other."""
-    return f"**{text}**" if bold else f"  {text}  "
-
-
-def _form(group: pd.DataFrame) -> Form:
-    return form_of(group[["their_mean", "our_mean"]])
-
-
-def _shared(form: Form, *values: float) -> Form:
-    """The form, unless it shows nothing of these."""
-    return form if form.shows(values) else form_of(values)
-
-
-def _sentence(group: pd.DataFrame, names: Mapping[str, str]) -> str:
-    """What one environment's rows say, a clause for each metric."""
-    form = _form(group)
-    kinds = [kind for kind in KINDS if kind in set(group["kind"])]
-    if kinds == [TRAINING]:
-        row = group.iloc[int(group["their_mean"].argmax())]
-        return (
-            f"the highest published is {_text(row['their_mean'], form)} ({row['algo']}, "
-            f"{names[row['source']]}), by the metric {TRAINING}, by which there is nothing of ours"
-        )
-    return "; ".join(
-        _clause(group[group["kind"] == kind], form, names) for kind in kinds if kind != TRAINING
-    )
-
-
-def _clause(group: pd.DataFrame, form: Form, names: Mapping[str, str]) -> str:
-    """The highest of ours against the highest published, by one metric."""
     own = group.drop_duplicates("label")
     several = own[own["our_seeds"] > 1]
     pool = several if len(several) else own
     leaders = pool[pool["our_mean"] == pool["our_mean"].max()]
-    group = group[group["label"] == leaders["label"].iloc[0]]
-    same_budget = group["their_timesteps"] == group["our_timesteps"]
-    published = group[same_budget] if same_budget.any() else group
-    highest = published[published["their_mean"] == published["their_mean"].max()]
-    # Of several with one mean, the one with the nearest budget.
-    distance = (highest["their_timesteps"] - highest["our_timesteps"]).abs()
-    row = highest.iloc[int(np.argsort(distance.to_numpy(), kind="stable")[0])].to_dict()
-    others = len(highest.drop_duplicates(_THEIRS)) - 1
-    ours, theirs = leaders["our_mean"].iloc[0], row["their_mean"]
-    form = _shared(form, ours, theirs)
-    budget = [text for text in _differences(row) if text.startswith("budget")]
-    of_theirs = [row["algo"], names[row["source"]], *([f"and {others} more"] if others else [])]
-    return (
-        f"{row['kind']} {form.text(ours)} ({listing(leaders['label'].tolist())}, "
-        f"{seeds_text(leaders['our_seeds'])}) against {form.text(theirs)} "
-        f"({', '.join([*of_theirs, *budget])}), {_gap_text(ours, theirs, form)}"
-    )
-
-
-def _gap_text(ours: float, theirs: float, form: Form) -> str:
-    """``12% lower``; ``equal``; in the metric's own units where theirs is zero."""
-    if form.text(ours) == form.text(theirs):
-        return "equal"
-    which = "higher" if ours > theirs else "lower"
-    if theirs == 0:
-        return f"{form.text(abs(ours))} {which}"
-    share = abs(_relative(ours, theirs))
-    return f"less than 1% {which}" if round(share, 2) == 0 else f"{share:.0%} {which}"
+    rows = group if leaders.empty else group[group["label"] == leaders["label"].iloc[0]]
+    at_our_budget = rows["their_timesteps"] == rows["our_timesteps"]
+    published = rows[at_our_budget] if at_our_budget.any() else rows
+    best = published[published["their_mean"] == published["their_mean"].max()]
+    distance = (best["their_timesteps"] - best["our_timesteps"]).abs()
+    row = best.iloc[int(np.argsort(distance.to_numpy(), kind="stable")[0])].to_dict()
+    return row | {
+        "labels": leaders["label"].tolist(),
+        "seeds": leaders["our_seeds"].tolist(),
+        "others": len(best.drop_duplicates(THEIRS)) - 1,
+        "difference": _relative(row["our_mean"], row["their_mean"]),
+    }
 
 
 def _relative(ours: float, theirs: float) -> float:
@@ -672,39 +336,3 @@ def _relative(ours: float, theirs: float) -> float:
     if ours == theirs:
         return 0.0
     return (ours - theirs) / abs(theirs) if theirs else math.copysign(math.inf, ours - theirs)
-
-
-def _compared(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of one algorithm, metric and budget, the largest shortfall of ours first."""
-    same = (frame["kind"] != TRAINING) & (frame["algo"] == frame["our_algo"])
-    same &= frame["their_timesteps"] == frame["our_timesteps"]
-    rows: list[dict[str, Any]] = frame[same].to_dict("records")  # type: ignore[assignment]
-    return sorted(rows, key=lambda row: _relative(row["our_mean"], row["their_mean"]))
-
-
-def _percent(share: float) -> str:
-    """``-85%``, below ten percent with a decimal; ``–`` where it is of nothing."""
-    if math.isinf(share):
-        return "–"
-    if round(share, 3) == 0:
-        return "0%"
-    return f"{share:+.0%}" if abs(share) >= 0.0995 else f"{share:+.1%}"
-
-
-def _short_names(frame: pd.DataFrame) -> dict[str, str]:
-    """Source to the name of its repository, or to itself where that would not say which it is."""
-    found = {source: _REPOSITORY.match(source) for source in frame["source"].unique()}
-    names = {source: match[2] if match else source for source, match in found.items()}
-    return {
-        source: name if list(names.values()).count(name) == 1 else source
-        for source, name in names.items()
-    }
-
-
-def _linked(source: str) -> str:
-    """A source with the address of the repository that it begins with, or that it is itself."""
-    found = _REPOSITORY.match(source)
-    if found:
-        return f"[{found[0]}](https://github.com/{found[0]}){source[found.end() :]}"
-    address = restored(source)
-    return f"<{address}>" if re.fullmatch(r"https?://[^\s<>]+", address) else source

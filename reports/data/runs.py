@@ -1,4 +1,4 @@
-"""The runs a report is made of, checked for being comparable before anything is averaged."""
+"""The runs of a report: read, checked for whether they compare, and labelled."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import results
-from benchmarks.names import first_line, shield
+from benchmarks.names import first_line, plain
 from benchmarks.storage import Folder
-from reports.data import protocols
 
 _CONFIG = ["algo", "env_id", "config"]
 
@@ -26,16 +25,16 @@ class ReportError(Exception):
 
 @dataclass(frozen=True)
 class RunData:
-    """Everything a report reads; the frames are sorted by environment, label and seed.
+    """The runs of a report; the frames are sorted by environment, label and seed.
 
-    Names of others are shielded (see :mod:`benchmarks.names`).
+    Names are on one line each, and not longer than a line.
 
-    ``runs``: one row a finished run, as :func:`benchmarks.results.load_runs` gives it, and
-    ``label``, the name under which the run is reported (see :func:`config_labels`), and
-    ``protocol``, what tells its budget and evaluation from others on the environment (see
-    :func:`reports.data.protocols.names`).
-    ``evaluations``: one row an evaluation, with the same ``label`` and ``protocol``.
-    ``failures``: one row a failed run, with ``label``.
+    ``runs``: one row per finished run, as :func:`benchmarks.results.load_runs` returns it, with two
+    more columns: ``label``, the name under which the run is reported (see :func:`config_labels`),
+    and ``protocol``, what tells its budget and evaluation from others on the environment (see
+    :func:`protocols`).
+    ``evaluations``: one row per evaluation, with the same ``label`` and ``protocol``.
+    ``failures``: one row per failed run, with ``label``.
     ``broken``: a line for each run that was left out, naming it and saying why.
     """
 
@@ -60,20 +59,20 @@ def load(
 
     :param allow_mixed: runs of one environment may have different budgets or evaluation protocols;
         their labels then tell them apart
-    :param allow_broken: what cannot be read, has an evaluation without a return, or was evaluated
-        elsewhere than most seeds of its configuration, is left out
+    :param allow_broken: leave out runs that cannot be read, that have an evaluation without a
+        return, or that were evaluated at other steps than most seeds of their configuration
     :param reading: as for :func:`benchmarks.results.load_readable`
-    :raises ReportError: no such folder, no finished run in it that can be read, a run that is there
-        twice, seeds of one configuration with evaluations that cannot be averaged; unless they are
-        allowed, different budgets or evaluation protocols, and evaluations without a return.
-    :raises benchmarks.results.BrokenRunError: a run folder that cannot be read, unless allowed.
+    :raises ReportError: there is no such folder, or no finished run in it that can be read; a run
+        is there twice; the seeds of a configuration were evaluated at different steps; unless
+        allowed, budgets or evaluation protocols differ, or an evaluation has no return
+    :raises benchmarks.results.BrokenRunError: a run folder that cannot be read, unless allowed
     """
     if not root.is_dir():
         raise ReportError(f"{root}: there is no such folder")
     found = results.load_readable(root, reading)
     if found.broken and not allow_broken:
         raise found.broken[0]
-    runs, evaluations, failures = map(_shielded, (found.runs, found.evaluations, found.failures))
+    runs, evaluations, failures = map(_cleaned, (found.runs, found.evaluations, found.failures))
     broken = [str(error).replace(f"{root}{os.sep}", "") for error in found.broken]
     if allow_broken:
         for find in (results.without_return, _with_other_grids):
@@ -90,7 +89,7 @@ def load(
     if not allow_mixed:
         refuse_mixed_protocols(runs)
     refuse_different_grids(evaluations)
-    runs = runs.assign(protocol=protocols.names(runs))
+    runs = runs.assign(protocol=protocols(runs))
     labels = _labels(runs)
     of_config = runs.drop_duplicates(_CONFIG).set_index(_CONFIG)["protocol"]
     return RunData(
@@ -101,17 +100,25 @@ def load(
     )
 
 
-def _shielded(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with names, and first lines of errors, of which nothing is taken for a mark."""
-    texts = frame.columns.intersection(["suite", "algo", "env_id", "config", "error"])
-    known = {text: shield(first_line(text)) for name in texts for text in frame[name].unique()}
-    return frame.assign(**{name: frame[name].map(known) for name in texts})
+def _cleaned(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with every name on one line, and the first lines of errors."""
+    names = frame.columns.intersection(["suite", "algo", "env_id", "config", "error", "commit"])
+    facts = frame.columns.intersection(["versions", "machine"])
+    known = {text: first_line(text) for name in names for text in frame[name].dropna().unique()}
+    texts = {name: frame[name].map(lambda text: known.get(text, text)) for name in names}
+    return frame.assign(**texts, **{name: frame[name].map(_cleaned_facts) for name in facts})
+
+
+def _cleaned_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        plain(name): plain(fact) if isinstance(fact, str) else fact for name, fact in facts.items()
+    }
 
 
 def refuse_repeated_runs(runs: pd.DataFrame) -> None:
-    """The same algorithm, environment, configuration and seed in two suites would count twice.
+    """Refuse a run that is there twice, since it would count as two seeds.
 
-    :raises ReportError: naming the folders of the first such run.
+    :raises ReportError: naming the folders of the first such run
     """
     repeated = runs[runs.duplicated(["algo", "env_id", "config", "seed"], keep=False)]
     if repeated.empty:
@@ -132,9 +139,9 @@ def refuse_repeated_runs(runs: pd.DataFrame) -> None:
 
 
 def refuse_mixed_protocols(runs: pd.DataFrame) -> None:
-    """Scores of one environment are comparable only at one budget and one evaluation protocol.
+    """Refuse an environment whose runs differ in budget or evaluation protocol.
 
-    :raises ReportError: naming the environment and which runs have which value.
+    :raises ReportError: naming the environment, and which runs have which value
     """
     for env_id, group in runs.groupby("env_id", sort=True):
         _refuse_several(str(env_id), "budgets", group, group["n_timesteps"].map(_budget_text))
@@ -144,9 +151,9 @@ def refuse_mixed_protocols(runs: pd.DataFrame) -> None:
 
 
 def refuse_different_grids(evaluations: pd.DataFrame) -> None:
-    """The seeds of a configuration are averaged step by step, so they share their steps.
+    """Refuse seeds of a configuration that were not evaluated at the same steps.
 
-    :raises ReportError: naming two seeds that differ.
+    :raises ReportError: naming two seeds that differ
     """
     for key, group in evaluations.groupby(["env_id", "algo", "config"], sort=True):
         grids = [
@@ -163,11 +170,11 @@ def refuse_different_grids(evaluations: pd.DataFrame) -> None:
 
 
 def config_labels(runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """``(algo, env_id, config)`` to the name a reader sees.
+    """The name of each ``(algo, env_id, config)`` in the report.
 
-    It is the algorithm's name where the environment has one configuration of it, and otherwise
-    names what a configuration sets and others do not, or set otherwise: ``npg (critic=adam)``
-    beside ``npg``, which leaves all of that to the algorithm's defaults.
+    It is the algorithm's name where the environment has one configuration of it. Otherwise it says
+    what the configuration sets differently from the others: ``npg (critic=adam)`` beside ``npg``,
+    which has the algorithm's defaults.
     """
     labels: dict[tuple[str, str, str], str] = {}
     for (algo, env_id), group in runs.groupby(["algo", "env_id"], sort=True):
@@ -178,30 +185,73 @@ def config_labels(runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
-    """``{"points": 20, "episodes": 10}`` as ``episodes=10, points=20``, shielded."""
-    return ", ".join(f"{shield(name)}={setting_text(settings[name])}" for name in sorted(settings))
+    """``{"points": 20, "episodes": 10}`` as ``episodes=10, points=20``."""
+    return ", ".join(f"{plain(name)}={setting_text(settings[name])}" for name in sorted(settings))
 
 
 def setting_text(value: Any) -> str:
-    """A hyperparameter's value as it would stand in a YAML file, on one line, shielded."""
+    """A hyperparameter's value as in a YAML file, on one line."""
     if isinstance(value, str):
-        return shield(value)
+        return plain(value)
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return shield(json.dumps(value, sort_keys=True))
+    return plain(json.dumps(value, sort_keys=True))
+
+
+def protocols(runs: pd.DataFrame) -> pd.Series[str]:
+    """What tells a run's budget and evaluation protocol from the others on its environment.
+
+    :param runs: with ``env_id, n_timesteps, evaluation``
+    :return: a text for each run, such as ``200,000 steps``; empty where all runs on an environment
+        have the same protocol
+    """
+    facts = pd.Series(
+        [
+            _protocol_facts(*run)
+            for run in zip(runs["n_timesteps"], runs["evaluation"], strict=True)
+        ],
+        index=runs.index,
+        dtype=object,
+    )
+    return facts.groupby(runs["env_id"], group_keys=False).apply(_protocols_of)
+
+
+def _protocols_of(facts: pd.Series) -> pd.Series[str]:
+    """:func:`protocols` of the runs of one environment."""
+    differing = [i for i, texts in enumerate(zip(*facts, strict=True)) if len(set(texts)) > 1]
+    return facts.map(lambda texts: ", ".join(texts[i] for i in differing))
+
+
+def _protocol_facts(n_timesteps: int, evaluation: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{n_timesteps:,} steps",
+        f"{evaluation['points']:,} evaluations",
+        f"{evaluation['episodes']:,} episodes per evaluation",
+        f"evaluation seed {evaluation['seed']}",
+    )
+
+
+def with_protocol(label: str, protocol: str) -> str:
+    """``npg (200,000 steps)``, or ``npg (critic=adam, 200,000 steps)``; the label if there is none.
+
+    :param protocol: as :func:`protocols` returns it
+    """
+    if not protocol:
+        return label
+    return f"{label[:-1]}, {protocol})" if label.endswith(")") else f"{label} ({protocol})"
 
 
 def _labels(runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     """:func:`config_labels` of the runs of each protocol, with what tells that from the others."""
     return {
-        key: protocols.with_protocol(label, str(protocol))
+        key: with_protocol(label, str(protocol))
         for protocol, group in runs.groupby("protocol", sort=True)
         for key, label in config_labels(group).items()
     }
 
 
 def _with_other_grids(evaluations: pd.DataFrame) -> dict[tuple[Any, ...], str]:
-    """The runs that were not evaluated where most of their configuration were, and what differs."""
+    """The runs that were evaluated at other steps than most of their configuration, and why."""
     found: dict[tuple[Any, ...], str] = {}
     for _, group in evaluations.groupby(_CONFIG, sort=True):
         grids = {
@@ -231,7 +281,7 @@ def _labels_of(algo: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str
     if len(settings) == 1:
         return dict.fromkeys(settings, algo)
     texts = {
-        config: {shield(name): setting_text(value) for name, value in values.items()}
+        config: {plain(name): setting_text(value) for name, value in values.items()}
         for config, values in settings.items()
     }
     names = sorted({name for text in texts.values() for name in text})
@@ -240,7 +290,7 @@ def _labels_of(algo: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str
     for config, text in texts.items():
         own = ", ".join(f"{name}={text[name]}" for name in differing if name in text)
         labels[config] = f"{algo} ({own})" if own else algo
-    if len(set(labels.values())) < len(labels):  # they differ in what no hyperparameter shows
+    if len(set(labels.values())) < len(labels):  # they do not differ in a hyperparameter
         return {config: f"{algo} (config={config})" for config in settings}
     return labels
 
@@ -258,7 +308,7 @@ def _labelled(
 def _label_of_unfinished(
     algo: str, env_id: str, config: str, labels: Mapping[tuple[str, str, str], str]
 ) -> str:
-    """A configuration of which no run finished is not to be taken for one that did."""
+    """The label of a configuration of which no run finished, unlike that of any that did."""
     others = any(key[:2] == (algo, env_id) for key in labels)
     return f"{algo} (config={config})" if others else algo
 

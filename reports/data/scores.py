@@ -16,6 +16,7 @@ from benchmarks.statistics import (
 
 SCORES = ("final", "best", "area")
 _GROUP = ["env_id", "label"]
+_RUN = [*_GROUP, "protocol", "seed"]
 _STEPS_COLUMNS = [*_GROUP, "threshold", "seeds", "reached", "median", "lowest", "highest"]
 _STEPS_COLUMNS += ["budget", "spacing"]
 
@@ -23,22 +24,22 @@ _STEPS_COLUMNS += ["budget", "spacing"]
 def run_scores(evaluations: pd.DataFrame) -> pd.DataFrame:
     """Final return, best evaluation and area under the curve of each run.
 
-    :param evaluations: tidy, with ``env_id, label, seed, timesteps, return_mean``
-    :return: one row a run: ``env_id, label, seed, final, best, area``
+    :param evaluations: tidy, with ``env_id, label, protocol, seed, timesteps, return_mean``
+    :return: one row per run: ``env_id, label, protocol, seed, final, best, area``
     """
-    ordered = evaluations.sort_values([*_GROUP, "seed", "timesteps"], kind="stable")
+    ordered = evaluations.sort_values([*_RUN, "timesteps"], kind="stable")
     rows = []
-    for key, run in ordered.groupby([*_GROUP, "seed"], sort=True):
+    for key, run in ordered.groupby(_RUN, sort=True):
         steps, returns = run["timesteps"].to_numpy(float), run["return_mean"].to_numpy(float)
         best, area = best_evaluation(steps, returns), area_under_curve(steps, returns)
         rows.append((*key, final_return(returns), best, area))
-    return pd.DataFrame(rows, columns=[*_GROUP, "seed", *SCORES])
+    return pd.DataFrame(rows, columns=[*_RUN, *SCORES])
 
 
 def score_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
     """Scores over seeds, one row per environment and label.
 
-    :param runs: one row a run, with ``env_id, label, algo, config, protocol, seed, timesteps,
+    :param runs: one row per run, with ``env_id, label, algo, config, protocol, seed, timesteps,
         wall_seconds`` (training alone), ``evaluation_seconds`` and ``peak_memory_mib``
     :param evaluations: as for :func:`run_scores`
     :return: ``env_id, label, algo, config, protocol, seeds`` (how many), ``timesteps`` (mean);
@@ -75,7 +76,7 @@ def learning_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds and its interval at each evaluation.
 
     :param evaluations: as for :func:`run_scores`; the seeds of a label share their ``timesteps``
-    :return: one row a point: ``env_id, label, timesteps, mean, low, high, seeds``; ``low`` and
+    :return: one row per point: ``env_id, label, timesteps, mean, low, high, seeds``; ``low`` and
         ``high`` are NaN with one seed
     """
     curves = {}
@@ -137,24 +138,6 @@ def steps_to_threshold(evaluations: pd.DataFrame, thresholds: Mapping[str, float
         if threshold is not None:
             rows.append((env_id, label, threshold, *_steps_of(group, threshold)))
     return pd.DataFrame(rows, columns=_STEPS_COLUMNS)
-
-
-def not_told_apart(mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which entries are the best or have an interval that overlaps with it, higher being better.
-
-    Of aggregates over environments; on one environment :mod:`reports.data.verdicts` asks for more. Among
-    the entries that have an interval: the highest mean, and each whose interval overlaps
-    with that one's. Intervals that touch overlap. With fewer than two entries nothing is compared
-    and none is marked.
-
-    :param mean: shape ``(n_entries,)``, as are ``low`` and ``high``, NaN where there is no interval
-    :return: booleans, shape ``(n_entries,)``
-    """
-    has_interval = np.isfinite(low) & np.isfinite(high)
-    if has_interval.sum() < 2:
-        return np.zeros(len(mean), dtype=bool)
-    best = int(np.argmax(np.where(has_interval, mean, -np.inf)))
-    return has_interval & (high >= low[best]) & (low <= high[best])
 
 
 def _steps_of(evaluations: pd.DataFrame, threshold: float) -> tuple[float, ...]:

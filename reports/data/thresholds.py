@@ -1,4 +1,4 @@
-"""The returns that count as reached: given by the user, or registered with Gymnasium."""
+"""The thresholds of returns: given by the user, or registered with Gymnasium."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import gymnasium as gym
 
-from benchmarks.names import restored, shield
 from reports.data.runs import ReportError
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A return, and whether the user gave it; otherwise it is Gymnasium's."""
+    """A return, and whether the user gave it; if not, it is Gymnasium's."""
 
     value: float
     given: bool
@@ -23,7 +22,8 @@ class Threshold:
 def parse(texts: Iterable[str]) -> dict[str, float]:
     """Texts of the form ``CartPole-v1=475`` as a threshold for each environment.
 
-    :raises ReportError: not of that form, no finite number, or an environment given twice
+    :raises ReportError: a text that is not of that form, a number that is not finite, or an
+        environment that is given twice
     """
     thresholds: dict[str, float] = {}
     for text in texts:
@@ -45,13 +45,12 @@ def parse(texts: Iterable[str]) -> dict[str, float]:
 
 
 def resolve(env_ids: Iterable[str], given: Mapping[str, float]) -> dict[str, Threshold]:
-    """The threshold of each environment that has one, sorted; what is given precedes Gymnasium's.
+    """The threshold of each environment that has one, sorted; given ones take precedence.
 
     :param env_ids: the environments of the report
     :raises ReportError: ``given`` has an environment that is not one of them
     """
     known = sorted(set(env_ids))
-    given = {shield(env_id): value for env_id, value in given.items()}
     for env_id in given:
         if env_id not in known:
             raise ReportError(
@@ -67,9 +66,9 @@ def resolve(env_ids: Iterable[str], given: Mapping[str, float]) -> dict[str, Thr
 
 
 def registered(env_id: str) -> float | None:
-    """``reward_threshold`` of an environment that Gymnasium knows, without importing others."""
+    """``reward_threshold`` of an environment that Gymnasium knows; no package is imported for it."""
     try:
-        value = gym.spec(restored(env_id).rpartition(":")[2]).reward_threshold
+        value = gym.spec(env_id.rpartition(":")[2]).reward_threshold
     except gym.error.Error:
         return None
     return None if value is None else float(value)

@@ -14,15 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter
 
-from benchmarks.names import restored
-from reports.data.aggregates import AGGREGATES
+from benchmarks.statistics import Estimate
 from reports.rendering.figures import THEME, Look, count_text, draw_band, line_style, new_figure
 
 _PANEL_WIDTH = 2.6  # inches
 _ROW_HEIGHT = 0.42
 _BARS = "bars: 95% intervals over seeds"
-_AXES = dict.fromkeys(AGGREGATES, "normalised score\n(higher is better)")
-_AXES |= {"optimality gap": "shortfall below 1\n(lower is better)"}
+_SCORE = "normalised score\n(higher is better)"
+_AXES = {"optimality gap": "shortfall below 1\n(lower is better)"}
 
 
 def aggregates(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
@@ -30,19 +29,21 @@ def aggregates(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
 
     A label with one seed says so, since a mark without a bar would look exact.
 
-    :param table: as :func:`reports.data.aggregates.aggregate_table` gives it
+    :param table: as :func:`reports.data.aggregates.aggregate_table` returns it
     """
-    labels = _from_best(table)
+    names = list(table["aggregate"].unique())
+    first = table[table["aggregate"] == names[0]].sort_values("value", ascending=False)
+    labels = list(map(str, first["label"]))
     seeds = dict(zip(table["label"], table["seeds"], strict=True))
     with mpl.rc_context(THEME):
         height = 1.1 + _ROW_HEIGHT * len(labels)
-        figure = new_figure(_PANEL_WIDTH * len(AGGREGATES) + 1.0, height)
-        panels = figure.subplots(1, len(AGGREGATES), sharey=True, squeeze=False)[0]
-        for ax, name in zip(panels, AGGREGATES, strict=True):
+        figure = new_figure(_PANEL_WIDTH * len(names) + 1.0, height)
+        panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for ax, name in zip(panels, names, strict=True):
             rows = table[table["aggregate"] == name].set_index("label").loc[labels]
             _draw_intervals(ax, rows, labels, styles, seeds)
             ax.set_title(name)
-            ax.set_xlabel(_AXES[name])
+            ax.set_xlabel(_AXES.get(name, _SCORE))
         if table["low"].notna().any():
             figure.suptitle(_BARS, x=0.99, ha="right", fontsize=9)
     return figure
@@ -80,10 +81,9 @@ def _draw_intervals(
 
 def _named(label: str, has_interval: bool, seeds: Mapping[str, int]) -> str:
     """``ppo (1 seed, no interval)``, or the label alone where a bar is drawn."""
-    n_seeds, label = seeds.get(label), restored(label)  # ticks are written when the figure is drawn
     if has_interval:
         return label
-    one_seed = "1 seed, " if n_seeds == 1 else ""
+    one_seed = "1 seed, " if seeds.get(label) == 1 else ""
     return f"{label}\n({one_seed}no interval)"
 
 
@@ -92,10 +92,10 @@ def profiles(
 ) -> Figure:
     """Which share of runs is above a score, with bands.
 
-    :param table: as :func:`reports.data.aggregates.profiles` gives it
+    :param table: as :func:`reports.data.aggregates.profiles` returns it
     :param seeds: label to the number of its seeds, for the legend; None: not said
     """
-    figure, ax = _curves(table, "score", "share", styles, seeds or {})
+    figure, ax = _curves(table, "score", styles, seeds or {})
     ax.axvline(1.0, color="#999999", linewidth=1.0, linestyle=":")
     ax.set_xlabel("normalised score τ (0: random policy, 1: reference)")
     ax.set_ylabel("share of runs above τ")
@@ -108,10 +108,10 @@ def efficiency(
 ) -> Figure:
     """Interquartile mean of the scores against the share of the budget, with bands.
 
-    :param table: as :func:`reports.data.aggregates.efficiency` gives it
+    :param table: as :func:`reports.data.aggregates.efficiency` returns it
     :param seeds: as for :func:`profiles`
     """
-    figure, ax = _curves(table, "share", "value", styles, seeds or {})
+    figure, ax = _curves(table, "share", styles, seeds or {})
     ax.axhline(1.0, color="#999999", linewidth=1.0, linestyle=":")
     ax.set_xlabel("share of each environment's budget")
     ax.set_ylabel("interquartile mean of\nnormalised scores")
@@ -120,13 +120,13 @@ def efficiency(
 
 
 def _curves(
-    table: pd.DataFrame, x: str, y: str, styles: Mapping[str, Look], seeds: Mapping[str, int]
+    table: pd.DataFrame, x: str, styles: Mapping[str, Look], seeds: Mapping[str, int]
 ) -> tuple[Figure, Axes]:
     """A figure with a line and a band for each label, and a legend."""
     with mpl.rc_context(THEME):
         figure = new_figure(8.0, 3.9)
         ax = figure.subplots()
-        _draw_curves(ax, table, x, y, styles, seeds)
+        _draw_curves(ax, table, x, styles, seeds)
         _add_legend(ax, table)
     return figure, ax
 
@@ -135,7 +135,6 @@ def _draw_curves(
     ax: Axes,
     table: pd.DataFrame,
     x: str,
-    y: str,
     styles: Mapping[str, Look],
     seeds: Mapping[str, int],
 ) -> None:
@@ -146,7 +145,7 @@ def _draw_curves(
         style: dict[str, Any] = line_style(look)
         offset = position * spacing // len(labels)
         name = f"{label}, {count_text(seeds[label])}" if label in seeds else label
-        ax.plot(rows[x], rows[y], label=name, markevery=(offset, spacing), **style)
+        ax.plot(rows[x], rows["value"], label=name, markevery=(offset, spacing), **style)
         draw_band(ax, rows[x], rows, look)
     ax.margins(x=0.02)
 
@@ -159,24 +158,25 @@ def _add_legend(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def improvements(
-    table: pd.DataFrame,
+    chances: Mapping[str, Estimate],
     baseline: str,
     styles: Mapping[str, Look],
     seeds: Mapping[str, int] | None = None,
 ) -> Figure:
     """The probability that a run of each label is better than one of the baseline.
 
-    :param table: as :func:`reports.data.aggregates.improvements` gives it
+    :param chances: label to that probability
     :param seeds: label to the number of its seeds, to say why there is no interval; None: not said
     """
     seeds = seeds or {}
-    rows = table[table["over"] == baseline].sort_values("probability", ascending=False)
-    labels = rows["label"].tolist()
+    labels = sorted(chances, key=lambda label: -chances[label].value)
+    rows = pd.DataFrame(
+        [chances[label].numbers for label in labels], labels, columns=["value", "low", "high"]
+    )
     with mpl.rc_context(THEME):
         figure = new_figure(8.0, 1.2 + _ROW_HEIGHT * len(labels))
         ax = figure.subplots()
-        intervals = rows.rename(columns={"probability": "value"}).set_index("label")
-        _draw_intervals(ax, intervals, labels, styles, seeds)
+        _draw_intervals(ax, rows, labels, styles, seeds)
         _mark_half(ax)
         ax.set_xlim(-0.02, 1.02)
         ax.xaxis.set_major_locator(MultipleLocator(0.25))
@@ -189,7 +189,7 @@ def improvements(
 
 
 def _mark_half(ax: Axes) -> None:
-    """The line on which neither is better."""
+    """Draw a line where neither is better."""
     ax.axvline(0.5, color="#777777", linewidth=1.2, linestyle=(0, (1, 1.5)))
     ax.text(
         0.5,
@@ -201,8 +201,3 @@ def _mark_half(ax: Axes) -> None:
         fontsize=9,
         color="#444444",
     )
-
-
-def _from_best(table: pd.DataFrame) -> list[str]:
-    first = table[table["aggregate"] == next(iter(AGGREGATES))]
-    return [str(label) for label in first.sort_values("value", ascending=False)["label"]]

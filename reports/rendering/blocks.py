@@ -42,13 +42,14 @@ class Figure:
 
     ``name``: that of its files, without an ending. ``title``: what it shows, for those who cannot
     see it. ``draw``: draws it when the report is written, so that not all figures are in memory at
-    once.
+    once. ``colours``: as for :func:`reports.rendering.figures.save`.
     """
 
     name: str
     title: str
     caption: Inline
     draw: Callable[[], Drawing]
+    colours: int | None = None
 
 
 @dataclass(frozen=True)

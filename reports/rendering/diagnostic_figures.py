@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -16,9 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
-from PIL import Image
 
-from benchmarks.storage import naming
 from reports.rendering import figures
 from reports.rendering.figures import THEME, Look
 
@@ -28,7 +25,7 @@ _LABELS = {
     "truncated": "truncated weights",
     "projected": "projected samples",
 }
-# Of the ratios: what 1 is, and between which powers of two the axis reaches at least.
+# Of the ratios: the meaning of 1, and the powers of two that the axis reaches at least.
 _ONE = {"kl": "delta", "predicted": "as predicted"}
 _REACH = {"kl": (-2, 1), "predicted": (-1, 1)}
 _MAX_TICKS = 6
@@ -44,17 +41,18 @@ _SMALL_PANEL_SIZE = (3.4, 2.5)  # inches; of many
 def over_steps(curves: pd.DataFrame, quantity: str, styles: Mapping[str, Look]) -> Figure:
     """A panel for each environment: a line and a band over the steps for each label.
 
-    Ratios have one logarithmic axis for all panels, with powers of two as its ticks.
+    Ratios share one logarithmic axis over all panels, with powers of two as its ticks.
 
     :param curves: the rows of ``quantity`` of :attr:`reports.data.diagnostics.Measured.over_steps`
     :param quantity: a ratio, ``kl`` or ``predicted``, or a share, ``truncated`` or ``projected``
+    :param styles: as :func:`reports.rendering.figures.looks` gives them
     """
     is_ratio = quantity in _ONE
     guides = [Line2D([], [], label=_ONE[quantity], **_GUIDE)] if is_ratio else []
     with mpl.rc_context(THEME):
         figure, axes = _panels(curves, styles, _LABELS[quantity], guides, share_y=is_ratio)
         for env_id, ax in axes.items():
-            rows = curves[curves["env_id"] == env_id].rename(columns={"middle": "mean"})
+            rows = curves[curves["env_id"] == env_id].rename(columns={"value": "mean"})
             figures.draw_panel(ax, rows, styles)
             if is_ratio:
                 ax.axhline(1.0, **_GUIDE)
@@ -63,21 +61,6 @@ def over_steps(curves: pd.DataFrame, quantity: str, styles: Mapping[str, Look]) 
                 ax.set_ylim(bottom=0)
                 ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """As :func:`reports.rendering.figures.save`, the PNG with a palette of 64 colours.
-
-    These figures have a panel for every environment, and few colours: that makes the file a quarter
-    as large.
-    """
-    figures.save(figure, path)
-    png = path.with_name(path.name + ".png")
-    with Image.open(png) as image:
-        resolution = image.info["dpi"]
-        small = image.convert("RGB").quantize(64, dither=Image.Dither.NONE)
-    with naming(png):
-        small.save(png, optimize=True, dpi=resolution)
 
 
 def _panels(
@@ -137,7 +120,7 @@ def _ratio_axis(ax: Axes, curves: pd.DataFrame, lowest: int, highest: int) -> No
 
     :param curves: of all panels
     """
-    values = curves[["low", "middle", "high"]].to_numpy(dtype=np.float64)
+    values = curves[["low", "value", "high"]].to_numpy(dtype=np.float64)
     exponents = np.log2(values[values > 0])
     low = min([lowest, *exponents]) - 0.15
     high = max([highest, *exponents]) + 0.15

@@ -17,11 +17,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
+from PIL import Image
 
-from benchmarks.names import restored
 from benchmarks.storage import naming
 
 # Hues of Okabe and Ito's (safe for the common colour-vision deficiencies), the five of RESERVED at
@@ -89,7 +88,7 @@ def steps_text(steps: float) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """What learning curves are drawn against: a column of theirs, and how it is written."""
+    """The x axis of learning curves: a column of theirs, its label, and how it is written."""
 
     column: str
     label: str
@@ -112,8 +111,8 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
 def learning_curves(curves: pd.DataFrame, styles: Mapping[str, Look], axis: Axis = STEPS) -> Figure:
     """A panel for each environment and one legend, with the number of seeds, below them.
 
-    :param curves: as :func:`reports.data.scores.learning_curves` gives them
-    :param styles: as :func:`looks` gives them, for all labels of the report
+    :param curves: as :func:`reports.data.scores.learning_curves` returns them
+    :param styles: as :func:`looks` returns them, for all labels of the report
     """
     env_ids = sorted(curves["env_id"].unique())
     columns = n_columns(len(env_ids))
@@ -163,14 +162,26 @@ def draw_panel(
     ax.margins(x=0.02)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """``path`` with the endings ``.png`` and ``.svg``, free of dates."""
-    for text in figure.findobj(Text):
-        text.set_text(restored(text.get_text()))
+def save(figure: Figure, path: Path, colours: int | None = None) -> None:
+    """``path`` with the endings ``.png`` and ``.svg``, free of dates.
+
+    :param colours: in the palette of the PNG, which makes the file of a figure with many panels
+        and few colours a quarter as large; None: any number
+    """
     for ending, without in ((".png", "Software"), (".svg", "Date")):
         file = path.with_name(path.name + ending)
         with mpl.rc_context(THEME), naming(file):
             figure.savefig(file, metadata={without: None})
+    if colours is not None:
+        _reduce(path.with_name(path.name + ".png"), colours)
+
+
+def _reduce(png: Path, colours: int) -> None:
+    with Image.open(png) as image:
+        resolution = image.info["dpi"]
+        small = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+    with naming(png):
+        small.save(png, optimize=True, dpi=resolution)
 
 
 def seeds_text(seeds: pd.Series[int]) -> str:

@@ -7,12 +7,45 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.numbers import Form
+from benchmarks.statistics import Estimate
+from benchmarks.tables import Inline
+
+MOST_LISTED = 4
+"""Of more names than that, a sentence says how many there are."""
+
 
 def listing(items: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def joined(parts: Sequence[Inline], by: str = " ") -> Inline:
+    """Texts one after the other, such as sentences."""
+    return tuple(piece for part in parts for piece in (by, part))[1:]
+
+
+def named(items: Sequence[str], noun: str) -> str:
+    """The items, or of more than ``MOST_LISTED`` their number: ``12 environments``."""
+    return listing(items) if len(items) <= MOST_LISTED else counted(len(items), noun)
+
+
+def estimate_text(estimate: Estimate, form: Form) -> str:
+    """``0.85 [0.76, 0.96]``; without an interval ``0.85 (1 seed)``."""
+    value, low, high = map(form.text, estimate.numbers)
+    return f"{value} [{low}, {high}]" if estimate.has_interval else f"{value} (1 seed)"
+
+
+def probability_form(estimate: Estimate) -> Form:
+    """Two decimals, or as many more as show that an end of the interval is not one half."""
+    return Form(2).apart([(estimate.low, 0.5), (estimate.high, 0.5)])
+
+
+def probability_text(estimate: Estimate) -> str:
+    """:func:`estimate_text` of a probability of improvement."""
+    return estimate_text(estimate, probability_form(estimate))
 
 
 def counted(number: int, noun: str) -> str:

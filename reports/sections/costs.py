@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
@@ -29,13 +31,13 @@ def build(context: Context) -> Section | None:
         blocks.append(Paragraph((Strong("Mixed:"), mixed)))
     curves = scores.wall_time_curves(data.evaluations)
     if len(curves):
-        looks = figures.looks(list(context.scores["label"]))
+        styles = figures.looks(list(context.scores["label"]))
         blocks.append(
             Figure(
                 "learning_curves_time",
                 "Learning curves against training time",
                 _caption(data),
-                lambda: time_figure(curves, looks),
+                lambda: time_figure(curves, styles),
             )
         )
     return Section("Time and memory", blocks)
@@ -44,7 +46,7 @@ def build(context: Context) -> Section | None:
 def costs_table(table: pd.DataFrame) -> Table:
     """One row per environment and label; memory where it is known of any.
 
-    :param table: as :func:`reports.data.scores.score_table` gives it
+    :param table: as :func:`reports.data.scores.score_table` returns it
     """
     columns = [
         Text("environment", list(table["env_id"])),
@@ -56,10 +58,10 @@ def costs_table(table: pd.DataFrame) -> Table:
     return Table(columns, name="costs").without_empty()
 
 
-def time_figure(curves: pd.DataFrame, looks: Mapping[str, figures.Look]) -> Drawing:
+def time_figure(curves: pd.DataFrame, styles: Mapping[str, figures.Look]) -> Drawing:
     """Learning curves against training time, each panel in a unit for short numbers.
 
-    :param curves: as :func:`reports.scores.wall_time_curves` gives them
+    :param curves: as :func:`reports.data.scores.wall_time_curves` returns them
     """
     names, frames = [], []
     for _, group in curves.groupby("env_id", sort=True):

@@ -1,386 +1,286 @@
 """What training logs say of the trust region: whether it did what it promises.
 
-Read from SB3's ``progress.csv`` in each run folder, as far as the algorithm logs it: NPG and TRPO
-the KL divergence of each update, PPO an estimate of it, ACER its importance weights and how often
-its trust region changed a gradient. SB3 writes a row after a rollout and before the update on it:
-what it tells is of the update on the rollout before.
+As far as an algorithm logs it: the KL divergence of each update of NPG and TRPO, PPO's estimate of
+it, ACER's importance weights and how often its trust region changed a gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from benchmarks.numbers import form_with
+from benchmarks.statistics import Estimate
+from benchmarks.tables import (
+    Code,
+    Column,
+    Estimates,
+    Fraction,
+    Inline,
+    Number,
+    Strong,
+    Table,
+    Text,
+    Writer,
+)
+from reports.data.context import Context
 from reports.data.diagnostics import FACTOR, N_BINS, Measured, measure
-from reports.data.runs import RunData, runs_text
 from reports.rendering import diagnostic_figures, figures
-from reports.rendering.tables import Table, code
+from reports.rendering.blocks import Block, Bullets, Figure, Section
+from reports.rendering.text import counted
 
-_NONE = "–"
-_PREDICTED = "diagnostics_predicted"
+_BAND = f"5% and 95% quantiles, over the updates of all seeds in each of {N_BINS} bins of steps."
+_RATIOS = f"on a logarithmic axis that all panels share: median, and as a band the {_BAND}"
+_SHARES = (
+    f"mean over seeds in each of {N_BINS} bins of steps, with the 5% and 95% quantiles of what was "
+    "logged."
+)
+# By quantity, the title of its figure and the rest of the caption.
 _CAPTIONS = {
-    "diagnostics_kl": "KL divergence of each update as a multiple of delta, on a logarithmic "
-    "axis that all panels share: median, and as a band the 5% and 95% quantiles, over the updates "
-    f"of all seeds in each of {N_BINS} bins of steps. Skipped updates are left out; the dotted "
-    "line is delta",
-    _PREDICTED: "Measured KL divergence of NPG's updates as a multiple of the predicted one, on a "
-    "logarithmic axis that all panels share: median, and as a band the 5% and 95% quantiles, over "
-    f"the updates of all seeds in each of {N_BINS} bins of steps. On the dotted line the quadratic "
-    "model is exact, above it the policy moved further than predicted",
-    "diagnostics_truncated": "Share of ACER's importance weights above c, which are truncated: "
-    f"mean over seeds in each of {N_BINS} bins of steps, with the 5% and 95% quantiles of what was "
-    "logged",
-    "diagnostics_projected": "Share of ACER's samples whose gradient the trust region changed: "
-    f"mean over seeds in each of {N_BINS} bins of steps, with the 5% and 95% quantiles of what was "
-    "logged",
+    "kl": (
+        "KL divergence of each update as a multiple of delta",
+        f", {_RATIOS} Skipped updates are left out; the dotted line is delta.",
+    ),
+    "predicted": (
+        "Measured KL divergence of NPG's updates as a multiple of the predicted one",
+        f", {_RATIOS} On the dotted line the quadratic model is exact, above it the policy moved "
+        "further than predicted.",
+    ),
+    "truncated": (
+        "Share of ACER's importance weights above c, which are truncated",
+        f": {_SHARES}",
+    ),
+    "projected": (
+        "Share of ACER's samples whose gradient the trust region changed",
+        f": {_SHARES}",
+    ),
 }
+_COLOURS = 64  # of a PNG; these figures have a panel for every environment, and few colours
+_MEDIAN, _MEAN = "median [5%, 95%]", "mean [5%, 95%]"
+_ABOVE = f"above {FACTOR:g} delta"
 
 
-@dataclass(frozen=True)
-class Part:
-    """A table with what belongs to it.
-
-    ``name``: can be that of a file. ``figures``: file names without their ending, and captions.
-    """
-
-    name: str
-    title: str
-    table: Table
-    notes: Sequence[str]
-    figures: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """What the report says of trust regions."""
-
-    sentences: Sequence[str]
-    parts: Sequence[Part]
-
-
-def diagnostics_of(
-    data: RunData,
-    styles: Mapping[str, figures.Look],
-    out: Path,
-    warn: Callable[[str], None] = lambda _: None,
-) -> Diagnostics | None:
-    """The section on trust regions; its figures are written into ``out``.
-
-    Logs that cannot be read are left out, and the section says which and why.
-
-    :param styles: as :func:`reports.rendering.figures.looks` gives them, for all labels of the report
-    :param warn: called with a line for each log that is left out
-    :return: None where no run has logged anything of the kind, and no log is left out
-    """
-    measured = measure(data)
-    for line in measured.broken:
-        warn(f"left out of the diagnostics: {line}")
-    if measured.table.empty and not measured.broken:
+def build(context: Context) -> Section | None:
+    """The trust regions of all algorithms that log something of them."""
+    if context.runs is None:
         return None
-    drawn = {
-        f"diagnostics_{quantity}": diagnostic_figures.over_steps(curves, str(quantity), styles)
-        for quantity, curves in _by(measured.over_steps, "quantity")
-    }
-    for name, figure in drawn.items():
-        diagnostic_figures.save(figure, out / name)
-    captions = {name: _CAPTIONS[name] for name in drawn}
-    left_out = [
-        f"**Left out**, since its log cannot be used: {code(line)}." for line in measured.broken
-    ]
-    if measured.table.empty:
-        return Diagnostics(left_out, [])
-    parts = [tell(measured, captions) for tell in (_kl_part, _step_part, _acer_part)]
-    said = [*left_out, *sentences(measured.table)]
-    return Diagnostics(said, [part for part in parts if part is not None])
+    measured = measure(context.runs)
+    for line in measured.broken:
+        context.warn(f"left out of the diagnostics: {line}")
+    blocks: list[Block] = []
+    if measured.broken:
+        blocks.append(Bullets([_left_out(line) for line in measured.broken]))
+    if len(measured.table):
+        looks = figures.looks(list(context.runs.runs["label"]))
+        blocks += [overview_table(measured.table), *_parts(measured, looks)]
+    return Section("Trust-region diagnostics", blocks) if blocks else None
 
 
-def sentences(table: pd.DataFrame) -> list[str]:
-    """What the table says, in a sentence for each algorithm.
+def _parts(measured: Measured, looks: Mapping[str, figures.Look]) -> list[Section]:
+    table = measured.table
+    drawn = partial(_figures, measured.over_steps, looks)
+    parts = []
+    of_kl = table[table[["kl", "estimate"]].notna().any(axis=1)]
+    if len(of_kl):
+        missing = Bullets(what_is_missing(of_kl, measured.without_log))
+        beside = [missing] if missing.items else []
+        blocks = [kl_table(of_kl), *beside, *drawn(["kl"])]
+        parts.append(Section("KL per update against delta", blocks))
+    of_steps = table[table[["accuracy", "skipped", "cg_residual"]].notna().any(axis=1)]
+    if len(of_steps):
+        title = "Predicted KL, skipped updates, conjugate gradient"
+        parts.append(Section(title, [steps_table(of_steps), *drawn(["predicted"])]))
+    of_acer = table[table["rho_mean"].notna()]
+    if len(of_acer):
+        title = "ACER: importance weights and projection"
+        blocks = [acer_table(of_acer), *drawn(["projected", "truncated"])]
+        parts.append(Section(title, blocks))
+    return parts
+
+
+def overview_table(table: pd.DataFrame) -> Table:
+    """One row per algorithm: its values over all environments and configurations.
 
     :param table: :attr:`reports.data.diagnostics.Measured.table`
     """
-    lines = []
-    for algo, rows in table.groupby("algo", sort=True):
-        several = rows["label"].nunique() > 1
-        where = rows["label"] + " on " + rows["env_id"] if several else rows["env_id"]
-        for tell in (_kl_sentence, _estimate_sentence, _acer_sentence):
-            line = tell(rows.assign(where=where))
-            lines += [] if line is None else [f"{algo}: {line}."]
-    return lines
+    groups = [rows for _, rows in table.groupby("algo", sort=True)]
+    without_delta = [rows.loc[rows["ratio"].isna(), "kl"] for rows in groups]
+    columns = [
+        Text("algorithm", [rows["algo"].iloc[0] for rows in groups]),
+        _over("KL / delta", [rows["ratio"] for rows in groups], _two_decimals),
+        _over("KL without delta", without_delta, _significant),
+        Number(_ABOVE + ", at most", [rows["above"].max() for rows in groups], _percent),
+        Fraction("updates skipped", [_skipped(rows) for rows in groups]),
+        _over("estimated KL", [rows["estimate"] for rows in groups], _significant),
+        _over("clipped", [rows["clip_fraction"] for rows in groups], _percent),
+        _over("truncated", [rows["truncated"] for rows in groups], _percent),
+        _over("projected", [rows["projected"] for rows in groups], _percent),
+    ]
+    return Table(columns, name="diagnostics").without_empty()
 
 
-def _by(frame: pd.DataFrame, column: str) -> list[tuple[Any, pd.DataFrame]]:
-    return list(frame.groupby(column, sort=True)) if len(frame) else []
+def kl_table(table: pd.DataFrame) -> Table:
+    """The KL divergence of the updates, PPO's estimate of it with ``≈``, and delta.
+
+    :param table: rows of :attr:`reports.data.diagnostics.Measured.table`, as for the other tables
+    """
+    kl = [table[f"kl{end}"].fillna(table[f"estimate{end}"]) for end in ("", "_low", "_high")]
+    prefixes = ["≈ " if is_estimate else "" for is_estimate in table["kl"].isna()]
+    columns = [
+        *_keys(table),
+        Number("updates logged", table["updates"].tolist()),
+        Number(
+            "delta",
+            [_delta(*ends) for ends in _rows(table, "delta_low", "delta_high")],
+            _significant,
+        ),
+        Estimates(
+            f"KL per update: {_MEDIAN}",
+            list(map(Estimate, *kl)),
+            _significant,
+            prefixes=prefixes,
+        ),
+        _ratios(table, "ratio", f"KL / delta: {_MEDIAN}"),
+        Number(_ABOVE, table["above"].tolist(), _percent),
+        _quantiles(table, "clip_fraction", f"clipped: {_MEAN}", _percent),
+    ]
+    return Table(columns, name="diagnostics-kl-per-update").without_empty()
 
 
-def _kl_part(measured: Measured, captions: Mapping[str, str]) -> Part | None:
-    table = measured.table[measured.table[["kl", "estimate"]].notna().any(axis=1)]
-    if table.empty:
-        return None
-    measured_kl = _cells(table, "kl", _significant)
-    estimates = _cells(table, "estimate", _significant)
-    columns = {
-        "updates logged": [f"{n:,.0f}" for n in table["updates"]],
-        "delta": [_between(*ends) for ends in _pairs(table, "delta_low", "delta_high")],
-        "KL per update: median [5%, 95%]": [
-            f"≈ {estimate}" if kl == _NONE and estimate != _NONE else kl
-            for kl, estimate in zip(measured_kl, estimates, strict=True)
-        ],
-        "KL / delta: median [5%, 95%]": _ratio_cells(table, "ratio"),
-        f"above {FACTOR:g} delta": [_percent(share) for share in table["above"]],
-        "clipped: mean [5%, 95%]": _cells(table, "clip_fraction", _percent),
-    }
-    return Part(
-        "kl-per-update",
-        "KL per update against delta",
-        _table(table, columns),
-        _kl_notes(table, measured.without_log),
-        _of(captions, "diagnostics_kl"),
-    )
+def steps_table(table: pd.DataFrame) -> Table:
+    """How well the step was predicted, how often there was none, how exact its direction was."""
+    skipped = [_skipped(table.iloc[[i]]) for i in range(len(table))]
+    columns = [
+        *_keys(table),
+        _ratios(table, "accuracy", f"measured / predicted KL: {_MEDIAN}"),
+        Fraction("updates skipped", skipped),
+        _quantiles(table, "cg_iterations", f"CG iterations: {_MEDIAN}", _significant),
+        _quantiles(table, "cg_residual", f"CG residual: {_MEDIAN}", _significant),
+    ]
+    return Table(columns, name="diagnostics-steps").without_empty()
 
 
-def _step_part(measured: Measured, captions: Mapping[str, str]) -> Part | None:
-    telling = ["accuracy", "skipped", "cg_residual"]
-    table = measured.table[measured.table[telling].notna().any(axis=1)]
-    if table.empty:
-        return None
-    columns = {
-        "measured / predicted KL: median [5%, 95%]": _ratio_cells(table, "accuracy"),
-        "updates skipped": [_skips(*counts) for counts in _pairs(table, "skipped", "tried")],
-        "CG iterations: median [5%, 95%]": _cells(table, "cg_iterations", _significant),
-        "CG residual: median [5%, 95%]": _cells(table, "cg_residual", _significant),
-    }
-    return Part(
-        "steps",
-        "Predicted KL, skipped updates, conjugate gradient",
-        _table(table, columns),
-        _step_notes(table),
-        _of(captions, _PREDICTED),
-    )
+def acer_table(table: pd.DataFrame) -> Table:
+    """ACER's importance weights, and what its trust region changed."""
+    columns = [
+        *_keys(table),
+        Number("rollouts logged", table["updates"].tolist()),
+        _ratios(table, "rho_mean", f"mean rho: {_MEDIAN}"),
+        _ratios(table, "rho_p95", f"95% quantile of rho: {_MEDIAN}"),
+        Number("c", table["c"].tolist(), _significant),
+        _quantiles(table, "truncated", f"truncated: {_MEAN}", _percent),
+        _quantiles(table, "projected", f"projected: {_MEAN}", _percent),
+        _quantiles(table, "projection", f"change by projection: {_MEDIAN}", _percent),
+        # Without a trust region delta is not in use.
+        Number("delta", table["bound"].where(table["projected"].notna()).tolist(), _significant),
+        _quantiles(table, "kl_average", f"KL to the average policy: {_MEDIAN}", _significant),
+    ]
+    return Table(columns, name="diagnostics-acer").without_empty()
 
 
-def _acer_part(measured: Measured, captions: Mapping[str, str]) -> Part | None:
-    table = measured.table[measured.table["rho_mean"].notna()]
-    if table.empty:
-        return None
-    columns = {
-        "rollouts logged": [f"{n:,.0f}" for n in table["updates"]],
-        "mean rho: median [5%, 95%]": _ratio_cells(table, "rho_mean"),
-        "95% quantile of rho: median [5%, 95%]": _ratio_cells(table, "rho_p95"),
-        "c": [_significant(c) for c in table["c"]],
-        "truncated: mean [5%, 95%]": _cells(table, "truncated", _percent),
-        "projected: mean [5%, 95%]": _cells(table, "projected", _percent),
-        "change by projection: median [5%, 95%]": _cells(table, "projection", _percent),
-        "delta": [
-            _NONE if np.isnan(used) else _significant(delta)
-            for delta, used in _pairs(table, "bound", "projected")
-        ],
-        "KL to the average policy: median [5%, 95%]": _cells(table, "kl_average", _significant),
-    }
-    return Part(
-        "acer",
-        "ACER: importance weights and projection",
-        _table(table, columns),
-        _acer_notes(table),
-        _of(captions, "diagnostics_projected", "diagnostics_truncated"),
-    )
+def what_is_missing(table: pd.DataFrame, without_log: int) -> list[Inline]:
+    """The updates and runs that are not among the numbers of the table.
 
-
-def _kl_notes(table: pd.DataFrame, without_log: int) -> list[str]:
-    notes = []
-    if table["kl"].notna().any():
-        notes.append(
-            "**KL per update**: the divergence between the policy before and after an update, in "
-            "nats, mean over the rollout's states: NPG's from the old to the new policy, that of "
-            "sb3-contrib's TRPO from the new to the old. The median, and in brackets the 5% and "
-            "95% quantiles, are over the logged updates of all seeds that moved the policy; those "
-            "that were skipped are counted below."
-        )
-    if (table["delta_low"] < table["delta_high"]).any():
-        notes.append("**delta** falls by a schedule where it is a range: that of logged updates.")
-    if table["estimate"].notna().any():
-        notes.append(
-            "**≈**: PPO has no trust region and no delta. Shown is its `approx_kl`, an estimate "
-            "from the actions that were taken, the mean over the minibatches of the last epoch; "
-            "**clipped** is the share of probability ratios outside of the clip range."
-        )
+    :param without_log: how many runs have no log
+    """
+    lines: list[Inline] = []
     fewer = table[table["updates"] < table["made"]]
     if len(fewer):
         logged, made = fewer["updates"].sum(), fewer["made"].sum()
-        notes.append(f"Of {made:,.0f} updates {logged:,.0f} are in the logs that are kept.")
+        lines.append(f"Of {made:,.0f} updates, {logged:,.0f} are in the logs that are kept.")
     infinite = table["infinite"].sum()
     if infinite:
-        notes.append(
-            f"Infinite divergences, in no quantile: {infinite:,.0f} of the logged updates."
+        lines.append(
+            f"Infinite divergences, in no quantile: {infinite:,.0f} of the updates logged."
         )
     if without_log:
-        has = "has" if without_log == 1 else "have"
-        notes.append(f"{runs_text(without_log)} {has} no `progress.csv` and no part in this.")
-    return notes
+        lines.append(("Without ", Code("progress.csv"), f": {counted(without_log, 'run')}."))
+    return lines
 
 
-def _step_notes(table: pd.DataFrame) -> list[str]:
-    notes = []
-    if table["accuracy"].notna().any():
-        notes.append(
-            "**Predicted KL**: the quadratic model, half the step times the Fisher information "
-            "times the step. A KL-normalised step without line search makes it equal to delta."
-        )
-    if table["skipped"].notna().any():
-        notes.append(
-            "**Skipped**: NPG counts every update, of the policy or of the critic, for which there "
-            "was no sound step, ACER every one whose gradient was not finite; of TRPO it is each "
-            "logged update whose line search failed."
-        )
-    if table["cg_residual"].notna().any():
-        notes.append(
-            "**CG residual**: ‖(F + damping I) x − g‖ / ‖g‖ when conjugate gradient stopped. It "
-            "says how exact the direction is, not how long the step."
-        )
-    return notes
+def _figures(
+    curves: pd.DataFrame, looks: Mapping[str, figures.Look], quantities: Sequence[str]
+) -> list[Figure]:
+    """The figures of those quantities that there are values of."""
+    found = []
+    for quantity in quantities:
+        rows = curves[curves["quantity"] == quantity] if len(curves) else curves
+        if len(rows):
+            title, rest = _CAPTIONS[quantity]
+            draw = partial(diagnostic_figures.over_steps, rows, quantity, looks)
+            name = f"diagnostics_{quantity}"
+            found.append(Figure(name, title, title + rest, draw, _COLOURS))
+    return found
 
 
-def _acer_notes(table: pd.DataFrame) -> list[str]:
-    notes = [
-        "**rho**: the probability of an action under the policy over that under the policy that "
-        "took it, over all samples of a rollout's updates, fresh and replayed; logged after every "
-        "100th rollout. **Truncated**: the share of samples with rho above c."
-    ]
-    if table["projected"].notna().any():
-        notes.append(
-            "**Projected**: the share of samples whose gradient the trust region changed; **change "
-            "by projection**: how far, relative to the mean length of the gradients. delta bounds "
-            "the linear change of the KL divergence to the average policy along each sample's "
-            "gradient, not that divergence itself, which may be above or below it."
-        )
-    return notes
+def _left_out(line: str) -> Inline:
+    return (Strong("Left out"), ", since its log cannot be used: ", Code(line), ".")
 
 
-def _kl_sentence(rows: pd.DataFrame) -> str | None:
-    bounded, free = rows[rows["ratio"].notna()], rows[rows["ratio"].isna() & rows["kl"].notna()]
-    clauses = []
-    if len(bounded):
-        clauses = [f"the median KL per update is {_span(bounded, 'ratio', _times_delta)}"]
-        most = bounded.iloc[bounded["above"].argmax()]
-        if most["above"] == 0:
-            clauses.append(f"no update exceeds {FACTOR:g} delta")
-        else:
-            at_most = f"at most {_percent(most['above'])} of updates ({most['where']})"
-            share = at_most if len(bounded) > 1 else f"{_percent(most['above'])} of updates"
-            clauses.append(f"{share} exceed {FACTOR:g} delta")
-    if len(free):
-        clauses.append(
-            f"without delta, the median KL per update is {_span(free, 'kl', _significant)}"
-        )
-    known = rows[rows["skipped"].notna()]
-    if clauses and len(known):
-        skipped, tried = known["skipped"].sum(), known["tried"].sum()
-        clauses.append(
-            f"{skipped:,.0f} of {tried:,.0f} updates were skipped"
-            if skipped
-            else "none was skipped"
-        )
-    return "; ".join(clauses) or None
-
-
-def _estimate_sentence(rows: pd.DataFrame) -> str | None:
-    rows = rows[rows["estimate"].notna()]
-    if rows.empty:
-        return None
-    text = f"no trust region; the median estimated KL is {_span(rows, 'estimate', _significant)}"
-    if rows["clip_fraction"].notna().all():
-        text += f", the share of clipped ratios {_span(rows, 'clip_fraction', _percent)}"
-    return text
-
-
-def _acer_sentence(rows: pd.DataFrame) -> str | None:
-    rows = rows[rows["rho_mean"].notna()]
-    if rows.empty:
-        return None
-    text = f"the share of truncated importance weights is {_span(rows, 'truncated', _percent)}"
-    projected = rows[rows["projected"].notna()]
-    if len(projected):
-        text += (
-            ", that of samples whose gradient the trust region changed "
-            f"{_span(projected, 'projected', _percent)}"
-        )
-    return text
-
-
-def _span(rows: pd.DataFrame, name: str, form: Callable[[float], str]) -> str:
-    """``0.93 on Hopper-v5``, or between which two values, and where these are."""
-    least, most = rows.iloc[rows[name].argmin()], rows.iloc[rows[name].argmax()]
-    if len(rows) == 1:
-        return f"{form(least[name])} on {least['env_id']}"
-    if form(least[name]) == form(most[name]):
-        return f"{form(least[name])} everywhere"
-    return (
-        f"between {form(least[name])} ({least['where']}) and {form(most[name])} ({most['where']})"
-    )
-
-
-def _table(rows: pd.DataFrame, columns: Mapping[str, Sequence[str]]) -> Table:
-    """One row for each environment and label, without the columns that none has."""
-    shown = {name: cells for name, cells in columns.items() if set(cells) != {_NONE}}
-    cells = zip(rows["env_id"], rows["label"], *shown.values(), strict=True)
-    return Table(["environment", "algorithm", *shown], list(cells), "ll" + "r" * len(shown))
-
-
-def _of(captions: Mapping[str, str], *names: str) -> list[tuple[str, str]]:
-    return [(name, captions[name]) for name in names if name in captions]
-
-
-def _pairs(rows: pd.DataFrame, *names: str) -> list[tuple[float, ...]]:
-    return list(zip(*(rows[name] for name in names), strict=True))
-
-
-def _cells(rows: pd.DataFrame, name: str, form: Callable[[float], str]) -> list[str]:
-    """``middle [low, high]`` of each row."""
+def _keys(table: pd.DataFrame) -> list[Column]:
     return [
-        _NONE if np.isnan(middle) else f"{form(middle)} [{form(low)}, {form(high)}]"
-        for middle, low, high in _pairs(rows, name, f"{name}_low", f"{name}_high")
+        Text("environment", table["env_id"].tolist()),
+        Text("algorithm", table["label"].tolist()),
     ]
 
 
-def _ratio_cells(rows: pd.DataFrame, name: str) -> list[str]:
-    """:func:`_cells` of ratios, which are about 1."""
-    return [
-        cell
-        for _, row in rows.groupby(level=0, sort=False)
-        for cell in _cells(row, name, form_with(2, row[name]).text)
-    ]
+def _ratios(table: pd.DataFrame, name: str, header: str) -> Estimates:
+    """:func:`_quantiles` of ratios, which are about 1."""
+    return _quantiles(table, name, header, [form_with(2, value).text for value in table[name]])
+
+
+def _quantiles(
+    table: pd.DataFrame, name: str, header: str, write: Writer | Sequence[Writer]
+) -> Estimates:
+    """A value with its 5% and 95% quantiles."""
+    values = [Estimate(*row) for row in _rows(table, name, f"{name}_low", f"{name}_high")]
+    return Estimates(header, values, write)
+
+
+def _over(what: str, groups: Sequence[pd.Series[float]], write: Writer) -> Estimates:
+    spreads = [_spread(values.dropna()) for values in groups]
+    return Estimates(f"{what}: median [lowest, highest]", spreads, write, alone="")
+
+
+def _spread(values: pd.Series[float]) -> Estimate | None:
+    """The median with the lowest and the highest value, if there are several."""
+    if values.empty:
+        return None
+    ends = (values.min(), values.max()) if len(values) > 1 else ()
+    return Estimate(values.median(), *ends)
+
+
+def _skipped(table: pd.DataFrame) -> tuple[int, int] | None:
+    """How many updates were skipped, of how many; None where that is not known."""
+    known = table[table["skipped"].notna()]
+    return (int(known["skipped"].sum()), int(known["tried"].sum())) if len(known) else None
+
+
+def _delta(low: float, high: float) -> float | str | None:
+    """The delta, or its range (``0.05 to 0.0001``) where a schedule lets it fall."""
+    if math.isnan(low):
+        return None
+    first, last = _significant(high), _significant(low)
+    return high if first == last else f"{first} to {last}"
+
+
+def _rows(table: pd.DataFrame, *names: str) -> list[tuple[float, ...]]:
+    return list(zip(*(table[name] for name in names), strict=True))
 
 
 def _significant(value: float) -> str:
-    return _NONE if np.isnan(value) else f"{value:.3g}"
+    return f"{value:.3g}"
 
 
-def _times_delta(value: float) -> str:
-    return f"{form_with(2, value).text(value)} delta"
+def _two_decimals(ratio: float) -> str:
+    return form_with(2, ratio).text(ratio)
 
 
 def _percent(share: float) -> str:
     """With a decimal below ten percent; ``<0.1%`` is not nothing."""
-    if np.isnan(share):
-        return _NONE
     if 0 < share < 0.001:
         return "<0.1%"
     return f"{share:.1%}" if 0 < share < 0.0995 else f"{share:.0%}"
-
-
-def _between(low: float, high: float) -> str:
-    """``0.02``, or ``0.05 to 0.0001``: as a schedule falls."""
-    texts = _significant(high), _significant(low)
-    return texts[0] if texts[0] == texts[1] else " to ".join(texts)
-
-
-def _skips(skipped: float, tried: float) -> str:
-    if np.isnan(skipped):
-        return _NONE
-    return "0" if skipped == 0 else f"{skipped:,.0f} ({_percent(skipped / tried)})"

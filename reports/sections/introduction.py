@@ -1,50 +1,43 @@
-"""What a report is about, in its first sentences."""
+"""What a report is about."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
-from reports.data import missing, runs
-from reports.data.missing import Missing
+from benchmarks.tables import Inline, Link, Strong
+from reports.data.context import Context
+from reports.data.missing import all_failed
+from reports.data.runs import RunData
 from reports.rendering import figures
-from reports.sections.wording import listing
+from reports.rendering.blocks import Block, Bullets, Paragraph, Section
+from reports.rendering.text import MOST_LISTED, counted, joined, listing, named
+
+_SEE_MISSING: Inline = ("; see ", Link("What is missing", "#what-is-missing"), ".")
 
 
-def introduction(data: runs.RunData, lacking: Missing, failed: Sequence[str]) -> list[str]:
-    """Which algorithms, environments, seeds and steps, how they were evaluated, what is missing.
+def build(context: Context) -> Section | None:
+    """Which algorithms, environments, seeds and steps; how they were evaluated; what is missing."""
+    data = context.runs
+    if data is None:
+        return None
+    sentences = [_subject(data.runs), _evaluation(data.runs), _failed(data), _incomplete(context)]
+    blocks: list[Block] = [Paragraph(joined([each for each in sentences if each]))]
+    for line in data.broken:
+        context.warn(f"left out: {line}")
+    if data.mixed:
+        blocks += _mixed(context, data)
+    return Section("", blocks)
 
-    :param lacking: as :func:`reports.data.missing.missing_of` gives it
-    :param failed: as :func:`reports.data.missing.all_failed` gives it
-    """
-    table = data.runs
+
+def _subject(table: pd.DataFrame) -> str:
     seeds = table.groupby(["env_id", "label"])["seed"].nunique()
-    sentences = [
-        f"{_algorithms_text(table)} on {_environments_text(table)}: {runs.runs_text(len(table))}, "
+    return (
+        f"{_algorithms(table)} on {_environments(table)}: {counted(len(table), 'run')}, "
         f"{figures.seeds_text(seeds)} per algorithm and environment."
-    ]
-    sentences.append(_evaluation_sentence(table))
-    sentences += [f"**{text}**; see {missing.SECTION}." for text in failed]
-    if incomplete := _incomplete(data, lacking):
-        sentences.append(f"**Incomplete:** {listing(incomplete)}; see {missing.SECTION}.")
-    return sentences
+    )
 
 
-def _incomplete(data: runs.RunData, lacking: Missing) -> list[str]:
-    texts = []
-    if data.broken:
-        texts.append(f"{runs.runs_text(len(data.broken))} left out as unreadable")
-    if len(data.failures):
-        texts.append(f"{runs.runs_text(len(data.failures))} failed")
-    if lacking.is_uneven:
-        texts.append("not every algorithm has the same seeds and environments")
-    elif lacking.is_unmet:
-        texts.append("not every run that was asked for is there")
-    return texts
-
-
-def _algorithms_text(table: pd.DataFrame) -> str:
+def _algorithms(table: pd.DataFrame) -> str:
     labels = table.groupby(["algo", "env_id", "protocol"], sort=True)["label"].nunique()
     counts = labels.groupby("algo", sort=True).max()
     return listing(
@@ -52,10 +45,10 @@ def _algorithms_text(table: pd.DataFrame) -> str:
     )
 
 
-def _environments_text(table: pd.DataFrame) -> str:
-    """Every environment with its steps; where they are many, how many and between which steps."""
+def _environments(table: pd.DataFrame) -> str:
+    """Every environment with its steps; or how many there are, and between which steps."""
     budgets = table.groupby("env_id", sort=True)["n_timesteps"].unique()
-    if len(budgets) <= 4:
+    if len(budgets) <= MOST_LISTED:
         return listing(
             [
                 f"{env_id} ({listing([f'{steps:,}' for steps in sorted(of_env)])} steps)"
@@ -67,17 +60,63 @@ def _environments_text(table: pd.DataFrame) -> str:
     return f"{len(budgets)} environments ({steps} steps)"
 
 
-def _evaluation_sentence(table: pd.DataFrame) -> str:
+def _evaluation(table: pd.DataFrame) -> str:
     where: dict[tuple[int, int], list[str]] = {}
     for env_id, group in table.groupby("env_id", sort=True):
         for points, episodes in sorted({(p["points"], p["episodes"]) for p in group["evaluation"]}):
             where.setdefault((points, episodes), []).append(str(env_id))
     texts = [
         f"{points} times during training, {episodes} episodes each"
-        + (f" ({', '.join(env_ids)})" if len(where) > 1 else "")
+        + (f" ({named(env_ids, 'environment')})" if len(where) > 1 else "")
         for (points, episodes), env_ids in where.items()
     ]
     return (
         f"Every policy was evaluated before training and {' or '.join(texts)}, with deterministic "
         "actions."
     )
+
+
+def _failed(data: RunData) -> Inline:
+    """The algorithms of which every run failed; empty if there are none."""
+    failed = [
+        f"{each.algo}{f' on {each.env_id}' if each.env_id else ''} ({counted(each.runs, 'run')})"
+        for each in all_failed(data)
+    ]
+    return (Strong("Every run failed:"), f" {listing(failed)}", _SEE_MISSING) if failed else ""
+
+
+def _incomplete(context: Context) -> Inline:
+    """What else is missing; empty if nothing is."""
+    assert context.runs is not None
+    texts = []
+    if context.runs.broken:
+        texts.append(f"{counted(len(context.runs.broken), 'run')} left out as unreadable")
+    if len(context.runs.failures):
+        texts.append(f"{counted(len(context.runs.failures), 'run')} failed")
+    if context.missing.is_uneven:
+        texts.append("not every algorithm has the same seeds and environments")
+    elif context.missing.is_unmet:
+        texts.append("not every run that was asked for is there")
+    return (Strong("Incomplete:"), f" {listing(texts)}", _SEE_MISSING) if texts else ""
+
+
+def _mixed(context: Context, data: RunData) -> list[Block]:
+    """A warning about runs of different budgets or evaluation protocols."""
+    lines = []
+    for env_id in data.mixed:
+        group = data.runs[data.runs["env_id"] == env_id]
+        who = [
+            f"{protocol} ({listing(sorted(of_protocol['algo'].unique()))})"
+            for protocol, of_protocol in group.groupby("protocol", sort=True)
+        ]
+        lines.append(f"{env_id}: the runs have different budgets or evaluations: {listing(who)}.")
+    lines.append(
+        "The labels of the algorithms say which is which. Scores of different budgets or "
+        "evaluations do not compare: bold and verdicts are within each group, and aggregates leave "
+        "these environments out. Where a hyperparameter follows a schedule over the budget, even "
+        "equal steps do not compare."
+    )
+    for line in lines:
+        context.warn(line)
+    title = Strong("Warning: runs that do not compare with each other are mixed here.")
+    return [Paragraph(title), Bullets(lines)]

@@ -1,116 +1,120 @@
-"""How the runs were made, and which failed."""
+"""How the runs were made."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.names import restored
+from benchmarks.names import plain
 from benchmarks.secrets import mask
+from benchmarks.tables import Code, Inline, Number, Table, Text
 from benchmarks.yamls import SpecError
 from benchmarks.zoo import known_class, model_arguments, parameters_of
-from reports.data import runs
-from reports.rendering.tables import Table, code
-from reports.sections import wording
+from reports.data.context import Context
+from reports.data.runs import setting_text
+from reports.rendering.blocks import Block, Bullets, CodeBlock, Paragraph, Section
+from reports.rendering.text import counted, listing, machine_text, tally_text, versions_text
 
 _SHOWN_DIGITS = 12  # of a commit's 40, enough for git to find it
+_LONGEST_COMMAND = 20_000  # characters; one may want to run it again
 
 
-@dataclass(frozen=True)
-class Origins:
-    """What has to be known to make the runs again."""
+def build(context: Context) -> Section | None:
+    """Commits, versions, machines, commands and hyperparameters: what it takes to repeat the runs."""
+    if context.runs is None:
+        return None
+    table = context.runs.runs
+    facts: list[Inline] = [
+        ("Commit: ", commits_text(table)),
+        f"Versions: {tally_text(table['versions'].map(versions_text))}",
+        f"Machine: {tally_text(table['machine'].map(machine_text))}",
+    ]
+    by_commit = commit_table(table)
+    commands = sorted({mask(str(command)) for command in table["command"]})
+    blocks: list[Block] = [
+        Bullets(facts),
+        *([by_commit] if by_commit else []),
+        Paragraph("Commands:"),
+        CodeBlock([plain(command, _LONGEST_COMMAND) for command in commands]),
+        Paragraph(_listed(table)),
+        *hyperparameter_tables(table),
+    ]
+    return Section("How it was made", blocks)
 
-    commits: str
-    by_commit: Table | None  # which runs each is of; none where all are of one
-    versions: str
-    machines: str
-    commands: Sequence[str]
-    hyperparameters: Sequence[Table]
-    listed: str  # which hyperparameters are, in words
 
+def commits_text(table: pd.DataFrame) -> Inline:
+    """The one commit, or that there are several.
 
-def origins_of(table: pd.DataFrame) -> Origins:
-    """The section.
-
-    :param table: one row a run, as in :class:`reports.data.runs.RunData`
+    :param table: one row per run, as in :class:`reports.data.runs.RunData`
     """
-    unknown = [algo for algo in sorted(table["algo"].unique()) if _defaults(algo) is None]
-    return Origins(
-        commits=_commits(table),
-        by_commit=commit_table(table),
-        versions=wording.tally_text(table["versions"].map(wording.versions_text)),
-        machines=wording.tally_text(table["machine"].map(wording.machine_text)),
-        commands=sorted({mask(str(command)) for command in table["command"]}),
-        hyperparameters=hyperparameter_tables(table),
-        listed=_listed(unknown),
-    )
-
-
-def _commits(table: pd.DataFrame) -> str:
-    """The one commit, or that there are several."""
     if _states(table) == 1:
-        return wording.commit_lines(table)
-    n_commits, n_dirty = table["commit"].nunique(), (table["dirty"] == True).sum()  # noqa: E712
-    text = f"{n_commits} commit{'' if n_commits == 1 else 's'}"
+        first = table.iloc[0]
+        return _commit_text(first["commit"], first["dirty"])
+    n_dirty = int((table["dirty"] == True).sum())  # noqa: E712
+    text = counted(table["commit"].nunique(), "commit")
     if table["commit"].isna().any():
         text += ", and of some runs it is not known"
     text += ", listed below for each algorithm"
     if n_dirty:
         text += (
-            f"; {n_dirty} of {runs.runs_text(len(table))} were made from a work tree with "
-            "uncommitted changes, so that the commit is not all of their code"
+            f"; {n_dirty} of {counted(len(table), 'run')} were made from a work tree with "
+            "uncommitted changes, so the commit is not all of their code"
         )
     return text
 
 
-def commit_table(table: pd.DataFrame) -> Table | None:
-    """The commits of each algorithm's runs and the environments of those; ``None``: all are of one.
+def _commit_text(commit: object, dirty: object) -> Inline:
+    """Both are missing (None or NaN) where the run was not made in a clone."""
+    if not isinstance(commit, str):
+        return "unknown"
+    state = {True: " with uncommitted changes", False: " (clean)"}
+    return Code(commit), state[dirty] if isinstance(dirty, bool) else ""
 
-    :param table: one row a run, as in :class:`reports.data.runs.RunData`
+
+def commit_table(table: pd.DataFrame) -> Table | None:
+    """The commits of each algorithm's runs, and their environments; None: there is one commit.
+
+    :param table: one row per run, as in :class:`reports.data.runs.RunData`
     """
     if _states(table) == 1:
         return None
-    rows = []
-    for (algo, commit), group in table.groupby(["algo", "commit"], sort=True, dropna=False):
-        counts = group["env_id"].value_counts().sort_index()
-        dirty = "unknown" if group["dirty"].isna().all() else str((group["dirty"] == True).sum())  # noqa: E712
-        rows.append(
-            [
-                str(algo),
-                code(commit[:_SHOWN_DIGITS]) if isinstance(commit, str) else "unknown",
-                str(len(group)),
-                dirty,
-                ", ".join(f"{env_id} ({n})" for env_id, n in counts.items()),
-            ]
-        )
-    headers = ["algorithm", "commit", "runs", "with uncommitted changes", "environments (runs)"]
-    return Table(headers, rows, "llrrl")
+    groups = list(table.groupby(["algo", "commit"], sort=True, dropna=False))
+    return Table(
+        [
+            Text("algorithm", [str(algo) for (algo, _), _ in groups]),
+            Text("commit", [_short(commit) for (_, commit), _ in groups]),
+            Number("runs", [len(rows) for _, rows in groups]),
+            Number("with uncommitted changes", [_n_dirty(rows["dirty"]) for _, rows in groups]),
+            Text("environments (runs)", [_counts(rows["env_id"]) for _, rows in groups]),
+        ]
+    )
+
+
+def _short(commit: object) -> Inline:
+    return Code(commit[:_SHOWN_DIGITS]) if isinstance(commit, str) else "unknown"
+
+
+def _n_dirty(dirty: pd.Series) -> int | str:
+    return "unknown" if dirty.isna().all() else int((dirty == True).sum())  # noqa: E712
+
+
+def _counts(env_ids: pd.Series[str]) -> str:
+    counts = env_ids.value_counts().sort_index()
+    return ", ".join(f"{env_id} ({n})" for env_id, n in counts.items())
 
 
 def _states(table: pd.DataFrame) -> int:
-    """How many different work trees the runs were made from, as far as is known."""
+    """From how many different work trees the runs were made, as far as is known."""
     return len(table[["commit", "dirty"]].drop_duplicates())
 
 
-def failure_table(failures: pd.DataFrame) -> Table | None:
-    """Every failed run with its error line; ``None`` where none failed."""
-    if failures.empty:
-        return None
-    rows = [
-        [row["env_id"], row["label"], str(row["seed"]), code(row["error"])]
-        for row in failures.to_dict("records")
-    ]
-    return Table(["environment", "algorithm", "seed", "error"], rows, "llrl")
-
-
 def hyperparameter_tables(table: pd.DataFrame) -> list[Table]:
-    """For each algorithm what it was given and is not its constructor's default.
+    """For each algorithm the hyperparameters that differ from its constructor's defaults.
 
-    There is one column for each set of environments that share that.
+    There is a column for each set of environments that share them.
     """
     every = set(table["env_id"])
     tables = []
@@ -123,17 +127,19 @@ def hyperparameter_tables(table: pd.DataFrame) -> list[Table]:
             settings[key] = own
             where.setdefault(key, {}).setdefault(row["label"], []).append(row["env_id"])
         names = sorted({name for values in settings.values() for name in values})
-        rows = [[code(name), *(_value_cell(v, name) for v in settings.values())] for name in names]
-        rows = rows or [["none", *("–" for _ in settings)]]
-        headers = ["hyperparameter", *(_heading(labels, every) for labels in where.values())]
-        tables.append(Table(headers, rows, "l" + "r" * len(settings)))
+        columns = [
+            Text(_heading(where[key], every), [_value(values, name) for name in names] or [None])
+            for key, values in settings.items()
+        ]
+        shown: list[Inline] = [Code(plain(name)) for name in names]
+        tables.append(Table([Text("hyperparameter", shown or ["none"]), *columns]))
     return tables
 
 
 def without_defaults(algo: str, hyperparams: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyperparameters that are not what the algorithm has by default.
+    """The hyperparameters that differ from the algorithm's defaults.
 
-    :param algo: a known name, or the path of a class; of a user's own no default is known
+    :param algo: a known name, or the path of a class; a user's own class has no known defaults
     :param hyperparams: as written in a file
     """
     defaults = _defaults(algo)
@@ -148,7 +154,7 @@ def without_defaults(algo: str, hyperparams: Mapping[str, Any]) -> dict[str, Any
 
 def _defaults(algo: str) -> dict[str, Any] | None:
     """The defaults of an algorithm's constructor; None for a user's own, which is not imported."""
-    known = known_class(restored(algo))
+    known = known_class(algo)
     if known is None:
         return None
     return {name: parameter.default for name, parameter in parameters_of(known).items()}
@@ -158,7 +164,6 @@ def _is_default(algo: str, name: str, value: Any, defaults: Mapping[str, Any]) -
     if name == "env_wrapper":  # to look at it is to import it
         return value is None
     try:
-        algo = restored(algo)
         given = model_arguments(algo, {name: value}, "hyperparams")
     except SpecError:  # of another version of the algorithm
         return False
@@ -170,19 +175,17 @@ def _is_default(algo: str, name: str, value: Any, defaults: Mapping[str, Any]) -
     return given == model_arguments(algo, {}, "hyperparams")
 
 
-def _listed(unknown: Sequence[str]) -> str:
-    """Which hyperparameters are listed.
-
-    :param unknown: algorithms whose defaults are not known
-    """
+def _listed(table: pd.DataFrame) -> str:
+    """Which hyperparameters are listed."""
     text = (
         "Hyperparameters that differ from the defaults of the installed versions' constructors; "
         "a dash is the default."
     )
+    unknown = [algo for algo in sorted(table["algo"].unique()) if _defaults(algo) is None]
     if unknown:
         text += (
-            f" What {wording.listing(unknown)} has by default is not known, since no class of "
-            "others is imported for a report; all that was set is listed."
+            f" The defaults of {listing(unknown)} are not known, since a report does not import "
+            "users' own classes; all their hyperparameters are listed."
         )
     return text
 
@@ -196,5 +199,5 @@ def _heading(labels: Mapping[str, Sequence[str]], every: set[str]) -> str:
     )
 
 
-def _value_cell(settings: Mapping[str, Any], name: str) -> str:
-    return code(runs.setting_text(settings[name])) if name in settings else "–"
+def _value(settings: Mapping[str, Any], name: str) -> Inline | None:
+    return Code(setting_text(settings[name])) if name in settings else None

@@ -1,156 +1,178 @@
-"""The section on all environments together."""
+"""All environments together: aggregates of normalised scores."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from benchmarks.names import shield
 from benchmarks.normalisation import Scale
 from benchmarks.numbers import Form, form_with
 from benchmarks.statistics import Estimate
-from reports.data import aggregates, scores
-from reports.data.verdicts import excludes_half
+from benchmarks.tables import Estimates, Number, Table, Text
+from reports.data import aggregates
+from reports.data.aggregates import AGGREGATES, GAP, IQM, NormalizedScores
+from reports.data.context import Context
+from reports.data.standings import Standings
+from reports.data.verdicts import excludes_half, not_told_apart
 from reports.rendering import aggregate_figures, figures
-from reports.rendering.tables import Table, estimate_cells
-from reports.sections import wording
+from reports.rendering.blocks import Block, Bullets, Figure, Paragraph, Section
+from reports.rendering.text import counted, listing, probability_form
 
 
-@dataclass(frozen=True)
-class Overall:
-    """What the report says of all environments together."""
-
-    introduction: Sequence[str]
-    scales: Table
-    aggregates: Table
-    bold: str  # what is bold in it; empty where nothing is compared
-    improvements: Table | None
-    figures: Sequence[tuple[str, str]]  # file name without its ending, and what it shows
-
-
-def overall_of(
-    matrices: aggregates.NormalizedScores,
-    baseline: str | None,
-    styles: Mapping[str, figures.Look],
-    out: Path,
-) -> Overall:
-    """The section on all environments; its figures are written into ``out``."""
-    table = aggregates.aggregate_table(matrices.finals)
-    seeds = {label: len(finals) for label, finals in matrices.finals.items()}
-    drawn = {
-        "aggregates": (
-            aggregate_figures.aggregates(table, styles),
-            "Aggregates over environments, each with its 95% interval",
-        ),
-        "profiles": (
-            aggregate_figures.profiles(aggregates.profiles(matrices.finals), styles, seeds),
-            "Performance profiles: for each score τ (tau), which share of its runs an algorithm "
-            "has above it. At τ = 0.5, for example, that is the share of runs that end more than "
-            "half of the way from a random policy (0) to the reference (1). A curve above another "
-            "one is better, and where they cross, neither is throughout",
-        ),
-    }
-    if matrices.curves:
-        efficiency = aggregates.efficiency(matrices.curves, matrices.shares)
-        drawn["efficiency"] = (
-            aggregate_figures.efficiency(efficiency, styles, seeds),
-            "Sample efficiency: the interquartile mean of all scores as training goes on",
+def build(context: Context) -> Section | None:
+    """Aggregates over the environments that the algorithms share; None where there are none."""
+    if context.runs is None or context.normalized is None:
+        return None
+    scores = context.normalized
+    table = aggregates.aggregate_table(scores.finals)
+    blocks: list[Block] = [
+        Paragraph(
+            f"Normalised final returns over {listing(scores.env_ids)}: on each a random policy has "
+            "0 and a reference 1."
         )
-    pairs = aggregates.improvements(matrices.finals)
-    if len(pairs):
-        over = _baseline(table, baseline)
-        drawn["improvement"] = (
-            aggregate_figures.improvements(pairs, over, styles, seeds),
-            f"Probability of improvement: that a run ends above a run of {over}, on average over "
-            "environments",
-        )
-    for name, (figure, _) in drawn.items():
-        figures.save(figure, out / name)
-    return Overall(
-        introduction=wording.overall(matrices),
-        scales=scale_table(matrices),
-        aggregates=aggregates_table(table),
-        bold=bold_sentence(table),
-        improvements=improvements_table(pairs, table) if len(pairs) else None,
-        figures=[(name, caption) for name, (_, caption) in drawn.items()],
+    ]
+    if left_out := _left_out(scores):
+        blocks.append(Bullets(left_out))
+    if (unused := _unused_baseline(context, scores)) is not None:
+        context.warn(unused)
+        blocks.append(Paragraph(unused))
+    blocks += [aggregates_table(table), *_figures(context, scores, table)]
+    if len(scores.finals) > 1:
+        blocks.append(improvements_table(context.standings, _ranking(table)))
+    return Section("All environments together", [*blocks, scale_table(scores.scales)])
+
+
+def aggregates_table(table: pd.DataFrame) -> Table:
+    """One row per label and one column per aggregate, the highest interquartile mean first.
+
+    :param table: as :func:`reports.data.aggregates.aggregate_table` returns it
+    """
+    ranking = _ranking(table)
+    columns = []
+    for name in AGGREGATES:
+        rows = table[table["aggregate"] == name].set_index("label").loc[ranking]
+        estimates = [
+            Estimate(row["value"], row["low"], row["high"], int(row["seeds"]))
+            for row in rows.to_dict("records")
+        ]
+        bold = not_told_apart(estimates, lower_is_better=name == GAP)
+        columns.append(Estimates(name, estimates, bold=bold))
+    seeds = table.drop_duplicates("label").set_index("label").loc[ranking, "seeds"]
+    return Table(
+        [Text("algorithm", ranking), *columns, Number("seeds", seeds.tolist())], name="aggregates"
     )
 
 
 def _ranking(table: pd.DataFrame) -> list[str]:
     """Labels by their interquartile mean, the highest first."""
-    first = table[table["aggregate"] == "interquartile mean"]
+    first = table[table["aggregate"] == IQM]
     return [str(label) for label in first.sort_values("value", ascending=False)["label"]]
 
 
-def _baseline(table: pd.DataFrame, baseline: str | None) -> str:
-    ranking = _ranking(table)
-    return baseline if baseline in ranking else ranking[min(1, len(ranking) - 1)]
+def improvements_table(standings: Standings, ranking: Sequence[str]) -> Table:
+    """How probable it is that a run of the row's label is better than one of the column's.
+
+    :param ranking: labels of the aggregates
+    """
+    columns = []
+    for other in ranking:
+        found = [standings.improvement(x, other) if x != other else None for x in ranking]
+        forms = [probability_form(each) if each else Form(2) for each in found]
+        bold = [each is not None and excludes_half(each) for each in found]
+        columns.append(Estimates(other, found, [form.text for form in forms], bold))
+    return Table([Text("P(row > column)", list(ranking)), *columns], name="improvement")
 
 
-def scale_table(matrices: aggregates.NormalizedScores) -> Table:
+def scale_table(scales: Mapping[str, Scale]) -> Table:
     """What scores 0 and what scores 1 on each environment."""
-    rows = [
-        [env_id, *_scale_texts(scale), shield(scale.reference_source)]
-        for env_id, scale in matrices.scales.items()
+    ends = [(scale.random, scale.reference) for scale in scales.values()]
+    write = [form_with(2, pair).apart([pair]).text for pair in ends]
+    return Table(
+        [
+            Text("environment", list(scales)),
+            Number("random policy (0)", [random for random, _ in ends], write),
+            Number("reference (1)", [reference for _, reference in ends], write),
+            Text("the reference is", [scale.reference_source for scale in scales.values()]),
+        ],
+        name="normalisation",
+    )
+
+
+def _left_out(scores: NormalizedScores) -> list[str]:
+    """What is not in the aggregates, and why."""
+    reasons = [
+        (scores.unshared, "not all of these algorithms have run there"),
+        (
+            scores.without_scale,
+            "no random policy has been measured there (python -m benchmarks random does, for "
+            "--normalisation)",
+        ),
+        (scores.mixed, "the runs there have different budgets or evaluations"),
+        (scores.partial, "not run on all of these environments"),
     ]
-    headers = ["environment", "random policy (0)", "reference (1)", "the reference is"]
-    return Table(headers, rows, "lrrl")
+    lines = [f"Without {listing(left_out)}: {reason}." for left_out, reason in reasons if left_out]
+    if scores.surplus:
+        runs = [f"{counted(n, 'run')} of {label}" for label, n in scores.surplus.items()]
+        lines.append(f"Without {listing(runs)}: more seeds than on other environments.")
+    return lines
 
 
-def _scale_texts(scale: Scale) -> list[str]:
-    ends = scale.random, scale.reference
-    form = form_with(2, ends).apart([ends])
-    return [form.text(end) for end in ends]
+def _unused_baseline(context: Context, scores: NormalizedScores) -> str | None:
+    """Why nothing here is compared with a baseline that was asked for; None where it is."""
+    if context.baseline is None or context.baseline in scores.finals:
+        return None
+    return (
+        f"Over all environments nothing is compared with {context.baseline}, which has not been "
+        f"run on all of {', '.join(scores.env_ids)}; these have: {', '.join(scores.finals)}."
+    )
 
 
-def aggregates_table(table: pd.DataFrame) -> Table:
-    """One row per label of :func:`reports.data.aggregates.aggregate_table`, one column per aggregate."""
-    ranking = _ranking(table)
-    columns = [ranking]
-    for name in aggregates.AGGREGATES:
-        rows = table[table["aggregate"] == name].set_index("label").loc[ranking]
-        value, low, high = (
-            rows[key].to_numpy(dtype=np.float64) for key in ("value", "low", "high")
+def _figures(context: Context, scores: NormalizedScores, table: pd.DataFrame) -> list[Figure]:
+    styles = figures.looks(list(context.scores["label"]))
+    seeds = {label: len(finals) for label, finals in scores.finals.items()}
+    found = [
+        Figure(
+            "aggregates",
+            "Aggregates over environments",
+            "Aggregates over environments, each with its 95% interval.",
+            lambda: aggregate_figures.aggregates(table, styles),
+        ),
+        Figure(
+            "profiles",
+            "Performance profiles",
+            "Performance profiles: the share of its runs that an algorithm has above each score τ.",
+            lambda: aggregate_figures.profiles(aggregates.profiles(scores.finals), styles, seeds),
+        ),
+    ]
+    if scores.curves:
+        found.append(
+            Figure(
+                "efficiency",
+                "Sample efficiency",
+                "Sample efficiency: the interquartile mean of all scores as training goes on.",
+                lambda: aggregate_figures.efficiency(
+                    aggregates.efficiency(scores.curves, scores.shares), styles, seeds
+                ),
+            )
         )
-        sign = -1.0 if name == "optimality gap" else 1.0
-        ends = (low, high) if sign > 0 else (-high, -low)
-        bold = scores.not_told_apart(sign * value, *ends)
-        columns.append(estimate_cells(value, low, high, bold))
-    seeds = table.drop_duplicates("label").set_index("label").loc[ranking, "seeds"]
-    columns.append([str(n) for n in seeds])
-    headers = ["algorithm", *aggregates.AGGREGATES, "seeds"]
-    return Table(headers, list(zip(*columns, strict=True)), "l" + "r" * (len(headers) - 1))
-
-
-def bold_sentence(table: pd.DataFrame) -> str:
-    """What is bold in :func:`aggregates_table`; empty where no two labels have intervals."""
-    seeds = table.drop_duplicates("label")["seeds"]
-    if (seeds > 1).sum() < 2:
-        return ""
-    return "Bold, in each column: the best, and all whose intervals overlap with it."
-
-
-def improvements_table(pairs: pd.DataFrame, table: pd.DataFrame) -> Table:
-    """How probable it is that a run of the row's label is better than one of the column's."""
-    ranking = _ranking(table)
-    cells = {
-        (row["label"], row["over"]): _probability(
-            Estimate(row["probability"], row["low"], row["high"])
+    if len(scores.finals) > 1:
+        over = _baseline(context, scores)
+        chances = {x: context.standings.improvement(x, over) for x in scores.finals if x != over}
+        found.append(
+            Figure(
+                "improvement",
+                "Probability of improvement",
+                f"Probability of improvement: that a run ends above a run of {over}, on average "
+                "over environments.",
+                lambda: aggregate_figures.improvements(chances, over, styles, seeds),
+            )
         )
-        for row in pairs.to_dict("records")
-    }
-    rows = [[label, *(cells.get((label, other), "–") for other in ranking)] for label in ranking]
-    return Table(["P(row > column)", *ranking], rows, "l" + "r" * len(ranking))
+    return found
 
 
-def _probability(improvement: Estimate) -> str:
-    form = Form(2).apart([(improvement.low, 0.5), (improvement.high, 0.5)])
-    value, low, high = map(form.text, improvement.numbers)
-    if not improvement.has_interval:
-        return f"{value} (1 seed)"
-    shown = f"**{value}**" if excludes_half(improvement) else value
-    return f"{shown} [{low}, {high}]"
+def _baseline(context: Context, scores: NormalizedScores) -> str:
+    """What the figure compares with: the baseline or, if it is not among them, the second best."""
+    if context.compared_with in scores.finals:
+        return str(context.compared_with)
+    return [label for label in context.standings.ranking if label in scores.finals][1]

@@ -276,6 +276,32 @@ def test_fractions_are_two_numbers_in_csv() -> None:
     assert to_csv(table) == "finished,finished: of\n4,5\n,\n1000,2000\n"
 
 
+def test_numbers_share_their_decimals_unless_they_show_nothing_of_one() -> None:
+    column = Number("x", [4_812.4, 0.00042, NAN, "none", -12.5])
+    assert [cell.strip() for cell in cells(Table([column]))] == [
+        "4,812",
+        "0.000420",
+        "–",
+        "none",
+        "-12",
+    ]
+    assert [cell.strip() for cell in cells(Table([Number("x", [3, 1_000, 0])]))] == [
+        "3",
+        "1,000",
+        "0",
+    ]
+
+
+def test_each_number_may_have_digits_of_its_own() -> None:
+    column = Number("x", [0.5, 0.25], write=["{:.1f}".format, "{:.3f}".format])
+    assert [cell.strip() for cell in cells(Table([column]))] == ["0.5", "0.250"]
+
+
+def test_csv_has_what_stands_before_an_estimate() -> None:
+    column = Estimates("x", [Estimate(1, 0, 2), Estimate(3, 2, 4)], prefixes=["", "at least "])
+    assert to_csv(Table([column])) == "x,x low,x high,x prefix\n1,0,2,\n3,2,4,at least\n"
+
+
 def test_columns_without_a_value_can_be_left_out() -> None:
     columns = [Text("a", ["x"]), Number("b", [NAN]), Estimates("c", [None]), Text("d", [None])]
     assert [each.header for each in Table(columns).without_empty().columns] == ["a"]

@@ -14,6 +14,13 @@ import pandas as pd
 import pytest
 
 from benchmarks.folder_names import as_file_name
+from benchmarks.normalisation import load_scales
+from reports import document
+from reports.data import runs
+from reports.data.context import Context
+from benchmarks.run import run
+from benchmarks.specs import Evaluation, RunSpec
+from reports.data.runs import RunData, load
 
 EVALUATION = {"points": 20, "episodes": 10, "seed": 1_000_000}
 
@@ -97,6 +104,19 @@ class RunFolders:
         return self.root / spec["suite"] / algo / env_id / name
 
 
+def context_of(
+    root: Path, allow_mixed: bool = False, allow_broken: bool = False, **options: Any
+) -> Context:
+    """What a report on these runs is about; ``options`` are those of :class:`Context`."""
+    data = runs.load(root, allow_mixed, allow_broken)
+    return Context(data, **{"scales": load_scales(), **options})
+
+
+def build_report(root: Path, out: Path, formats: Sequence[str] = ("md",), **options: Any) -> str:
+    """Build a report on these runs into ``out``; its text in Markdown."""
+    return document.build(context_of(root, **options), out, formats=formats).read_text()
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> RunFolders:
     root = tmp_path / "runs"
@@ -126,6 +146,29 @@ def sides(tmp_path: Path) -> tuple[RunFolders, RunFolders]:
     for name in "ab":
         (tmp_path / name).mkdir()
     return RunFolders(tmp_path / "a"), RunFolders(tmp_path / "b")
+
+
+TINY = {
+    "npg": {"n_envs": 2, "n_steps": 64, "target_kl": "lin_0.05"},
+    "trpo": {"n_envs": 2, "n_steps": 64, "batch_size": 64},
+    "ppo": {"n_envs": 2, "n_steps": 64, "batch_size": 64, "n_epochs": 2},
+    "acer": {"n_steps": 5, "replay_start": 100},
+    "a2c": {"n_steps": 5},
+}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunData:
+    """A real run of each algorithm."""
+    root = tmp_path_factory.mktemp("trained")
+    for algo, hyperparams in TINY.items():
+        settings = hyperparams | {"policy_kwargs": "dict(net_arch=[8])"}
+        run(
+            RunSpec("tiny", algo, "Pendulum-v1", 0, 1_500, settings, Evaluation(1, 1, 7)),
+            root,
+            "python -m benchmarks run tiny",
+        )
+    return load(root)
 
 
 def _spec(
