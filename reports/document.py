@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.storage import is_finished, naming, whole_folder
 from benchmarks.tables import Table, to_csv
+from reports import FORMATS, TITLE
 from reports.data.context import Context
 from reports.data.runs import ReportError
 from reports.rendering import figures, html, markdown
@@ -29,8 +30,6 @@ from reports.sections import (
 )
 
 REPORT = "report.md"
-DEFAULT_TITLE = "Benchmark report"
-FORMATS = ("md", "html")
 TABLE_FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "csv": ("csv", to_csv),
     "latex": ("tex", to_latex),
@@ -56,7 +55,7 @@ SECTIONS: Sequence[Callable[[Context], Section | None]] = [
 def build(
     context: Context,
     out: Path,
-    title: str = DEFAULT_TITLE,
+    title: str = TITLE,
     formats: Sequence[str] = FORMATS,
     progress: Silent | None = None,
 ) -> Path:

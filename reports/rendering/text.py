@@ -76,3 +76,19 @@ def tally_text(texts: Iterable[str]) -> str:
     if len(counts) == 1:
         return str(counts.index[0])
     return "; ".join(f"{text}: {counted(n, 'run')}" for text, n in counts.items())
+
+
+def commits_text(commits: Iterable[tuple[object, object]]) -> str:
+    """The commits that runs were made from, and whether what ran was the commit itself.
+
+    :param commits: of each run the commit and whether there were uncommitted changes, None or NaN
+        where that is not known
+    """
+    return tally_text(_commit_text(commit, dirty) for commit, dirty in commits)
+
+
+def _commit_text(commit: object, dirty: object) -> str:
+    if not isinstance(commit, str):
+        return "unknown"
+    state = {True: " with uncommitted changes", False: " (clean)"}
+    return commit + (state[dirty] if isinstance(dirty, bool) else "")

@@ -141,6 +141,13 @@ def study(folders: RunFolders) -> RunFolders:
     return folders
 
 
+@pytest.fixture
+def sides(tmp_path: Path) -> tuple[RunFolders, RunFolders]:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    return RunFolders(tmp_path / "a"), RunFolders(tmp_path / "b")
+
+
 TINY = {
     "npg": {"n_envs": 2, "n_steps": 64, "target_kl": "lin_0.05"},
     "trpo": {"n_envs": 2, "n_steps": 64, "batch_size": 64},
