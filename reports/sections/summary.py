@@ -45,7 +45,10 @@ AGAINST = {
     BEHIND: "{best} is behind {other}",
     TOO_FEW: "{best} and {other} have too few seeds for a verdict",
 }
-GAP = ": its interquartile mean differs by {gap}, and a run of it ends higher with probability {chance}."
+GAP = (
+    ": its interquartile mean differs by {gap}, and a run of it ends higher with probability "
+    "{chance}."
+)
 CHANCE = ": a run of it ends higher with probability {chance}."
 # Where it is behind:
 BEHIND_ON = "{best} is behind another algorithm on {n} of {n_all} environments: {where}."
