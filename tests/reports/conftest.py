@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.folder_names import as_file_name
-from reports import document
-from reports.data.context import load
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
+from reports import document
+from reports.data import context
 from reports.data.runs import RunData, load
 
 EVALUATION = {"points": 20, "episodes": 10, "seed": 1_000_000}
@@ -107,7 +107,7 @@ def build_report(root: Path, out: Path, formats: Sequence[str] = ("md",), **opti
 
     :param options: as for :func:`reports.data.context.load`
     """
-    return document.build(load(root, **options), out, formats=formats).read_text()
+    return document.build(context.load(root, **options), out, formats=formats).read_text()
 
 
 @pytest.fixture
