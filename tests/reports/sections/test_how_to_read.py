@@ -7,7 +7,6 @@ import pytest
 import scipy.stats
 
 from benchmarks import statistics
-from benchmarks.tables import text_of
 from reports.data import aggregates
 from reports.data.context import Context
 from reports.data.verdicts import FALSE_ALARMS
