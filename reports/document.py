@@ -26,6 +26,7 @@ from reports.sections import (
     overall,
     scores,
     steps_to_threshold,
+    studies,
     summary,
 )
 
@@ -45,6 +46,7 @@ SECTIONS: Sequence[Callable[[Context], Section | None]] = [
     steps_to_threshold.build,
     literature.build,
     diagnostics.build,
+    studies.build,
     how_to_read.build,
     origins.build,
     missing.build,

@@ -14,7 +14,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.folder_names import is_name
-from benchmarks.names import shield
+from benchmarks.names import plain
+from benchmarks.results import load_readable
 from benchmarks.secrets import mask
 from benchmarks.specs import SpecError
 from benchmarks.statistics import Estimate, interquartile_mean
@@ -45,7 +46,7 @@ from studies.study import (
 )
 from studies.trials import SCORES
 
-# How far from the best value of a sweep the loss is told.
+# Multiples of a sweep's best value at which the loss is shown.
 FACTORS = (1 / 3, 3.0)
 
 
@@ -53,10 +54,11 @@ FACTORS = (1 / 3, 3.0)
 class Sweep:
     """Scores over a parameter's range, all else as in the trial ``base``.
 
-    ``points`` are as :func:`studies.sensitivity.curve` gives them. ``losses`` are by how much the
-    score is lower than at the best value of the sweep: at the multiples of it that ``FACTORS``
-    says, None beyond the range; ``default_loss`` at the default, None where environments have
-    several. ``is_of_best`` is false where the best trial is another one by now, and all else in it.
+    ``points``: as :func:`studies.sensitivity.curve` gives them. ``losses``: by how much the score
+    is lower than at the sweep's best value, at ``FACTORS`` times that value; None beyond the range.
+    ``default_loss``: the same at the default; None where environments have different defaults.
+    ``is_of_best``: false where the best trial is another one by now, with other values of the
+    other parameters.
     """
 
     parameter: Parameter
@@ -70,16 +72,17 @@ class Sweep:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A study as it is stored; its name, algorithm and environments are shielded.
+    """A study as it is stored; its name, algorithm and environments are fit to be shown.
 
+    ``runs``: as :func:`benchmarks.results.load_runs` gives them; empty where they are elsewhere.
     ``defaults``: environment to the trial of its defaults, which need not have completed.
-    ``searched`` is on the search's own seeds, ``fresh`` on others; None where the runs are not
-    there. ``sweeps`` and ``importances`` are by the parameter's name.
+    ``searched``: on the search's own seeds, ``fresh``: on others; None where there are no such
+    scores. ``sweeps`` and ``importances`` are by the parameter's name.
     """
 
     name: str
-    folder: Path
     problem: Problem
+    runs: pd.DataFrame
     trials: Sequence[FrozenTrial]
     best: FrozenTrial | None
     defaults: Mapping[str, FrozenTrial]
@@ -104,6 +107,12 @@ class StudyResult:
             if parameter.name in trial.params
         }
 
+    @property
+    def not_swept(self) -> list[Parameter]:
+        """The parameters that have trials, but no sweep."""
+        space = self.problem.space
+        return [each for each in space if each.name not in self.sweeps and self.tried(each)]
+
     def tried(self, parameter: Parameter) -> list[FrozenTrial]:
         """The completed trials that have the parameter."""
         return [trial for trial in self.completed if parameter.name in trial.params]
@@ -121,21 +130,28 @@ def read(
     :param root: where their folders are
     :param storage: a database's URL; None: each study's journal is in its folder
     :param leave_out: called with a line for each study, or part of one, that cannot be read
-    :raises ReportError: no such study, naming it and those that there are, or none that can be read
+    :raises ReportError: no name, or one that is given twice; a study that is not there, naming it
+        and those that are; or none that can be read
     """
+    if not names:
+        raise ReportError("--studies: must name at least one study")
     for name in names:
         if names.count(name) > 1:
             raise ReportError(f"--studies: {name!r} is given twice")
+
+    def say(line: str) -> None:
+        leave_out(plain(line))
+
     studies, broken = [], []
     for name in names:
         try:
-            studies.append(_read(name, root, storage or "", leave_out))
+            studies.append(_read(name, root, storage or "", say))
         except _BrokenStudyError as error:
             broken.append(str(error))
     if not studies:
         raise ReportError(f"--studies: {'; '.join(broken)}")
     for line in broken:
-        leave_out(line)
+        say(line)
     return studies
 
 
@@ -161,7 +177,7 @@ def _read(name: str, root: Path, storage: str, leave_out: Callable[[str], None])
         raise _BrokenStudyError(str(error)) from None
     except StudyError as error:
         raise ReportError(f"--studies: {error}") from None
-    except Exception as error:  # whatever a journal of others holds, and Optuna makes of it
+    except Exception as error:  # whatever a foreign journal holds, and Optuna makes of it
         reason = mask(f"{type(error).__name__}: {error}")
         raise _BrokenStudyError(f"{name!r} cannot be read: {reason}") from error
 
@@ -176,12 +192,12 @@ def _result(
         warnings.simplefilter("ignore", ExperimentalWarning)
         importances = sensitivity.importances(study, problem)
     return StudyResult(
-        name=shield(study.study_name),
-        folder=folder,
-        problem=_shielded(problem),
+        name=plain(study.study_name),
+        problem=_shown(problem),
+        runs=_runs(folder / "runs", leave_out),
         trials=counted(study),
         best=best,
-        defaults={shield(env_id): trial for env_id, trial in defaults.items()},
+        defaults={plain(env_id): trial for env_id, trial in defaults.items()},
         searched=None if best is None else _searched(problem, best, defaults),
         fresh=_fresh(study, problem),
         sweeps=_readable_sweeps(study, problem, folder, defaults, leave_out),
@@ -189,11 +205,17 @@ def _result(
     )
 
 
-def _shielded(problem: Problem) -> Problem:
-    """The problem as it is shown: the names in it are of others."""
-    return replace(
-        problem, algo=shield(problem.algo), env_ids=tuple(shield(each) for each in problem.env_ids)
-    )
+def _shown(problem: Problem) -> Problem:
+    """The problem with names that are fit to be shown, whoever chose them."""
+    return replace(problem, algo=plain(problem.algo), env_ids=tuple(map(plain, problem.env_ids)))
+
+
+def _runs(folder: Path, leave_out: Callable[[str], None]) -> pd.DataFrame:
+    """The study's runs that are here and can be read."""
+    found = load_readable(folder)
+    for error in found.broken:
+        leave_out(str(error))
+    return found.runs.assign(command=found.runs["command"].map(str).map(mask))
 
 
 def _default_trials(study: optuna.Study, problem: Problem) -> dict[str, FrozenTrial]:
@@ -259,7 +281,7 @@ def _readable_sweeps(
         return _sweeps(study, problem, folder, defaults)
     except StudyError as error:
         leave_out(str(error))
-    except Exception as error:  # whatever a file of others holds, and pandas makes of it
+    except Exception as error:  # whatever a foreign file holds, and pandas makes of it
         leave_out(f"{folder / sensitivity.FILE}: {type(error).__name__}: {error}")
     return {}
 
@@ -278,7 +300,7 @@ def _sweeps(
 
 
 def _check_runs(problem: Problem, runs: pd.DataFrame, folder: Path) -> None:
-    """A folder may hold the file of a study that was there before.
+    """Check that the file belongs to this study, and not to one that had the folder before.
 
     :raises StudyError: naming the file
     """
@@ -332,7 +354,7 @@ def _best_number(study: optuna.Study) -> int | None:
 def _rest(
     study: optuna.Study, problem: Problem, number: int | None, parameter: Parameter
 ) -> dict[Parameter, Value] | None:
-    """What a trial has for all but one parameter; None if there is no such trial."""
+    """A trial's values of all parameters but one; None if there is no such trial."""
     for trial in completed(study):
         if trial.number == number:
             values = values_of(problem, trial)
@@ -343,8 +365,8 @@ def _rest(
 def losses_at(runs: pd.DataFrame, targets: Sequence[float]) -> list[Estimate | None]:
     """By how much the score is lower at some values than at the best one of a sweep.
 
-    Between the points it is on straight lines over the values' logarithms. Seeds are resampled,
-    each with its runs at all values; which value is the best one stays.
+    Scores between the points lie on straight lines over the logarithms of the values. Seeds are
+    resampled, each with its runs at all values; the best value stays the same.
 
     :param runs: of one parameter, as :func:`studies.sensitivity.measure` returns them
     :return: None for a value beyond the range
@@ -353,7 +375,7 @@ def losses_at(runs: pd.DataFrame, targets: Sequence[float]) -> list[Estimate | N
     positions = np.log10(values)
     best = int(np.argmax(interquartile_mean(scores.transpose(1, 2, 0).reshape(-1, len(values)))))
     wanted = np.log10(targets)
-    # What has been computed from an end of the range may differ from it in the last digit.
+    # A target that was computed from an end of the range may differ from it in the last digit.
     within = (wanted > positions[0] - 1e-9) & (wanted < positions[-1] + 1e-9)
 
     def statistic(sample: np.ndarray) -> np.ndarray:

@@ -1,284 +1,408 @@
-"""What studies say: which value to take, how much it matters, what a wrong one costs."""
+"""What studies say: which values to take, how much they matter, what a wrong one costs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pandas as pd
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.names import shield
-from benchmarks.results import load_readable
-from benchmarks.secrets import mask
-from reports.data.runs import ReportError
+from benchmarks.names import plain
+from benchmarks.statistics import Estimate
+from benchmarks.tables import Code, Estimates, Inline, Number, Strong, Table, Text
+from reports.data.context import Context
 from reports.data.studies import StudyResult, Sweep, read
-from reports.rendering import figures, tuning_figures
-from reports.rendering.tables import Table, code
-from reports.sections import tuning_wording, wording
-from reports.sections.tuning_wording import estimate_text, measure, value_text
-from studies.estimates import Comparison
-from studies.progress import shown
-from studies.search_spaces import Parameter
+from reports.rendering import figures, study_figures
+from reports.rendering.blocks import Block, Bullets, CodeBlock, Figure, Paragraph, Section
+from reports.rendering.study_figures import Panel
+from reports.rendering.text import counted, listing, machine_text, tally_text, versions_text
+from studies.estimates import Comparison, verdict, writer_for
+from studies.objective import OBJECTIVES, Problem
+from studies.plots import parameter_label
+from studies.progress import few_seeds, parameters, shown
+from studies.search_spaces import Parameter, Scalar
 from studies.study import in_state
 
-_NONE = "–"
+_MOST_NAMED = 2  # environments in a title
+_LONGEST_COMMAND = 20_000  # characters
+
+Looks = Mapping[str, figures.Look]
 
 
-@dataclass(frozen=True)
-class Studies:
-    """Which studies a report shows.
+def build(context: Context) -> Section | None:
+    """The studies that the report is asked to show; nothing is trained.
 
-    ``names``: in the order of the tables. ``root``: where their folders are, ``--root`` of
-    ``python -m studies``. ``storage``: a database's URL; None: each study's journal is in its
-    folder.
+    :raises reports.data.runs.ReportError: as for :func:`reports.data.studies.read`
     """
-
-    names: Sequence[str]
-    root: Path
-    storage: str | None = None
-
-
-@dataclass(frozen=True)
-class Origin:
-    """How the runs of the studies were made.
-
-    ``absent`` names the studies whose runs are not here, of which it says nothing.
-    """
-
-    absent: str
-    commits: str
-    versions: str
-    machines: str
-    commands: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """What the report says of studies; tables and figures that nothing is known for are absent.
-
-    ``figures`` are by what they show (``sensitivity``, ``widths``, ``trials``): the file's name
-    without its ending, and a caption.
-    """
-
-    findings: Sequence[str]
-    studies: Table
-    values: Table
-    scores: Table
-    sensitivity: Table | None
-    importances: Table | None
-    figures: Mapping[str, tuple[str, str]]
-    notes: Mapping[str, Sequence[str]]
-    origin: Origin | None
-    broken: Sequence[str]  # a line for each study, or part of one, that was left out
-
-    def named_tables(self) -> dict[str, Table]:
-        """The tables by names that can be those of files."""
-        tables = {
-            "studies": self.studies,
-            "studies-values": self.values,
-            "studies-scores": self.scores,
-            "studies-sensitivity": self.sensitivity,
-            "studies-importances": self.importances,
-        }
-        return {name: table for name, table in tables.items() if table is not None}
-
-
-def tuning_of(wanted: Studies, out: Path, warn: Callable[[str], None] = lambda _: None) -> Tuning:
-    """The section on studies; its figures are written into ``out``. Nothing is trained.
-
-    What cannot be read is left out, and the section says what and why.
-
-    :param out: made if it does not exist; files of the same names are overwritten
-    :param warn: called with a line for each study, or part of one, that is left out
-    :raises reports.data.runs.ReportError: no study is named, or one that is not there, or none that can
-        be read; it names the study and those that there are
-    """
-    if not wanted.names:
-        raise ReportError("--studies: must name at least one study")
-    broken: list[str] = []
+    if context.studies is None:
+        return None
+    wanted, broken = context.studies, list[str]()
     studies = read(wanted.names, wanted.root, wanted.storage, broken.append)
-    titles = tuning_wording.titles_of(studies)
-    out.mkdir(parents=True, exist_ok=True)
-    drawn = _figures(studies, titles)
-    for name, (figure, _) in drawn.items():
-        figures.save(figure, out / f"studies_{name}")
-    origin = _origin(studies, broken)
     for line in broken:
-        warn(f"left out of the studies: {line}")
-    return Tuning(
-        findings=tuning_wording.findings(studies, titles),
-        studies=studies_table(studies),
-        values=values_table(studies),
-        scores=scores_table(studies),
-        sensitivity=sensitivity_table(studies),
-        importances=importances_table(studies),
-        figures={name: (f"studies_{name}", caption) for name, (_, caption) in drawn.items()},
-        notes=tuning_wording.notes(studies),
-        origin=origin,
-        broken=[code(line) for line in broken],
-    )
+        context.warn(f"left out of the studies: {line}")
+    looks = figures.looks([study.problem.algo for study in studies])
+    importances = any(study.importances for study in studies)
+    parts: dict[str, list[Block]] = {
+        "What was tuned": [studies_table(studies)],
+        "Best values": [values_table(studies), scores_table(studies)],
+        "Sensitivity": _sensitivity(studies, looks),
+        "Trials": _trials(studies, looks),
+        "Importances": [importances_table(studies)] if importances else [],
+        "How the studies were made": _origin(studies),
+    }
+    left_out = Bullets([_left_out(line) for line in broken])
+    sections = [Section(title, blocks) for title, blocks in parts.items() if blocks]
+    found = [findings_table(studies), *([left_out] if broken else [])]
+    return Section("Studies", [*found, *sections])
 
 
-def _figures(
-    studies: Sequence[StudyResult], titles: Mapping[str, str]
-) -> dict[str, tuple[tuning_figures.Figure, str]]:
-    styles = figures.looks([study.problem.algo for study in studies])
-    drawn = {}
-    if any(study.sweeps for study in studies):
-        drawn["sensitivity"] = (
-            tuning_figures.sensitivity(studies, titles, styles),
-            "Score over each parameter's range, all else as in the best trial: interquartile mean "
-            "over seeds, and as a band its 95% interval at each value (one seed has no band)",
-        )
-        drawn["widths"] = (
-            tuning_figures.widths(studies, titles, styles),
-            "How many decades of its range a parameter may be in with a score within 10% of the "
-            "best; wider is easier to choose",
-        )
-    if any(tuning_wording.not_swept(study) for study in studies):
-        drawn["trials"] = (
-            tuning_figures.trials(studies, titles, styles),
-            "Parameters whose range has not been swept: the completed trials alone, which may "
-            "differ in other parameters, too; they say nothing of chance",
-        )
-    return drawn
+def findings_table(studies: Sequence[StudyResult]) -> Table:
+    """One row per study: its best values, and what may be said of them.
+
+    A gain is bold where it is beyond chance.
+    """
+    gains = [study.fresh.gain if study.fresh else None for study in studies]
+    columns = [
+        Text("study", [study.name for study in studies]),
+        Text("best values", [_best_values(study) for study in studies]),
+        _estimates("gain over the defaults, on fresh seeds", gains, sign=True, mark=True),
+        Text("verdict", [_verdict(study) for study in studies]),
+    ]
+    return Table(columns, name="studies-findings")
+
+
+def _best_values(study: StudyResult) -> str | None:
+    return None if study.best is None else plain(parameters(study.problem, study.best))
+
+
+def _verdict(study: StudyResult) -> str:
+    if study.best is None:
+        return "no trial has completed"
+    if study.best_is_default:
+        return "no better values than the defaults were found"
+    if study.fresh is None:
+        return "not tried on fresh seeds"
+    return verdict(study.fresh.gain)
 
 
 def studies_table(studies: Sequence[StudyResult]) -> Table:
     """What was tuned, and how many trials ended how."""
-    rows = []
-    for study in studies:
-        problem = study.problem
-        ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-        row = [study.name, problem.algo, ", ".join(problem.env_ids), f"{problem.n_timesteps:,}"]
-        row += [str(len(problem.seeds)), measure(problem)]
-        rows.append(row + [str(len(in_state(study.trials, state))) for state in ended])
-    headers = ["study", "algorithm", "environments", "steps", "seeds", "score"]
-    headers += ["trials completed", "pruned", "failed"]
-    return Table(headers, rows, "lllrrlrrr")
+    problems = [study.problem for study in studies]
+
+    def trials(header: str, *states: TrialState) -> Number:
+        return Number(header, [len(in_state(study.trials, *states)) for study in studies])
+
+    not_ended = trials("not ended", TrialState.RUNNING, TrialState.WAITING)
+    columns = [
+        Text("study", [study.name for study in studies]),
+        Text("algorithm", [problem.algo for problem in problems]),
+        Text("environments", [", ".join(problem.env_ids) for problem in problems]),
+        Number("steps", [problem.n_timesteps for problem in problems]),
+        Number("seeds", [len(problem.seeds) for problem in problems]),
+        Text("score", [score_name(problem) for problem in problems]),
+        trials("trials completed", TrialState.COMPLETE),
+        trials("pruned", TrialState.PRUNED),
+        trials("failed", TrialState.FAIL),
+        *([not_ended] if any(not_ended.values) else []),
+    ]
+    return Table(columns, name="studies")
 
 
 def values_table(studies: Sequence[StudyResult]) -> Table:
-    """A row for each parameter: its default and its best value."""
-    rows = []
-    for study in studies:
-        for parameter in study.problem.space:
-            best = _NONE if study.best is None else "not used"
-            if study.best is not None and parameter.name in study.best.params:
-                best = value_text(study.best.params[parameter.name])
-            default = _default_text(study, parameter)
-            rows.append([study.name, shield(str(parameter)), _range_text(parameter), default, best])
-    return Table(["study", "parameter", "searched", "default", "best value"], rows, "lllrr")
+    """One row per parameter: its range, its default and its best value."""
+    pairs = [(study, parameter) for study in studies for parameter in study.problem.space]
+    columns = [
+        Text("study", [study.name for study, _ in pairs]),
+        Text("parameter", [plain(str(parameter)) for _, parameter in pairs]),
+        Text("searched", [_range_text(parameter) for _, parameter in pairs]),
+        Number("default", [_default(*pair) for pair in pairs], shown),
+        Number("best value", [_best_value(*pair) for pair in pairs], shown),
+    ]
+    return Table(columns, name="studies-values")
 
 
-def _range_text(parameter: Parameter) -> str:
-    if parameter.choices:
-        return ", ".join(map(value_text, parameter.choices))
-    scale = ", log scale" if parameter.log else ""
-    return f"{shown(parameter.low)} to {shown(parameter.high)}{scale}"
+def _best_value(study: StudyResult, parameter: Parameter) -> float | str | None:
+    if study.best is None:
+        return None
+    if parameter.name not in study.best.params:
+        return "not used"
+    return _value(study.best.params[parameter.name])
 
 
-def _default_text(study: StudyResult, parameter: Parameter) -> str:
+def _default(study: StudyResult, parameter: Parameter) -> float | str:
     """One value, or each environment's."""
     values = study.default_values(parameter)
     if not values:
         return "not used"
     if len(set(values.values())) == 1:
-        return value_text(next(iter(values.values())))
-    return ", ".join(f"{value_text(value)} ({env_id})" for env_id, value in values.items())
+        return _value(next(iter(values.values())))
+    return ", ".join(f"{_value_text(value)} ({env_id})" for env_id, value in values.items())
+
+
+def _range_text(parameter: Parameter) -> str:
+    if parameter.choices:
+        return ", ".join(map(_value_text, parameter.choices))
+    scale = ", log scale" if parameter.log else ""
+    return f"{shown(parameter.low)} to {shown(parameter.high)}{scale}"
+
+
+def _value(value: Scalar) -> float | str:
+    """The value as a number, if it is one."""
+    is_number = isinstance(value, float | int) and not isinstance(value, bool)
+    return value if is_number else _value_text(value)
+
+
+def _value_text(value: Scalar) -> str:
+    return plain(shown(value))
 
 
 def scores_table(studies: Sequence[StudyResult]) -> Table:
     """For each study the defaults and the best values, on its own seeds and on fresh ones."""
-    rows = []
+    labels: list[str] = []
+    found: list[Comparison | None] = []
     for study in studies:
-        rows += [
-            [study.name, *_comparison_cells("the search's", study.searched, _unsearched(study))],
-            [study.name, *_comparison_cells("fresh", study.fresh, "not run yet")],
-        ]
-    headers = ["study", "seeds", "the defaults", "the best values", "difference"]
-    return Table(headers, rows, "llrrr")
+        why = "no trial has completed" if study.best is None else "the defaults have not completed"
+        labels += [_seeds("the search's", study.searched, why)]
+        labels += [_seeds("fresh", study.fresh, "not run yet")]
+        found += [study.searched, study.fresh]
+    columns = [
+        Text("study", [study.name for study in studies for _ in range(2)]),
+        Text("seeds", labels),
+        _estimates("the defaults", [each and each.defaults for each in found]),
+        _estimates("the best values", [each and each.best for each in found]),
+        _estimates("difference", [each and each.gain for each in found], sign=True),
+    ]
+    return Table(columns, name="studies-scores")
 
 
-def _unsearched(study: StudyResult) -> str:
-    return "no trial has completed" if study.best is None else "the defaults have not completed"
-
-
-def _comparison_cells(whose: str, found: Comparison | None, without: str) -> list[str]:
+def _seeds(whose: str, found: Comparison | None, without: str) -> str:
     if found is None:
-        return [f"{whose}: {without}", _NONE, _NONE, _NONE]
+        return f"{whose}: {without}"
     first, last = found.seeds[0], found.seeds[-1]
-    seeds = f"{first}" if first == last else f"{first} to {last}"
-    gain = estimate_text(found.gain, sign=True)
-    return [f"{whose}: {seeds}", estimate_text(found.defaults), estimate_text(found.best), gain]
+    return f"{whose}: {first}" if first == last else f"{whose}: {first} to {last}"
 
 
-def sensitivity_table(studies: Sequence[StudyResult]) -> Table | None:
-    """A row for each sweep: how wide its good part is, and what is lost outside of it."""
-    rows = [
-        [study.name, shield(str(sweep.parameter)), str(sweep.width.seeds), *_sweep_cells(sweep)]
-        for study in studies
-        for sweep in study.sweeps.values()
-    ]
-    headers = [
-        "study",
-        "parameter",
-        "seeds",
-        "best in the sweep",
-        "good from",
-        "to",
-        "decades wide",
-    ]
-    headers += ["lost at the default", "at a third of the best", "at three times the best"]
-    return Table(headers, rows, "llrrrrrrrr") if rows else None
+def sensitivity_table(studies: Sequence[StudyResult]) -> Table:
+    """One row per sweep: how wide its good part is, and what is lost outside of it.
 
-
-def _sweep_cells(sweep: Sweep) -> list[str]:
-    good = sweep.width
-    width = estimate_text(good.estimate, digits=2)
-    return [
-        shown(good.best),
-        shown(good.low),
-        shown(good.high),
-        f"at least {width}" if good.is_open else width,
-        _NONE if sweep.default_loss is None else estimate_text(sweep.default_loss),
-        *("beyond the range" if loss is None else estimate_text(loss) for loss in sweep.losses),
-    ]
-
-
-def importances_table(studies: Sequence[StudyResult]) -> Table | None:
-    """A row for each parameter of the studies that have several and trials enough."""
-    rows = []
-    for study in studies:
-        names = {each.name: str(each) for each in study.problem.space}
-        # A choice between parameters that exclude each other is one, too.
-        rows += [
-            [study.name, shield(names.get(name, name)), f"{share:.0%}"]
-            for name, share in study.importances.items()
-        ]
-    return Table(["study", "parameter", "importance"], rows, "llr") if rows else None
-
-
-def _origin(studies: Sequence[StudyResult], broken: list[str]) -> Origin | None:
-    """None where the runs are not here, but on the machines that made them.
-
-    :param broken: takes a line for each run that cannot be read
+    A loss is bold where it is beyond chance.
     """
-    loaded = {}
-    for study in studies:
-        found = load_readable(study.folder / "runs")
-        loaded[study.name] = found.runs
-        broken += map(str, found.broken)
-    here = [runs for runs in loaded.values() if not runs.empty]
-    if not here:
-        return None
-    runs = pd.concat(here, ignore_index=True)
-    return Origin(
-        absent=", ".join(name for name, made in loaded.items() if made.empty),
-        commits=wording.commit_lines(runs),
-        versions=wording.tally_text(runs["versions"].map(wording.versions_text)),
-        machines=wording.tally_text(runs["machine"].map(wording.machine_text)),
-        commands=sorted({mask(str(command)) for command in runs["command"]}),
+    pairs = [(study, sweep) for study in studies for sweep in study.sweeps.values()]
+    sweeps = [sweep for _, sweep in pairs]
+    widths = [sweep.width for sweep in sweeps]
+    below, above = (
+        ["beyond the range" if (loss := sweep.losses[i]) is None else loss for sweep in sweeps]
+        for i in range(2)
     )
+    columns = [
+        Text("study", [study.name for study, _ in pairs]),
+        Text("parameter", [plain(str(sweep.parameter)) for sweep in sweeps]),
+        Number("seeds", [width.seeds for width in widths]),
+        Number("best in the sweep", [width.best for width in widths], shown),
+        Number("good from", [width.low for width in widths], shown),
+        Number("to", [width.high for width in widths], shown),
+        Estimates(
+            "decades wide",
+            [width.estimate for width in widths],
+            [writer_for(width.estimate, digits=2) for width in widths],
+            prefixes=["at least " if width.is_open else "" for width in widths],
+        ),
+        _estimates("lost at the default", [each.default_loss for each in sweeps], mark=True),
+        _estimates("at a third of the best", below, mark=True),
+        _estimates("at three times the best", above, mark=True),
+    ]
+    return Table(columns, name="studies-sensitivity")
+
+
+def importances_table(studies: Sequence[StudyResult]) -> Table:
+    """One row per parameter of the studies that have several, and enough trials."""
+    rows = [
+        # A choice between parameters that exclude each other has an importance, too.
+        (study.name, {each.name: str(each) for each in study.problem.space}.get(name, name), share)
+        for study in studies
+        for name, share in study.importances.items()
+    ]
+    columns = [
+        Text("study", [study for study, _, _ in rows]),
+        Text("parameter", [plain(name) for _, name, _ in rows]),
+        Number("importance", [share for _, _, share in rows], "{:.0%}".format),
+    ]
+    return Table(columns, name="studies-importances")
+
+
+def _sensitivity(studies: Sequence[StudyResult], looks: Looks) -> list[Block]:
+    swept = [(study, sweep) for study in studies for sweep in study.sweeps.values()]
+    if not swept:
+        return []
+    titles = titles_of(studies)
+    panels = [sweep_panel(study, sweep, titles[study.name]) for study, sweep in swept]
+    widths = pd.DataFrame([width_row(study, sweep, titles[study.name]) for study, sweep in swept])
+    earlier = [
+        f"{plain(sweep.parameter.name)} of {study.name} (trial {sweep.base})"
+        for study, sweep in swept
+        if not sweep.is_of_best
+    ]
+    note = f"Swept around a trial that is no longer the best one: {listing(earlier)}."
+    return [
+        sensitivity_table(studies),
+        *([Paragraph(note)] if earlier else []),
+        Figure(
+            "studies_sensitivity",
+            "Score over each parameter's range",
+            "Score over each parameter's range, all else as in the best trial: interquartile mean "
+            "over seeds, and as a band its 95% interval at each value (one seed has no band).",
+            partial(study_figures.sensitivity, panels, looks),
+        ),
+        Figure(
+            "studies_widths",
+            "How many decades of its range a parameter may be in",
+            "How many decades of its range a parameter may be in with a score within 10% of the "
+            "best; wider is easier to choose.",
+            partial(study_figures.widths, widths, looks),
+        ),
+    ]
+
+
+def _trials(studies: Sequence[StudyResult], looks: Looks) -> list[Block]:
+    titles = titles_of(studies)
+    panels = [
+        trials_panel(study, parameter, titles[study.name])
+        for study in studies
+        for parameter in study.not_swept
+    ]
+    figure = Figure(
+        "studies_trials",
+        "Trials of the parameters whose range has not been swept",
+        "Parameters whose range has not been swept: the completed trials alone, which may differ "
+        "in other parameters, too; they say nothing of chance.",
+        partial(study_figures.trials, panels, looks),
+    )
+    return [figure] if panels else []
+
+
+def _origin(studies: Sequence[StudyResult]) -> list[Block]:
+    """How the runs were made; nothing where they are not here, but on other machines."""
+    if all(study.runs.empty for study in studies):
+        return []
+    runs = pd.concat([study.runs for study in studies if len(study.runs)], ignore_index=True)
+    absent = [study.name for study in studies if study.runs.empty]
+    commits = [_commit_text(*each) for each in zip(runs["commit"], runs["dirty"], strict=True)]
+    lines: list[Inline] = [
+        f"Commit: {tally_text(commits)}",
+        f"Versions: {tally_text(runs['versions'].map(versions_text))}",
+        f"Machine: {tally_text(runs['machine'].map(machine_text))}",
+    ]
+    if absent:
+        lines.insert(0, f"Of the runs that are here; those of {listing(absent)} are not.")
+    commands = [plain(command, _LONGEST_COMMAND) for command in sorted(set(runs["command"]))]
+    return [Bullets(lines), Paragraph("Commands:"), CodeBlock(commands)]
+
+
+def _commit_text(commit: object, dirty: object) -> str:
+    """Both are missing (None or NaN) where the run was not made in a clone."""
+    if not isinstance(commit, str):
+        return "unknown"
+    state = {True: " with uncommitted changes", False: " (clean)"}
+    return commit + (state[dirty] if isinstance(dirty, bool) else "")
+
+
+def titles_of(studies: Sequence[StudyResult]) -> dict[str, str]:
+    """A study's name to its subject, such as ``npg on Hopper-v5``; no two are the same."""
+    subjects = {}
+    for study in studies:
+        env_ids = study.problem.env_ids
+        many = counted(len(env_ids), "environment")
+        where = listing(env_ids) if len(env_ids) <= _MOST_NAMED else many
+        subjects[study.name] = f"{study.problem.algo} on {where}"
+    counts = Counter(subjects.values())
+    return {
+        name: subject if counts[subject] == 1 else f"{subject} ({name})"
+        for name, subject in subjects.items()
+    }
+
+
+def score_name(problem: Problem) -> str:
+    """What a score is: ``final return, normalised``."""
+    what = OBJECTIVES[problem.objective].partition(" (")[0]
+    return f"{what}, normalised" if problem.is_normalised else what
+
+
+def sweep_panel(study: StudyResult, sweep: Sweep, title: str) -> Panel:
+    """A sweep's panel in the figure of all sweeps."""
+    parameter, width = sweep.parameter, sweep.width
+    panel = _panel(study, parameter, title, sweep.points)
+    return replace(panel, range=(parameter.low, parameter.high), good=(width.low, width.high))
+
+
+def trials_panel(study: StudyResult, parameter: Parameter, title: str) -> Panel:
+    """A parameter's panel in the figure of completed trials."""
+
+    def place(trial: FrozenTrial) -> tuple[float, float]:
+        return _position(parameter, trial.params[parameter.name]), trial.values[0]
+
+    tried = study.tried(parameter)
+    points = pd.DataFrame(map(place, tried), columns=["value", "score"])
+    best = place(study.best) if study.best is not None and study.best in tried else None
+    return replace(_panel(study, parameter, title, points), best=best)
+
+
+def _panel(study: StudyResult, parameter: Parameter, title: str, points: pd.DataFrame) -> Panel:
+    problem, defaults = study.problem, study.default_values(parameter).values()
+    is_log = parameter.log and not parameter.choices
+    return Panel(
+        title=title,
+        parameter=parameter_label(problem, parameter),
+        score=score_name(problem),
+        algo=problem.algo,
+        points=points,
+        defaults=sorted({_position(parameter, value) for value in defaults}),
+        scale=(problem.env_ids, problem.objective, problem.is_normalised),
+        range=(parameter.low, parameter.high) if is_log else None,
+        choices=[_value_text(each) for each in parameter.choices],
+    )
+
+
+def _position(parameter: Parameter, value: Scalar) -> float:
+    if parameter.choices:
+        return float(parameter.choices.index(value))
+    assert isinstance(value, float | int)
+    return float(value)
+
+
+def width_row(study: StudyResult, sweep: Sweep, title: str) -> dict[str, object]:
+    """A row of the figure of widths."""
+    width, values = sweep.width, sweep.points["value"]
+    return {
+        "label": f"{title}: {plain(sweep.parameter.name)}{few_seeds(width.seeds)}",
+        "algo": study.problem.algo,
+        "decades": width.decades,
+        "low": width.decades_low,
+        "high": width.decades_high,
+        "range": float(np.log10(values.max() / values.min())),
+        "is_open": width.is_open,
+    }
+
+
+def _estimates(
+    header: str,
+    values: Sequence[Estimate | str | None],
+    sign: bool = False,
+    mark: bool = False,
+) -> Estimates:
+    """A column of scores or of differences between them.
+
+    :param sign: write ``+`` before a number above zero
+    :param mark: those that are beyond chance are bold
+    """
+    found = [each if isinstance(each, Estimate) else None for each in values]
+    writers = [writer_for(each, sign=sign) if each else str for each in found]
+    bold = [mark and bool(each and (each.is_positive or each.is_negative)) for each in found]
+    return Estimates(header, values, writers, bold)
+
+
+def _left_out(line: str) -> Inline:
+    return (Strong("Left out"), ", since it cannot be read: ", Code(line), ".")
