@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.storage import is_finished, naming, whole_folder
 from benchmarks.tables import Table, to_csv
+from reports import FORMATS, TITLE
 from reports.data.context import Context
 from reports.data.runs import ReportError
 from reports.rendering import figures, html, markdown
@@ -25,12 +26,11 @@ from reports.sections import (
     overall,
     scores,
     steps_to_threshold,
+    studies,
     summary,
 )
 
 REPORT = "report.md"
-DEFAULT_TITLE = "Benchmark report"
-FORMATS = ("md", "html")
 TABLE_FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "csv": ("csv", to_csv),
     "latex": ("tex", to_latex),
@@ -46,6 +46,7 @@ SECTIONS: Sequence[Callable[[Context], Section | None]] = [
     steps_to_threshold.build,
     literature.build,
     diagnostics.build,
+    studies.build,
     how_to_read.build,
     origins.build,
     missing.build,
@@ -56,7 +57,7 @@ SECTIONS: Sequence[Callable[[Context], Section | None]] = [
 def build(
     context: Context,
     out: Path,
-    title: str = DEFAULT_TITLE,
+    title: str = TITLE,
     formats: Sequence[str] = FORMATS,
     progress: Silent | None = None,
 ) -> Path:

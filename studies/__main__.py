@@ -24,6 +24,7 @@ from benchmarks.sources import by_module, changed
 from benchmarks.specs import SpecError, check_environment
 from benchmarks.sweep import SweepError
 from benchmarks.zoo import hyperparams_file
+from studies import STORAGE_VARIABLE
 from studies import pruning as pruners
 from studies.carrying_out import Confirmation, carry_out, confirm, stored_confirmation
 from studies.entries import entries_of
@@ -49,7 +50,6 @@ from studies.searching import (
 )
 from studies.study import (
     DEFAULT,
-    STORAGE_VARIABLE,
     StudyError,
     best_trial,
     check_unlike,

@@ -29,6 +29,7 @@ from benchmarks.folder_names import as_file_name, check_name, is_level
 from benchmarks.names import message
 from benchmarks.secrets import MASK, mask
 from benchmarks.yamls import SpecError
+from studies import STORAGE_VARIABLE
 from studies.objective import Problem
 from studies.search_spaces import Parameter, Value, decoded, encoded, rule_name
 
@@ -45,7 +46,6 @@ WORKER = "worker"  # who carries it out
 SURPLUS = "surplus"  # whether others had begun all trials that were due
 _INTERRUPTED = "interrupted"  # the number of the trial that it is instead of
 
-STORAGE_VARIABLE = "STUDIES_STORAGE"  # of the environment, with the storage's URL
 JOURNAL = "journal.log"  # in the study's folder, unless a database has it
 _RETRIES = 1
 _ATTEMPTS = 5

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.normalisation import Scale
-from reports.data import aggregates, missing, scores, standings, verdicts
+from benchmarks.normalisation import Scale, scales_with
+from benchmarks.storage import Folder
+from reports.data import aggregates, missing, published, runs, scores, standings, verdicts
 from reports.data.aggregates import NormalizedScores
 from reports.data.missing import Missing
 from reports.data.runs import ReportError, RunData
 from reports.data.standings import Standings
+from reports.data.thresholds import parse
 from reports.data.verdicts import Comparisons
 
 
@@ -108,3 +110,41 @@ class Context:
         """What has no result."""
         assert self.runs is not None
         return missing.missing_of(self.runs)
+
+
+def load(
+    root: Path | None = None,
+    studies: Studies | None = None,
+    *,
+    thresholds: Iterable[str] = (),
+    baseline: str | None = None,
+    with_published: bool = False,
+    published_file: Path | None = None,
+    normalisation: Path | None = None,
+    allow_mixed: bool = False,
+    warn: Callable[[str], None] = lambda _: None,
+    reading: Callable[[Sequence[Folder]], Iterable[Folder]] = iter,
+) -> Context:
+    """Read what a report is about.
+
+    Runs that cannot be read are left out; the report says which and why.
+
+    :param root: where the run folders are; None: the report is on studies alone
+    :param thresholds: as :func:`reports.data.thresholds.parse` reads them
+    :param with_published: show results from the literature; those of ``published_file``, too
+    :param normalisation: as for :func:`benchmarks.normalisation.scales_with`
+    :param allow_mixed: runs of one environment may have different budgets or evaluation protocols
+    :param reading: as for :func:`benchmarks.results.load_readable`
+    :raises ReportError: an option or a file that cannot be used, or runs that cannot be reported
+    :raises benchmarks.yamls.SpecError: scales that cannot be read
+    """
+    is_published = with_published or published_file is not None
+    return Context(
+        thresholds=parse(thresholds),
+        published=published.load(published_file) if is_published else None,
+        scales=scales_with(normalisation),
+        runs=None if root is None else runs.load(root, allow_mixed, True, reading),
+        studies=studies,
+        baseline=baseline,
+        warn=warn,
+    )

@@ -46,7 +46,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class AllFailed:
-    """An algorithm of which runs failed and none finished, on one environment or, if None, at all."""
+    """An algorithm that failed in every run, on one environment or, if that is None, on all."""
 
     algo: str
     env_id: str | None

@@ -1,4 +1,4 @@
-"""How labels stand over several environments: who is best, and what the others are compared with."""
+"""How labels stand over several environments: who is best, and who is compared with whom."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Standings:
 
     ``group``: label to the scores that are aggregated, shape ``(n_seeds, n_environments)``, and
     ``env_ids``: over which environments (see :func:`reports.data.aggregates.group_of`); both empty
-    where there is nothing to aggregate. ``is_normalised``: the scores are normalised; otherwise they
-    are returns, of which only the probability of improvement means something.
+    where there is nothing to aggregate. ``is_normalised``: the scores are normalised; otherwise
+    they are returns, of which only the probability of improvement means something.
 
     ``finals``: the final returns on all environments with one budget and protocol.
     """

@@ -66,7 +66,7 @@ def resolve(env_ids: Iterable[str], given: Mapping[str, float]) -> dict[str, Thr
 
 
 def registered(env_id: str) -> float | None:
-    """``reward_threshold`` of an environment that Gymnasium knows; no package is imported for it."""
+    """Gymnasium's ``reward_threshold`` of an environment; nothing is imported to find it."""
     try:
         value = gym.spec(env_id.rpartition(":")[2]).reward_threshold
     except gym.error.Error:

@@ -42,7 +42,7 @@ from benchmarks.yamls import SpecError
 from benchmarks.zoo import algorithm_class, model_arguments
 from reports.data.runs import ReportError
 from reports.rendering import figures
-from reports.sections.wording import machine_text
+from reports.rendering.text import machine_text
 
 ENDINGS = (".gif", ".mp4")
 _MODEL = "model.zip"

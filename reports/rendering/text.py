@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks.numbers import Form
 from benchmarks.statistics import Estimate
-from benchmarks.tables import Inline
+from benchmarks.tables import Inline, Writer
 
 MOST_LISTED = 4
 """Of more names than that, a sentence says how many there are."""
@@ -32,20 +32,21 @@ def named(items: Sequence[str], noun: str) -> str:
     return listing(items) if len(items) <= MOST_LISTED else counted(len(items), noun)
 
 
-def estimate_text(estimate: Estimate, form: Form) -> str:
-    """``0.85 [0.76, 0.96]``; without an interval ``0.85 (1 seed)``."""
-    value, low, high = map(form.text, estimate.numbers)
-    return f"{value} [{low}, {high}]" if estimate.has_interval else f"{value} (1 seed)"
+def estimate_text(estimate: Estimate, write: Writer) -> str:
+    """``0.85 (0.76 to 0.96)``; without an interval ``0.85 (1 seed)``."""
+    value, low, high = map(write, estimate.numbers)
+    return f"{value} ({low} to {high})" if estimate.has_interval else f"{value} (1 seed)"
 
 
-def probability_form(estimate: Estimate) -> Form:
-    """Two decimals, or as many more as show that an end of the interval is not one half."""
-    return Form(2).apart([(estimate.low, 0.5), (estimate.high, 0.5)])
+def percent(improvement: Estimate, sign: str = "") -> Writer:
+    """Writes a probability of improvement and its interval in percent.
 
+    With as many decimals as it takes to see that an end of the interval is not one half.
 
-def probability_text(estimate: Estimate) -> str:
-    """:func:`estimate_text` of a probability of improvement."""
-    return estimate_text(estimate, probability_form(estimate))
+    :param sign: what stands behind the numbers
+    """
+    form = Form(0).apart([(100 * end, 50.0) for end in (improvement.low, improvement.high)])
+    return lambda probability: form.text(100 * probability) + sign
 
 
 def counted(number: int, noun: str) -> str:
@@ -75,3 +76,19 @@ def tally_text(texts: Iterable[str]) -> str:
     if len(counts) == 1:
         return str(counts.index[0])
     return "; ".join(f"{text}: {counted(n, 'run')}" for text, n in counts.items())
+
+
+def commits_text(commits: Iterable[tuple[object, object]]) -> str:
+    """The commits that runs were made from, and whether what ran was the commit itself.
+
+    :param commits: of each run the commit and whether there were uncommitted changes, None or NaN
+        where that is not known
+    """
+    return tally_text(_commit_text(commit, dirty) for commit, dirty in commits)
+
+
+def _commit_text(commit: object, dirty: object) -> str:
+    if not isinstance(commit, str):
+        return "unknown"
+    state = {True: " with uncommitted changes", False: " (clean)"}
+    return commit + (state[dirty] if isinstance(dirty, bool) else "")

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.tables import Inline, Link, Strong
+from benchmarks.tables import Strong
 from reports.data.context import Context
-from reports.data.missing import all_failed
 from reports.data.runs import RunData
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Bullets, Paragraph, Section
-from reports.rendering.text import MOST_LISTED, counted, joined, listing, named
-
-_SEE_MISSING: Inline = ("; see ", Link("What is missing", "#what-is-missing"), ".")
+from reports.rendering.text import MOST_LISTED, counted, listing, named
 
 
 def build(context: Context) -> Section | None:
-    """Which algorithms, environments, seeds and steps; how they were evaluated; what is missing."""
+    """Which algorithms, environments, seeds and steps, and how the policies were evaluated."""
     data = context.runs
     if data is None:
         return None
-    sentences = [_subject(data.runs), _evaluation(data.runs), _failed(data), _incomplete(context)]
-    blocks: list[Block] = [Paragraph(joined([each for each in sentences if each]))]
+    blocks: list[Block] = [Paragraph(f"{_subject(data.runs)} {_evaluation(data.runs)}")]
     for line in data.broken:
         context.warn(f"left out: {line}")
     if data.mixed:
@@ -74,30 +70,6 @@ def _evaluation(table: pd.DataFrame) -> str:
         f"Every policy was evaluated before training and {' or '.join(texts)}, with deterministic "
         "actions."
     )
-
-
-def _failed(data: RunData) -> Inline:
-    """The algorithms of which every run failed; empty if there are none."""
-    failed = [
-        f"{each.algo}{f' on {each.env_id}' if each.env_id else ''} ({counted(each.runs, 'run')})"
-        for each in all_failed(data)
-    ]
-    return (Strong("Every run failed:"), f" {listing(failed)}", _SEE_MISSING) if failed else ""
-
-
-def _incomplete(context: Context) -> Inline:
-    """What else is missing; empty if nothing is."""
-    assert context.runs is not None
-    texts = []
-    if context.runs.broken:
-        texts.append(f"{counted(len(context.runs.broken), 'run')} left out as unreadable")
-    if len(context.runs.failures):
-        texts.append(f"{counted(len(context.runs.failures), 'run')} failed")
-    if context.missing.is_uneven:
-        texts.append("not every algorithm has the same seeds and environments")
-    elif context.missing.is_unmet:
-        texts.append("not every run that was asked for is there")
-    return (Strong("Incomplete:"), f" {listing(texts)}", _SEE_MISSING) if texts else ""
 
 
 def _mixed(context: Context, data: RunData) -> list[Block]:

@@ -23,7 +23,7 @@ _LONGEST_COMMAND = 20_000  # characters; one may want to run it again
 
 
 def build(context: Context) -> Section | None:
-    """Commits, versions, machines, commands and hyperparameters: what it takes to repeat the runs."""
+    """Commits, versions, machines, commands and hyperparameters: what it takes to repeat runs."""
     if context.runs is None:
         return None
     table = context.runs.runs

@@ -17,7 +17,7 @@ from reports.data.standings import Standings
 from reports.data.verdicts import excludes_half, not_told_apart
 from reports.rendering import aggregate_figures, figures
 from reports.rendering.blocks import Block, Bullets, Figure, Paragraph, Section
-from reports.rendering.text import counted, listing, probability_form
+from reports.rendering.text import counted, listing
 
 
 def build(context: Context) -> Section | None:
@@ -78,9 +78,10 @@ def improvements_table(standings: Standings, ranking: Sequence[str]) -> Table:
     columns = []
     for other in ranking:
         found = [standings.improvement(x, other) if x != other else None for x in ranking]
-        forms = [probability_form(each) if each else Form(2) for each in found]
+        # With as many decimals as it takes to see that an end of an interval is not one half.
+        ends = [(end, 0.5) for each in found if each for end in (each.low, each.high)]
         bold = [each is not None and excludes_half(each) for each in found]
-        columns.append(Estimates(other, found, [form.text for form in forms], bold))
+        columns.append(Estimates(other, found, Form(2).apart(ends).text, bold))
     return Table([Text("P(row > column)", list(ranking)), *columns], name="improvement")
 
 

@@ -19,8 +19,7 @@ from reports.rendering.text import (
     estimate_text,
     listing,
     named,
-    probability_form,
-    probability_text,
+    percent,
 )
 
 # Who is best, by what there is to go by:
@@ -46,10 +45,13 @@ AGAINST = {
     BEHIND: "{best} is behind {other}",
     TOO_FEW: "{best} and {other} have too few seeds for a verdict",
 }
-GAP = ": its interquartile mean differs by {gap}, and a run of it ends higher with probability {chance}."
+GAP = (
+    ": its interquartile mean differs by {gap}, and a run of it ends higher with probability "
+    "{chance}."
+)
 CHANCE = ": a run of it ends higher with probability {chance}."
 # Where it is behind:
-BEHIND_ON = "{best} is behind on {n} of {n_all} environments: {where}."
+BEHIND_ON = "{best} is behind another algorithm on {n} of {n_all} environments: {where}."
 NEVER_BEHIND = "No algorithm is ahead of {best} on any environment."
 
 # The row of the pairs:
@@ -90,13 +92,13 @@ def _best(context: Context, best: str) -> str:
     if standings.group and not standings.is_normalised:
         return BEST["returns"].format(**facts)
     if standings.group:
-        iqm = estimate_text(aggregates.iqm(standings.group[best]), _TWO)
+        iqm = estimate_text(aggregates.iqm(standings.group[best]), _TWO.text)
         return BEST["scores"].format(**facts, iqm=iqm)
     env_ids = comparisons.env_ids
     if len(env_ids) != 1:
         return BEST["pairs" if env_ids else "none"].format(**facts)
     mean = comparisons.means["final", env_ids[0], best]
-    text = estimate_text(mean, form_of(mean.numbers))
+    text = estimate_text(mean, form_of(mean.numbers).text)
     return BEST["one"].format(**facts, env_id=env_ids[0], mean=text)
 
 
@@ -127,7 +129,9 @@ def _against(context: Context, best: str, other: str) -> str:
         return _stands(best, other, verdict, CHANCE)
     gap = aggregates.iqm_difference(standings.group[best], standings.group[other])
     form = _TWO.apart([(gap.low, 0.0), (gap.high, 0.0)])
-    return _stands(best, other, verdict, GAP, gap=estimate_text(gap, form))
+    return _stands(
+        best, other, verdict, GAP, gap=estimate_text(gap, lambda end: form.text(end, "+"))
+    )
 
 
 def _pairwise(context: Context, label: str, other: str) -> str:
@@ -141,7 +145,7 @@ def _pairwise(context: Context, label: str, other: str) -> str:
 
 def _stands(best: str, other: str, verdict: Verdict, measures: str, **facts: str) -> str:
     template = AGAINST[verdict.word] + measures
-    chance = probability_text(verdict.improvement)
+    chance = estimate_text(verdict.improvement, percent(verdict.improvement, "%"))
     return template.format(best=best, other=other, chance=chance, **facts)
 
 
@@ -207,7 +211,7 @@ def who_beats_whom(context: Context) -> Table | None:
             Verdicts(
                 label,
                 decided,
-                [probability_form(each).text if each else str for each in decided],
+                [percent(each) if each else str for each in decided],
                 words=[cell.word if cell else None for cell in cells],
                 strong=(AHEAD, BEHIND),
             )
@@ -240,8 +244,8 @@ def _caption(context: Context, table: Table) -> str:
     assert over is not None
     names = list(table.columns[0].values)
     said = [
-        f"Each algorithm beside {over}: the probability that a run of it ends higher than one of "
-        f"{over}, with its 95% interval, and what that says."
+        f"Each algorithm beside {over}: the probability in percent that a run of it ends higher "
+        f"than one of {over}, with its 95% interval, and what that says."
     ]
     if Strong(PAIRWISE.format(over=over)) in names:
         counts: dict[int, list[str]] = {}

@@ -17,7 +17,8 @@ from studies import trials
 from studies.objective import Problem, define
 from studies.search_spaces import space_for
 from studies.searching import Search
-from studies.study import STORAGE_VARIABLE, connect, create
+from studies import STORAGE_VARIABLE
+from studies.study import connect, create
 from studies.workers import Task, work
 
 CarryOn = Callable[..., optuna.Study]
