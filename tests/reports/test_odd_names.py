@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from reports.sections.comparison import render
 from tests.reports.conftest import RunFolders
 from tests.reports.published_rows import GOOD
 from tests.reports.rendering.test_html import Page
+from tests.reports.study_folders import StudyFolders, small
 
 ALGOS = ["<script>alert(1)</script>", "a|b_$c$", "=cmd()", "[x](https:y) *z* `w`"]
 ENVS = ["**Odd** $e$ [1]-v0", "# Env-v0"]
@@ -99,9 +101,13 @@ def flat(tokens: list[Token]) -> list[Token]:
     return [each for token in tokens for each in (token, *flat(token.children or []))]
 
 
+def parsed(text: str) -> list[Token]:
+    return flat(MarkdownIt("commonmark", {"html": True}).enable("table").parse(text))
+
+
 def test_markdown_shows_the_names_and_obeys_none(report: Path) -> None:
     text = (report / "report.md").read_text()
-    tokens = flat(MarkdownIt("commonmark", {"html": True}).enable("table").parse(text))
+    tokens = parsed(text)
     assert not [each for each in tokens if each.type.startswith("html")]
     addresses = {str(each.attrs["href"]) for each in tokens if each.type == "link_open"}
     pictures = {str(each.attrs["src"]) for each in tokens if each.type == "image"}
@@ -169,6 +175,31 @@ def test_figures_show_the_names(report: Path) -> None:
     assert "<!-- **Odd** $e$ [1]-v0 -->" in drawn
     for path in report.rglob("*.svg"):
         assert "<script" not in path.read_text()
+
+
+def test_studies_show_the_names(studies: StudyFolders, tmp_path: Path) -> None:
+    problem = small("ppo", ["CartPole-v1"], 3)
+    names = {"name": "*x*|`", "symbol": "<e>", "meaning": "[m](https:m)"}
+    parameter = replace(problem.space[0], default=0.1, **names)
+    only = ENVS[0]
+    problem = replace(problem, algo=ALGOS[0], env_ids=(only,), space=(parameter,))
+    problem = replace(problem, hyperparams={only: {}}, scales={only: None})
+    studies.with_returns(lambda spec: 1.0 + spec.seed)
+    studies.study("odd", problem, 3)
+    wanted = context.Studies(["odd"], studies.root)
+    document.build(context.load(studies=wanted), tmp_path, formats=["html", "csv", "latex"])
+
+    text = (tmp_path / "report.md").read_text()
+    shown = "".join(each.content for each in parsed(text) if each.type == "text")
+    page = Page((tmp_path / "report.html").read_text())
+    assert page.mismatched == []
+    assert len(page.all("script")) == 1
+    for name in (ALGOS[0], only, "*x*|` (<e>)", "*x*|`=0.1"):
+        assert name in shown
+        assert name in page.all("main")[0]["text"]
+    assert "*x*|` (<e>)" in (tmp_path / "tables" / "studies-values.csv").read_text()
+    latex = (tmp_path / "tables" / "studies-values.tex").read_text()
+    assert r"*x*\textbar{}\textasciigrave{} (\textless{}e\textgreater{})" in latex
 
 
 def test_a_comparison_shows_the_names(odd: RunFolders) -> None:
