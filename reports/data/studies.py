@@ -147,11 +147,11 @@ def read(
         try:
             studies.append(_read(name, root, storage or "", say))
         except _BrokenStudyError as error:
-            broken.append(str(error))
+            broken.append(plain(str(error)))
     if not studies:
         raise ReportError(f"--studies: {'; '.join(broken)}")
     for line in broken:
-        say(line)
+        leave_out(line)
     return studies
 
 

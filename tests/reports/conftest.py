@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from benchmarks.specs import Evaluation, RunSpec
 from reports import document
 from reports.data import context
 from reports.data.runs import RunData, load
+
+if TYPE_CHECKING:
+    from tests.reports.study_folders import StudyFolders
 
 EVALUATION = {"points": 20, "episodes": 10, "seed": 1_000_000}
 
@@ -162,6 +165,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunData:
             "python -m benchmarks run tiny",
         )
     return load(root)
+
+
+@pytest.fixture
+def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StudyFolders]:
+    """Studies below a folder, to be carried out with few resamples."""
+    from tests.reports import study_folders  # slow to import
+
+    with study_folders.quick_and_quiet(monkeypatch):
+        yield study_folders.StudyFolders(tmp_path / "studies-out", monkeypatch)
 
 
 def _spec(
