@@ -100,7 +100,7 @@ def test_bimodal_runs_win_by_their_mean_alone_and_hence_not(folders: RunFolders)
 def test_runs_that_are_mostly_higher_do_not_win_by_that_alone(folders: RunFolders) -> None:
     add(folders, "npg", [100.0 + i for i in range(9)] + [-900.0])
     add(folders, "ppo", [90.0 + 0.5 * i for i in range(10)])
-    table, found = compared(folders)
+    _, found = compared(folders)
     assert found.improvements["final", "CartPole-v1", "npg", "ppo"].low > 0.5
     assert not found.is_ahead("final", "CartPole-v1", "npg", "ppo")
     assert not found.is_ahead("final", "CartPole-v1", "ppo", "npg")
