@@ -14,11 +14,12 @@ import pandas as pd
 import pytest
 
 from benchmarks.folder_names import as_file_name
-from reports import document
-from reports.data.context import load
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
-from reports.data.runs import RunData, load
+from reports import document
+from reports.data import runs
+from reports.data.context import load
+from reports.data.runs import RunData
 
 if TYPE_CHECKING:
     from tests.reports.study_folders import StudyFolders
@@ -164,7 +165,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunData:
             root,
             "python -m benchmarks run tiny",
         )
-    return load(root)
+    return runs.load(root)
 
 
 @pytest.fixture
