@@ -66,12 +66,11 @@ def commits_text(table: pd.DataFrame) -> Inline:
     return text
 
 
-def _commit_text(commit: object, dirty: object) -> Inline:
+def _commit_text(commit: Any, dirty: Any) -> Inline:
     """Both are missing (None or NaN) where the run was not made in a clone."""
     if not isinstance(commit, str):
         return "unknown"
-    state = {True: " with uncommitted changes", False: " (clean)"}
-    return Code(commit), state[dirty] if isinstance(dirty, bool) else ""
+    return Code(commit), {True: " with uncommitted changes", False: " (clean)"}.get(dirty, "")
 
 
 def commit_table(table: pd.DataFrame) -> Table | None:

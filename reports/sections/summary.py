@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.numbers import Form, form_of
+from benchmarks.statistics import FEWEST_SEEDS
 from benchmarks.tables import Inline, Link, Strong, Table, Text, Verdicts
 from reports.data import aggregates
 from reports.data.context import Context
@@ -26,6 +27,8 @@ from reports.rendering.text import (
 BEST = {
     "scores": "{best} has the highest interquartile mean, {iqm}, over the {n} environments that "
     "{who} share.",
+    "some": "Of the algorithms with at least {few} seeds, {best} has the highest interquartile "
+    "mean, {iqm}, over the {n} environments that {who} share.",
     "returns": "{best} is first by the probability of improvement over the {n} environments that "
     "{who} share.",
     "pairs": "No two environments are shared by all algorithms. {best} is first by the "
@@ -93,7 +96,10 @@ def _best(context: Context, best: str) -> str:
         return BEST["returns"].format(**facts)
     if standings.group:
         iqm = estimate_text(aggregates.iqm(standings.group[best]), _TWO.text)
-        return BEST["scores"].format(**facts, iqm=iqm)
+        # One with fewer seeds may be higher, which is no reason to prefer it.
+        seeds = [len(scores) for scores in standings.group.values()]
+        kind = "some" if min(seeds) < FEWEST_SEEDS <= max(seeds) else "scores"
+        return BEST[kind].format(**facts, iqm=iqm, few=FEWEST_SEEDS)
     env_ids = comparisons.env_ids
     if len(env_ids) != 1:
         return BEST["pairs" if env_ids else "none"].format(**facts)
@@ -162,9 +168,8 @@ def _behind(context: Context, best: str) -> str:
     if not ahead:
         return NEVER_BEHIND.format(best=best)
     texts = [f"{env_id} ({named(labels, 'algorithm')})" for env_id, labels in ahead.items()]
-    where = listing(texts[:MOST_LISTED])
-    if len(texts) > MOST_LISTED:
-        where += f" and {len(texts) - MOST_LISTED} more"
+    more = [f"{len(texts) - MOST_LISTED} more"] if len(texts) > MOST_LISTED else []
+    where = listing([*texts[:MOST_LISTED], *more])
     return BEHIND_ON.format(best=best, n=len(ahead), n_all=len(compared), where=where)
 
 

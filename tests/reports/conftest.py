@@ -17,9 +17,8 @@ from benchmarks.folder_names import as_file_name
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
 from reports import document
-from reports.data import runs
-from reports.data.context import load
-from reports.data.runs import RunData
+from reports.data import context
+from reports.data.runs import RunData, load
 
 if TYPE_CHECKING:
     from tests.reports.study_folders import StudyFolders
@@ -111,7 +110,7 @@ def build_report(root: Path, out: Path, formats: Sequence[str] = ("md",), **opti
 
     :param options: as for :func:`reports.data.context.load`
     """
-    return document.build(load(root, **options), out, formats=formats).read_text()
+    return document.build(context.load(root, **options), out, formats=formats).read_text()
 
 
 @pytest.fixture
@@ -165,7 +164,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunData:
             root,
             "python -m benchmarks run tiny",
         )
-    return runs.load(root)
+    return load(root)
 
 
 @pytest.fixture

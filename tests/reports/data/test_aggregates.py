@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from rliable import library, metrics
 
-from reports.data import aggregates, runs
-from reports.data.aggregates import AGGREGATES, REPETITIONS, aggregate_table, improvement, matrices
+from benchmarks.normalisation import load_scales
+from reports.data import aggregates, runs, scores
+from reports.data.aggregates import (
+    REPETITIONS,
+    NormalizedScores,
+    aggregate_table,
+    aggregate_values,
+    group_of,
+    improvement,
+    normalized_scores,
+)
 from tests.reports.conftest import RunFolders
 
 # Of benchmarks/normalisation.csv: random policy and reference.
@@ -20,8 +28,13 @@ def normalised(value: float, scale: tuple[float, float]) -> float:
     return (value - scale[0]) / (scale[1] - scale[0])
 
 
+def normalized(folders: RunFolders, allow_mixed: bool = False) -> NormalizedScores | None:
+    evaluations = runs.load(folders.root, allow_mixed).evaluations
+    return normalized_scores(evaluations, scores.run_scores(evaluations), load_scales())
+
+
 @pytest.fixture
-def two_tasks(folders: RunFolders) -> pd.DataFrame:
+def two_tasks(folders: RunFolders) -> RunFolders:
     """npg with two seeds on both, ppo with a third one on CartPole-v1, trpo on one task alone."""
     for seed in range(2):
         folders.add("npg", "CartPole-v1", seed, [20, 100 * seed + 100])
@@ -31,11 +44,11 @@ def two_tasks(folders: RunFolders) -> pd.DataFrame:
         folders.add("trpo", "CartPole-v1", seed, [20, 300])
         folders.add("npg", "Own-v0", seed, [0, 1])
     folders.add("ppo", "CartPole-v1", 2, [20, 500])
-    return runs.load(folders.root).evaluations
+    return folders
 
 
-def test_matrices_hold_normalised_final_returns(two_tasks: pd.DataFrame) -> None:
-    found = matrices(two_tasks)
+def test_matrices_hold_normalised_final_returns(two_tasks: RunFolders) -> None:
+    found = normalized(two_tasks)
 
     assert found is not None
     assert found.env_ids == ["CartPole-v1", "HalfCheetah-v5"]
@@ -52,11 +65,12 @@ def test_matrices_hold_normalised_final_returns(two_tasks: pd.DataFrame) -> None
     )
     assert found.surplus == {"ppo": 1}
     assert found.partial == ["trpo"]
+    assert found.unshared == []
     assert found.without_scale == ["Own-v0"]
 
 
-def test_curves_are_at_common_shares_of_the_budgets(two_tasks: pd.DataFrame) -> None:
-    found = matrices(two_tasks)
+def test_curves_are_at_common_shares_of_the_budgets(two_tasks: RunFolders) -> None:
+    found = normalized(two_tasks)
 
     assert found is not None
     assert found.shares.tolist() == [0.0, 1.0]
@@ -71,7 +85,7 @@ def test_whole_steps_make_shares_differ_in_the_last_digits_alone(folders: RunFol
     folders.add("npg", "CartPole-v1", 0, [1, 2, 3, 4], 50_000)  # steps 16,666 and 33,333
     folders.add("npg", "HalfCheetah-v5", 0, [1, 2, 3, 4], 10_000)
 
-    found = matrices(runs.load(folders.root).evaluations)
+    found = normalized(folders)
 
     assert found is not None
     assert len(found.shares) == 4
@@ -81,18 +95,57 @@ def test_without_common_shares_there_are_no_curves(folders: RunFolders) -> None:
     folders.add("npg", "CartPole-v1", 0, [1, 2, 3])
     folders.add("npg", "HalfCheetah-v5", 0, [1, 2], 400_000)
 
-    found = matrices(runs.load(folders.root).evaluations)
+    found = normalized(folders)
 
     assert found is not None
     assert found.curves == {}
     assert len(found.shares) == 0
 
 
+@pytest.mark.parametrize(
+    ("env_ids", "expected"),
+    [
+        ({"npg": "AB", "ppo": "AB"}, (["npg", "ppo"], ["A", "B"])),
+        ({"npg": "ABCD", "ppo": "ABC", "trpo": "BCD"}, (["npg", "ppo", "trpo"], ["B", "C"])),
+        # The one with the fewest environments is left out until two are shared.
+        ({"npg": "ABC", "ppo": "ABC", "trpo": "A"}, (["npg", "ppo"], ["A", "B", "C"])),
+        ({"npg": "ABC", "ppo": "BC", "trpo": "AD", "acer": "E"}, (["npg", "ppo"], ["B", "C"])),
+        ({"npg": "AB", "ppo": "BC", "trpo": "CA"}, ([], [])),
+        ({"npg": "A", "ppo": "A"}, ([], [])),
+        ({"npg": "AB", "ppo": "CD"}, ([], [])),
+        ({"npg": "AB"}, (["npg"], ["A", "B"])),
+        ({"npg": "A"}, ([], [])),
+        ({}, ([], [])),
+    ],
+)
+def test_which_labels_are_aggregated_over_which_environments(
+    env_ids: dict[str, str], expected: tuple[list[str], list[str]]
+) -> None:
+    one = np.ones(1)
+    finals = {label: dict.fromkeys(of_label, one) for label, of_label in env_ids.items()}
+
+    assert group_of(finals) == expected
+
+
+def test_environments_that_not_all_share_are_left_out(folders: RunFolders) -> None:
+    for env_id in ("CartPole-v1", "HalfCheetah-v5"):
+        for algo in ("npg", "ppo"):
+            folders.add(algo, env_id)
+    folders.add("npg", "Hopper-v5")
+
+    found = normalized(folders)
+
+    assert found is not None
+    assert found.env_ids == ["CartPole-v1", "HalfCheetah-v5"]
+    assert (found.unshared, found.partial) == (["Hopper-v5"], [])
+    assert list(found.scales) == found.env_ids
+
+
 def test_one_environment_is_not_aggregated(folders: RunFolders) -> None:
     folders.add("npg", "CartPole-v1")
     folders.add("npg", "Own-v0")
 
-    assert matrices(runs.load(folders.root).evaluations) is None
+    assert normalized(folders) is None
 
 
 def test_aggregates_by_hand() -> None:
@@ -127,9 +180,10 @@ def test_aggregates_are_those_that_rliables_own_tests_state() -> None:
 def test_the_interquartile_mean_is_rliables(shape: tuple[int, int]) -> None:
     scores = np.random.default_rng(0).normal(size=shape)
 
-    found = AGGREGATES["interquartile mean"](scores)
+    found = aggregates.iqm(scores)
 
-    assert found == pytest.approx(float(metrics.aggregate_iqm(scores)), rel=1e-12)
+    assert aggregate_values(scores)[0] == found.value
+    assert found.value == pytest.approx(float(metrics.aggregate_iqm(scores)), rel=1e-12)
 
 
 def test_an_environment_of_several_budgets_is_left_out(folders: RunFolders) -> None:
@@ -138,7 +192,7 @@ def test_an_environment_of_several_budgets_is_left_out(folders: RunFolders) -> N
             folders.add(algo, env_id, n_timesteps=50_000)
     folders.add("npg", "Hopper-v5", n_timesteps=100_000)
 
-    found = matrices(runs.load(folders.root, allow_mixed=True).evaluations)
+    found = normalized(folders, allow_mixed=True)
 
     assert found is not None
     assert found.env_ids == ["CartPole-v1", "HalfCheetah-v5"]
@@ -155,7 +209,7 @@ def test_intervals_are_rliables() -> None:
     np.random.seed(0)  # noqa: NPY002
     _, expected = library.get_interval_estimates(
         {"npg": scores},
-        lambda sample: np.array([aggregate(sample) for aggregate in AGGREGATES.values()]),
+        aggregate_values,
         reps=REPETITIONS,
     )
     np.testing.assert_allclose(found[["low", "high"]].to_numpy().T, expected["npg"])
@@ -190,13 +244,10 @@ def test_the_probability_of_improvement_by_hand() -> None:
 
 def test_improvements_of_a_pair_add_up_to_one() -> None:
     rng = np.random.default_rng(0)
-    finals = {label: rng.normal(size=(4, 2)) for label in ("a", "b", "c")}
+    a, b = rng.normal(size=(2, 4, 2))
 
-    table = aggregates.improvements(finals).set_index(["label", "over"])["probability"]
-
-    assert len(table) == 6
-    for first, second in (("a", "b"), ("a", "c"), ("b", "c")):
-        assert table[first, second] + table[second, first] == pytest.approx(1.0)
+    assert improvement(a, b).value + improvement(b, a).value == pytest.approx(1.0)
+    assert improvement(a, b).seeds == 4
 
 
 def test_profiles_count_runs_above_a_score() -> None:
@@ -207,10 +258,10 @@ def test_profiles_count_runs_above_a_score() -> None:
     expected = library.create_performance_profile(
         {"npg": scores}, table["score"].to_numpy(), reps=10
     )[0]["npg"]
-    np.testing.assert_allclose(table["share"], expected)
+    np.testing.assert_allclose(table["value"], expected)
     assert table["score"].iloc[[0, -1]].tolist() == [0.0, 2.0]
-    assert table["share"].iloc[[0, -1]].tolist() == [1.0, 0.0]
-    assert (table["low"] <= table["share"]).all()
+    assert table["value"].iloc[[0, -1]].tolist() == [1.0, 0.0]
+    assert (table["low"] <= table["value"]).all()
 
 
 def test_efficiency_is_the_interquartile_mean_at_each_point() -> None:

@@ -11,7 +11,7 @@ from reports.data import scores
 
 def evaluations(returns: dict[tuple[str, str, int], list[float]]) -> pd.DataFrame:
     """A tidy frame from ``(env_id, label, seed)`` to the returns at steps 0, 100, 200, …"""
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         [
             (*key, 100 * i, value)
             for key, values in returns.items()
@@ -19,6 +19,7 @@ def evaluations(returns: dict[tuple[str, str, int], list[float]]) -> pd.DataFram
         ],
         columns=["env_id", "label", "seed", "timesteps", "return_mean"],
     )
+    return frame.assign(protocol="")
 
 
 def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
@@ -194,21 +195,3 @@ def test_steps_to_a_threshold_are_apart_for_environments_and_labels() -> None:
         ["CartPole-v1", "ppo", 0],
     ]
     assert scores.steps_to_threshold(frame, {}).empty
-
-
-@pytest.mark.parametrize(
-    ("mean", "low", "high", "expected"),
-    [
-        ([9, 5, 1], [8, 4, 0], [10, 6, 2], [True, False, False]),
-        ([9, 5, 1], [8, 4, 0], [10, 8, 2], [True, True, False]),  # touching is overlapping
-        ([5, 5], [5, 5], [5, 5], [True, True]),
-        ([9, 5, 4], [np.nan, 4, 3], [np.nan, 6, 3.5], [False, True, False]),
-        ([9, 5], [np.nan, 4], [np.nan, 6], [False, False]),
-        ([9], [8], [10], [False]),
-    ],
-)
-def test_what_cannot_be_told_apart_from_the_best(
-    mean: list[float], low: list[float], high: list[float], expected: list[bool]
-) -> None:
-    marked = scores.not_told_apart(np.array(mean), np.array(low), np.array(high))
-    assert marked.tolist() == expected

@@ -1,4 +1,4 @@
-"""Steps to threshold in the report: which thresholds, what is shown, what is refused."""
+"""Thresholds: which there are, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,25 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reports import document
 from reports.__main__ import app
-from reports.data import runs, thresholds
+from reports.data import thresholds
 from reports.data.runs import ReportError
 from reports.data.thresholds import Threshold
-from tests.reports.conftest import RunFolders
-
-
-def section(folders: RunFolders, **given: float) -> document.StepsSection | None:
-    names = {name.replace("_", "-"): value for name, value in given.items()}
-    return document.steps_section(runs.load(folders.root), names)
-
-
-def build(folders: RunFolders, *options: str) -> str:
-    out = folders.root.parent / "report"
-    arguments = ["build", str(folders.root), "--out", str(out), *options]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    return (out / "report.md").read_text()
+from tests.reports.conftest import RunFolders, build_report
 
 
 def refusal(folders: RunFolders, *options: str) -> str:
@@ -66,57 +52,6 @@ def test_registered_threshold(env_id: str, value: float | None) -> None:
     assert thresholds.registered(env_id) == value
 
 
-def test_the_report_has_the_table_its_caption_and_its_explanation(folders: RunFolders) -> None:
-    for seed, returns in enumerate([[0, 475, 9, 9, 9], [0, 9, 9, 9, 500], [0, 9, 9, 9, 9]]):
-        folders.add("acer", seed=seed, returns=returns, hyperparams={"replay_ratio": 4})
-        folders.add("acer", seed=seed, returns=[0] * 5, hyperparams={"replay_ratio": 0})
-    folders.add("npg", returns=[0, 0, 480, 0, 0])
-    folders.add("npg", "Acrobot-v1", returns=[-500, -85], n_timesteps=1_000)
-    folders.add("npg", "Pendulum-v1")
-    text = build(folders, "--threshold", "Acrobot-v1=-85")
-    part = text.split("## Steps to threshold\n\n")[1].split("\n\n## ")[0]
-    assert part.splitlines() == [
-        "Thresholds: Gymnasium's registered `reward_threshold` for CartPole-v1 (475); "
-        "given with `--threshold` for Acrobot-v1 (-85).",
-        "",
-        "| environment (threshold) | algorithm             | seeds that reached it "
-        "| steps: median (lowest, highest) |",
-        "| ----------------------- | --------------------- | --------------------: "
-        "| ------------------------------: |",
-        "| Acrobot-v1 (-85)        | npg                   |                1 of 1 "
-        "|        1,000 (1 seed)           |",
-        "| CartPole-v1 (475)       | acer (replay_ratio=0) |                0 of 3 "
-        "|               not within 50,000 |",
-        "| CartPole-v1 (475)       | acer (replay_ratio=4) |                2 of 3 "
-        "|       50,000 (12,500, > 50,000) |",
-        "| CartPole-v1 (475)       | npg                   |                1 of 1 "
-        "|       25,000 (1 seed)           |",
-        "",
-        "Steps are environment steps at the first evaluation whose mean return is at or above the "
-        "threshold: the median over seeds (lowest, highest).",
-        "A seed that never gets there counts as infinitely many steps: `>` or `not within` the "
-        "steps of the run.",
-        "Evaluations come every 1,000 steps on Acrobot-v1 and every 12,500 steps on CartPole-v1, "
-        "which limits the resolution, and the first one to reach a threshold is a noisy event: the "
-        "next may lie below it again.",
-    ]
-
-
-def test_no_section_without_a_threshold(folders: RunFolders) -> None:
-    folders.add("npg", "Pendulum-v1")
-    assert "Steps to threshold" not in build(folders)
-
-
-def test_a_given_threshold_is_enough_for_a_section(folders: RunFolders) -> None:
-    folders.add("npg", "Pendulum-v1", returns=[-1_500.0, -149.5, -150.0])
-    steps = section(folders, Pendulum_v1=-149.5)
-    assert steps is not None
-    assert steps.caption == "Threshold: given with `--threshold` for Pendulum-v1 (-149.5)."
-    assert [row[-1].strip() for row in steps.table.rows] == ["25,000 (1 seed)"]
-    assert "infinitely" not in " ".join(steps.notes)
-    assert "Evaluations come every 25,000 steps, which" in steps.notes[-1]
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -150,5 +85,5 @@ def test_an_unknown_environment_is_a_report_error_in_python_too(
 ) -> None:
     folders.add("npg")
     with pytest.raises(ReportError, match="it must be one of CartPole-v1"):
-        document.build(folders.root, tmp_path / "out", given_thresholds={"Hopper-v5": 1.0})
+        build_report(folders.root, tmp_path / "out", thresholds=["Hopper-v5=1"])
     assert not (tmp_path / "out").exists()

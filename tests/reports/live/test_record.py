@@ -21,7 +21,10 @@ from benchmarks.archive import archive
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
 from reports.__main__ import app
-from reports.live import record as recording
+from reports.data.runs import ReportError
+from reports.live.agent import play
+from reports.live.film import CAPTION_HEIGHT, CURVE_WIDTH, HEIGHT
+from reports.live.record import read_spec
 from sb3_natural import NPG
 
 SMALL = {"n_envs": 2, "n_steps": 64, "policy_kwargs": "dict(net_arch=[8])"}
@@ -63,10 +66,10 @@ def test_a_film_has_its_frames_the_curve_that_stays_and_an_agent_that_moves(
     assert len(frames) == 12
     assert milliseconds == 1200
     width, height = frames[0].size
-    assert height == recording.HEIGHT
-    assert width > recording.CURVE_WIDTH
-    curve = (0, 0, recording.CURVE_WIDTH, height)
-    scene = (recording.CURVE_WIDTH, 0, width, height - recording.CAPTION_HEIGHT)
+    assert height == HEIGHT
+    assert width > CURVE_WIDTH
+    curve = (0, 0, CURVE_WIDTH, height)
+    scene = (CURVE_WIDTH, 0, width, height - CAPTION_HEIGHT)
     assert colours_of(frames[0], curve) > 10
     first, last = (np.asarray(frames[i].crop(curve)) for i in (0, -1))
     assert np.array_equal(first, last)
@@ -76,7 +79,7 @@ def test_a_film_has_its_frames_the_curve_that_stays_and_an_agent_that_moves(
 
 def test_the_agent_is_that_of_the_run_with_its_statistics(folder: Path) -> None:
     seed = 5
-    frames = recording.play(folder, recording.read_spec(folder), seed, n_frames=150, fps=50)
+    frames = play(folder, read_spec(folder), seed, n_frames=150, fps=50)
     frames = [frame for frame in frames if frame.episode == 1]
 
     model = NPG.load(folder / "model.zip", device="cpu")
@@ -98,10 +101,10 @@ def test_the_agent_is_that_of_the_run_with_its_statistics(folder: Path) -> None:
 
 
 def test_the_seed_decides_where_the_episode_begins(folder: Path) -> None:
-    spec = recording.read_spec(folder)
+    spec = read_spec(folder)
 
     def last(seed: int) -> np.ndarray:
-        *_, frame = recording.play(folder, spec, seed, n_frames=10, fps=50)
+        *_, frame = play(folder, spec, seed, n_frames=10, fps=50)
         return np.asarray(frame.image)
 
     assert np.array_equal(last(1), last(1))
@@ -116,17 +119,17 @@ def test_wrappers_and_frame_stack_are_those_of_the_run(tmp_path: Path) -> None:
         frame_stack=2,
     )
     folder = Path(str(run(spec, tmp_path, "")))
-    assert recording.read_spec(folder) == spec
+    assert read_spec(folder) == spec
     # Pendulum's 30 steps a second: 15 of them in half a second.
-    *_, last = recording.play(folder, spec, 0, n_frames=16, fps=30)
+    *_, last = play(folder, spec, 0, n_frames=16, fps=30)
     assert (last.episode, last.step) == (1, 15)
     assert last.episode_return < 0
-    *_, last = recording.play(folder, spec, 0, n_frames=26, fps=30)
+    *_, last = play(folder, spec, 0, n_frames=26, fps=30)
     assert (last.episode, last.step) == (2, 5)
 
 
 def test_the_environment_is_played_at_its_own_speed(folder: Path) -> None:
-    frames = recording.play(folder, recording.read_spec(folder), 0, n_frames=4, fps=25)
+    frames = play(folder, read_spec(folder), 0, n_frames=4, fps=25)
     assert [frame.step for frame in frames] == [0, 2, 4, 6]  # CartPole has 50 steps a second
 
 
@@ -139,7 +142,7 @@ def test_mp4(folder: Path, tmp_path: Path) -> None:
     frames = imageio_ffmpeg.read_frames(str(out))
     properties = next(frames)
     assert properties["fps"] == 10
-    assert properties["size"][1] == recording.HEIGHT
+    assert properties["size"][1] == HEIGHT
     pictures = list(frames)
     assert len(pictures) == 10
     assert pictures[0] != pictures[-1]
@@ -212,11 +215,9 @@ def test_an_archived_run_says_that_it_has_no_model_and_how_to_get_one(
 
 
 def test_an_environment_without_pictures_is_named(folder: Path) -> None:
-    spec = dataclasses.replace(
-        recording.read_spec(folder), environment={"kwargs": {"no_such_argument": 1}}
-    )
-    with pytest.raises(recording.ReportError, match="CartPole-v1: cannot be rendered here: TypeEr"):
-        next(recording.play(folder, spec, 0, n_frames=1, fps=10))
+    spec = dataclasses.replace(read_spec(folder), environment={"kwargs": {"no_such_argument": 1}})
+    with pytest.raises(ReportError, match="CartPole-v1: cannot be rendered here: TypeEr"):
+        next(play(folder, spec, 0, n_frames=1, fps=10))
 
 
 def test_an_environment_that_does_not_render_is_an_error_and_nothing_else(

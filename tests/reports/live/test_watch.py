@@ -20,7 +20,9 @@ from benchmarks.evaluation import EvaluationRow
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
 from reports.__main__ import app
-from reports.live import watch as watching
+from reports.live import runs, terminal
+from reports.live.picture import draw_picture
+from reports.live.watch import watch as watch_runs
 from reports.rendering import figures
 from tests.reports.conftest import RunFolders
 
@@ -68,14 +70,14 @@ def watch(*arguments: str | Path) -> tuple[int, str]:
 
 def test_a_run_in_progress_shows_its_evaluations_so_far(tmp_path: Path) -> None:
     run(spec_of(seed=0), tmp_path, "")
-    views: list[watching.View] = []
-    watcher = watching.Watcher(tmp_path)
+    views: list[runs.View] = []
+    watcher = runs.Watcher(tmp_path)
     assert watcher.look().running == []
     rows = while_running(spec_of(seed=1), tmp_path, 5, lambda: views.append(watcher.look()))
     (view,) = views
     (running,) = view.running
     assert (running.panel, running.label, running.seed) == ("CartPole-v1", "npg", 1)
-    assert running.measure == watching.EVALUATION
+    assert running.measure == runs.EVALUATION
     # A rollout is 128 steps. Its log has the last evaluation made by then; the fifth's is to come.
     assert running.returns.tolist() == pytest.approx([row.return_mean for row in rows[1:4]])
     assert running.steps.tolist() == [128, 256, 384]
@@ -108,19 +110,19 @@ def test_the_command_draws_once_where_there_is_no_terminal_and_writes_the_pictur
 
 def test_half_written_files_give_what_is_whole(tmp_path: Path) -> None:
     folder = abandoned(tmp_path, spec_of())
-    (whole,) = watching.Watcher(tmp_path).look().running
+    (whole,) = runs.Watcher(tmp_path).look().running
     (events,) = folder.glob("events.out.tfevents.*")
     events.write_bytes(events.read_bytes()[:-10])
-    (cut,) = watching.Watcher(tmp_path).look().running
-    assert cut.measure == watching.EVALUATION
+    (cut,) = runs.Watcher(tmp_path).look().running
+    assert cut.measure == runs.EVALUATION
     assert whole.returns[: len(cut.returns)].tolist() == cut.returns.tolist()
 
     events.write_bytes(events.read_bytes()[:100])
     progress = folder / "progress.csv"
     lines = progress.read_text().splitlines()
     progress.write_text("\n".join(lines))  # the last line without its end
-    (training,) = watching.Watcher(tmp_path).look().running
-    assert training.measure == watching.TRAINING
+    (training,) = runs.Watcher(tmp_path).look().running
+    assert training.measure == runs.TRAINING
     column = lines[0].split(",").index("rollout/ep_rew_mean")
     expected = [float(line.split(",")[column]) for line in lines[1:-1]]
     assert len(expected) >= 2
@@ -132,7 +134,7 @@ def test_half_written_files_give_what_is_whole(tmp_path: Path) -> None:
 
     events.unlink()
     progress.write_text("time/tot")
-    (empty,) = watching.Watcher(tmp_path).look().running
+    (empty,) = runs.Watcher(tmp_path).look().running
     assert len(empty.steps) == 0
     status, output = watch(tmp_path, "--once")
     assert status == 0
@@ -146,9 +148,9 @@ def test_progress_with_columns_added_while_it_is_read(tmp_path: Path) -> None:
         "128,20.0\n"  # of before the columns were added
         "256,,1.0\n384,30.0,1.0\n512,4x,1.0\n640,inf,1.0\n768,50.0,1.0\n896,60"
     )
-    steps, returns = watching.read_progress(path, "rollout/ep_rew_mean")
+    steps, returns = runs.read_progress(path, "rollout/ep_rew_mean")
     assert (steps.tolist(), returns.tolist()) == ([384, 768], [30, 50])
-    assert watching.read_progress(tmp_path / "none.csv", "a")[0].shape == (0,)
+    assert runs.read_progress(tmp_path / "none.csv", "a")[0].shape == (0,)
 
 
 def test_a_run_that_vanishes_or_is_renamed_is_gone_the_next_time(
@@ -157,19 +159,19 @@ def test_a_run_that_vanishes_or_is_renamed_is_gone_the_next_time(
     folders.add("ppo", suite="tiny", evaluation={"points": 1, "episodes": 10, "seed": 0})
     spec = spec_of()
     folder = abandoned(folders.root, spec)
-    watcher = watching.Watcher(folders.root)
+    watcher = runs.Watcher(folders.root)
     assert [run.label for run in watcher.look().running] == ["npg"]
-    accumulator = watching.EventAccumulator(str(folder))
-    steps, _ = watching.read_events(accumulator, "eval/return_mean")
+    accumulator = runs.EventAccumulator(str(folder))
+    steps, _ = runs.read_events(accumulator, "eval/return_mean")
     gone = folder.rename(folder.with_name("elsewhere"))
     # What was read of it before is still known to who reads it.
-    assert watching.read_events(accumulator, "eval/return_mean")[0].tolist() == steps.tolist()
+    assert runs.read_events(accumulator, "eval/return_mean")[0].tolist() == steps.tolist()
     view = watcher.look()
     assert view.running == []
     assert view.panels == ["CartPole-v1"]
     shutil.rmtree(gone)
-    never_read = watching.EventAccumulator(str(gone))
-    assert watching.read_events(never_read, "eval/return_mean")[0].shape == (0,)
+    never_read = runs.EventAccumulator(str(gone))
+    assert runs.read_events(never_read, "eval/return_mean")[0].shape == (0,)
 
 
 def test_of_a_run_begun_again_the_newer_folder_counts(tmp_path: Path) -> None:
@@ -177,12 +179,12 @@ def test_of_a_run_begun_again_the_newer_folder_counts(tmp_path: Path) -> None:
     folder = abandoned(tmp_path, spec)
     newer = folder.with_name(f"{folder.name}2")
     newer.mkdir()
-    (running,) = watching.Watcher(tmp_path).look().running
+    (running,) = runs.Watcher(tmp_path).look().running
     assert len(running.steps) == 0
     shutil.rmtree(newer)
     # What is finished is not in progress, whatever has been left behind.
     run(spec, tmp_path, "")
-    view = watching.Watcher(tmp_path).look()
+    view = runs.Watcher(tmp_path).look()
     assert view.running == []
     assert view.curves["timesteps"].tolist() == [0, 128, 256, 384, 512]
 
@@ -195,7 +197,7 @@ def test_broken_runs_are_left_out_and_said(folders: RunFolders) -> None:
     too_few = folders.add("npg", seed=4, evaluation=evaluation, returns=(20.0,))
     no_record = folders.add("npg", seed=5, evaluation=evaluation)
     (no_record / "run.json").write_text("{")
-    view = watching.Watcher(folders.root).look()
+    view = runs.Watcher(folders.root).look()
     assert set(view.curves["seeds"]) == {3}
     assert [text.partition(": ")[0] for text in view.left_out] == [
         str(no_number),
@@ -213,7 +215,7 @@ def test_configurations_and_suites_are_told_apart(folders: RunFolders) -> None:
     folders.add("npg", evaluation=evaluation, hyperparams={"gamma": 0.99})
     folders.add("npg", evaluation=evaluation, suite="other")
     (folders.root / "classic/npg/CartPole-v1/.tmp-seed-7-0000aaaa-1").mkdir()
-    view = watching.Watcher(folders.root).look()
+    view = runs.Watcher(folders.root).look()
     assert view.panels == ["CartPole-v1 (classic)", "CartPole-v1 (other)"]
     assert [(run.panel, run.label) for run in view.running] == [
         ("CartPole-v1 (classic)", "npg (config=0000aaaa)")
@@ -226,7 +228,7 @@ def test_the_picture_has_the_reports_colours_and_thin_lines_for_what_goes_on(
 ) -> None:
     run(spec_of(seed=0), tmp_path, "")
     abandoned(tmp_path, spec_of(seed=1))
-    figure = watching.draw_picture(watching.Watcher(tmp_path).look())
+    figure = draw_picture(runs.Watcher(tmp_path).look())
     (ax,) = figure.axes
     finished, running = ax.lines
     colour = figures.looks(["npg"])["npg"].colour
@@ -241,7 +243,7 @@ def test_the_picture_has_the_reports_colours_and_thin_lines_for_what_goes_on(
 def test_colours_on_a_terminal_show_on_a_dark_one_and_stay_different() -> None:
     labels = ["npg", "ppo", "trpo", "acer", "a2c"]
     looks = figures.looks(labels)
-    shown = {label: watching._rgb(looks[label].colour) for label in labels}
+    shown = {label: terminal._rgb(looks[label].colour) for label in labels}
     for colour in shown.values():
         assert np.dot(colour, [0.299, 0.587, 0.114]) > 0.44 * 255
         assert 0 <= min(colour) <= max(colour) <= 255
@@ -254,13 +256,13 @@ def test_a_terminal_shows_colours_and_as_many_panels_as_it_holds(folders: RunFol
     evaluation = {"points": 1, "episodes": 10, "seed": 0}
     for env_id in ("Acrobot-v1", "CartPole-v1", "Pendulum-v1"):
         folders.add("npg", env_id, evaluation=evaluation)
-    view = watching.Watcher(folders.root).look()
+    view = runs.Watcher(folders.root).look()
 
     def lines(width: int, height: int | None) -> list[str]:
         console = Console(file=io.StringIO(), width=width, force_terminal=True)
         return [
             "".join(segment.text for segment in line)
-            for line in console.render_lines(watching.draw(view, width, height, True), pad=False)
+            for line in console.render_lines(terminal.draw(view, width, height, True), pad=False)
         ]
 
     small = lines(70, 25)
@@ -295,7 +297,7 @@ def test_on_a_terminal_it_goes_on_until_interrupted(folders: RunFolders, tmp_pat
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread.start()
     try:
-        watching.watch(folders.root, out=out, every=0.1, console=console)
+        watch_runs(folders.root, out=out, every=0.1, console=console)
     finally:
         over.set()
         thread.join()

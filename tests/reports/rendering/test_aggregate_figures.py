@@ -40,8 +40,10 @@ def suptitle(figure: Figure) -> str:
 
 
 def improvement_figure(seeds: dict[str, int], baseline: str) -> Figure:
-    table = aggregates.improvements(finals(seeds))
-    return aggregate_figures.improvements(table, baseline, STYLES, seeds)
+    scores = finals(seeds)
+    chances = {x: aggregates.improvement(scores[x], scores[baseline]) for x in scores}
+    del chances[baseline]
+    return aggregate_figures.improvements(chances, baseline, STYLES, seeds)
 
 
 def test_one_seed_has_no_bar_and_says_so() -> None:

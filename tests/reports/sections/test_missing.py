@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.tables import Code
 from reports.data.context import load
 from reports.data.missing import Gap
-from reports.rendering.blocks import Section, walk
+from reports.rendering.blocks import Section
 from reports.sections import missing, summary
 from reports.sections.missing import gap_text
 from tests.reports.conftest import RunFolders

@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 
+from benchmarks.tables import Code, text_of
 from reports.data import runs
+from reports.data.context import load
+from reports.rendering.blocks import Section
 from reports.sections import origins
 from reports.sections.origins import without_defaults
 from tests.reports.conftest import RunFolders
+from tests.reports.values import column, headers, rows, tables, texts
+
+
+def section(folders: RunFolders) -> Section:
+    built = origins.build(load(folders.root))
+    assert built is not None
+    return built
 
 
 @pytest.mark.parametrize(
@@ -55,23 +65,35 @@ def test_nothing_that_a_record_names_is_imported(
     if name == "env_wrapper":
         hyperparams["env_wrapper"] = "named_by_a_record.Wrapper"
     folders.add(algo, hyperparams=hyperparams)
-    made = origins.origins_of(runs.load(folders.root).runs)
+    built = section(folders)
     assert not executed.exists()
-    (table,) = made.hyperparameters
-    listed = {"`n_steps`", "`gamma`"} if name == "algo" else {"`env_wrapper`"}
-    assert {row[0] for row in table.rows} == listed
-    said = "What named_by_a_record:Mine has by default is not known"
-    assert (said in made.listed) == (name == "algo")
+    (table,) = tables(built.blocks)
+    listed = ["gamma", "n_steps"] if name == "algo" else ["env_wrapper"]
+    assert column(table, "hyperparameter") == [Code(name) for name in listed]
+    is_said = "The defaults of named_by_a_record:Mine are not known" in " ".join(
+        texts(built.blocks)
+    )
+    assert is_said == (name == "algo")
 
 
 def test_what_differs_in_defaults_alone_shares_a_column(folders: RunFolders) -> None:
     folders.add("npg", hyperparams={"gamma": 0.9})
     folders.add("npg", "Hopper-v5", hyperparams={"gamma": 0.9, "n_steps": 2048})
-    made = origins.origins_of(runs.load(folders.root).runs)
-    (table,) = made.hyperparameters
-    assert table.headers == ["hyperparameter", "npg on CartPole-v1, Hopper-v5"]
-    assert [list(row) for row in table.rows] == [["`gamma`", "`0.9`"]]
-    assert "is not known" not in made.listed
+    (table,) = tables(section(folders).blocks)
+    assert headers(table) == ["hyperparameter", "npg on CartPole-v1, Hopper-v5"]
+    assert rows(table) == [[Code("gamma"), Code("0.9")]]
+
+
+def test_variants_have_columns_of_their_own(folders: RunFolders) -> None:
+    for critic in ("adam", "gauss_newton"):
+        folders.add("npg", hyperparams={"critic": critic, "gamma": 0.99})
+    folders.add("ppo")
+    npg, ppo = tables(section(folders).blocks)
+    adam, gauss_newton = (f"npg (critic={critic})" for critic in ("adam", "gauss_newton"))
+    # One of the two is what the constructor has by default.
+    assert headers(npg)[1:] == [f"{adam} on CartPole-v1", f"{gauss_newton} on CartPole-v1"]
+    assert column(npg, f"{adam} on CartPole-v1") == [Code("adam")]
+    assert rows(ppo) == [["none", None]]  # all are the constructor's defaults
 
 
 def test_which_code_gave_which_number_is_listed(folders: RunFolders) -> None:
@@ -82,27 +104,33 @@ def test_which_code_gave_which_number_is_listed(folders: RunFolders) -> None:
     folders.add("npg", "Hopper-v5", 2, commit=second)
     folders.add("ppo", commit=second)
     folders.add("ppo", seed=1, commit=None, dirty=None)
-    made = origins.origins_of(runs.load(folders.root).runs)
-    assert made.by_commit is not None
-    assert list(made.by_commit.headers) == [
+    table = runs.load(folders.root).runs
+    by_commit = origins.commit_table(table)
+    assert by_commit is not None
+    assert headers(by_commit) == [
         "algorithm", "commit", "runs", "with uncommitted changes", "environments (runs)"
     ]  # fmt: skip
-    assert [list(row) for row in made.by_commit.rows] == [
-        ["npg", f"`{first[:12]}`", "4", "2", "CartPole-v1 (2), Hopper-v5 (2)"],
-        ["npg", f"`{second[:12]}`", "1", "0", "Hopper-v5 (1)"],
-        ["ppo", f"`{second[:12]}`", "1", "0", "CartPole-v1 (1)"],
-        ["ppo", "unknown", "1", "unknown", "CartPole-v1 (1)"],
+    assert rows(by_commit) == [
+        ["npg", Code(first[:12]), 4, 2, "CartPole-v1 (2), Hopper-v5 (2)"],
+        ["npg", Code(second[:12]), 1, 0, "Hopper-v5 (1)"],
+        ["ppo", Code(second[:12]), 1, 0, "CartPole-v1 (1)"],
+        ["ppo", "unknown", 1, "unknown", "CartPole-v1 (1)"],
     ]
-    assert made.commits == (
-        "2 commits, and of some runs it is not known, listed below for each algorithm; 2 of 7 runs "
-        "were made from a work tree with uncommitted changes, so that the commit is not all of "
-        "their code"
-    )
+    said = text_of(origins.commits_text(table))
+    assert said.startswith("2 commits, and of some runs it is not known, listed below for each")
+    assert "2 of 7 runs were made from a work tree with uncommitted changes" in said
 
 
 def test_one_commit_needs_no_table(folders: RunFolders) -> None:
     for algo in ("npg", "ppo"):
         folders.add(algo)
-    made = origins.origins_of(runs.load(folders.root).runs)
-    assert made.by_commit is None
-    assert made.commits == "`0123456789abcdef0123456789abcdef01234567` (clean)"
+    table = runs.load(folders.root).runs
+    assert origins.commit_table(table) is None
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert origins.commits_text(table) == (Code(commit), " (clean)")
+    said = texts(section(folders).blocks)
+    assert said[:3] == [
+        f"Commit: {commit} (clean)",
+        "Versions: python 3.11.9, stable_baselines3 2.9.2, torch 2.13.0",
+        "Machine: Linux, x86_64, 2 cores, 8 GiB memory",
+    ]

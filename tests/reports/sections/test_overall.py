@@ -1,4 +1,4 @@
-"""Scales of the user's own environments, and baselines that are never silently left out."""
+"""Aggregates over several environments, the user's own among them."""
 
 from pathlib import Path
 
@@ -11,10 +11,14 @@ from benchmarks.commands import app as benchmarks_app
 from benchmarks.normalisation import Scale, load_scales, scales_with
 from benchmarks.yamls import SpecError
 from reports.__main__ import app
-from reports.data import aggregates, runs
+from reports.data import aggregates, context
+from reports.data.verdicts import AHEAD
+from reports.rendering.blocks import Section, tables_of
+from reports.sections import overall
 from studies.objective import define
 from studies.search_spaces import space_for
 from tests.reports.conftest import RunFolders
+from tests.reports.values import column, headers, shown, texts
 
 HEADER = "env_id,random,random_episodes,reference,reference_source\n"
 
@@ -59,9 +63,8 @@ def test_environments_of_ones_own_are_aggregated(two_of_mine: RunFolders, own: P
     assert status == 0, output
     assert "## All environments together" not in without
     assert "## All environments together" in report
-    evaluations = runs.load(two_of_mine.root).evaluations
-    assert aggregates.normalized_scores(evaluations) is None
-    found = aggregates.normalized_scores(evaluations, scales_with(own))
+    assert context.load(two_of_mine.root).normalized is None
+    found = context.load(two_of_mine.root, normalisation=own).normalized
     assert found is not None
     np.testing.assert_allclose(found.finals["npg"], [[0.5, 0.75]] * 3)
     np.testing.assert_allclose(found.finals["ppo"], [[0.2, 0.5]] * 3)
@@ -135,11 +138,13 @@ def test_a_baseline_without_a_part_in_the_aggregates_is_said(
     assert said in report
 
 
-def test_a_baseline_where_nothing_is_aggregated_is_said(two_of_mine: RunFolders) -> None:
-    _, output, report = build(two_of_mine.root, "--baseline", "ppo")
+def test_without_scales_a_baseline_is_compared_with_all_the_same(two_of_mine: RunFolders) -> None:
+    made = context.load(two_of_mine.root, baseline="ppo")
 
-    assert "warning: Nothing is compared with ppo over all environments: " in output
-    assert "Nothing is compared with ppo over all environments: " in report
+    assert overall.build(made) is None
+    verdict = made.standings.overall("npg", "ppo")
+    assert verdict is not None
+    assert (verdict.word, verdict.improvement.value) == (AHEAD, 1.0)
 
 
 def test_an_unknown_baseline_is_refused_with_what_there_is(two_of_mine: RunFolders) -> None:
@@ -164,3 +169,93 @@ def test_what_is_about_runs_is_refused_without_them(options: list[str]) -> None:
 
     assert result.exit_code == 2
     assert result.output == f"error: {options[0]}: is about runs; give RUNS, too\n"
+
+
+def section(folders: RunFolders, **options: bool) -> Section:
+    built = overall.build(context.load(folders.root, **options))
+    assert built is not None
+    return built
+
+
+def add(folders: RunFolders, algo: str, *finals: float, seeds: int = 3) -> None:
+    """Runs on three environments, or the first of them, that end a little apart."""
+    for env_id, final in zip(["CartPole-v1", "HalfCheetah-v5", "Hopper-v5"], finals, strict=False):
+        for seed in range(seeds):
+            folders.add(algo, env_id, seed, [0.0, final + seed])
+
+
+def test_aggregates_are_a_row_for_each_algorithm(folders: RunFolders) -> None:
+    add(folders, "npg", 400, 4000)
+    add(folders, "ppo", 200, 2000)
+    add(folders, "a2c", 500, 5000, seeds=2)
+    tables = tables_of(section(folders).blocks)
+    assert list(tables) == ["aggregates", "improvement", "normalisation"]
+    table = tables["aggregates"]
+    assert headers(table) == [
+        "algorithm",
+        "interquartile mean",
+        "median",
+        "mean",
+        "optimality gap",
+        "seeds",
+    ]
+    assert column(table, "algorithm") == ["a2c", "npg", "ppo"]
+    assert column(table, "seeds") == [2, 3, 3]
+    finals = context.load(folders.root).standings.group
+    iqms = column(table, "interquartile mean")
+    assert iqms == [aggregates.iqm(finals[label]) for label in ("a2c", "npg", "ppo")]
+    # a2c has too few seeds for a part in that.
+    assert list(table.columns[1].bold) == [False, True, False]  # type: ignore[attr-defined]
+
+
+def test_one_algorithm_alone_has_nothing_bold(folders: RunFolders) -> None:
+    add(folders, "npg", 400, 4000)
+    tables = tables_of(section(folders).blocks)
+    assert list(tables) == ["aggregates", "normalisation"]
+    assert not any(cell.bold for each in tables["aggregates"].columns for cell in each.shown())
+
+
+def test_an_improvement_is_bold_where_its_interval_excludes_one_half(folders: RunFolders) -> None:
+    add(folders, "npg", 400, 4000)
+    add(folders, "ppo", 200, 2000)
+    table = tables_of(section(folders).blocks)["improvement"]
+    assert headers(table) == ["P(row > column)", "npg", "ppo"]
+    assert shown(table) == [
+        ["npg", "–", "**1.00** [1.00, 1.00]"],
+        ["ppo", "**0.00** [0.00, 0.00]", "–"],
+    ]
+
+
+def test_won_here_and_lost_there_is_not_bold(folders: RunFolders) -> None:
+    add(folders, "npg", 450, 4500, 300)
+    add(folders, "trpo", 200, 2000, 500)
+    table = tables_of(section(folders).blocks)["improvement"]
+    assert shown(table) == [
+        ["npg", "–", "0.67 [0.67, 0.67]"],
+        ["trpo", "0.33 [0.33, 0.33]", "–"],
+    ]
+
+
+def test_what_is_left_out_is_said(folders: RunFolders) -> None:
+    add(folders, "npg", 400, 4000, 100)
+    add(folders, "ppo", 200, 2000)
+    add(folders, "trpo", 300)
+    folders.add("npg", "CartPole-v1", 3, [0.0, 400.0])
+    folders.add("npg", "Mine-v0")
+    for n_timesteps in (100, 200):
+        folders.add("npg", "Walker2d-v5", n_timesteps=n_timesteps)
+    said = texts(section(folders, allow_mixed=True).blocks)
+    assert said[0].startswith("Normalised final returns over CartPole-v1 and HalfCheetah-v5: ")
+    starts = [text.partition(":")[0] for text in said[1:]]
+    assert starts == [
+        "Without Hopper-v5",
+        "Without Mine-v0",
+        "Without Walker2d-v5",
+        "Without trpo",
+        "Without 1 run of npg",
+    ]
+
+
+def test_figures_compare_with_the_baseline_where_they_can(study: RunFolders) -> None:
+    made = context.load(study.root, baseline="ppo")
+    assert overall._baseline(made, made.normalized) == "ppo"  # type: ignore[arg-type]

@@ -1,24 +1,36 @@
-"""The summary says what the data shows, and no more."""
+"""The summary says what the data shows, and no more; who beats whom is a table of values."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-import scipy.stats
 from rliable import library, metrics
 
 from benchmarks import statistics
-from benchmarks.statistics import Estimate
-from reports import document
-from reports.data import aggregates, runs, scores
-from reports.data.missing import all_failed
-from reports.data.verdicts import comparisons_of
-from reports.sections import wording
-from reports.sections.overall import improvements_table
-from reports.sections.summary import _verdict, summary
+from benchmarks.tables import Strong, Table, Verdicts, text_of, to_csv
+from reports.data import aggregates
+from reports.data.context import Context, load
+from reports.data.runs import ReportError
+from reports.data.verdicts import AHEAD, BEHIND, LEVEL, TOO_FEW
+from reports.sections import summary
+from reports.sections.summary import (
+    AGAINST,
+    BEHIND_ON,
+    BEST,
+    CHANCE,
+    GAP,
+    NEVER_BEHIND,
+    OVER,
+    sentences,
+    who_beats_whom,
+)
 from tests.reports.conftest import RunFolders
+from tests.reports.values import column, headers
 
 ENVIRONMENTS = ["CartPole-v1", "HalfCheetah-v5", "InvertedPendulum-v5"]
+SURE = "100% (100% to 100%)"
 
 
 @pytest.fixture(autouse=True)
@@ -27,27 +39,24 @@ def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aggregates, "REPETITIONS", 200)
 
 
-def lines(folders: RunFolders, baseline: str | None = None, allow_mixed: bool = False) -> list[str]:
-    data = runs.load(folders.root, allow_mixed)
-    table = scores.score_table(data.runs, data.evaluations)
-    comparisons = comparisons_of(table, scores.run_scores(data.evaluations))
-    matrices = aggregates.normalized_scores(data.evaluations)
-    return summary(table, comparisons, matrices, baseline, all_failed(data))
+def said(made: Context) -> list[str]:
+    found = [text_of(sentence) for sentence in sentences(made)]
+    assert 1 <= len(found) <= 5
+    return found
 
 
-def interquartile(values: np.ndarray) -> tuple[float, float, float]:
-    """The interquartile mean with its interval, by rliable's own functions."""
-    np.random.seed(0)  # noqa: NPY002 - where rliable draws from
-    points, intervals = library.get_interval_estimates(
-        {"a": values}, lambda sample: np.array([metrics.aggregate_iqm(sample)]), reps=200
-    )
-    return float(points["a"][0]), *(float(end) for end in intervals["a"][:, 0])
-
-
-def finals_of(folders: RunFolders, label: str) -> np.ndarray:
-    found = aggregates.normalized_scores(runs.load(folders.root).evaluations)
-    assert found is not None
-    return found.finals[label]
+def verdicts(made: Context, label: str) -> dict[str, tuple[str, float] | str | None]:
+    """How a label stands to what the others are compared with, by the row of the table."""
+    table = who_beats_whom(made)
+    assert table is not None
+    (found,) = [each for each in table.columns if each.header == label]
+    assert isinstance(found, Verdicts)
+    names = [text_of(name) for name in column(table, "environment")]
+    cells = [
+        word if estimate is None else (word, estimate.value)
+        for word, estimate in zip(found.words, found.values, strict=True)
+    ]
+    return dict(zip(names, cells, strict=True))
 
 
 def add(
@@ -65,460 +74,294 @@ def add(
         folders.add(algo, "HalfCheetah-v5", seed, [0, cheetah + 10 * shift], 400_000)
 
 
-def test_a_clear_winner_is_called_better(folders: RunFolders) -> None:
-    add(folders, "npg", 400, 4000)
-    add(folders, "ppo", 200, 2000)
-
-    first, sure, where, speed = lines(folders)
-
-    npg, ppo = (finals_of(folders, label) for label in ("npg", "ppo"))
-    value, low, high = interquartile(npg)
-    assert first.startswith(
-        f"**Highest over all: npg**, with an interquartile mean of {value:.2f} (95% interval "
-        f"{low:.2f} to {high:.2f}) over 2 environments; then ppo "
-    )
-    other, other_low, other_high = interquartile(ppo)
-    assert f"; then ppo {other:.2f} ({other_low:.2f} to {other_high:.2f}). That is" in first
-    assert sure.startswith(
-        f"Against ppo: the interquartile mean of npg is higher by {value - other:.2f} (95% interval"
-    )
-    assert sure.endswith(
-        "A run of npg ends above one of ppo with probability 1.00 (95% interval 1.00 to 1.00): npg "
-        "is better, as far as these environments and seeds go."
-    )
-    assert where == "By environment: npg is ahead of ppo on CartPole-v1 and HalfCheetah-v5."
-    # 50,000 and 400,000 steps in 61 seconds each.
-    assert "npg 3,689 and ppo 3,689" in speed
-    assert "rests on 5 seeds each, and with so few the intervals are too narrow" in speed
+def add_to(folders: RunFolders, env_id: str, finals: dict[str, float], seeds: int = 3) -> None:
+    for algo, final in finals.items():
+        for seed in range(seeds):
+            folders.add(algo, env_id, seed, [0.0, final + seed / 10])
 
 
-def test_how_much_higher_the_first_is_has_an_interval(folders: RunFolders) -> None:
-    add(folders, "npg", 400, 4000, noise=20)
-    add(folders, "ppo", 300, 3000, noise=20, seeds=4)
-    npg, ppo = (finals_of(folders, label) for label in ("npg", "ppo"))
+def against(word: str, best: str, other: str, chance: str, **facts: str) -> str:
+    measures = GAP if "gap" in facts else CHANCE
+    return (AGAINST[word] + measures).format(best=best, other=other, chance=chance, **facts)
+
+
+def interval_of(values: Any, statistic: Any) -> tuple[float, float]:
+    """By rliable's own functions."""
     np.random.seed(0)  # noqa: NPY002 - where rliable draws from
-    _, intervals = library.get_interval_estimates(
-        {"a": [npg, ppo]},
-        lambda x, y: np.array([metrics.aggregate_iqm(x) - metrics.aggregate_iqm(y)]),
-        reps=200,
-    )
+    _, intervals = library.get_interval_estimates({"a": values}, statistic, reps=200)
     low, high = intervals["a"][:, 0]
-    gap = metrics.aggregate_iqm(npg) - metrics.aggregate_iqm(ppo)
-    assert (
-        f"is higher by {gap:.2f} (95% interval {low:.2f} to {high:.2f}). A run of npg"
-    ) in lines(folders)[1]
+    return float(low), float(high)
 
 
-def test_what_may_be_chance_is_no_lead(folders: RunFolders) -> None:
+def test_a_clear_winner_is_ahead_by_its_interquartile_mean(folders: RunFolders) -> None:
+    add(folders, "npg", 400, 4000, noise=20)
+    add(folders, "ppo", 200, 2000, noise=20, seeds=4)
+    made = load(folders.root)
+
+    first, second, third, *_ = said(made)
+
+    npg, ppo = (made.standings.group[label] for label in ("npg", "ppo"))
+    iqm = float(metrics.aggregate_iqm(npg))
+    low, high = interval_of(npg, lambda x: np.array([metrics.aggregate_iqm(x)]))
+    assert first == BEST["scores"].format(
+        best="npg", iqm=f"{iqm:.2f} ({low:.2f} to {high:.2f})", n=2, who="all algorithms"
+    )
+    gap = iqm - float(metrics.aggregate_iqm(ppo))
+    low, high = interval_of(
+        [npg, ppo], lambda x, y: np.array([metrics.aggregate_iqm(x) - metrics.aggregate_iqm(y)])
+    )
+    assert second == against(
+        AHEAD, "npg", "ppo", SURE, gap=f"{gap:+.2f} ({low:+.2f} to {high:+.2f})"
+    )
+    assert third == NEVER_BEHIND.format(best="npg")
+    assert verdicts(made, "npg") == {
+        "CartPole-v1": (AHEAD, 1.0),
+        "HalfCheetah-v5": (AHEAD, 1.0),
+        "over the 2 that all algorithms share": (AHEAD, 1.0),
+    }
+
+
+def test_what_may_be_chance_is_level(folders: RunFolders) -> None:
     add(folders, "npg", 201, 2010, noise=60)
     add(folders, "ppo", 200, 2000, noise=60)
-
-    first, sure, sooner, where, _ = lines(folders)
-
-    best, other = ("npg", "ppo") if "all: npg" in first else ("ppo", "npg")
-    probability = aggregates.improvement(*(finals_of(folders, x) for x in (best, other))).value
-    assert f"ends above one of {other} with probability {probability:.2f} (95% inter" in sure
-    assert sure.endswith(
-        "): neither is ahead."
-        if abs(probability - 0.5) < 0.1
-        else "but the interval contains 0.5, so that neither can be called better."
-    )
-    assert sooner.startswith(f"Of {best} and {other} neither learned sooner, as far as")
-    assert where == (
-        f"By environment: {best} cannot be told apart from {other} on CartPole-v1 and "
-        "HalfCheetah-v5."
-    )
-    assert "level" not in first + sure
+    made = load(folders.root)
+    best, other = made.standings.ranking
+    found = aggregates.improvement(*(made.standings.group[label] for label in (best, other)))
+    assert found.low < 0.5 < found.high
+    chance = " to ".join(f"{100 * end:.0f}%" for end in (found.low, found.high))
+    assert said(made)[1].startswith(AGAINST[LEVEL].format(best=best, other=other))
+    assert said(made)[1].endswith(f" {100 * found.value:.0f}% ({chance}).")
+    assert {str(cell[0]) for cell in verdicts(made, best).values() if cell} == {LEVEL}
 
 
-@pytest.mark.parametrize(
-    ("chance", "by_environment", "text"),
-    [
-        ((0.5, 0.4, 0.6), [0.4, 0.6], "0.50 (95% interval 0.40 to 0.60): neither is ahead"),
-        (
-            (0.7, 0.45, 0.9),
-            [0.5, 0.9],
-            "0.70 (95% interval 0.45 to 0.90): npg is ahead in these runs, but the interval "
-            "contains 0.5, so that neither can be called better",
-        ),
-        (
-            (0.3, 0.1, 0.55),
-            [0.5, 0.1],
-            "0.30 (95% interval 0.10 to 0.55): ppo is ahead in these runs, but the interval "
-            "contains 0.5, so that neither can be called better",
-        ),
-        (
-            (0.7, 0.55, 0.9),
-            [0.5, 0.9],
-            "0.70 (95% interval 0.55 to 0.90): npg is better, as far as these environments and "
-            "seeds go",
-        ),
-        (
-            (0.3, 0.1, 0.45),
-            [0.5, 0.1],
-            "0.30 (95% interval 0.10 to 0.45): by that ppo is better, as far as these environments "
-            "and seeds go, though the interquartile mean of npg is not lower",
-        ),
-        (
-            (1.0, 1.0, 1.0),
-            [1.0, 1.0],
-            "1.00 (95% interval 1.00 to 1.00): npg is better, as far as these environments and "
-            "seeds go",
-        ),
-        (
-            (1 / 3, 1 / 3, 1 / 3),
-            [0.0, 0.5, 0.5],
-            "0.33, but that is no verdict: on each environment every pair of runs was decided "
-            "alike (npg is ahead on 0 of 3 environments), so the interval has no width, and how "
-            "sure that is remains unknown",
-        ),
-    ],
-)
-def test_what_a_probability_says(
-    chance: tuple[float, float, float], by_environment: list[float], text: str
-) -> None:
-    assert _verdict("npg", "ppo", Estimate(*chance), np.array(by_environment)) == text
-
-
-def test_won_here_and_lost_there_is_no_verdict(folders: RunFolders) -> None:
+def test_won_here_and_lost_there_decides_nothing_together(folders: RunFolders) -> None:
     """Every pair of runs is decided alike on each environment: two are won, one is lost."""
     finals = {"npg": (450, 4500, 300), "trpo": (200, 2000, 500)}
     for algo, values in finals.items():
         for env_id, final in zip(ENVIRONMENTS, values, strict=True):
             for seed in range(3):
                 folders.add(algo, env_id, seed, [20, final + seed])
+    made = load(folders.root)
 
-    sure, *rest = lines(folders)[1:]
+    _, second, third, *_ = said(made)
 
-    assert sure.endswith(
-        "A run of npg ends above one of trpo with probability 0.67, but that is no verdict: on "
-        "each environment every pair of runs was decided alike (npg is ahead on 2 of 3 "
-        "environments), so the interval has no width, and how sure that is remains unknown."
+    assert second.startswith("npg and trpo are level: ")
+    assert second.endswith(" 67% (67% to 67%).")
+    assert third == BEHIND_ON.format(
+        best="npg", n=1, n_all=3, where="InvertedPendulum-v5 (trpo)"
     )
-    assert not any("better" in line for line in rest)
-    pairs = aggregates.improvements({x: finals_of(folders, x) for x in finals})
-    table = aggregates.aggregate_table({x: finals_of(folders, x) for x in finals})
-    assert [list(row) for row in improvements_table(pairs, table).rows] == [
-        ["npg", "–", "0.67 [0.67, 0.67]"],
-        ["trpo", "0.33 [0.33, 0.33]", "–"],
-    ]
-    # On each environment by itself it is a verdict.
-    assert (
-        "By environment: npg is ahead of trpo on CartPole-v1 and HalfCheetah-v5; it loses to trpo "
-        "on InvertedPendulum-v5 (301.0 against 501.0)."
-    ) in rest
+    assert verdicts(made, "npg") == {
+        "CartPole-v1": (AHEAD, 1.0),
+        "HalfCheetah-v5": (AHEAD, 1.0),
+        "InvertedPendulum-v5": (BEHIND, 0.0),
+        "over the 3 that all algorithms share": (LEVEL, pytest.approx(2 / 3)),
+    }
 
 
-def test_won_everywhere_is_bold(folders: RunFolders) -> None:
+def test_the_baseline_is_what_the_others_are_compared_with(folders: RunFolders) -> None:
     add(folders, "npg", 400, 4000)
-    add(folders, "ppo", 200, 2000)
-    finals = {x: finals_of(folders, x) for x in ("npg", "ppo")}
-    table = aggregates.aggregate_table(finals)
-    assert [
-        list(row) for row in improvements_table(aggregates.improvements(finals), table).rows
-    ] == [
-        ["npg", "–", "**1.00** [1.00, 1.00]"],
-        ["ppo", "**0.00** [0.00, 0.00]", "–"],
-    ]
+    add(folders, "ppo", 300, 3000)
+    add(folders, "a2c", 200, 2000)
+
+    assert "npg is ahead of ppo: " in said(load(folders.root))[1]
+    table = who_beats_whom(load(folders.root))
+    assert table is not None
+    assert headers(table) == ["environment", "npg", "a2c"]
+    assert "npg is ahead of a2c: " in said(load(folders.root, baseline="a2c"))[1]
+    table = who_beats_whom(load(folders.root, baseline="a2c"))
+    assert table is not None
+    assert headers(table) == ["environment", "npg", "ppo"]
+    # The best one is compared with the next one.
+    assert "npg is ahead of ppo: " in said(load(folders.root, baseline="npg"))[1]
+    with pytest.raises(ReportError, match="--baseline: 'trpo' is not one of a2c, npg, ppo"):
+        load(folders.root, baseline="trpo")
 
 
-def test_what_is_level_is_called_level(folders: RunFolders) -> None:
-    for algo in ("npg", "ppo"):
-        for seed in range(3):
-            folders.add(algo, "CartPole-v1", seed, [20, 500])
-            folders.add(algo, "HalfCheetah-v5", seed, [0, 4800], 400_000)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_too_few_seeds_decide_nothing(folders: RunFolders, seeds: int) -> None:
+    add(folders, "npg", 400, 4000, seeds=seeds)
+    add(folders, "ppo", 300, 3000, seeds=seeds)
+    made = load(folders.root)
 
-    first, sooner, where, _ = lines(folders)
+    first, second, *_ = said(made)
 
-    assert first.startswith(
-        "**npg and ppo end level over all.** Their interquartile means over 2 environments differ "
-        "from the first by at most 0.05, intervals of the differences included: npg "
-        "1.03 (95% interval 1.03 to 1.03) and ppo 1.03 (1.03 to 1.03). That is"
-    )
-    assert sooner.startswith("Of npg and ppo neither learned sooner, as far as the area under the")
-    assert where == (
-        "By environment: npg cannot be told apart from ppo on CartPole-v1 and HalfCheetah-v5."
-    )
-
-
-def at_the_ceiling(folders: RunFolders, areas: dict[str, int], seeds: int = 4) -> None:
-    """All end within a hundredth of the reference, by the way of other returns."""
-    for i, (algo, halfway) in enumerate(areas.items()):
-        for seed in range(seeds):
-            near = (seed + i) % seeds  # so that each is above another's in some of the pairs
-            folders.add(algo, "CartPole-v1", seed, [20, halfway + seed, 475 - near])
-            folders.add(
-                algo, "HalfCheetah-v5", seed, [0, 10 * halfway + seed, 4800 - 10 * near], 400_000
-            )
-
-
-def test_of_those_that_end_level_it_is_led_with_who_learned_sooner(folders: RunFolders) -> None:
-    at_the_ceiling(folders, {"npg": 400, "ppo": 100, "trpo": 200})
-    add(folders, "a2c", 100, 1000, seeds=4)
-
-    first, against, sooner, *_ = lines(folders)
-
-    assert first.startswith("**")
-    names, _, rest = first.removeprefix("**").partition(" end level over all")
-    assert sorted(names.replace(" and ", ", ").split(", ")) == ["npg", "ppo", "trpo"]
-    assert rest.startswith(", and npg learned soonest.** Their interquartile means over 2")
-    assert f"; then a2c {interquartile(finals_of(folders, 'a2c'))[0]:.2f} (" in rest
-    assert against.startswith("Against a2c: ")
-    assert "npg learned sooner than " in sooner
-    assert (
-        "the area under its curve is larger with probability 1.00 (95% interval 1.00 to 1.00"
-        in (sooner)
-    )
-    found = aggregates.normalized_scores(runs.load(folders.root).evaluations)
-    assert found is not None
-    for label, halfway in {"npg": 400, "ppo": 100, "trpo": 200}.items():
-        value, low, high = interquartile(found.areas[label])
-        # By hand: (20 / 2 + halfway + 475 / 2) / 2 on CartPole-v1, but for a few.
-        by_hand = ((10 + halfway + 237.5) / 2 - 23.14) / (475 - 23.14)
-        assert found.areas[label][:, 0] == pytest.approx(by_hand, abs=0.01)
-        assert f"{label} {value:.2f} (" in sooner
-        assert f"{low:.2f} to {high:.2f})" in sooner
-
-
-def test_level_is_only_what_is_surely_within_a_twentieth(folders: RunFolders) -> None:
-    """As good on average, but the runs differ by too much to say that they are level."""
-    for seed, (x, y) in enumerate([(100, 120), (400, 380), (300, 330), (200, 170)]):
-        for algo, final in (("npg", x), ("ppo", y)):
-            folders.add(algo, "CartPole-v1", seed, [20, final])
-            folders.add(algo, "HalfCheetah-v5", seed, [0, 10 * final + seed], 400_000)
-    first, sure, *_ = lines(folders)
-    assert first.startswith("**Highest over all: ")
-    assert "): neither is ahead." in sure
-
-
-def test_what_is_better_by_next_to_nothing_is_said_to_be(folders: RunFolders) -> None:
-    add(folders, "npg", 455, 4560, seeds=4)
-    add(folders, "ppo", 445, 4450, seeds=4)
-    first, sure, *_ = lines(folders)
-    assert first.startswith("**Highest over all: npg**")
-    assert "is higher by 0.02 (95% interval 0.02 to 0.0" in sure
-    assert sure.endswith(
-        "1.00 (95% interval 1.00 to 1.00): npg is better, as far as these environments and seeds "
-        "go, though by at most 0.05."
-    )
-
-
-def test_environments_with_the_same_others_are_named_together(folders: RunFolders) -> None:
-    finals = {"npg": [400, 4000, 400], "ppo": [200, 4000, 200], "trpo": [399, 3999, 399]}
-    for algo, values in finals.items():
-        for env_id, final in zip(ENVIRONMENTS, values, strict=True):
-            for seed in range(4):
-                folders.add(algo, env_id, seed, [20, final + seed])
-    (where,) = [line for line in lines(folders) if line.startswith("By environment")]
-    assert where == (
-        "By environment: npg cannot be told apart from trpo on CartPole-v1 and "
-        "InvertedPendulum-v5, and from ppo and trpo on HalfCheetah-v5."
-    )
-
-
-def test_the_same_with_one_seed_is_level_with_one_seed_alone(folders: RunFolders) -> None:
-    for algo in ("npg", "ppo"):
-        folders.add(algo, "CartPole-v1", 0, [20, 500])
-        folders.add(algo, "HalfCheetah-v5", 0, [0, 4800], 400_000)
-    assert lines(folders)[0].startswith(
-        "**npg and ppo end level over all.** Their interquartile means over 2 environments are the "
-        "same: npg 1.03 (1 seed) and ppo 1.03 (1 seed). That is"
-    )
-    folders.add("npg", "CartPole-v1", 1, [20, 500])
-    folders.add("npg", "HalfCheetah-v5", 1, [0, 4800], 400_000)
-    assert lines(folders)[0].startswith("**Highest over all: npg**, with")
-
-
-def test_as_often_ahead_as_behind_is_not_called_level(folders: RunFolders) -> None:
-    add(folders, "npg", 480, 1500)
-    add(folders, "ppo", 100, 2000)
-
-    assert lines(folders)[1].endswith(
-        "A run of npg ends above one of ppo with probability 0.50: it is ahead on as many "
-        "environments as it is behind on, and neither is better."
-    )
-
-
-def test_the_interquartile_mean_is_explained_where_it_is_named(folders: RunFolders) -> None:
-    add(folders, "npg", 400, 4000)
-    add(folders, "ppo", 200, 2000)
-
-    assert "the mean over the middle half of all runs' final returns" in lines(folders)[0]
-
-
-def test_the_example_of_an_interquartile_mean_is_right(folders: RunFolders) -> None:
-    add(folders, "npg", 400, 4000)
-    found = aggregates.normalized_scores(runs.load(folders.root).evaluations)
-    assert found is not None
-    example = [0, 0.8, 0.9, 5]
-    assert f"{np.mean(example) + 1e-9:.2f}" == "1.68"
-    assert scipy.stats.trim_mean(example, 0.25) == pytest.approx(0.85)
-    text = " ".join(wording.overall(found))
-    assert (
-        "four runs that score 0, 0.8, 0.9 and 5 have the mean 1.68 and the interquartile mean 0.85"
-    ) in text
-    assert "all runs on one where an algorithm fails may be among them" in text
-    # As it says, one of four environments on which every run fails leaves no trace.
-    matrix = np.tile([0.0, 0.8, 0.9, 1.0], (5, 1))
-    assert aggregates.iqm(matrix).value == pytest.approx(0.85)
-
-
-def test_where_it_loses_is_said_with_the_means(folders: RunFolders) -> None:
-    add(folders, "npg", 480, 1500)
-    add(folders, "ppo", 100, 2000)
-    ours, theirs = (
-        np.mean([final_of(folders, algo, seed) for seed in range(5)]) for algo in ("npg", "ppo")
-    )
-    assert (
-        "By environment: npg is ahead of ppo on CartPole-v1; it loses to ppo on HalfCheetah-v5 "
-        f"({ours:,.0f} against {theirs:,.0f})."
-    ) in lines(folders)
-
-
-def final_of(folders: RunFolders, algo: str, seed: int) -> float:
-    (path,) = folders.root.glob(f"classic/{algo}/HalfCheetah-v5/seed-{seed}-*/evaluations.csv")
-    return float(path.read_text().splitlines()[-1].split(",")[2])
-
-
-def test_every_environment_is_accounted_for(folders: RunFolders) -> None:
-    """One is won, one cannot be told apart, one has runs with one seed, on one npg has one."""
-    for seed in range(4):
-        for algo, final in (("npg", 400), ("ppo", 200), ("trpo", 100)):
-            folders.add(algo, "CartPole-v1", seed, [20, final + seed])
-            folders.add(algo, "HalfCheetah-v5", seed, [0, 10 * final + seed], 400_000)
-        folders.add("npg", "InvertedPendulum-v5", seed, [5, 900 + seed])
-        folders.add("ppo", "InvertedPendulum-v5", seed, [5, 901.5 + seed])
-        folders.add("trpo", "InvertedPendulum-v5", seed, [5, 100 + seed])
-        folders.add("npg", "Own-v0", seed, [5, 900 + seed])
-        folders.add("ppo", "Other-v0", seed, [5, 900 + seed])
-    folders.add("acer", "CartPole-v1", 0, [20, 402])
-    folders.add("acer", "HalfCheetah-v5", 0, [20, 10], 400_000)
-    folders.add("acer", "Own-v0", 0, [20, 10])
-    folders.add("npg", "Lone-v0", 0, [20, 10])
-
-    first, *rest = lines(folders)
-
-    assert first.startswith("**Highest over all: npg**")
-    assert first.endswith(" acer lacks runs on some of the environments, hence no place in it.")
-    (where,) = [line for line in rest if line.startswith("By environment")]
-    assert where == (
-        "By environment: npg is ahead of ppo and trpo on CartPole-v1 and HalfCheetah-v5; it cannot "
-        "be told apart from ppo on InvertedPendulum-v5. acer has 1 seed, hence no part in that, "
-        "though on CartPole-v1 its run is not below the interval of npg. Nothing is compared on "
-        "Lone-v0, where there are runs of npg alone. Nothing is compared on Other-v0, where there "
-        "is no run of npg. Nothing is compared on Own-v0, where every other one has 1 seed."
-    )
-    assert "4 seeds of ppo" in rest[-1]
-    assert "1 seed of acer" in rest[-1]
-
-
-def test_one_seed_on_one_environment_and_mixed_budgets_are_said(folders: RunFolders) -> None:
-    add(folders, "npg", 400, 4000)
-    add(folders, "ppo", 200, 2000)
-    for seed in range(5):
-        folders.add("npg", "InvertedPendulum-v5", seed, [5, 900 + seed])
-        for n_timesteps in (30_000, 60_000):
-            folders.add("npg", "Hopper-v5", seed, [5, 900 + seed], n_timesteps)
-            folders.add("ppo", "Hopper-v5", seed, [5, 90 + seed], n_timesteps)
-        folders.add("trpo", "InvertedPendulum-v5", seed, [5, 90 + seed])
-    folders.add("ppo", "InvertedPendulum-v5", 0, [5, 901])
-    (where,) = [line for line in lines(folders, allow_mixed=True) if line.startswith("By env")]
-    assert where == (
-        "By environment: npg is ahead of ppo on CartPole-v1 and HalfCheetah-v5, and of trpo on "
-        "InvertedPendulum-v5. On InvertedPendulum-v5 ppo has 1 seed, hence no part in that, though "
-        "its run is not below the interval of npg there. Nothing is compared on Hopper-v5, where "
-        "the budgets or evaluations differ."
-    )
+    assert first.startswith("npg has the highest interquartile mean, 0.8")
+    assert second.startswith(AGAINST[TOO_FEW].format(best="npg", other="ppo"))
+    assert second.endswith("100% (1 seed)." if seeds == 1 else f"{SURE}.")
+    assert set(verdicts(made, "npg").values()) == {TOO_FEW}
 
 
 def test_one_seed_beside_several_leads_nobody(folders: RunFolders) -> None:
     add(folders, "ppo", 470, 4700, seeds=1)
     add(folders, "npg", 400, 4000)
     add(folders, "trpo", 200, 2000)
+    made = load(folders.root)
 
-    first, sure, where, _ = lines(folders)
+    first, second, *_ = said(made)
 
-    assert first.startswith("**Highest over all with several seeds: npg**, with an interquartile")
-    alone = metrics.aggregate_iqm(finals_of(folders, "ppo"))
-    assert f"; beside that ppo {alone:.2f} (1 seed) and trpo 0." in first
-    assert sure.startswith("Against trpo: ")
-    assert sure.endswith("npg is better, as far as these environments and seeds go.")
-    assert where == (
-        "By environment: npg is ahead of trpo on CartPole-v1 and HalfCheetah-v5. ppo has 1 seed, "
-        "hence no part in that, though on CartPole-v1 and HalfCheetah-v5 its run is not below the "
-        "interval of npg."
-    )
+    assert made.standings.ranking == ["npg", "trpo", "ppo"]
+    assert first.startswith("Of the algorithms with at least 3 seeds, npg has the highest")
+    assert second.startswith("npg is ahead of trpo: ")
+    assert set(verdicts(made, "ppo").values()) == {TOO_FEW}
 
 
-def test_the_baseline_is_what_is_compared_with(folders: RunFolders) -> None:
+def test_without_scales_there_is_the_probability_of_improvement(folders: RunFolders) -> None:
+    add_to(folders, "Mine-v0", {"npg": 3, "ppo": 2, "trpo": 1})
+    add_to(folders, "Yours-v0", {"npg": 9_000, "ppo": 8_000, "trpo": 10_000})
+    made = load(folders.root)
+    assert said(made) == [
+        BEST["returns"].format(best="npg", n=2, who="all algorithms"),
+        against(LEVEL, "npg", "trpo", "50% (50% to 50%)"),
+        BEHIND_ON.format(best="npg", n=1, n_all=2, where="Yours-v0 (trpo)"),
+    ]
+    assert verdicts(made, "ppo") == {
+        "Mine-v0": (AHEAD, 1.0),
+        "Yours-v0": (BEHIND, 0.0),
+        "over the 2 that all algorithms share": (LEVEL, 0.5),
+    }
+
+
+def test_one_environment_is_that_ones_comparison(folders: RunFolders) -> None:
+    add_to(folders, "CartPole-v1", {"npg": 400, "ppo": 300})
+    made = load(folders.root)
+    assert said(made)[:3] == [
+        # Of three seeds a resample may be all of one.
+        BEST["one"].format(best="npg", env_id="CartPole-v1", mean="400.1 (400.0 to 400.2)"),
+        f"On CartPole-v1, {against(AHEAD, 'npg', 'ppo', SURE)}",
+        NEVER_BEHIND.format(best="npg"),
+    ]
+    assert verdicts(made, "npg") == {"CartPole-v1": (AHEAD, 1.0)}
+
+
+def test_where_not_all_share_environments_pairs_are_compared(folders: RunFolders) -> None:
     add(folders, "npg", 400, 4000)
     add(folders, "ppo", 300, 3000)
-    add(folders, "a2c", 200, 2000)
+    add(folders, "acer", 200, 2000)
+    add_to(folders, "Hopper-v5", {"npg": 100, "ppo": 300}, seeds=5)
+    add_to(folders, "Lone-v0", {"npg": 100})
+    made = load(folders.root)
+    assert made.compared_with == "ppo"
+    group, pairwise = "over the 2 that all algorithms share", "pairwise, over those shared with ppo"
+    assert verdicts(made, "npg") == {
+        "CartPole-v1": (AHEAD, 1.0),
+        "HalfCheetah-v5": (AHEAD, 1.0),
+        "Hopper-v5": (BEHIND, 0.0),
+        group: (AHEAD, 1.0),
+        pairwise: (LEVEL, pytest.approx(2 / 3)),
+    }
+    assert verdicts(made, "acer") == {
+        "CartPole-v1": (BEHIND, 0.0),
+        "HalfCheetah-v5": (BEHIND, 0.0),
+        "Hopper-v5": None,
+        group: (BEHIND, 0.0),
+        pairwise: (BEHIND, 0.0),
+    }
+    over = OVER.format(n=3, best="npg", other="ppo")
+    assert f"{over}{against(LEVEL, 'npg', 'ppo', '67% (67% to 67%)')}" in said(made)
 
-    assert "above one of ppo" in lines(folders)[1]
-    assert "above one of a2c" in lines(folders, "a2c")[1]
-    with pytest.raises(runs.ReportError, match="--baseline: 'trpo' is not one of a2c, npg, ppo"):
-        document.build(folders.root, folders.root.parent / "out", baseline="trpo")
 
-
-def test_one_seed_makes_nothing_sure(folders: RunFolders) -> None:
-    add(folders, "npg", 400, 4000, seeds=1)
-    add(folders, "ppo", 300, 3000, seeds=1)
-
-    first, sure, where, speed = lines(folders)
-
-    assert "with an interquartile mean of 0.84 (1 seed) over 2 environments; then ppo 0." in first
-    assert sure == (
-        "A run of npg ends above one of ppo with probability 1.00; npg and ppo have 1 seed, so "
-        "nothing is known of how sure that is."
-    )
-    assert where == "Nothing is compared on CartPole-v1 and HalfCheetah-v5, where npg has 1 seed."
-    assert speed.endswith("All of this rests on 1 seed each.")
-
-
-def test_one_environment_is_summarised_by_itself(folders: RunFolders) -> None:
-    for seed in range(2):
-        folders.add("npg", seed=seed, returns=[20, 400 + seed])
-        folders.add("ppo", seed=seed, returns=[20, 300 + seed])
-    folders.add("acer", returns=[20, 350])
-
-    # Of two seeds a resample is all of one or all of the other a quarter of the time each.
-    assert lines(folders) == [
-        "CartPole-v1, final return: npg 400.5 (95% interval 400.0 to 401.0), acer 350.0 (1 seed) "
-        "and ppo 300.5 (300.0 to 301.0). acer has 1 seed, hence no interval and no part in the "
-        "comparison. Among the others, npg has the highest final return, and is ahead of ppo."
+def test_without_any_environment_that_all_share_there_are_pairs(folders: RunFolders) -> None:
+    """Each two share two environments, and all three none."""
+    add_to(folders, "A-v0", {"npg": 3, "ppo": 2})
+    add_to(folders, "B-v0", {"npg": 3, "ppo": 2})
+    for env_id in ("C-v0", "D-v0", "E-v0"):
+        add_to(folders, env_id, {"trpo": 1, "acer": 2})
+    made = load(folders.root)
+    # trpo and acer have the most environments, npg and ppo share none with them.
+    assert made.standings.env_ids == ["C-v0", "D-v0", "E-v0"]
+    assert made.standings.ranking == ["acer", "trpo", "npg", "ppo"]
+    assert said(made)[:2] == [
+        BEST["returns"].format(best="acer", n=3, who="acer and trpo"),
+        against(AHEAD, "acer", "trpo", SURE),
     ]
 
 
-def test_on_one_environment_it_is_said_who_learned_sooner(folders: RunFolders) -> None:
+def test_a_pair_is_said_where_no_group_is_found(folders: RunFolders) -> None:
+    """npg has the most environments but shares only one with each of the others."""
+    for env_id in ("A-v0", "B-v0", "C-v0", "D-v0"):
+        add_to(folders, env_id, {"npg": 3})
+    for env_id in ("E-v0", "F-v0"):
+        add_to(folders, env_id, {"ppo": 2, "trpo": 1})
+    add_to(folders, "G-v0", {"ppo": 2})
+    made = load(folders.root)
+    assert made.standings.env_ids == []
+    assert said(made)[:2] == [
+        BEST["pairs"].format(best="ppo"),
+        OVER.format(n=2, best="ppo", other="trpo") + against(AHEAD, "ppo", "trpo", SURE),
+    ]
+    assert verdicts(made, "ppo") == {
+        "E-v0": (AHEAD, 1.0),
+        "F-v0": (AHEAD, 1.0),
+        "pairwise, over those shared with trpo": (AHEAD, 1.0),
+    }
+
+
+def test_runs_that_do_not_compare(folders: RunFolders) -> None:
+    add_to(folders, "A-v0", {"npg": 3})
+    made = load(folders.root)
+    assert said(made)[0] == BEST["alone"].format(best="npg")
+    assert who_beats_whom(made) is None
+    add_to(folders, "B-v0", {"ppo": 3})
+    made = load(folders.root)
+    assert said(made)[0] == BEST["none"]
+    assert who_beats_whom(made) is None
+
+
+def test_labels_of_other_protocols_are_not_compared(folders: RunFolders) -> None:
+    add(folders, "npg", 400, 4000)
+    add(folders, "ppo", 200, 2000)
     for seed in range(3):
-        folders.add("npg", seed=seed, returns=[20, 400 + seed, 500])
-        folders.add("ppo", seed=seed, returns=[20, 100 + seed, 500])
+        for n_timesteps in (30_000, 60_000):
+            folders.add("npg", "Hopper-v5", seed, [5, 900 + seed], n_timesteps)
+            folders.add("ppo", "Hopper-v5", seed, [5, 90 + seed], n_timesteps)
+    made = load(folders.root, allow_mixed=True)
+    table = who_beats_whom(made)
+    assert table is not None
+    assert headers(table) == ["environment", "npg"]
+    assert "Hopper-v5" not in verdicts(made, "npg")
+    # Where all are mixed, those of one protocol are.
+    only = RunFolders(folders.root.parent / "only")
+    for seed in range(3):
+        for n_timesteps in (30_000, 60_000):
+            only.add("npg", "Hopper-v5", seed, [5, 900 + seed], n_timesteps)
+            only.add("ppo", "Hopper-v5", seed, [5, 90 + seed], n_timesteps)
+    made = load(only.root, allow_mixed=True)
+    assert made.compared_with == "ppo (30,000 steps)"
+    assert verdicts(made, "npg (30,000 steps)") == {"Hopper-v5": (AHEAD, 1.0)}
 
-    (line,) = lines(folders)
 
-    # (20 / 2 + 400 + 500 / 2) / 2, and half of what the seeds add.
-    assert "npg and ppo share the highest mean: no winner. npg learned sooner than ppo: the" in line
-    assert "with probability 1.00 (95% interval 1.00 to 1.00). These areas: npg 330.5 (95%" in line
-    assert "interval 330.0 to 331.0) and ppo 180.5 (180.0 to 181.0)." in line
+def test_of_many_environments_where_it_is_behind_the_first_are_named(folders: RunFolders) -> None:
+    every = [f"{letter}-v0" for letter in "ABCDEFGHIJKLM"]
+    for env_id in every:
+        worse = 1 if env_id < "G" else 3
+        add_to(folders, env_id, {"npg": worse, "ppo": 2})
+    made = load(folders.root)
+    assert made.standings.ranking[0] == "npg"
+    assert BEHIND_ON.format(
+        best="npg",
+        n=6,
+        n_all=13,
+        where="A-v0 (ppo), B-v0 (ppo), C-v0 (ppo), D-v0 (ppo) and 2 more",
+    ) in said(made)
 
 
-def test_an_algorithm_of_which_every_run_failed_has_a_line(folders: RunFolders) -> None:
-    add(folders, "npg", 400, 4000)
-    add(folders, "ppo", 200, 2000)
-    folders.add_failure("trpo")
-
-    assert "trpo: every run failed (1 run); see [What is missing](#what-is-missing)." in lines(
-        folders
+def test_the_table_is_exported_with_probability_interval_and_verdict(folders: RunFolders) -> None:
+    add_to(folders, "A-v0", {"npg": 3, "ppo": 2})
+    folders.add("acer", "A-v0", 0, [0, 1])
+    table = who_beats_whom(load(folders.root))
+    assert isinstance(table, Table)
+    assert table.name == "who-beats-whom"
+    assert to_csv(table) == (
+        "environment,npg,npg low,npg high,npg verdict,acer,acer low,acer high,acer verdict\n"
+        "A-v0,1,1,1,ahead,,,,too few seeds\n"
     )
+    npg, acer = (each.shown()[0] for each in table.columns[1:])
+    assert npg.value == (Strong("ahead"), " ", "100")
+    assert (npg.low, npg.high, acer.value) == ("100", "100", "too few seeds")
 
 
-def test_one_algorithm_alone_needs_no_explanation_of_bold(folders: RunFolders) -> None:
-    text = "Bold, in each column: the best, and all whose intervals overlap with it."
-    add(folders, "npg", 400, 4000)
-    out = folders.root.parent / "out"
-    assert text not in document.build(folders.root, out, formats=["md"]).read_text()
-    add(folders, "acer", 300, 3000, seeds=1)
-    assert text not in document.build(folders.root, out, formats=["md"]).read_text()
-    add(folders, "ppo", 200, 2000)
-    assert text in document.build(folders.root, out, formats=["md"]).read_text()
+def test_a_section_has_sentences_table_and_curves(study: RunFolders) -> None:
+    built = summary.build(load(study.root))
+    assert built is not None
+    names = [type(block).__name__ for block in built.blocks]
+    assert names == ["Bullets", "Section", "Figure"]
