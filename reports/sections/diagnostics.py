@@ -63,6 +63,33 @@ _MEDIAN, _MEAN = "median [5%, 95%]", "mean [5%, 95%]"
 _ABOVE = f"above {FACTOR:g} delta"
 
 
+def _significant(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _two_decimals(ratio: float) -> str:
+    return form_with(2, ratio).text(ratio)
+
+
+def _percent(share: float) -> str:
+    """With a decimal below ten percent; ``<0.1%`` is not nothing."""
+    if 0 < share < 0.001:
+        return "<0.1%"
+    return f"{share:.1%}" if 0 < share < 0.0995 else f"{share:.0%}"
+
+
+# Of the first table: by column, what it is called, and how it is written.
+_OVERVIEW: Mapping[str, tuple[str, Writer]] = {
+    "ratio": ("KL per update / delta", _two_decimals),
+    "without_delta": ("KL per update, without delta", _significant),
+    "above": (f"updates {_ABOVE}", _percent),
+    "estimate": ("estimated KL per update", _significant),
+    "clip_fraction": ("clipped probability ratios", _percent),
+    "truncated": ("truncated importance weights", _percent),
+    "projected": ("samples whose gradient was projected", _percent),
+}
+
+
 def build(context: Context) -> Section | None:
     """The trust regions of all algorithms that log something of them."""
     if context.runs is None:
@@ -82,44 +109,51 @@ def build(context: Context) -> Section | None:
 def _parts(measured: Measured, looks: Mapping[str, figures.Look]) -> list[Section]:
     table = measured.table
     drawn = partial(_figures, measured.over_steps, looks)
-    parts = []
     of_kl = table[table[["kl", "estimate"]].notna().any(axis=1)]
-    if len(of_kl):
-        missing = Bullets(what_is_missing(of_kl, measured.without_log))
-        beside = [missing] if missing.items else []
-        blocks = [kl_table(of_kl), *beside, *drawn(["kl"])]
-        parts.append(Section("KL per update against delta", blocks))
     of_steps = table[table[["accuracy", "skipped", "cg_residual"]].notna().any(axis=1)]
+    of_acer = table[table["rho_mean"].notna()]
+    parts: list[Section] = []
+    if len(of_kl):
+        missing = what_is_missing(of_kl, measured.without_log)
+        beside = [Bullets(missing)] if missing else []
+        title = "KL per update against delta"
+        parts.append(Section(title, [kl_table(of_kl), *beside, *drawn(["kl"])]))
     if len(of_steps):
         title = "Predicted KL, skipped updates, conjugate gradient"
         parts.append(Section(title, [steps_table(of_steps), *drawn(["predicted"])]))
-    of_acer = table[table["rho_mean"].notna()]
     if len(of_acer):
         title = "ACER: importance weights and projection"
-        blocks = [acer_table(of_acer), *drawn(["projected", "truncated"])]
-        parts.append(Section(title, blocks))
+        shares = drawn(["projected", "truncated"])
+        parts.append(Section(title, [acer_table(of_acer), *shares]))
     return parts
 
 
 def overview_table(table: pd.DataFrame) -> Table:
-    """One row per algorithm: its values over all environments and configurations.
+    """What each algorithm logs, over all environments and configurations, one row per quantity.
 
     :param table: :attr:`reports.data.diagnostics.Measured.table`
     """
-    groups = [rows for _, rows in table.groupby("algo", sort=True)]
-    without_delta = [rows.loc[rows["ratio"].isna(), "kl"] for rows in groups]
+    without_delta = table["kl"].where(table["ratio"].isna())
+    found: list[tuple[str, str, Estimate | str, Writer]] = []
+    for algo, rows in table.assign(without_delta=without_delta).groupby("algo", sort=True):
+        found += [
+            (str(algo), quantity, _spread(known), write)
+            for name, (quantity, write) in _OVERVIEW.items()
+            if len(known := rows[name].dropna())
+        ]
+        if (skipped := _skipped(rows)) is not None:
+            found.append((str(algo), "updates skipped", "{:,} of {:,}".format(*skipped), str))
     columns = [
-        Text("algorithm", [rows["algo"].iloc[0] for rows in groups]),
-        _over("KL / delta", [rows["ratio"] for rows in groups], _two_decimals),
-        _over("KL without delta", without_delta, _significant),
-        Number(_ABOVE + ", at most", [rows["above"].max() for rows in groups], _percent),
-        Fraction("updates skipped", [_skipped(rows) for rows in groups]),
-        _over("estimated KL", [rows["estimate"] for rows in groups], _significant),
-        _over("clipped", [rows["clip_fraction"] for rows in groups], _percent),
-        _over("truncated", [rows["truncated"] for rows in groups], _percent),
-        _over("projected", [rows["projected"] for rows in groups], _percent),
+        Text("algorithm", [algo for algo, *_ in found]),
+        Text("quantity", [quantity for _, quantity, *_ in found]),
+        Estimates(
+            "over environments: median [lowest, highest]",
+            [value for *_, value, _ in found],
+            [write for *_, write in found],
+            alone="",
+        ),
     ]
-    return Table(columns, name="diagnostics").without_empty()
+    return Table(columns, name="diagnostics")
 
 
 def kl_table(table: pd.DataFrame) -> Table:
@@ -236,21 +270,15 @@ def _quantiles(
     table: pd.DataFrame, name: str, header: str, write: Writer | Sequence[Writer]
 ) -> Estimates:
     """A value with its 5% and 95% quantiles."""
-    values = [Estimate(*row) for row in _rows(table, name, f"{name}_low", f"{name}_high")]
+    rows = _rows(table, name, f"{name}_low", f"{name}_high")
+    values = [Estimate(value, low, high) for value, low, high in rows]
     return Estimates(header, values, write)
 
 
-def _over(what: str, groups: Sequence[pd.Series[float]], write: Writer) -> Estimates:
-    spreads = [_spread(values.dropna()) for values in groups]
-    return Estimates(f"{what}: median [lowest, highest]", spreads, write, alone="")
-
-
-def _spread(values: pd.Series[float]) -> Estimate | None:
+def _spread(values: pd.Series[float]) -> Estimate:
     """The median with the lowest and the highest value, if there are several."""
-    if values.empty:
-        return None
-    ends = (values.min(), values.max()) if len(values) > 1 else ()
-    return Estimate(values.median(), *ends)
+    median = values.median()
+    return Estimate(median, values.min(), values.max()) if len(values) > 1 else Estimate(median)
 
 
 def _skipped(table: pd.DataFrame) -> tuple[int, int] | None:
@@ -269,18 +297,3 @@ def _delta(low: float, high: float) -> float | str | None:
 
 def _rows(table: pd.DataFrame, *names: str) -> list[tuple[float, ...]]:
     return list(zip(*(table[name] for name in names), strict=True))
-
-
-def _significant(value: float) -> str:
-    return f"{value:.3g}"
-
-
-def _two_decimals(ratio: float) -> str:
-    return form_with(2, ratio).text(ratio)
-
-
-def _percent(share: float) -> str:
-    """With a decimal below ten percent; ``<0.1%`` is not nothing."""
-    if 0 < share < 0.001:
-        return "<0.1%"
-    return f"{share:.1%}" if 0 < share < 0.0995 else f"{share:.0%}"

@@ -11,7 +11,6 @@ import pandas as pd
 
 from benchmarks.names import file_name
 from benchmarks.tables import (
-    MISSING,
     Inline,
     Link,
     Number,
@@ -168,10 +167,10 @@ def measures_table(frame: pd.DataFrame, names: Mapping[str, str]) -> Table:
     kinds = [kind for kind in KINDS if kind in set(frame["kind"])]
     own_versions = _joined(published.version(env_id) or "none" for env_id in frame["env_id"])
     own_runs = str(_range(frame["our_seeds"], " to "))
-    rows = [
-        (_HERE, kind, NO_MATCH, MISSING, MISSING, "")
+    ours: list[tuple[str, str, str, str | None, str | None, None]] = [
+        (_HERE, kind, NO_MATCH, None, None, None)
         if kind == TRAINING
-        else (_HERE, kind, _how_ours(frame, kind), own_versions, own_runs, "")
+        else (_HERE, kind, _how_ours(frame, kind), own_versions, own_runs, None)
         for kind in kinds
     ]
     theirs = [
@@ -181,17 +180,15 @@ def measures_table(frame: pd.DataFrame, names: Mapping[str, str]) -> Table:
             str(metric),
             _joined(version or "not said" for version in group["their_version"]),
             str(_range(group["their_seeds"], " to ")),
-            _joined(note for note in group["note"] if note),
+            _joined(note for note in group["note"] if note) or None,
         )
         for (source, kind, metric), group in frame.groupby(["source", "kind", "metric"])
     ]
-    rows += sorted(theirs, key=lambda row: (row[0].casefold(), KINDS.index(row[1]), row[2]))
+    theirs.sort(key=lambda row: (row[0].casefold(), KINDS.index(row[1]), row[2]))
     headers = ("source", "metric", "how it is measured", "versions", "runs", "note")
-    if not any(row[-1] for row in rows):
-        headers = headers[:-1]
-    cells = zip(*rows, strict=True)
-    columns = [Text(header, list(values)) for header, values in zip(headers, cells, strict=False)]
-    return Table(columns, name="literature-sources")
+    cells = zip(*ours, *theirs, strict=True)
+    columns = [Text(header, list(each)) for header, each in zip(headers, cells, strict=True)]
+    return Table(columns, name="literature-sources").without_empty()
 
 
 def source_line(source: str, name: str) -> Inline:

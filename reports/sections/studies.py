@@ -56,8 +56,7 @@ def build(context: Context) -> Section | None:
     }
     left_out = Bullets([_left_out(line) for line in broken])
     sections = [Section(title, blocks) for title, blocks in parts.items() if blocks]
-    found = [findings_table(studies), *([left_out] if broken else [])]
-    return Section("Studies", [*found, *sections])
+    return Section("Studies", [findings_table(studies), *([left_out] if broken else []), *sections])
 
 
 def findings_table(studies: Sequence[StudyResult]) -> Table:
@@ -152,8 +151,9 @@ def _range_text(parameter: Parameter) -> str:
 
 def _value(value: Scalar) -> float | str:
     """The value as a number, if it is one."""
-    is_number = isinstance(value, float | int) and not isinstance(value, bool)
-    return value if is_number else _value_text(value)
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return value
+    return _value_text(value)
 
 
 def _value_text(value: Scalar) -> str:
@@ -172,9 +172,9 @@ def scores_table(studies: Sequence[StudyResult]) -> Table:
     columns = [
         Text("study", [study.name for study in studies for _ in range(2)]),
         Text("seeds", labels),
-        _estimates("the defaults", [each and each.defaults for each in found]),
-        _estimates("the best values", [each and each.best for each in found]),
-        _estimates("difference", [each and each.gain for each in found], sign=True),
+        _estimates("the defaults", [each.defaults if each else None for each in found]),
+        _estimates("the best values", [each.best if each else None for each in found]),
+        _estimates("difference", [each.gain if each else None for each in found], sign=True),
     ]
     return Table(columns, name="studies-scores")
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks import commands, statistics
 from benchmarks.specs import RunSpec
 from benchmarks.statistics import Estimate
-from reports.data import comparison, published, runs, scores
+from reports.data import comparison, runs, scores
 from reports.data.comparison import Format
 from reports.data.verdicts import Comparisons, comparisons_of
 from reports.live import watch as watching
@@ -21,7 +21,6 @@ from reports.live.record import draw_curve, read_evaluations
 from reports.sections.scores import environment_table
 from reports.sections.standing import sentences, standings
 from reports.sections.summary import summary
-from reports.sections.tuning_wording import estimate_text
 from reports.sections.wording import verdict
 from tests.reports.conftest import RunFolders
 
@@ -140,28 +139,3 @@ def test_a_sweep_ends_with_what_was_reached(folders: RunFolders) -> None:
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "0.000210" in shown
     assert "0.000010" in shown
-
-
-@pytest.mark.parametrize(
-    ("estimate", "text"),
-    [
-        (Estimate(0.81234, 0.79, 0.831, 3), "0.812 [0.790, 0.831]"),
-        (Estimate(4.1e-4, 4e-4, 4.2e-4, 3), "0.000410 [0.000400, 0.000420]"),
-        (Estimate(2e12, 1e12, 3e12, 3), "2.00e+12 [1.00e+12, 3.00e+12]"),
-    ],
-)
-def test_scores_of_studies(estimate: Estimate, text: str) -> None:
-    assert estimate_text(estimate) == text
-
-
-def test_a_gain_that_is_positive_is_seen_to_be() -> None:
-    assert (
-        estimate_text(Estimate(0.0312, 0.0004, 0.06, 3), sign=True) == "+0.0312 [+0.0004, +0.0600]"
-    )
-
-
-def test_published_results_that_look_the_same_are_called_equal() -> None:
-    form = published.form_of([500.0, 500.01])
-    assert published._gap_text(500.0, 500.01, form) == "equal"
-    form = published.form_of([4e-4, 5e-4])
-    assert published._gap_text(4e-4, 5e-4, form) == "20% lower"

@@ -51,6 +51,9 @@ def test_one_seed_has_no_interval_and_nothing_is_claimed() -> None:
         (Estimate(-0.0001, -0.25, 0.75, 5), "0.000 [-0.250, 0.750]"),
         (Estimate(4500.0, 4000.0, 5000.0, 5), "4,500 [4,000, 5,000]"),
         (Estimate(45.0, math.nan, math.nan, 1), "45.0"),
+        (Estimate(0.81234, 0.79, 0.831, 3), "0.812 [0.790, 0.831]"),
+        (Estimate(4.1e-4, 4e-4, 4.2e-4, 3), "0.000410 [0.000400, 0.000420]"),
+        (Estimate(2e12, 1e12, 3e12, 3), "2.00e+12 [1.00e+12, 3.00e+12]"),
     ],
 )
 def test_estimates_have_digits_as_they_need(estimate: Estimate, text: str) -> None:
@@ -61,3 +64,5 @@ def test_a_difference_has_a_sign_and_is_not_shown_as_zero() -> None:
     estimate = Estimate(-0.0004, -0.0742, 0.0825, 5)
     assert in_brackets(estimate, sign=True) == "-0.0004 [-0.0742, +0.0825]"
     assert in_brackets(Estimate(0.0, 0.0, 0.0, 5), sign=True) == "+0.000 [+0.000, +0.000]"
+    positive = Estimate(0.0312, 0.0004, 0.06, 3)
+    assert in_brackets(positive, sign=True) == "+0.0312 [+0.0004, +0.0600]"

@@ -159,6 +159,8 @@ def test_ours_against_the_same_algorithm_the_furthest_shortfall_first(
         (100.0, 100.0, "0%"),
         (90.0, 100.0, "-10%"),
         (1_000.0, 100.0, "+900%"),
+        (500.0, 500.01, "0%"),
+        (4e-4, 5e-4, "-20%"),
         (-5.0, 0.0, "–"),
         (0.0, 0.0, "0%"),
     ],
@@ -191,10 +193,14 @@ def test_where_nothing_is_of_the_same_algorithm_there_is_no_such_table(
 
 def test_our_highest_beside_the_highest_published(folders: RunFolders) -> None:
     assert rows(highest(four_kinds(folders))) == [
-        ["CartPole-v1", BEST, 610.0, "npg", 2, 580.25, "trpo", "first-lab"]
-        + [pytest.approx(610 / 580.25 - 1), "5 runs"],
-        ["CartPole-v1", FINAL, 520.0, "npg", 2, 520.0, "npg", "repository"]
-        + [0.0, "1 run; budget not said; 100 episodes"],
+        [
+            *("CartPole-v1", BEST, 610.0, "npg", 2, 580.25, "trpo", "first-lab"),
+            *(pytest.approx(610 / 580.25 - 1), "5 runs"),
+        ],
+        [
+            *("CartPole-v1", FINAL, 520.0, "npg", 2, 520.0, "npg", "repository"),
+            *(0.0, "1 run; budget not said; 100 episodes"),
+        ],
     ]
 
 
@@ -235,18 +241,18 @@ def test_how_each_source_measures_is_said_once(folders: RunFolders) -> None:
     assert found[0] == [
         *("this report", BEST),
         f"the highest {evaluations}, without the one before training, mean over runs",
-        *("v1", "1 to 2", ""),
+        *("v1", "1 to 2", None),
     ]
     assert found[1] == [
         *("this report", FINAL),
         f"the last {evaluations}, mean over runs",
-        *("v1", "1 to 2", ""),
+        *("v1", "1 to 2", None),
     ]
-    assert found[2] == ["this report", TRAINING, literature.NO_MATCH, "–", "–", ""]
+    assert found[2] == ["this report", TRAINING, literature.NO_MATCH, None, None, None]
     assert "the nearest is the final return" in literature.NO_MATCH
     assert found[3:] == [
-        ["A paper, 2017", TRAINING, "last policy, 100 episodes", "v1", "5", ""],
-        ["first-lab", BEST, "highest, 10 seeds", "v1", "5", ""],
+        ["A paper, 2017", TRAINING, "last policy, 100 episodes", "v1", "5", None],
+        ["first-lab", BEST, "highest, 10 seeds", "v1", "5", None],
         ["repository", FINAL, "last policy, 100 episodes", "v1", "1", "a | b"],
     ]
 
@@ -322,7 +328,8 @@ def test_the_section_has_the_shortfalls_first_and_sources_before_the_tables(
 
 def test_there_is_no_section_where_nothing_is_published_or_wanted(folders: RunFolders) -> None:
     folders.add("npg", "MountainCarContinuous-v0")
-    data, said = runs.load(folders.root), []
+    data = runs.load(folders.root)
+    said: list[str] = []
     assert literature.build(Context(data, published=PACKAGED, warn=said.append)) is None
     assert len(said) == 1
     assert literature.build(Context(data)) is None
