@@ -147,9 +147,7 @@ def test_won_here_and_lost_there_decides_nothing_together(folders: RunFolders) -
 
     assert second.startswith("npg and trpo are level: ")
     assert second.endswith(" 67% (67% to 67%).")
-    assert third == BEHIND_ON.format(
-        best="npg", n=1, n_all=3, where="InvertedPendulum-v5 (trpo)"
-    )
+    assert third == BEHIND_ON.format(best="npg", n=1, n_all=3, where="InvertedPendulum-v5 (trpo)")
     assert verdicts(made, "npg") == {
         "CartPole-v1": (AHEAD, 1.0),
         "HalfCheetah-v5": (AHEAD, 1.0),
