@@ -73,10 +73,11 @@ def build(
     :raises ReportError: ``out`` is a file or a run's folder, or a section refuses what it was given
     """
     progress = progress or Silent()
+    whole = _whole(out)
     # Before anything is drawn, since a section may refuse.
     found = [make(context) for make in progress.going_through(SECTIONS, "Building")]
     sections = [section for section in found if section is not None]
-    with _whole(out) as folder:
+    with whole as folder:
         for figure in progress.going_through(figures_of(sections), "Drawing"):
             figures.save(figure.draw(), folder / figure.name, figure.colours)
         for section in sections:

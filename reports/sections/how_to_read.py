@@ -9,6 +9,7 @@ from reports.data.context import Context
 from reports.data.verdicts import FALSE_ALARMS
 from reports.rendering.blocks import Block, Bullets, Paragraph, Section
 from reports.rendering.text import listing
+from studies.estimates import REPETITIONS as STUDY_REPETITIONS
 
 # How often nominal 95% intervals of the mean contain it, by the number of seeds: of percentile
 # bootstrap intervals over normal samples. Measured by tests/reports/sections/test_how_to_read.py,
@@ -151,6 +152,111 @@ COSTS: list[Inline] = [
 ]
 
 
+LITERATURE: list[Inline] = [
+    (
+        Strong("Difference"),
+        ": of our mean from theirs, as a share of theirs. It says nothing about chance; for that "
+        "see ± and the number of runs. ",
+        Strong("±"),
+        ": the standard deviation over runs, of one published run that over episodes.",
+    ),
+    (
+        Strong("Our highest"),
+        " is that of the algorithms with two or more seeds, if there are any. It stands beside the "
+        "highest published mean at our budget, or at any budget if there is none at ours; of "
+        "several with the same mean, beside the one with the nearest budget.",
+    ),
+    (
+        Strong("Bold"),
+        ", in the tables of environments: by each metric the highest published mean, and our "
+        "highest of two or more runs. It does not say that one method is better than the other: "
+        "see in what they differ.",
+    ),
+]
+
+DIAGNOSTICS: list[Inline] = [
+    (
+        Strong("KL per update"),
+        ": the divergence between the policies before and after an update, in nats, averaged over "
+        "the states of the rollout. NPG's is from the old to the new policy, sb3-contrib's TRPO's "
+        "from the new to the old. Medians and the 5% and 95% quantiles are over the logged updates "
+        "of all seeds that moved the policy; skipped updates are counted separately.",
+    ),
+    (
+        Strong("delta"),
+        " is a range if it follows a schedule: the highest and lowest in the logged updates. ",
+        Strong("≈"),
+        ": PPO has no trust region and no delta. Shown is ",
+        Code("approx_kl"),
+        ", its estimate from the actions taken, averaged over the minibatches of the last epoch. ",
+        Strong("Clipped"),
+        ": the share of probability ratios outside the clip range.",
+    ),
+    "The first table has one row per algorithm: the median of its rows in the tables below, over "
+    "environments and configurations, with the lowest and highest in brackets.",
+    (
+        Strong("Predicted KL"),
+        ": the quadratic model, half the step times the Fisher information times the step. A "
+        "KL-normalised step without line search makes it equal to delta.",
+    ),
+    (
+        Strong("Skipped"),
+        ": NPG counts every update, of the policy or the critic, that had no sound step; ACER every "
+        "one whose gradient was not finite; for TRPO it is each logged update whose line search "
+        "failed. ",
+        Strong("CG residual"),
+        ": ‖(F + damping I) x − g‖ / ‖g‖ when conjugate gradient stopped. It says how exact the "
+        "direction is, not how long the step is.",
+    ),
+    (
+        Strong("rho"),
+        ": the probability of an action under the policy divided by that under the policy that took "
+        "it, over all samples of a rollout's updates, fresh and replayed; logged after every 100th "
+        "rollout. ",
+        Strong("Truncated"),
+        ": the share of samples with rho above c.",
+    ),
+    (
+        Strong("Projected"),
+        ": the share of samples whose gradient the trust region changed. ",
+        Strong("Change by projection"),
+        ": by how much, relative to the mean length of the gradients. ACER's delta bounds the "
+        "linear change of the KL divergence from the average policy along each sample's gradient, "
+        "not the divergence itself.",
+    ),
+]
+
+STUDIES: list[Inline] = [
+    "Scores are interquartile means over seeds and environments, normalised where the study's "
+    "objective is. A gain is the difference between runs with the same seeds. The intervals are "
+    f"percentile bootstrap over seeds ({STUDY_REPETITIONS:,} resamples, fixed seed), too narrow "
+    "with few seeds like those of the scores.",
+    (
+        "On the search's own seeds the best values are the highest of many noisy ones and look "
+        "better than they are: the fresh seeds decide. ",
+        Strong("Bold"),
+        " gains and losses are beyond chance: their interval excludes 0, with at least "
+        f"{FEWEST_SEEDS} seeds. With two seeds, one of two equal settings is ahead on both in half "
+        "of all cases.",
+    ),
+    (
+        Strong("Good"),
+        " are the values around the best one whose scores are within 10% of its score; between the "
+        "values that were tried, scores are taken to lie on straight lines. A decade is a factor "
+        "of 10. ",
+        Strong("At least"),
+        ": the good values reach an end of the range that was searched. ",
+        Strong("Lost"),
+        " is the score at the best value less that at another value.",
+    ),
+    (
+        Strong("Importance"),
+        ": the share of the differences between trials that a parameter explains (PED-ANOVA over "
+        "the completed trials). It has no interval; with few trials it is only a hint.",
+    ),
+]
+
+
 def build(context: Context) -> Section | None:
     """What final return, intervals, ahead, bold, aggregates and the rest mean."""
     parts = {
@@ -158,6 +264,9 @@ def build(context: Context) -> Section | None:
         "Verdicts": COMPARISONS,
         "Several environments": AGGREGATES,
         "Time and steps": COSTS,
+        "Against the literature": LITERATURE,
+        "Trust-region diagnostics": DIAGNOSTICS,
+        "Studies": STUDIES,
     }
     blocks: list[Block] = []
     for title, items in parts.items():
