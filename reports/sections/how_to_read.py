@@ -192,7 +192,7 @@ DIAGNOSTICS: list[Inline] = [
         Strong("Clipped"),
         ": the share of probability ratios outside the clip range.",
     ),
-    "The first table has one row per algorithm: the median of its rows in the tables below, over "
+    "The first table has one row per algorithm and quantity: the median in the tables below, over "
     "environments and configurations, with the lowest and highest in brackets.",
     (
         Strong("Predicted KL"),
