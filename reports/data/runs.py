@@ -72,7 +72,7 @@ def load(
     found = results.load_readable(root, reading)
     if found.broken and not allow_broken:
         raise found.broken[0]
-    runs, evaluations, failures = map(_cleaned, (found.runs, found.evaluations, found.failures))
+    runs, evaluations, failures = map(cleaned, (found.runs, found.evaluations, found.failures))
     broken = [str(error).replace(f"{root}{os.sep}", "") for error in found.broken]
     if allow_broken:
         for find in (results.without_return, _with_other_grids):
@@ -100,7 +100,7 @@ def load(
     )
 
 
-def _cleaned(frame: pd.DataFrame) -> pd.DataFrame:
+def cleaned(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with every name on one line, and the first lines of errors."""
     names = frame.columns.intersection(["suite", "algo", "env_id", "config", "error", "commit"])
     facts = frame.columns.intersection(["versions", "machine"])

@@ -19,7 +19,7 @@ from benchmarks.results import load_readable
 from benchmarks.secrets import mask
 from benchmarks.specs import SpecError
 from benchmarks.statistics import Estimate, interquartile_mean
-from reports.data.runs import ReportError
+from reports.data.runs import ReportError, cleaned
 from studies import sensitivity
 from studies.carrying_out import stored_confirmation
 from studies.estimates import (
@@ -215,7 +215,7 @@ def _runs(folder: Path, leave_out: Callable[[str], None]) -> pd.DataFrame:
     found = load_readable(folder)
     for error in found.broken:
         leave_out(str(error))
-    return found.runs.assign(command=found.runs["command"].map(str).map(mask))
+    return cleaned(found.runs)
 
 
 def _default_trials(study: optuna.Study, problem: Problem) -> dict[str, FrozenTrial]:

@@ -192,7 +192,7 @@ DIAGNOSTICS: list[Inline] = [
         Strong("Clipped"),
         ": the share of probability ratios outside the clip range.",
     ),
-    "The first table has one row per algorithm: the median of its rows in the tables below, over "
+    "The first table has one row per algorithm and quantity: the median in the tables below, over "
     "environments and configurations, with the lowest and highest in brackets.",
     (
         Strong("Predicted KL"),
@@ -201,8 +201,8 @@ DIAGNOSTICS: list[Inline] = [
     ),
     (
         Strong("Skipped"),
-        ": NPG counts every update, of the policy or the critic, that had no sound step; ACER every "
-        "one whose gradient was not finite; for TRPO it is each logged update whose line search "
+        ": NPG counts every update, of the policy or the critic, that had no sound step; ACER "
+        "every one whose gradient was not finite; for TRPO it is each logged update whose line search "
         "failed. ",
         Strong("CG residual"),
         ": ‖(F + damping I) x − g‖ / ‖g‖ when conjugate gradient stopped. It says how exact the "
@@ -210,8 +210,8 @@ DIAGNOSTICS: list[Inline] = [
     ),
     (
         Strong("rho"),
-        ": the probability of an action under the policy divided by that under the policy that took "
-        "it, over all samples of a rollout's updates, fresh and replayed; logged after every 100th "
+        ": the probability of an action under the policy divided by that under the policy that "
+        "took it, over all samples of a rollout's updates, fresh and replayed; logged after every 100th "
         "rollout. ",
         Strong("Truncated"),
         ": the share of samples with rho above c.",

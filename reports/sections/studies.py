@@ -12,6 +12,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.names import plain
+from benchmarks.secrets import mask
 from benchmarks.statistics import Estimate
 from benchmarks.tables import Code, Estimates, Inline, Number, Strong, Table, Text
 from reports.data.context import Context
@@ -298,8 +299,9 @@ def _origin(studies: Sequence[StudyResult]) -> list[Block]:
     ]
     if absent:
         lines.insert(0, f"Of the runs that are here; those of {listing(absent)} are not.")
-    commands = [plain(command, _LONGEST_COMMAND) for command in sorted(set(runs["command"]))]
-    return [Bullets(lines), Paragraph("Commands:"), CodeBlock(commands)]
+    commands = sorted({mask(str(command)) for command in runs["command"]})
+    shortened = [plain(command, _LONGEST_COMMAND) for command in commands]
+    return [Bullets(lines), Paragraph("Commands:"), CodeBlock(shortened)]
 
 
 def _commit_text(commit: object, dirty: object) -> str:

@@ -292,11 +292,6 @@ def test_numbers_share_their_decimals_unless_they_show_nothing_of_one() -> None:
     ]
 
 
-def test_each_number_may_have_digits_of_its_own() -> None:
-    column = Number("x", [0.5, 0.25], write=["{:.1f}".format, "{:.3f}".format])
-    assert [cell.strip() for cell in cells(Table([column]))] == ["0.5", "0.250"]
-
-
 def test_csv_has_what_stands_before_an_estimate() -> None:
     column = Estimates("x", [Estimate(1, 0, 2), Estimate(3, 2, 4)], prefixes=["", "at least "])
     assert to_csv(Table([column])) == "x,x low,x high,x prefix\n1,0,2,\n3,2,4,at least\n"

@@ -13,11 +13,10 @@ from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.storage import is_finished
 from benchmarks.sweep import SweepResult
-from studies import trials
+from studies import STORAGE_VARIABLE, trials
 from studies.objective import Problem, define
 from studies.search_spaces import space_for
 from studies.searching import Search
-from studies import STORAGE_VARIABLE
 from studies.study import connect, create
 from studies.workers import Task, work
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -321,6 +322,22 @@ def test_studies_whose_runs_are_elsewhere_are_named(studies: StudyFolders) -> No
     assert any("0123456789abcdef0123456789abcdef01234567 (clean)" in line for line in one)
     assert any("python 3.11.9" in line for line in one)
     assert any("Linux, 2 cores" in line for line in one)
+
+
+def test_facts_of_runs_are_lines_and_have_no_secrets(studies: StudyFolders) -> None:
+    studies.with_returns(lambda spec: 100.0)
+    studies.study("mine", small("ppo", ["CartPole-v1"], 1), 1)
+    (path,) = (studies.root / "mine" / "runs").rglob("run.json")
+    command = "run --storage postgresql://me:secret@host/db"
+    odd = {"versions": {"<i>" * 400_000: "1"}, "machine": {"system": "$a|b$" * 200_000}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | odd | {"command": command}))
+
+    made = studies.section("mine")
+
+    said = markdown.document("x", [made])
+    assert max(map(len, texts([made]))) < 1_500
+    assert "secret" not in said
+    assert "postgresql://" in said
 
 
 def test_the_same_studies_give_the_same_bytes(studies: StudyFolders, tmp_path: Path) -> None:
