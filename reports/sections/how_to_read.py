@@ -202,8 +202,8 @@ DIAGNOSTICS: list[Inline] = [
     (
         Strong("Skipped"),
         ": NPG counts every update, of the policy or the critic, that had no sound step; ACER "
-        "every one whose gradient was not finite; for TRPO it is each logged update whose line search "
-        "failed. ",
+        "every one whose gradient was not finite; for TRPO it is each logged update whose line "
+        "search failed. ",
         Strong("CG residual"),
         ": ‖(F + damping I) x − g‖ / ‖g‖ when conjugate gradient stopped. It says how exact the "
         "direction is, not how long the step is.",
@@ -211,8 +211,8 @@ DIAGNOSTICS: list[Inline] = [
     (
         Strong("rho"),
         ": the probability of an action under the policy divided by that under the policy that "
-        "took it, over all samples of a rollout's updates, fresh and replayed; logged after every 100th "
-        "rollout. ",
+        "took it, over all samples of a rollout's updates, fresh and replayed; logged after every "
+        "100th rollout. ",
         Strong("Truncated"),
         ": the share of samples with rho above c.",
     ),
