@@ -25,6 +25,9 @@ _ESCAPES = {
     "`": r"\textasciigrave{}",
     "'": r"\textquotesingle{}",
     "–": "--",
+    # Not known to pdfLaTeX.
+    "≈": r"$\approx$",
+    "−": "$-$",
 }
 
 

@@ -61,6 +61,7 @@ def test_latex_has_steps_and_fractions() -> None:
         ("100% & $5 #1 a_b {c}", r"100\% \& \$5 \#1 a\_b \{c\}"),
         (r"a\b~c^d", r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d"),
         ("> 5 | < 6 –", r"\textgreater{} 5 \textbar{} \textless{} 6 --"),
+        ("≈ 0.1 (B − A)", r"$\approx$ 0.1 (B $-$ A)"),
         ("``x''", r"\textasciigrave{}\textasciigrave{}x\textquotesingle{}\textquotesingle{}"),
         (Code("n_steps"), r"\texttt{n\_steps}"),
         (Code("dict(**x)"), r"\texttt{dict(**x)}"),
