@@ -8,7 +8,7 @@ import pytest
 
 from reports.data import runs
 from reports.data.runs import ReportError, with_protocol
-from reports.live import watch as watching
+from reports.live.runs import Watcher
 from tests.reports.conftest import EVALUATION, RunFolders
 
 
@@ -123,7 +123,7 @@ def test_a_suite_may_be_a_link_to_a_folder_elsewhere(folders: RunFolders, tmp_pa
     (folders.root / "classic").rename(elsewhere)
     (folders.root / "classic").symlink_to(elsewhere)
     assert list(runs.load(folders.root).runs["algo"]) == ["npg"]
-    view = watching.Watcher(folders.root).look()
+    view = Watcher(folders.root).look()
     assert view.panels == ["CartPole-v1"]
     assert view.left_out == []
 
