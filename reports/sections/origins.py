@@ -8,22 +8,16 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.algorithms import known_class, parameters_of
+from benchmarks.errors import SpecError
 from benchmarks.names import plain
 from benchmarks.secrets import mask
 from benchmarks.tables import Code, Inline, Number, Table, Text
-from benchmarks.yamls import SpecError
-from benchmarks.zoo import known_class, model_arguments, parameters_of
+from benchmarks.zoo import model_arguments
 from reports.data.context import Context
 from reports.data.runs import setting_text
 from reports.rendering.blocks import Block, Bullets, CodeBlock, Paragraph, Section
-from reports.rendering.text import (
-    commit_text,
-    counted,
-    listing,
-    machine_text,
-    tally_text,
-    versions_text,
-)
+from reports.rendering.text import counted, listing, machine_text, tally_text, versions_text
 
 _SHOWN_DIGITS = 12  # of a commit's 40, enough for git to find it
 _LONGEST_COMMAND = 20_000  # characters; one may want to run it again
@@ -52,14 +46,14 @@ def build(context: Context) -> Section | None:
     return Section("How it was made", blocks)
 
 
-def commits_text(table: pd.DataFrame) -> str:
+def commits_text(table: pd.DataFrame) -> Inline:
     """The one commit, or that there are several.
 
     :param table: one row per run, as in :class:`reports.data.runs.RunData`
     """
     if _states(table) == 1:
         first = table.iloc[0]
-        return commit_text(first["commit"], first["dirty"])
+        return _commit_text(first["commit"], first["dirty"])
     n_dirty = int((table["dirty"] == True).sum())  # noqa: E712
     text = counted(table["commit"].nunique(), "commit")
     if table["commit"].isna().any():
@@ -71,6 +65,13 @@ def commits_text(table: pd.DataFrame) -> str:
             "uncommitted changes, so the commit is not all of their code"
         )
     return text
+
+
+def _commit_text(commit: Any, dirty: Any) -> Inline:
+    """Both are missing (None or NaN) where the run was not made in a clone."""
+    if not isinstance(commit, str):
+        return "unknown"
+    return Code(commit), {True: " with uncommitted changes", False: " (clean)"}.get(dirty, "")
 
 
 def commit_table(table: pd.DataFrame) -> Table | None:

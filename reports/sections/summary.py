@@ -36,6 +36,8 @@ BEST = {
     "one": "{best} is first by the probability of improvement on {env_id}, with a mean final "
     "return of {mean}.",
     "alone": "{best} is the only algorithm, so nothing is compared.",
+    "lone scores": "{best} is the only algorithm, with an interquartile mean of {iqm} over {n} "
+    "environments.",
     "none": "No two algorithms have runs that compare, so nothing is compared.",
 }
 # Where it is compared with another one, if not over the environments of the aggregates:
@@ -90,16 +92,16 @@ def sentences(context: Context) -> list[Inline]:
 def _best(context: Context, best: str) -> str:
     standings, comparisons = context.standings, context.comparisons
     facts = {"best": best, "n": len(standings.env_ids), "who": _who(standings)}
-    if len(standings.ranking) == 1:
-        return BEST["alone"].format(**facts)
-    if standings.group and not standings.is_normalised:
-        return BEST["returns"].format(**facts)
-    if standings.group:
+    is_alone = len(standings.ranking) == 1
+    if standings.is_normalised:
         iqm = estimate_text(aggregates.iqm(standings.group[best]), _TWO.text)
         # One with fewer seeds may be higher, which is no reason to prefer it.
         seeds = [len(scores) for scores in standings.group.values()]
         kind = "some" if min(seeds) < FEWEST_SEEDS <= max(seeds) else "scores"
+        kind = "lone scores" if is_alone else kind
         return BEST[kind].format(**facts, iqm=iqm, few=FEWEST_SEEDS)
+    if is_alone or standings.group:
+        return BEST["alone" if is_alone else "returns"].format(**facts)
     env_ids = comparisons.env_ids
     if len(env_ids) != 1:
         return BEST["pairs" if env_ids else "none"].format(**facts)
@@ -111,7 +113,8 @@ def _best(context: Context, best: str) -> str:
 def _who(standings: Standings) -> str:
     """Who shares the environments of the aggregates."""
     labels = list(standings.group)
-    return "all algorithms" if len(labels) == len(standings.ranking) else listing(labels)
+    is_all = len(labels) == len(standings.ranking)
+    return "all algorithms" if is_all else named(labels, "algorithm")
 
 
 def _other(context: Context, best: str) -> str | None:
@@ -255,11 +258,12 @@ def _caption(context: Context, table: Table) -> str:
     if Strong(PAIRWISE.format(over=over)) in names:
         counts: dict[int, list[str]] = {}
         for label in standings.ranking:
-            counts.setdefault(len(standings.shared(label, over)), []).append(label)
+            if label != over:
+                counts.setdefault(len(standings.shared(label, over)), []).append(label)
         shared = [
-            f"{counted(n, 'environment')} with {listing([x for x in labels if x != over])}"
+            f"{counted(n, 'environment')} with {named(labels, 'algorithm')}"
             for n, labels in sorted(counts.items())
-            if n > 1 and labels != [over]
+            if n > 1
         ]
         said.append(f"Pairwise, {over} shares {listing(shared)}.")
     assert context.runs is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.tables import Code
+from benchmarks.tables import Code, text_of
 from reports.data import runs
 from reports.data.context import load
 from reports.rendering.blocks import Section
@@ -116,7 +116,7 @@ def test_which_code_gave_which_number_is_listed(folders: RunFolders) -> None:
         ["ppo", Code(second[:12]), 1, 0, "CartPole-v1 (1)"],
         ["ppo", "unknown", 1, "unknown", "CartPole-v1 (1)"],
     ]
-    said = origins.commits_text(table)
+    said = text_of(origins.commits_text(table))
     assert said.startswith("2 commits, and of some runs it is not known, listed below for each")
     assert "2 of 7 runs were made from a work tree with uncommitted changes" in said
 
@@ -127,7 +127,7 @@ def test_one_commit_needs_no_table(folders: RunFolders) -> None:
     table = runs.load(folders.root).runs
     assert origins.commit_table(table) is None
     commit = "0123456789abcdef0123456789abcdef01234567"
-    assert origins.commits_text(table) == f"{commit} (clean)"
+    assert origins.commits_text(table) == (Code(commit), " (clean)")
     said = texts(section(folders).blocks)
     assert said[:3] == [
         f"Commit: {commit} (clean)",

@@ -305,6 +305,14 @@ def test_runs_that_do_not_compare(folders: RunFolders) -> None:
     assert who_beats_whom(made) is None
 
 
+def test_one_algorithm_has_its_aggregate(folders: RunFolders) -> None:
+    add(folders, "npg", 400, 4000)
+    made = load(folders.root)
+    iqm = aggregates.iqm(made.standings.group["npg"])
+    text = "{:.2f} ({:.2f} to {:.2f})".format(*iqm.numbers)
+    assert said(made)[0] == BEST["lone scores"].format(best="npg", iqm=text, n=2)
+
+
 def test_labels_of_other_protocols_are_not_compared(folders: RunFolders) -> None:
     add(folders, "npg", 400, 4000)
     add(folders, "ppo", 200, 2000)
