@@ -10,9 +10,9 @@ import pandas as pd
 from optuna.importance import get_param_importances
 from scipy.stats import bootstrap, trim_mean
 
+from benchmarks.errors import SpecError
 from benchmarks.intervals import CONFIDENCE, interval
 from benchmarks.results import final_return, read_evaluations
-from benchmarks.specs import SpecError
 from benchmarks.storage import is_finished
 from studies.estimates import Estimate
 from studies.objective import Problem

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from rliable import metrics
 
+from benchmarks.errors import SpecError
 from benchmarks.normalisation import Scale
-from benchmarks.specs import SpecError, hyperparams_for
-from benchmarks.zoo import hyperparams_file
+from benchmarks.zoo import hyperparams_file, hyperparams_for
 from studies.objective import (
     MAX_SEEDS,
     Problem,
