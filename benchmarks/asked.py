@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.errors import SpecError
 from benchmarks.folder_names import as_file_name
 from benchmarks.records import FORMAT, AskedRecord, RunSpec
 from benchmarks.results import BrokenRunError, is_run, read_record
@@ -19,7 +20,6 @@ from benchmarks.storage import (
     walk,
     write_whole,
 )
-from benchmarks.yamls import SpecError
 
 _PREFIX = "sweep-"
 _SUFFIX = ".json"

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from benchmarks.locks import lock, unlock
-from benchmarks.specs import RunSpec
+from benchmarks.records import RunSpec
 from benchmarks.storage import Folder, is_finished
 
 

@@ -15,12 +15,13 @@ from rich.table import Column, Table
 
 from benchmarks.archive import archive as archive_runs
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
-from benchmarks.foreign import warning_lines
+from benchmarks.environments import check_environment
+from benchmarks.errors import SpecError, warnings_to_stderr
 from benchmarks.interrupts import interruptible
 from benchmarks.names import first_line
 from benchmarks.normalisation import COLUMNS, rows_for
 from benchmarks.numbers import form_with, rough_text
-from benchmarks.records import MAX_SEED
+from benchmarks.records import MAX_SEED, RunSpec
 from benchmarks.repeating import compare
 from benchmarks.results import (
     BrokenRunError,
@@ -31,23 +32,13 @@ from benchmarks.results import (
     read_spec,
 )
 from benchmarks.secrets import command_line, mask
-from benchmarks.specs import (
-    ALGORITHMS,
-    RunSpec,
-    SpecError,
-    check_environment,
-    load_suite,
-    parse_files,
-    parse_overrides,
-    plan,
-    suite_names,
-)
+from benchmarks.specs import load_suite, parse_files, parse_overrides, plan, suite_names
 from benchmarks.statistics import final_return
 from benchmarks.status import load_status
 from benchmarks.storage import Folder, open_folder, remove_abandoned, whole_file
 from benchmarks.sweep import Engine, SweepError, SweepResult, sweep
 from benchmarks.tracking import prepare
-from benchmarks.zoo import has_own_entry
+from benchmarks.zoo import ALGORITHMS, has_own_entry
 
 app = typer.Typer(
     help="Run algorithms on suites of environments.",
@@ -451,7 +442,7 @@ def measure_random(
     try:
         for env_id in _names(envs):
             check_environment(env_id, "ENVS")
-        with warning_lines():
+        with warnings_to_stderr():
             rows = rows_for(_names(envs), episodes, reference)
         _say(f"{','.join(COLUMNS)}\n{rows}")
     except SpecError as error:

@@ -13,8 +13,7 @@ import gymnasium as gym
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
-from benchmarks.cleanup import clean_up
-from benchmarks.yamls import SpecError
+from benchmarks.errors import SpecError, clean_up
 from sb3_natural import make_vec_env
 
 Wrapper = str | dict[str, dict[str, Any]]

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cleanup import clean_up
 from benchmarks.environments import env_spec, make_envs
+from benchmarks.errors import SpecError, clean_up
 from benchmarks.names import plain
 from benchmarks.records import Evaluation
-from benchmarks.yamls import SpecError
 
 SCALES = Path(__file__).parent / "normalisation.csv"
 COLUMNS = ["env_id", "random", "random_episodes", "reference", "reference_source"]

@@ -20,11 +20,11 @@ from pydantic import (
     ValidationError,
 )
 
+from benchmarks.errors import SpecError, sanitize
 from benchmarks.folder_names import as_file_name, is_level
-from benchmarks.foreign import tamed
 from benchmarks.names import message
 from benchmarks.storage import FAILED, Folder
-from benchmarks.yamls import SpecError, check_values
+from benchmarks.yamls import check_values
 
 FORMAT = 1
 MAX_SEED = 2**32 - 1  # NumPy's
@@ -62,8 +62,8 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
 
 Name = Annotated[str, AfterValidator(_as_name)]
 Level = Annotated[str, AfterValidator(_as_level)]
-Text = Annotated[str, AfterValidator(lambda text: tamed(text, _LONGEST_TEXT))]
-LongText = Annotated[str, AfterValidator(lambda text: tamed(text, _LONGEST_TRACEBACK))]
+Text = Annotated[str, AfterValidator(lambda text: sanitize(text, _LONGEST_TEXT))]
+LongText = Annotated[str, AfterValidator(lambda text: sanitize(text, _LONGEST_TRACEBACK))]
 Settings = Annotated[dict[str, Any], AfterValidator(_settings)]
 # Strict numbers: pydantic would take "3" and true for some.
 Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)]

@@ -18,8 +18,8 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from benchmarks.cleanup import clean_up
 from benchmarks.environments import Wrapper, make_envs
+from benchmarks.errors import clean_up
 from benchmarks.evaluation import EvaluationRow, ScheduledEvaluation, freeze, write_rows
 from benchmarks.memory import peak_resident_mib
 from benchmarks.provenance import Code, code, machine, packages, versions

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import check_environment, check_wrappers, try_environment
+from benchmarks.errors import SpecError
 from benchmarks.folder_names import check_name
 from benchmarks.records import Evaluation, RunSpec, check_spec
 from benchmarks.trying import in_child, try_models
-from benchmarks.yamls import SpecError, parse, read_mapping
+from benchmarks.yamls import parse, read_mapping
 from benchmarks.zoo import (
     ALGORITHMS,
     algorithm_class,
@@ -20,24 +21,6 @@ from benchmarks.zoo import (
     hyperparams_for,
     model_arguments,
 )
-
-__all__ = [
-    "ALGORITHMS",
-    "Evaluation",
-    "RunSpec",
-    "SpecError",
-    "Suite",
-    "SuiteEnv",
-    "check_algorithms",
-    "check_choice",
-    "check_environment",
-    "hyperparams_for",
-    "load_suite",
-    "parse_files",
-    "parse_overrides",
-    "plan",
-    "suite_names",
-]
 
 SUITES = Path(__file__).parent / "suites"
 _ENV_KEYS = ("n_timesteps", "kwargs", "wrappers", "frame_stack")

@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 from upath import UPath
 
+from benchmarks.errors import SpecError
 from benchmarks.locks import locked
-from benchmarks.yamls import SpecError
 
 Folder = Path | UPath
 """A folder or file, on a disk (a Path) or elsewhere."""

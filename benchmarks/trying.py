@@ -18,10 +18,9 @@ from gymnasium.spaces import flatdim
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from benchmarks.cleanup import clean_up
+from benchmarks.errors import SpecError, clean_up
 from benchmarks.records import RunSpec
 from benchmarks.run import make_env, make_model
-from benchmarks.yamls import SpecError
 from benchmarks.zoo import ModelArguments, model_arguments
 
 Result = TypeVar("Result")

@@ -32,7 +32,8 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule
 
 from benchmarks.environments import Wrapper, check_wrappers, imported, is_atari
-from benchmarks.yamls import MAY_BE_INFINITE, SpecError, check_values, read_mapping
+from benchmarks.errors import SpecError
+from benchmarks.yamls import MAY_BE_INFINITE, check_values, read_mapping
 
 ALGORITHMS: dict[str, str] = {
     "npg": "sb3_natural:NPG",

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.errors import SpecError
 from benchmarks.names import plain, restored
 from benchmarks.results import BrokenRunError
 from benchmarks.secrets import mask
 from benchmarks.storage import write_whole
-from benchmarks.yamls import SpecError
 from reports import comparison, document, published, recording, thresholds, watching
 from reports.progress import progress
 from reports.runs import ReportError

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.errors import SpecError
 from benchmarks.names import restored
 from benchmarks.results import BrokenRunError, content
 from benchmarks.storage import Folder
-from benchmarks.yamls import SpecError
 from benchmarks.zoo import known_class, parameters_of, schedule_start
 from reports.runs import RunData
 

@@ -82,7 +82,7 @@ def build(
     :raises reports.runs.ReportError: see :func:`reports.runs.load`,
         :func:`reports.thresholds.resolve` and :func:`reports.tuning.tuning_of`; a baseline that is
         not among the labels
-    :raises benchmarks.yamls.SpecError: scales that cannot be read
+    :raises benchmarks.errors.SpecError: scales that cannot be read
     """
     progress = progress or Silent()
     scales = scales_with(normalisation)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.errors import SpecError
 from benchmarks.names import restored
 from benchmarks.secrets import mask
-from benchmarks.yamls import SpecError
 from benchmarks.zoo import known_class, model_arguments, parameters_of
 from reports import runs, wording
 from reports.tables import Table, code

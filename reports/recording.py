@@ -26,19 +26,17 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tqdm import tqdm
 
 from benchmarks import results
-from benchmarks.cleanup import clean_up
 from benchmarks.environments import env_spec
+from benchmarks.errors import SpecError, clean_up, warnings_to_stderr
 from benchmarks.evaluation import freeze
-from benchmarks.foreign import warning_lines
 from benchmarks.names import plain
 from benchmarks.numbers import return_text
 from benchmarks.provenance import machine
+from benchmarks.records import RunSpec
 from benchmarks.results import BrokenRunError, read_evaluations
 from benchmarks.run import make_env
-from benchmarks.specs import RunSpec
 from benchmarks.statistics import final_return, final_window
 from benchmarks.storage import whole_file
-from benchmarks.yamls import SpecError
 from benchmarks.zoo import algorithm_class, model_arguments
 from reports import figures
 from reports.runs import ReportError
@@ -181,7 +179,7 @@ def play(
     """
     _choose_drivers()
     with ExitStack() as opened:
-        with warning_lines():
+        with warnings_to_stderr():
             env = _make_env(folder, spec, seed)
             opened.callback(clean_up, env.close)
             model = _load_model(folder, spec, env)

@@ -13,10 +13,10 @@ import pandas as pd
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
+from benchmarks.errors import SpecError
 from benchmarks.folder_names import is_name
 from benchmarks.names import shield
 from benchmarks.secrets import mask
-from benchmarks.specs import SpecError
 from benchmarks.statistics import Estimate, interquartile_mean
 from reports.runs import ReportError
 from studies import sensitivity

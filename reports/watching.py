@@ -47,8 +47,8 @@ from tensorboard.compat import tf  # type: ignore[import-untyped]
 from benchmarks.folder_names import as_file_name
 from benchmarks.names import first_line, plain, restored
 from benchmarks.numbers import form_of, return_text
+from benchmarks.records import RunSpec
 from benchmarks.results import BrokenRunError, content, is_run, read_evaluations
-from benchmarks.specs import RunSpec
 from benchmarks.storage import TEMPORARY, walk, whole_file
 from reports import figures, scores
 from reports.recording import read_spec

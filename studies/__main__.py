@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.environments import check_environment
+from benchmarks.errors import SpecError
 from benchmarks.folder_names import as_file_name, is_name
 from benchmarks.numbers import return_text, score_text
 from benchmarks.results import load_readable
 from benchmarks.secrets import command_line, mask
 from benchmarks.sources import by_module, changed
-from benchmarks.specs import SpecError, check_environment
 from benchmarks.sweep import SweepError
 from benchmarks.zoo import hyperparams_file
 from studies import pruning as pruners

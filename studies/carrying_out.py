@@ -11,9 +11,9 @@ import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 
+from benchmarks.records import RunSpec
 from benchmarks.results import read_evaluations
 from benchmarks.secrets import mask
-from benchmarks.specs import RunSpec
 from benchmarks.statistics import final_return, interquartile_mean
 from studies.objective import Problem, fresh_seeds
 from studies.progress import ENDED, Progress, why_failed

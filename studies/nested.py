@@ -8,7 +8,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.specs import SpecError
+from benchmarks.errors import SpecError
 from benchmarks.zoo import parse_python
 
 

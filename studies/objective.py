@@ -7,17 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.errors import SpecError
 from benchmarks.normalisation import Scale, scales_with
-from benchmarks.specs import (
-    Evaluation,
-    RunSpec,
-    SpecError,
-    check_choice,
-    hyperparams_for,
-    load_suite,
-)
+from benchmarks.records import Evaluation, RunSpec
+from benchmarks.specs import check_choice, load_suite
 from benchmarks.statistics import area_under_curve, final_return
 from benchmarks.trying import try_models
+from benchmarks.zoo import hyperparams_for
 from studies.search_spaces import (
     Parameter,
     Value,

@@ -16,7 +16,8 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
-from benchmarks.specs import SpecError, check_algorithms
+from benchmarks.errors import SpecError
+from benchmarks.specs import check_algorithms
 from benchmarks.yamls import read_mapping
 from benchmarks.zoo import (
     ALGORITHMS,

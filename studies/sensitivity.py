@@ -9,15 +9,9 @@ import optuna
 import pandas as pd
 from optuna.importance import get_param_importances
 
+from benchmarks.errors import SpecError
 from benchmarks.results import read_evaluations
-from benchmarks.specs import SpecError
-from benchmarks.statistics import (
-    CONFIDENCE,
-    Estimate,
-    final_return,
-    interquartile_mean,
-    interval,
-)
+from benchmarks.statistics import CONFIDENCE, Estimate, final_return, interquartile_mean, interval
 from benchmarks.storage import is_finished
 from studies.estimates import as_text
 from studies.objective import Problem

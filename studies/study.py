@@ -25,10 +25,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
+from benchmarks.errors import SpecError
 from benchmarks.folder_names import as_file_name, check_name, is_level
 from benchmarks.names import message
 from benchmarks.secrets import MASK, mask
-from benchmarks.yamls import SpecError
 from studies.objective import Problem
 from studies.search_spaces import Parameter, Value, decoded, encoded, rule_name
 

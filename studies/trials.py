@@ -10,10 +10,10 @@ import pandas as pd
 from optuna.trial import Trial
 
 from benchmarks.engines.events import ended_after
-from benchmarks.foreign import tamed
+from benchmarks.errors import sanitize
+from benchmarks.records import RunSpec
 from benchmarks.results import read_evaluations
 from benchmarks.run import run
-from benchmarks.specs import RunSpec
 from benchmarks.statistics import final_return, interquartile_mean
 from benchmarks.storage import is_finished
 from benchmarks.sweep import sweep
@@ -154,6 +154,6 @@ class Objective:
 
     @staticmethod
     def _fail(trial: Trial, spec: RunSpec, reason: str, error: Exception | None = None) -> NoReturn:
-        message = tamed(f"{spec}: {reason}", _LONGEST)
+        message = sanitize(f"{spec}: {reason}", _LONGEST)
         trial.set_user_attr(ERROR, message)
         raise TrialFailedError(message) from error

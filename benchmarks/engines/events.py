@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.foreign import said, tamed
+from benchmarks.errors import sanitize, warning_texts
+from benchmarks.records import RunSpec
 from benchmarks.run import Progress
-from benchmarks.specs import RunSpec
 
 _LONGEST_LINE = 2_000  # characters
 _LONGEST_TRACEBACK = 50_000
@@ -52,8 +52,8 @@ class Failure:
     traceback: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "error", tamed(self.error, _LONGEST_LINE))
-        object.__setattr__(self, "traceback", tamed(self.traceback, _LONGEST_TRACEBACK))
+        object.__setattr__(self, "error", sanitize(self.error, _LONGEST_LINE))
+        object.__setattr__(self, "traceback", sanitize(self.traceback, _LONGEST_TRACEBACK))
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def attempt(work: Callable[[], object], timeout: float | None = None) -> Success
     except BaseException as error:
         line = "".join(traceback.format_exception_only(error)).strip()
         return Failure(line, traceback.format_exc())
-    return Success(said(caught))
+    return Success(warning_texts(caught))
 
 
 @contextmanager

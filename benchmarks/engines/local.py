@@ -19,8 +19,8 @@ from benchmarks.engines.processes import (
     last_output,
     redirect_output,
 )
+from benchmarks.records import RunSpec
 from benchmarks.run import Progress, now, run
-from benchmarks.specs import RunSpec
 from benchmarks.storage import Folder, is_finished
 
 _GRACE = 10.0  # seconds that a process may take to end

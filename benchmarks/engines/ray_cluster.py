@@ -16,9 +16,10 @@ import torch
 
 from benchmarks.claims import Agenda
 from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt
+from benchmarks.errors import SpecError
 from benchmarks.provenance import Code, code
+from benchmarks.records import RunSpec
 from benchmarks.run import Progress, now, receive, train
-from benchmarks.specs import RunSpec, SpecError
 from benchmarks.storage import Folder, contents
 
 _REPOSITORY = Path(__file__).parents[2]

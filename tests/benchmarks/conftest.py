@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.specs import Evaluation, RunSpec
+from benchmarks.records import Evaluation, RunSpec
 
 # For those that need many runs rather than true ones.
 from tests.reports.conftest import folders  # noqa: F401

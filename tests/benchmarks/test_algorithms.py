@@ -7,9 +7,10 @@ import pytest
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
 
+from benchmarks.errors import SpecError
 from benchmarks.results import load_runs
 from benchmarks.run import run
-from benchmarks.specs import SpecError, load_suite, parse_files, plan
+from benchmarks.specs import load_suite, parse_files, plan
 from benchmarks.sweep import sweep
 from benchmarks.zoo import algorithm_class, model_arguments, parameters_of
 

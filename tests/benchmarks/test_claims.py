@@ -8,9 +8,9 @@ from pathlib import Path
 
 from benchmarks.claims import Agenda
 from benchmarks.engines import Failure
+from benchmarks.records import RunSpec
 from benchmarks.results import load_failures, load_runs
 from benchmarks.run import run
-from benchmarks.specs import RunSpec
 from benchmarks.storage import remove_abandoned
 from benchmarks.sweep import record_failure, sweep
 

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from benchmarks.environments import Cut, make_envs
 from benchmarks.evaluation import ScheduledEvaluation, freeze
-from benchmarks.specs import Evaluation
+from benchmarks.records import Evaluation
 
 
 class Snapshot(BaseCallback):

@@ -18,9 +18,9 @@ from benchmarks.__main__ import app
 from benchmarks.archive import archive
 from benchmarks.claims import Agenda
 from benchmarks.engines import Ended, Failure
+from benchmarks.records import RunSpec
 from benchmarks.results import load_evaluations, load_failures, load_runs
 from benchmarks.run import Progress, run
-from benchmarks.specs import RunSpec
 from benchmarks.status import load_status
 from benchmarks.sweep import record_failure, sweep
 from tests.reports.conftest import RunFolders

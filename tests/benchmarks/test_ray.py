@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks.engines import Advanced
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
+from benchmarks.errors import SpecError
 from benchmarks.results import load_evaluations, load_runs
 from benchmarks.run import run
-from benchmarks.specs import SpecError
 from benchmarks.sweep import SweepResult, sweep
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")

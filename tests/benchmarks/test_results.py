@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.engines import Failure
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.results import (
     EVALUATION_COLUMNS,
     FAILURE_COLUMNS,
@@ -19,7 +20,6 @@ from benchmarks.results import (
     load_runs,
 )
 from benchmarks.run import run
-from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.sweep import record_failure
 
 SETTINGS = {"n_steps": 64, "batch_size": 64}

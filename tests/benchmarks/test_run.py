@@ -25,8 +25,8 @@ import sb3_natural
 from benchmarks.environments import try_environment
 from benchmarks.normalisation import random_returns
 from benchmarks.provenance import is_dirty
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import Progress, log_interval, run
-from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.storage import remove_abandoned
 from benchmarks.zoo import algorithm_class
 

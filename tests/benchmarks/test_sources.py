@@ -12,10 +12,11 @@ from typer.testing import CliRunner, Result
 from benchmarks.__main__ import app
 from benchmarks.claims import Agenda
 from benchmarks.engines import Ended
+from benchmarks.records import RunSpec
 from benchmarks.results import load_runs
 from benchmarks.run import run
 from benchmarks.sources import changed, sources
-from benchmarks.specs import RunSpec, load_suite, plan
+from benchmarks.specs import load_suite, plan
 from benchmarks.status import load_status
 from benchmarks.storage import open_folder
 from benchmarks.sweep import sweep

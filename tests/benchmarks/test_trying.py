@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.errors import SpecError
+from benchmarks.records import RunSpec
 from benchmarks.run import run
-from benchmarks.specs import RunSpec, SpecError, load_suite, plan
+from benchmarks.specs import load_suite, plan
 from benchmarks.trying import in_child
 from studies.objective import define
 from studies.search_spaces import Parameter

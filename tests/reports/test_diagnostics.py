@@ -16,9 +16,9 @@ from stable_baselines3.common.utils import LinearSchedule
 from typer.testing import CliRunner
 from upath import UPath
 
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.results import BrokenRunError
 from benchmarks.run import run
-from benchmarks.specs import Evaluation, RunSpec
 from reports import diagnostic_data, diagnostic_figures, diagnostics, figures, runs
 from reports.__main__ import app
 from reports.templates import template

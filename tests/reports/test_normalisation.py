@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from benchmarks import statistics
 from benchmarks.commands import app as benchmarks_app
+from benchmarks.errors import SpecError
 from benchmarks.normalisation import Scale, load_scales, scales_with
-from benchmarks.yamls import SpecError
 from reports import aggregates, runs
 from reports.__main__ import app
 from studies.objective import define

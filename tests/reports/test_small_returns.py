@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import commands, statistics
-from benchmarks.specs import RunSpec
+from benchmarks.records import RunSpec
 from benchmarks.statistics import Estimate
 from reports import comparison, published, runs, scores, watching
 from reports.comparison import Format

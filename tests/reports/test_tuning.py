@@ -22,8 +22,8 @@ from optuna.importance import get_param_importances
 from optuna.trial import TrialState, create_trial
 from typer.testing import CliRunner
 
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run as train
-from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.statistics import Estimate
 from benchmarks.storage import is_finished
 from benchmarks.sweep import SweepResult

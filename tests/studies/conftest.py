@@ -9,8 +9,8 @@ import optuna
 import pytest
 import torch
 
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run
-from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.storage import is_finished
 from benchmarks.sweep import SweepResult
 from studies import trials

@@ -11,8 +11,8 @@ from stable_baselines3 import PPO
 from torch import nn
 from typer.testing import CliRunner
 
+from benchmarks.errors import SpecError
 from benchmarks.results import load_runs
-from benchmarks.specs import SpecError
 from benchmarks.zoo import model_arguments
 from studies import nested
 from studies.__main__ import app

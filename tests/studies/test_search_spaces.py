@@ -12,7 +12,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 
-from benchmarks.specs import SpecError
+from benchmarks.errors import SpecError
 from benchmarks.zoo import algorithm_class, model_arguments
 from sb3_natural.npg.npg import DEFAULT_TARGET_KL
 from studies.search_spaces import (

@@ -11,7 +11,9 @@ import pytest
 from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, WilcoxonPruner
 from scipy.stats import wilcoxon
 
-from benchmarks.specs import Evaluation, SpecError, hyperparams_for
+from benchmarks.errors import SpecError
+from benchmarks.records import Evaluation
+from benchmarks.zoo import hyperparams_for
 from studies.objective import Problem, define
 from studies.search_spaces import Parameter, Value, space_for, suggest
 from studies.searching import (

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy.stats import trim_mean
 
+from benchmarks.errors import SpecError
 from benchmarks.results import load_runs, read_evaluations
-from benchmarks.specs import SpecError
 from studies import sensitivity
 from studies.objective import Problem
 from studies.search_spaces import Parameter, space_for

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from benchmarks.records import RunSpec
 from benchmarks.results import read_evaluations
-from benchmarks.specs import RunSpec
 from studies import searching, workers
 from studies import study as studies
 from studies.carrying_out import confirm
