@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from benchmarks.archive import archive as archive_runs
+from benchmarks.archive_files import folder_of
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
 from benchmarks.environments import check_environment
 from benchmarks.errors import SpecError, warnings_to_stderr
@@ -29,8 +30,8 @@ from benchmarks.results import (
     load_evaluations,
     load_failed_specs,
     read_evaluations,
-    read_spec,
 )
+from benchmarks.run_files import is_there, read_run
 from benchmarks.secrets import command_line, mask
 from benchmarks.specs import load_suite, parse_files, parse_overrides, plan, suite_names
 from benchmarks.statistics import final_return
@@ -219,7 +220,7 @@ def repeat(
     """
     before, parent = _existing(run_folder), _folder(out, "--out: ")
     try:
-        spec = read_spec(before / "run.json")
+        spec = read_run(before).spec
         read_evaluations(before)
     except BrokenRunError as error:
         _refuse(error)
@@ -271,16 +272,16 @@ def export(
 @app.command()
 def archive(
     root: str = _ROOT,
-    out: str = typer.Argument(help="Where the archive goes: a folder, or an fsspec URL."),
+    out: str = typer.Option(help="Where the archive goes: a folder, or an fsspec URL."),
     rows: int = typer.Option(100, min=2, help="Rows of each training log to keep."),
 ) -> None:
-    """Copy finished runs without models and TensorBoard logs, small enough for a repository.
+    """Write finished runs as a few tables, without models: small enough for a repository.
 
-    Reports read an archive as they read runs, and a sweep into it goes on from what it has. Runs
-    that are in it already are left as they are.
+    Reports read an archive as they read runs, and a sweep into its folder skips the runs that it
+    has. Runs that are in it already stay as they are.
     """
     try:
-        added, present = archive_runs(_existing(root), _folder(out, "OUT: "), rows)
+        added, present = archive_runs(_existing(root), _folder(out, "--out: "), rows)
     except (BrokenRunError, OSError) as error:
         _refuse(error)
     _say(f"{out}: {added:,} runs added, {present:,} were there already")
@@ -288,7 +289,7 @@ def archive(
 
 def _folder(text: str, option: str = "") -> Folder:
     try:
-        folder = open_folder(text)
+        folder = folder_of(open_folder(text))  # which may be given by an archive's table of runs
     except SpecError as error:
         _refuse(f"{option}{error}")
     if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
@@ -298,7 +299,7 @@ def _folder(text: str, option: str = "") -> Folder:
 
 def _existing(root: str) -> Folder:
     folder = _folder(root)
-    if not folder.exists():
+    if not is_there(folder):
         _refuse(f"{root}: no such folder")
     return folder
 

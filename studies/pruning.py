@@ -9,7 +9,7 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.storage import is_finished
+from benchmarks.run_files import is_finished
 from studies.objective import Problem
 from studies.searching import Search, make_pruner
 from studies.study import DEFAULT, StudyError, best_trial, completed, in_state, values_of

@@ -11,8 +11,8 @@ from optuna.importance import get_param_importances
 
 from benchmarks.errors import SpecError
 from benchmarks.results import read_evaluations
+from benchmarks.run_files import is_finished
 from benchmarks.statistics import CONFIDENCE, Estimate, final_return, interquartile_mean, interval
-from benchmarks.storage import is_finished
 from studies.estimates import as_text
 from studies.objective import Problem
 from studies.search_spaces import Parameter, Value

@@ -21,7 +21,8 @@ from benchmarks.engines.processes import (
 )
 from benchmarks.records import RunSpec
 from benchmarks.run import Progress, now, run
-from benchmarks.storage import Folder, is_finished
+from benchmarks.run_files import is_finished
+from benchmarks.storage import Folder
 
 _GRACE = 10.0  # seconds that a process may take to end
 _POLL = 1.0  # seconds between looks at what other sweeps are doing
