@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from benchmarks.asked import noted
-from benchmarks.claims import Agenda
 from benchmarks.display import display_for
 from benchmarks.engines import Advanced, Ended, Failure, run_locally
 from benchmarks.records import FORMAT, FailureRecord, RunSpec
@@ -30,9 +29,10 @@ from benchmarks.storage import (
     set_aside,
     write_whole,
 )
+from benchmarks.work_queue import WorkQueue
 
 _OUTDATED = "outdated-"
-Engine = Callable[[Agenda, Folder, str], Generator[Advanced | Ended, None, None]]
+Engine = Callable[[WorkQueue, Folder, str], Generator[Advanced | Ended, None, None]]
 """Executes an agenda; the folder below which all runs stand, the command line for the record."""
 
 
@@ -105,7 +105,7 @@ def sweep(
     result = SweepResult([], [], skipped, changed)
     parents = {spec.folder(out).parent for spec in unique}
     remove_abandoned(parents)
-    agenda = Agenda(missing, out)
+    agenda = WorkQueue(missing, out)
     if engine is None:
         events = run_locally(agenda, out, jobs, command, trackers, run_timeout)
     else:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.algorithms import known_class, parameters_of
 from benchmarks.errors import SpecError
 from benchmarks.names import restored
 from benchmarks.results import BrokenRunError, content
 from benchmarks.storage import Folder
-from benchmarks.zoo import known_class, parameters_of, schedule_start
+from benchmarks.zoo import schedule_start
 from reports.runs import RunData
 
 FACTOR = 1.5  # of delta; an update above it is counted

@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tqdm import tqdm
 
 from benchmarks import results
+from benchmarks.algorithms import algorithm_class
 from benchmarks.environments import env_spec
 from benchmarks.errors import SpecError, clean_up, warnings_to_stderr
 from benchmarks.evaluation import freeze
@@ -36,7 +37,7 @@ from benchmarks.records import RunSpec
 from benchmarks.results import BrokenRunError, final_return, final_window, read_evaluations
 from benchmarks.run import make_env
 from benchmarks.storage import whole_file
-from benchmarks.zoo import algorithm_class, model_arguments
+from benchmarks.zoo import model_arguments
 from reports import figures
 from reports.runs import ReportError
 from reports.wording import machine_text

@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial
 
-from benchmarks.zoo import ALGORITHMS, has_own_entry
+from benchmarks.algorithms import ALGORITHMS, has_own_entry
 from studies.carrying_out import Confirmation
 from studies.objective import Problem
 from studies.progress import caution, on_seeds, outcome, value_name
