@@ -26,7 +26,6 @@ from benchmarks.records import MAX_SEED, RunSpec
 from benchmarks.repeating import compare
 from benchmarks.results import (
     BrokenRunError,
-    final_return,
     for_spreadsheets,
     load_evaluations,
     load_failed_specs,
@@ -35,6 +34,7 @@ from benchmarks.results import (
 )
 from benchmarks.secrets import command_line, mask
 from benchmarks.specs import parse_files, parse_overrides, plan
+from benchmarks.statistics import final_return
 from benchmarks.status import load_status
 from benchmarks.storage import Folder, open_folder, remove_abandoned, whole_file
 from benchmarks.suite import load_suite, suite_names

@@ -287,16 +287,6 @@ def without_return(evaluations: pd.DataFrame) -> dict[tuple[Any, ...], str]:
     }
 
 
-def final_window(n_evaluations: int) -> int:
-    """How many of a run's last evaluations count as final: a tenth, rounded down, at least one."""
-    return max(1, n_evaluations // 10)
-
-
-def final_return(returns: pd.Series) -> float:
-    """The mean over the last tenth of a run's evaluations, in order of steps."""
-    return float(returns.iloc[-final_window(len(returns)) :].mean())
-
-
 def _run_folders(root: Folder) -> Iterator[Folder]:
     for folder, names, _ in _walk(root):
         for name in names:

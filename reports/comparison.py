@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.intervals import REPETITIONS, interval
 from benchmarks.names import markdown, restored
 from benchmarks.numbers import Form, differ, form_of, forms_of
+from benchmarks.statistics import REPETITIONS, improvement, interval
 from reports.exports import frame_csv
 from reports.runs import (
     ReportError,
@@ -39,7 +39,7 @@ from reports.runs import (
     runs_text,
     setting_text,
 )
-from reports.scores import improvement, run_scores, speeds
+from reports.scores import run_scores, speeds
 from reports.tables import Table
 from reports.verdicts import FALSE_ALARMS
 from reports.wording import commit_lines, listing

@@ -12,9 +12,10 @@ import pandas as pd
 from benchmarks.names import shield
 from benchmarks.normalisation import Scale
 from benchmarks.numbers import Form, form_with
+from benchmarks.statistics import Estimate
 from reports import aggregate_figures, aggregates, figures, scores, wording
 from reports.tables import Table, estimate_cells
-from reports.verdicts import Estimate, excludes_half
+from reports.verdicts import excludes_half
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def improvements_table(pairs: pd.DataFrame, table: pd.DataFrame) -> Table:
 
 def _probability(improvement: Estimate) -> str:
     form = Form(2).apart([(improvement.low, 0.5), (improvement.high, 0.5)])
-    value, low, high = map(form.text, improvement)
+    value, low, high = map(form.text, improvement.numbers)
     if not improvement.has_interval:
         return f"{value} (1 seed)"
     shown = f"**{value}**" if excludes_half(improvement) else value

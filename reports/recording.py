@@ -34,8 +34,9 @@ from benchmarks.names import plain
 from benchmarks.numbers import return_text
 from benchmarks.provenance import machine
 from benchmarks.records import RunSpec
-from benchmarks.results import BrokenRunError, final_return, final_window, read_evaluations
+from benchmarks.results import BrokenRunError, read_evaluations
 from benchmarks.run import make_env
+from benchmarks.statistics import final_return, final_window
 from benchmarks.storage import whole_file
 from benchmarks.zoo import model_arguments
 from reports import figures

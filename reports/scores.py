@@ -1,96 +1,23 @@
-"""Scores of runs and their intervals: pure functions on arrays and tidy frames.
-
-Intervals are rliable's percentile bootstrap over seeds; nothing here resamples by itself.
-"""
+"""Scores of runs and their intervals as tidy frames, computed by :mod:`benchmarks.statistics`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.integrate import trapezoid
 
-from benchmarks.intervals import REPETITIONS, interval
-from benchmarks.results import final_return
+from benchmarks.statistics import (
+    area_under_curve,
+    best_evaluation,
+    final_return,
+    mean_intervals,
+)
 
 SCORES = ("final", "best", "area")
 _GROUP = ["env_id", "label"]
-# Resamples of so many columns are in memory at once.
-_COLUMNS_AT_ONCE = 1_000
 _STEPS_COLUMNS = [*_GROUP, "threshold", "seeds", "reached", "median", "lowest", "highest"]
 _STEPS_COLUMNS += ["budget", "spacing"]
-
-
-def best_evaluation(steps: np.ndarray, returns: np.ndarray) -> float:
-    """The highest of a run's evaluations, without the one before training.
-
-    That one says nothing of the algorithm, and where training makes a policy worse it would be the
-    best. A maximum of noisy values lies above what the policy that reached it returns on average.
-
-    :param steps: of training before each evaluation, shape ``(n_evaluations,)``, as is ``returns``
-    :return: of a run that has been evaluated before training alone, what that gave
-    """
-    trained = returns[steps > 0]
-    return float(np.max(trained if len(trained) else returns))
-
-
-def area_under_curve(steps: np.ndarray, returns: np.ndarray) -> float:
-    """The mean return over the training: the area under a run's curve over the steps it took.
-
-    The curve is straight between evaluations.
-
-    :param steps: increasing, shape ``(n_evaluations,)``, as is ``returns``
-    """
-    if len(steps) == 1:
-        return float(returns[0])
-    return float(trapezoid(returns, steps) / (steps[-1] - steps[0]))
-
-
-def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over seeds with its 95% interval, column by column.
-
-    A resample takes the same seeds in every column, which changes no column's interval.
-
-    :param values: shape ``(n_seeds, n_columns)``, a column being a score or a point of a curve
-    :return: mean, lower and upper end, each of shape ``(n_columns,)``; both ends are NaN with one
-        seed, which has no interval
-    :raises ValueError: ``values`` is not two-dimensional, or has no seed or a non-finite value
-    """
-    if values.ndim != 2 or len(values) == 0:
-        raise ValueError(f"values must have the shape (n_seeds, n_columns), got {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError("values must be finite")
-    mean = values.mean(axis=0)
-    if len(values) == 1:
-        return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    seeds = np.arange(len(values))[:, None]
-    ends = []
-    for first in range(0, values.shape[1], _COLUMNS_AT_ONCE):
-        columns = values[:, first : first + _COLUMNS_AT_ONCE]
-        ends.append(interval(seeds, _mean_of(columns), REPETITIONS))
-    low, high = np.concatenate(ends, axis=1)
-    return mean, low, high
-
-
-def _mean_of(columns: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The mean of the columns over seeds that are given by their places."""
-    return lambda seeds: columns[seeds[:, 0]].mean(axis=0)
-
-
-def mean_intervals(groups: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """:func:`mean_interval` of each group, of all that have as many seeds at once.
-
-    :param groups: each of shape ``(n_seeds, n_columns)``
-    :return: for each group mean, lower and upper end, shape ``(3, n_columns)``
-    """
-    found: dict[int, np.ndarray] = {}
-    for n_seeds in {len(values) for values in groups}:
-        where = [i for i, values in enumerate(groups) if len(values) == n_seeds]
-        ends = np.stack(mean_interval(np.concatenate([groups[i] for i in where], axis=1)))
-        widths = [groups[i].shape[1] for i in where]
-        found |= dict(zip(where, np.split(ends, np.cumsum(widths)[:-1], axis=1), strict=True))
-    return [found[i] for i in range(len(groups))]
 
 
 def run_scores(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -102,9 +29,8 @@ def run_scores(evaluations: pd.DataFrame) -> pd.DataFrame:
     ordered = evaluations.sort_values([*_GROUP, "seed", "timesteps"], kind="stable")
     rows = []
     for key, run in ordered.groupby([*_GROUP, "seed"], sort=True):
-        steps, returns = run["timesteps"].to_numpy(float), run["return_mean"]
-        values = returns.to_numpy(float)
-        best, area = best_evaluation(steps, values), area_under_curve(steps, values)
+        steps, returns = run["timesteps"].to_numpy(float), run["return_mean"].to_numpy(float)
+        best, area = best_evaluation(steps, returns), area_under_curve(steps, returns)
         rows.append((*key, final_return(returns), best, area))
     return pd.DataFrame(rows, columns=[*_GROUP, "seed", *SCORES])
 
@@ -190,79 +116,6 @@ def _averaged(
         columns = {x: where, "mean": mean, "low": low, "high": high, "seeds": len(returns)}
         frames.append(pd.DataFrame({"env_id": key[0], "label": key[1], **columns}))
     return pd.concat(frames[1:] or frames, ignore_index=True)
-
-
-def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """P(X > Y): the share of all pairs of a run of X and one of Y in which X's is higher.
-
-    A tie counts half. What :func:`rliable.metrics.probability_of_improvement` gives for one
-    column, without the test for which that takes a hundred times as long.
-
-    :param x: shape ``(n_seeds_of_x, n_columns)``; ``y`` likewise
-    :return: shape ``(n_columns,)``
-    """
-    difference = x[:, None] - y
-    higher, level = (difference > 0).sum(axis=(0, 1)), (difference == 0).sum(axis=(0, 1))
-    shares: np.ndarray = (higher + 0.5 * level) / (len(x) * len(y))
-    return shares
-
-
-def improvement_interval(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """:func:`improvement` with its 95% interval, column by column.
-
-    The seeds of X and of Y are resampled independently of each other. A resample takes the same
-    seeds in every column, which changes no column's interval.
-
-    :param x: shape ``(n_seeds_of_x, n_columns)``; ``y`` likewise
-    :return: probability, lower and upper end, each of shape ``(n_columns,)``; both ends are NaN
-        where X or Y has one seed
-    """
-    probability = improvement(x, y)
-    if min(len(x), len(y)) < 2:
-        return probability, np.full_like(probability, np.nan), np.full_like(probability, np.nan)
-    seeds = np.arange(len(x))[:, None], np.arange(len(y))[:, None]
-    ends = []
-    for first in range(0, x.shape[1], _COLUMNS_AT_ONCE):
-        columns = slice(first, first + _COLUMNS_AT_ONCE)
-        ends.append(interval(seeds, _improvement_of(x[:, columns], y[:, columns]), REPETITIONS))
-    low, high = np.concatenate(ends, axis=1)
-    return probability, low, high
-
-
-def _improvement_of(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """:func:`improvement` of seeds that are given by their places.
-
-    Every pair is looked at once and for all; a resample says how often each counts.
-    """
-    # 1 where X's run is higher, 0 where Y's is, and one half for a tie.
-    won = (np.sign(x[:, None] - y) + 1) / 2
-
-    def share(of_x: np.ndarray, of_y: np.ndarray) -> np.ndarray:
-        times_x, times_y = (
-            np.bincount(seeds[:, 0], minlength=n).astype(float)
-            for seeds, n in ((of_x, len(x)), (of_y, len(y)))
-        )
-        shares: np.ndarray = times_y @ np.tensordot(times_x, won, axes=1)
-        return shares / (len(x) * len(y))
-
-    return share
-
-
-def improvement_intervals(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-    """:func:`improvement_interval` of each pair, of all that have as many seeds at once.
-
-    :param pairs: X and Y as for :func:`improvement`
-    :return: for each pair probability, lower and upper end, shape ``(3, n_columns)``
-    """
-    found: dict[int, np.ndarray] = {}
-    sizes = [(len(x), len(y)) for x, y in pairs]
-    for size in set(sizes):
-        where = [i for i, of_pair in enumerate(sizes) if of_pair == size]
-        x, y = (np.concatenate([pairs[i][side] for i in where], axis=1) for side in (0, 1))
-        ends = np.stack(improvement_interval(x, y))
-        widths = [pairs[i][0].shape[1] for i in where]
-        found |= dict(zip(where, np.split(ends, np.cumsum(widths)[:-1], axis=1), strict=True))
-    return [found[i] for i in range(len(pairs))]
 
 
 def steps_to_threshold(evaluations: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:

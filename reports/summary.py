@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.numbers import Form, forms_of, rough_text
+from benchmarks.statistics import Estimate, improvement
 from reports import aggregates, figures
 from reports.aggregates import Matrices
 from reports.missing import SECTION
-from reports.scores import improvement
 from reports.standing import sentences, standings
 from reports.tables import separate
-from reports.verdicts import Comparisons, Estimate, excludes_half
+from reports.verdicts import Comparisons, excludes_half
 from reports.wording import (
     MEASURED_COVERAGE,
     interval_text,
@@ -62,7 +62,7 @@ def summary(
         *_who_learns_sooner(ranking, scores),
         *_by_environment(table, comparisons, ranking.best),
         *failures,
-        _speed(table, [*ranking.middles, *scores.partial]),
+        _speed(table, [*ranking.iqms, *scores.partial]),
     ]
 
 
@@ -75,38 +75,38 @@ class _Ranking:
     which it cannot be told apart by the probability of improvement.
     """
 
-    middles: Mapping[str, Estimate]
+    iqms: Mapping[str, Estimate]
     best: str
     level: Sequence[str]
     alike: Sequence[str]
 
     @property
     def rest(self) -> list[str]:
-        return [label for label in self.middles if label not in self.level]
+        return [label for label in self.iqms if label not in self.level]
 
     @property
     def single_above(self) -> bool:
         """Whether a label with one seed is higher, which is no reason to prefer it."""
-        return next(iter(self.middles)) not in self.level
+        return next(iter(self.iqms)) not in self.level
 
 
 def _ranked(scores: Matrices) -> _Ranking:
-    found = {label: aggregates.middle(finals) for label, finals in scores.finals.items()}
+    found = {label: aggregates.iqm(finals) for label, finals in scores.finals.items()}
     # Where two are the same, by all runs.
     order = {x: (-round(found[x].value, 9), -scores.finals[x].mean()) for x in found}
-    middles = {label: found[label] for label in sorted(found, key=lambda x: order[x])}
-    best = next((x for x in middles if middles[x].has_interval), next(iter(middles)))
+    iqms = {label: found[label] for label in sorted(found, key=lambda x: order[x])}
+    best = next((x for x in iqms if iqms[x].has_interval), next(iter(iqms)))
     level, alike = [best], [best]
-    for label in (label for label in middles if label != best):
+    for label in (label for label in iqms if label != best):
         ours, theirs = scores.finals[best], scores.finals[label]
         chance = aggregates.improvement(ours, theirs)
         if excludes_half(chance):
             continue
         if chance.has_interval:
             alike.append(label)
-        if _is_level(aggregates.middle_difference(ours, theirs), len(ours)):
+        if _is_level(aggregates.iqm_difference(ours, theirs), len(ours)):
             level.append(label)
-    return _Ranking(middles, best, level, alike)
+    return _Ranking(iqms, best, level, alike)
 
 
 def _is_level(gap: Estimate, n_seeds: int) -> bool:
@@ -124,21 +124,21 @@ def _is_level(gap: Estimate, n_seeds: int) -> bool:
 def _highest(ranking: _Ranking, scores: Matrices) -> str:
     """Who has the highest interquartile mean, or who share it, and what the others have."""
     on = f"over {len(scores.env_ids)} environments"
-    middles = ranking.middles
-    rest = [f"{x} {interval_text(middles[x], _TWO, with_name=False)}" for x in ranking.rest]
+    iqms = ranking.iqms
+    rest = [f"{x} {interval_text(iqms[x], _TWO, with_name=False)}" for x in ranking.rest]
     then = f"; {'beside that' if ranking.single_above else 'then'} {listing(rest)}" if rest else ""
     if len(ranking.level) == 1:
         among = " with several seeds" if ranking.single_above else ""
         return (
             f"**Highest over all{among}: {ranking.best}**, with an interquartile mean of "
-            f"{interval_text(middles[ranking.best], _TWO)} {on}{then}. That is {_SCALE}."
+            f"{interval_text(iqms[ranking.best], _TWO)} {on}{then}. That is {_SCALE}."
         )
-    means = _normalised_text({label: middles[label] for label in ranking.level})
+    means = _normalised_text({label: iqms[label] for label in ranking.level})
     first, behind = _soonest(ranking.level, scores)
     sooner = "sooner" if len(ranking.level) == 2 else "soonest"
     lead = f", and {first} learned {sooner}" if len(behind) == len(ranking.level) - 1 else ""
     same = "are the same"
-    if middles[ranking.best].has_interval:
+    if iqms[ranking.best].has_interval:
         same = f"differ from the first by at most {LEVEL}, intervals of the differences included"
     return (
         f"**{listing(ranking.level)} end level over all{lead}.** Their interquartile means {on} "
@@ -157,7 +157,7 @@ def _listed_partial(labels: Sequence[str]) -> str:
 def _how_sure(ranking: _Ranking, scores: Matrices, baseline: str | None) -> list[str]:
     """The highest against the baseline, or against the next one that is not level with it."""
     best, others = ranking.best, ranking.rest
-    if baseline in ranking.middles and baseline != best:
+    if baseline in ranking.iqms and baseline != best:
         return [_against(best, str(baseline), scores)]
     # One with an interval, if there is one: of another nothing can be said.
     chosen = [label for label in others if len(scores.finals[label]) > 1] or others
@@ -175,7 +175,7 @@ def _against(best: str, other: str, scores: Matrices) -> str:
             f"A run of {best} ends above one of {other} with probability {chance.value:.2f}; "
             f"{listing(single)} {has} 1 seed, so nothing is known of how sure that is."
         )
-    gap = aggregates.middle_difference(ours, theirs)
+    gap = aggregates.iqm_difference(ours, theirs)
     if (by_environment == 0.5).all() and chance.has_no_width:
         return f"The runs of {best} and {other} end level."
     little = excludes_half(chance) and chance.value > 0.5 and _is_level(gap, len(ours))
@@ -234,15 +234,15 @@ def _who_learns_sooner(ranking: _Ranking, scores: Matrices) -> list[str]:
     if len(labels) < 2:
         return []
     first, behind = _soonest(labels, scores)
-    middles = {label: aggregates.middle(scores.areas[label]) for label in labels}
-    areas = f"Interquartile means of these areas: {_normalised_text(middles)}."
+    iqms = {label: aggregates.iqm(scores.areas[label]) for label in labels}
+    areas = f"Interquartile means of these areas: {_normalised_text(iqms)}."
     return [f"{_sooner_text(labels, first, behind)} {areas}"]
 
 
 def _soonest(labels: Sequence[str], scores: Matrices) -> tuple[str, dict[str, Estimate]]:
     """The label with the largest area under the curve, and how surely it is ahead of which."""
     areas = scores.areas
-    first = max(labels, key=lambda label: aggregates.middle(areas[label]).value)
+    first = max(labels, key=lambda label: aggregates.iqm(areas[label]).value)
     behind = {}
     for label in labels:
         if label != first:
@@ -333,8 +333,8 @@ def _sooner_on(comparisons: Comparisons, env_id: str, level: Sequence[str]) -> s
 def _means(comparisons: Comparisons, score: str, env_id: str, labels: Sequence[str]) -> str:
     """``npg 400.0 (95% interval 390.0 to 410.0) and ppo 300.0 (280.0 to 320.0)``."""
     means = {label: comparisons.means[score, env_id, label] for label in labels}
-    estimates = list(means.values())
-    forms = forms_of(estimates, separate(estimates))
+    numbers = [each.numbers for each in means.values()]
+    forms = forms_of(numbers, separate(numbers))
     return _estimates_text(means, dict(zip(means, forms, strict=True)))
 
 

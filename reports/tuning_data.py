@@ -17,15 +17,14 @@ from benchmarks.errors import SpecError
 from benchmarks.folder_names import is_name
 from benchmarks.names import shield
 from benchmarks.secrets import mask
+from benchmarks.statistics import Estimate, interquartile_mean
 from reports.runs import ReportError
 from studies import sensitivity
 from studies.carrying_out import stored_confirmation
 from studies.estimates import (
     Comparison,
-    Estimate,
     compare,
     estimates,
-    interquartile_means,
     on_fresh_seeds,
 )
 from studies.objective import Problem
@@ -352,14 +351,14 @@ def losses_at(runs: pd.DataFrame, targets: Sequence[float]) -> list[Estimate | N
     """
     values, scores = sensitivity.scores_by_value(runs)
     positions = np.log10(values)
-    best = int(np.argmax(interquartile_means(scores.transpose(1, 2, 0))))
+    best = int(np.argmax(interquartile_mean(scores.transpose(1, 2, 0).reshape(-1, len(values)))))
     wanted = np.log10(targets)
     # What has been computed from an end of the range may differ from it in the last digit.
     within = (wanted > positions[0] - 1e-9) & (wanted < positions[-1] + 1e-9)
 
     def statistic(sample: np.ndarray) -> np.ndarray:
-        middle = interquartile_means(sample)
-        lost: np.ndarray = middle[best] - np.interp(wanted, positions, middle)
+        iqm = interquartile_mean(sample.reshape(-1, len(values)))
+        lost: np.ndarray = iqm[best] - np.interp(wanted, positions, iqm)
         return lost
 
     found = estimates(scores.transpose(1, 2, 0), statistic)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from optuna.trial import TrialState
 
 from benchmarks.names import shield
+from benchmarks.statistics import FEWEST_SEEDS, Estimate
 from reports.tuning_data import StudyResult, Sweep
 from reports.wording import coverage_sentence, listing
-from studies.estimates import REPETITIONS, Estimate
-from studies.objective import FEWEST_SEEDS, OBJECTIVES, Problem
+from studies.estimates import REPETITIONS, in_brackets
+from studies.objective import OBJECTIVES, Problem
 from studies.progress import few_seeds, shown
 from studies.search_spaces import Parameter, Scalar
 from studies.study import in_state
@@ -42,8 +42,8 @@ def measure(problem: Problem) -> str:
 
 def estimate_text(estimate: Estimate, digits: int | None = None, sign: bool = False) -> str:
     """``0.812 [0.790, 0.831]``; with one seed ``0.812 (1 seed)``."""
-    text = estimate.in_brackets(digits, sign)
-    return f"{text} (1 seed)" if np.isnan(estimate.low) else text
+    text = in_brackets(estimate, digits, sign)
+    return text if estimate.has_interval else f"{text} (1 seed)"
 
 
 def value_text(value: Scalar) -> str:

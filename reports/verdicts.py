@@ -12,37 +12,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.numbers import differ
-from reports.scores import SCORES, improvement_intervals
+from benchmarks.statistics import Estimate, improvement_intervals
+from reports.scores import SCORES
 
 # How often of two samples of one distribution the first has a probability of improvement whose
 # interval lies below one half (and as often above it), by the seeds of each; 2.5% is what 95%
 # intervals aim at. That depends on nothing but how the runs rank among each other, so this is a
 # count over all rankings, which tests/reports/test_comparison.py repeats.
 FALSE_ALARMS = {2: 1 / 6, 3: 2 / 20, 5: 12 / 252}
-
-
-class Estimate(NamedTuple):
-    """A number with its 95% interval over seeds, whose ends are NaN with one seed."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether there are seeds enough for one."""
-        return bool(np.isfinite(self.low))
-
-    @property
-    def has_no_width(self) -> bool:
-        """Whether every resample gave the same."""
-        return self.has_interval and bool(np.isclose(self.low, self.high))
 
 
 def excludes_half(improvement: Estimate) -> bool:
@@ -112,7 +94,11 @@ class Comparisons:
     def frame(self) -> pd.DataFrame:
         """Every pair: ``env_id, score, label, other, probability, low, high, is_ahead``."""
         rows = [
-            (env_id, score, label, other, *improvement, self.is_ahead(score, env_id, label, other))
+            (
+                *(env_id, score, label, other),
+                *improvement.numbers,
+                self.is_ahead(score, env_id, label, other),
+            )
             for (score, env_id, label, other), improvement in self.improvements.items()
         ]
         columns = ["env_id", "score", "label", "other", "probability", "low", "high", "is_ahead"]
@@ -143,7 +129,7 @@ def comparisons_of(table: pd.DataFrame, of_runs: pd.DataFrame) -> Comparisons:
             improvements[score, env_id, other, label] = Estimate(1 - value, 1 - high, 1 - low)
     means = {
         (score, row["env_id"], row["label"]): Estimate(
-            *(float(row[f"{score}_{part}"]) for part in ("mean", "low", "high"))
+            row[f"{score}_mean"], row[f"{score}_low"], row[f"{score}_high"]
         )
         for row in table.to_dict("records")
         for score in SCORES

@@ -10,13 +10,13 @@ import pandas as pd
 
 from benchmarks.names import shield
 from benchmarks.numbers import Form
-from benchmarks.results import final_window
-from reports import runs, scores
+from benchmarks.statistics import REPETITIONS, Estimate, final_window
+from reports import runs
 from reports.aggregates import REPETITIONS as AGGREGATE_REPETITIONS
 from reports.aggregates import Matrices
 from reports.tables import code
 from reports.thresholds import Threshold, value_text
-from reports.verdicts import FALSE_ALARMS, Comparisons, Estimate
+from reports.verdicts import FALSE_ALARMS, Comparisons
 
 # What nominal 95% intervals of the mean really cover, by the number of seeds: the share of 95%
 # percentile bootstrap intervals that contain the mean, over normal samples. Measured by
@@ -121,7 +121,7 @@ def notes(data: runs.RunData, table: pd.DataFrame) -> list[str]:
         lines.insert(
             0,
             "Each cell has the mean over seeds and, in brackets, its **95% interval**: rliable's "
-            f"percentile bootstrap over seeds ({scores.REPETITIONS:,} resamples, fixed seed). "
+            f"percentile bootstrap over seeds ({REPETITIONS:,} resamples, fixed seed). "
             + coverage_sentence(),
         )
     return lines
@@ -252,7 +252,7 @@ def interval_text(estimate: Estimate, form: Form, with_name: bool = True) -> str
 
     :param with_name: say what the numbers in brackets are
     """
-    value, low, high = map(form.text, estimate)
+    value, low, high = map(form.text, estimate.numbers)
     if not estimate.has_interval:
         return f"{value} (1 seed)"
     return f"{value} ({'95% interval ' if with_name else ''}{low} to {high})"

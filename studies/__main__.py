@@ -469,7 +469,7 @@ def _cells(problem: Problem, trial: optuna.trial.FrozenTrial) -> list[str]:
 
 
 def _print_verdict(study: optuna.Study, problem: Problem, found: Confirmation) -> None:
-    from studies.estimates import on_fresh_seeds, verdict
+    from studies.estimates import as_text, on_fresh_seeds, verdict
 
     trial = next(each for each in counted(study) if each.number == found.trial)
     compared, n_trials = on_fresh_seeds(problem, found), len(completed(study))
@@ -477,12 +477,12 @@ def _print_verdict(study: optuna.Study, problem: Problem, found: Confirmation) -
     searched = f"{score_text(found.searched)}{few_seeds(len(problem.seeds))}"
     typer.echo(f"best trial: {trial.number}, {parameters(problem, trial)}")
     typer.echo(f"  in the study:   {name} {searched}, the highest of {n_trials}")
-    typer.echo(f"  on fresh seeds: {name} {compared.best.text()}, {seeds}")
-    typer.echo(f"  the defaults:   {name} {compared.defaults.text()}, the same seeds")
+    typer.echo(f"  on fresh seeds: {name} {as_text(compared.best)}, {seeds}")
+    typer.echo(f"  the defaults:   {name} {as_text(compared.defaults)}, the same seeds")
     if trial.user_attrs.get(DEFAULT):
         typer.echo("the defaults are the best values that were found")
         return
-    typer.echo(f"  difference:     {compared.gain.text(sign=True)}")
+    typer.echo(f"  difference:     {as_text(compared.gain, sign=True)}")
     typer.echo(verdict(compared.gain))
 
 

@@ -12,9 +12,10 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from benchmarks.records import RunSpec
-from benchmarks.results import final_return, read_evaluations
+from benchmarks.results import read_evaluations
 from benchmarks.secrets import mask
-from studies.objective import Problem, fresh_seeds, interquartile_mean
+from benchmarks.statistics import final_return, interquartile_mean
+from studies.objective import Problem, fresh_seeds
 from studies.progress import ENDED, Progress, why_failed
 from studies.study import (
     CONFIRMED,
@@ -104,11 +105,11 @@ class Confirmation:
 
     @property
     def value(self) -> float:
-        return interquartile_mean(self.scores)
+        return float(interquartile_mean(self.scores))
 
     @property
     def default_value(self) -> float:
-        return interquartile_mean(self.default_scores)
+        return float(interquartile_mean(self.default_scores))
 
 
 def confirm(

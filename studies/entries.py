@@ -7,6 +7,7 @@ from optuna.trial import FrozenTrial
 
 from benchmarks.algorithms import ALGORITHMS, has_own_entry
 from studies.carrying_out import Confirmation
+from studies.estimates import as_text, on_fresh_seeds, verdict
 from studies.objective import Problem
 from studies.progress import caution, on_seeds, outcome, value_name
 from studies.search_spaces import with_values
@@ -25,13 +26,11 @@ def entries_of(
     came_to = f"{outcome(problem, trial)} on {on_seeds(problem.seeds)}"
     lines = [f"Study {name}, trial {trial.number}: {came_to}"]
     if confirmation is not None:
-        from studies.estimates import on_fresh_seeds, verdict  # slow to import
-
         found = on_fresh_seeds(problem, confirmation)
         lines += [
-            f"{value_name(problem)} {found.best.text()} on {on_seeds(found.seeds)}; "
-            f"the defaults {found.defaults.text()};",
-            f"difference {found.gain.text(sign=True)}",
+            f"{value_name(problem)} {as_text(found.best)} on {on_seeds(found.seeds)}; "
+            f"the defaults {as_text(found.defaults)};",
+            f"difference {as_text(found.gain, sign=True)}",
         ]
         if not trial.user_attrs.get(DEFAULT):
             lines[-1] += f": {verdict(found.gain)}"

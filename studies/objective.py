@@ -11,7 +11,7 @@ from benchmarks.errors import SpecError, check_choice
 from benchmarks.normalisation import Scale, scales_with
 from benchmarks.preflight import check_models
 from benchmarks.records import Evaluation, RunSpec
-from benchmarks.results import final_window
+from benchmarks.statistics import area_under_curve, final_return
 from benchmarks.suite import load_suite
 from benchmarks.zoo import hyperparams_for
 from studies.search_spaces import (
@@ -31,9 +31,6 @@ from studies.search_spaces import (
 FIRST_SEED = 1000
 FIRST_FRESH_SEED = 2000
 MAX_SEEDS = FIRST_FRESH_SEED - FIRST_SEED
-# Fewer allow no claim: of two equal settings one is the better one with both of two seeds in half
-# of all cases.
-FEWEST_SEEDS = 3
 
 _SUITES = ("classic", "mujoco")
 
@@ -123,8 +120,8 @@ class Problem:
         """
         values = self.normalised(env_id, returns)
         if self.objective == "area":
-            return area(values)
-        return float(values[-final_window(len(values)) :].mean())
+            return area_under_curve(np.arange(len(values)), values)  # evenly spaced
+        return final_return(values)
 
     def defaults(self) -> list[dict[Parameter, Value]]:
         """The values that the hyperparameters give, where environments differ for each of them."""
@@ -238,23 +235,6 @@ def usual_steps(env_ids: Sequence[str]) -> int:
         said = ", ".join(f"{env_id}: {known.get(env_id)}" for env_id in env_ids)
         raise SpecError(f"--steps: must be given, since the suites do not say one number: {said}")
     return int(next(iter(budgets)) or 0)
-
-
-def area(values: np.ndarray) -> float:
-    """The mean of a curve through evenly spaced points: its area over its length."""
-    if len(values) == 1:
-        return float(values[0])
-    return float((values[:-1] + values[1:]).mean() / 2)
-
-
-def interquartile_mean(scores: Sequence[float]) -> float:
-    """The mean of the scores without the lowest and the highest quarter of them.
-
-    As rliable has it: a quarter is rounded down, so up to three scores have their plain mean.
-    """
-    # Not scipy's trim_mean: scipy.stats would take each worker a second to import.
-    cut = len(scores) // 4
-    return float(np.mean(sorted(scores)[cut : len(scores) - cut]))
 
 
 def fresh_seeds(problem: Problem) -> list[int]:

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from benchmarks.names import first_line
 from benchmarks.numbers import score_text
-from studies.objective import FEWEST_SEEDS, Problem
+from benchmarks.statistics import FEWEST_SEEDS
+from studies.objective import Problem
 from studies.study import in_state
 from studies.trials import ERROR
 

@@ -8,13 +8,12 @@ import numpy as np
 import optuna
 import pandas as pd
 from optuna.importance import get_param_importances
-from scipy.stats import bootstrap, trim_mean
 
 from benchmarks.errors import SpecError
-from benchmarks.intervals import CONFIDENCE, interval
-from benchmarks.results import final_return, read_evaluations
+from benchmarks.results import read_evaluations
+from benchmarks.statistics import CONFIDENCE, Estimate, final_return, interquartile_mean, interval
 from benchmarks.storage import is_finished
-from studies.estimates import Estimate
+from studies.estimates import as_text
 from studies.objective import Problem
 from studies.search_spaces import Parameter, Value
 from studies.searching import spread
@@ -65,7 +64,7 @@ class Width:
 
     def __str__(self) -> str:
         """``at least 0.54 [0.14, 0.60]``."""
-        return ("at least " if self.is_open else "") + self.estimate.text(digits=2)
+        return ("at least " if self.is_open else "") + as_text(self.estimate, digits=2)
 
 
 def swept(problem: Problem, name: str) -> Parameter:
@@ -205,17 +204,17 @@ def curve(runs: pd.DataFrame) -> pd.DataFrame:
     """
     values, scores = scores_by_value(runs)
     n_values, n_seeds, n_envs = scores.shape
-    middle = _interquartile_means(scores)
+    iqm = _iqm_of_values(scores)
     low = high = np.full(n_values, np.nan)
     if n_seeds > 1:
 
         def of_columns(sample: np.ndarray) -> np.ndarray:
             resampled = sample.reshape(n_seeds, n_values, n_envs).transpose(1, 0, 2)
-            return _interquartile_means(resampled)
+            return _iqm_of_values(resampled)
 
         columns = scores.transpose(1, 0, 2).reshape(n_seeds, n_values * n_envs)
         low, high = interval(columns, of_columns, _REPETITIONS)
-    frame = pd.DataFrame({"value": values, "score": middle, "low": low, "high": high})
+    frame = pd.DataFrame({"value": values, "score": iqm, "low": low, "high": high})
     return frame.assign(runs=n_seeds * n_envs)
 
 
@@ -229,16 +228,18 @@ def width(runs: pd.DataFrame) -> Width:
     """
     values, scores = scores_by_value(runs)
     positions = np.log10(values)
-    middle = _interquartile_means(scores)
-    low, high = good_interval(positions, middle)
+    iqm = _iqm_of_values(scores)
+    low, high = good_interval(positions, iqm)
 
     def decades(seeds: np.ndarray) -> float:
-        ends = good_interval(positions, _interquartile_means(scores[:, seeds]))
+        ends = good_interval(positions, _iqm_of_values(scores[:, seeds]))
         return ends[1] - ends[0]
 
     decades_low = decades_high = np.nan
     n_seeds = scores.shape[1]
     if n_seeds > 1:
+        from scipy.stats import bootstrap  # which takes a second to import
+
         resampled = bootstrap(
             (np.arange(n_seeds),),
             decades,
@@ -249,11 +250,11 @@ def width(runs: pd.DataFrame) -> Width:
             rng=np.random.default_rng(0),
         )
         decades_low, decades_high = resampled.confidence_interval
-    best = int(np.argmax(middle))
+    best = int(np.argmax(iqm))
     return Width(
         parameter=str(runs["parameter"].iloc[0]),
         best=float(values[best]),
-        best_score=float(middle[best]),
+        best_score=float(iqm[best]),
         low=float(10**low),
         high=float(10**high),
         decades=high - low,
@@ -301,10 +302,9 @@ def scores_by_value(runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return table.index.to_numpy(float), table.to_numpy().reshape(len(table), n_seeds, n_envs)
 
 
-def _interquartile_means(scores: np.ndarray) -> np.ndarray:
-    """Of each value, over seeds and environments."""
-    means: np.ndarray = trim_mean(scores.reshape(len(scores), -1), 0.25, axis=1)
-    return means
+def _iqm_of_values(scores: np.ndarray) -> np.ndarray:
+    """The interquartile mean for each value, over seeds and environments."""
+    return interquartile_mean(scores.reshape(len(scores), -1), axis=1)
 
 
 def importances(study: optuna.Study, problem: Problem) -> dict[str, float]:

@@ -12,11 +12,12 @@ from optuna.trial import Trial
 from benchmarks.errors import sanitize
 from benchmarks.processes import time_limit
 from benchmarks.records import RunSpec
-from benchmarks.results import final_return, read_evaluations
+from benchmarks.results import read_evaluations
 from benchmarks.run import run
+from benchmarks.statistics import final_return, interquartile_mean
 from benchmarks.storage import is_finished
 from benchmarks.sweep import sweep
-from studies.objective import Problem, interquartile_mean
+from studies.objective import Problem
 from studies.search_spaces import suggest
 
 # What a trial's user attributes hold.
@@ -100,7 +101,7 @@ class Objective:
             trial.set_user_attr(SECONDS, seconds)
             if self._by_run:
                 self._report(trial, scores[-1], len(scores) - 1)
-        value = interquartile_mean(scores)
+        value = float(interquartile_mean(scores))
         if problem.has_two_objectives:
             return value, sum(seconds) / len(seconds)
         return value

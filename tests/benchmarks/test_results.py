@@ -14,7 +14,6 @@ from benchmarks.results import (
     FAILURE_COLUMNS,
     RUN_COLUMNS,
     BrokenRunError,
-    final_return,
     load_evaluations,
     load_failures,
     load_readable,
@@ -234,15 +233,6 @@ def test_reading_goes_through_every_folder(out: Path) -> None:
     load_readable(out, reading)
 
     assert sorted(seen) == sorted(load_runs(out)["path"])
-
-
-@pytest.mark.parametrize(
-    ("n_evaluations", "n_final"), [(1, 1), (9, 1), (19, 1), (20, 2), (21, 2), (41, 4)]
-)
-def test_the_final_return_is_the_mean_of_the_last_tenth(n_evaluations: int, n_final: int) -> None:
-    returns = pd.Series(range(n_evaluations))
-
-    assert final_return(returns) == returns.tolist()[-n_final:][0] + (n_final - 1) / 2
 
 
 def test_the_record_is_json_that_others_can_read(out: Path) -> None:

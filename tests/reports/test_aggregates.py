@@ -120,7 +120,7 @@ def test_aggregates_are_those_that_rliables_own_tests_state() -> None:
     for aggregate in ("median", "mean", "interquartile mean"):
         assert found.loc[("x", aggregate), "value"] == 1.5
         assert found.loc[("y", aggregate), "value"] == 2.0
-    assert improvement(RLIABLES_X, RLIABLES_Y)[0] == pytest.approx(1 / 3)
+    assert improvement(RLIABLES_X, RLIABLES_Y).value == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (3, 1), (3, 3), (5, 10)])
@@ -166,7 +166,7 @@ def test_one_seed_has_no_interval() -> None:
 
     assert aggregate_table(scores)[["low", "high"]].isna().all(axis=None)
     assert aggregates.profiles(scores)[["low", "high"]].isna().all(axis=None)
-    assert np.isnan(improvement(scores["npg"], scores["ppo"])[1:]).all()
+    assert not improvement(scores["npg"], scores["ppo"]).has_interval
     curves = {label: values[..., None] for label, values in scores.items()}
     assert aggregates.efficiency(curves, np.array([1.0]))["low"].isna().all()
 
@@ -175,7 +175,7 @@ def test_the_probability_of_improvement_is_rliables() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 4, size=(5, 3)) / 4, rng.integers(0, 4, size=(4, 3)) / 4
 
-    value, low, high = improvement(x, y)
+    value, low, high = improvement(x, y).numbers
 
     assert value == pytest.approx(float(metrics.probability_of_improvement(x, y)))
     assert low < value < high
@@ -185,7 +185,7 @@ def test_the_probability_of_improvement_by_hand() -> None:
     """One environment, 2 x 2 pairs: two wins, one tie."""
     x, y = np.array([[2.0], [1.0]]), np.array([[1.0], [1.5]])
 
-    assert improvement(x, y)[0] == pytest.approx(2.5 / 4)
+    assert improvement(x, y).value == pytest.approx(2.5 / 4)
 
 
 def test_improvements_of_a_pair_add_up_to_one() -> None:

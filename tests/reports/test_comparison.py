@@ -17,8 +17,8 @@ from click.testing import Result
 from rliable import metrics
 from typer.testing import CliRunner
 
-from benchmarks import intervals
-from reports import comparison, scores
+from benchmarks import statistics
+from reports import comparison
 from reports.__main__ import app
 from reports.comparison import Format, Metric
 from reports.runs import ReportError
@@ -115,7 +115,7 @@ def test_numbers_by_hand(sides: tuple[RunFolders, RunFolders]) -> None:
 def test_improvement_is_the_share_of_pairs_and_rliables(n_a: int, n_b: int) -> None:
     rng = np.random.default_rng(n_a)
     a, b = rng.integers(0, 4, size=(n_a, 6)), rng.integers(1, 5, size=(n_b, 6))  # ties are many
-    shares = scores.improvement(b, a)
+    shares = statistics.improvement(b, a)
     for i in range(6):
         points = [(y > x) + 0.5 * (y == x) for x, y in itertools.product(a[:, i], b[:, i])]
         assert shares[i] == sum(points) / len(points)
@@ -125,7 +125,7 @@ def test_improvement_is_the_share_of_pairs_and_rliables(n_a: int, n_b: int) -> N
 
 
 def test_intervals_are_those_of_an_independent_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "REPETITIONS", intervals.REPETITIONS)
+    monkeypatch.setattr(comparison, "REPETITIONS", statistics.REPETITIONS)
     rng = np.random.default_rng(1)
     a, b = rng.normal(0, 1, size=8), rng.normal(0.5, 3, size=12)
     difference, probability = comparison.estimates(a[:, None], b[:, None])
@@ -159,7 +159,7 @@ def test_a_difference_has_an_interval_only_with_two_seeds_a_side() -> None:
 def test_stated_false_alarms_are_those_of_all_rankings(
     monkeypatch: pytest.MonkeyPatch, n_seeds: int, stated: float
 ) -> None:
-    monkeypatch.setattr(comparison, "REPETITIONS", intervals.REPETITIONS)
+    monkeypatch.setattr(comparison, "REPETITIONS", statistics.REPETITIONS)
     ranks = set(range(2 * n_seeds))
     of_a = [set(chosen) for chosen in itertools.combinations(sorted(ranks), n_seeds)]
     a = np.array([sorted(chosen) for chosen in of_a], dtype=float).T

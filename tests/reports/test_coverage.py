@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports import scores, wording
+from benchmarks import statistics
+from reports import wording
 
 SAMPLES = 2_000
 STANDARD_ERRORS = 3
@@ -14,7 +15,7 @@ STANDARD_ERRORS = 3
 @pytest.mark.parametrize(("n_seeds", "stated"), wording.MEASURED_COVERAGE.items())
 def test_stated_coverage_is_what_normal_samples_show(n_seeds: int, stated: float) -> None:
     samples = np.random.default_rng(0).normal(size=(n_seeds, SAMPLES))
-    _, low, high = scores.mean_interval(samples)
+    _, low, high = statistics.mean_interval(samples)
     covered = np.mean((low <= 0) & (high >= 0))
     tolerance = STANDARD_ERRORS * np.sqrt(stated * (1 - stated) / SAMPLES)
     assert covered == pytest.approx(stated, abs=tolerance)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import statistics
 from benchmarks.commands import app as benchmarks_app
 from benchmarks.errors import SpecError
 from benchmarks.normalisation import Scale, load_scales, scales_with
-from reports import aggregates, runs, scores
+from reports import aggregates, runs
 from reports.__main__ import app
 from studies.objective import define
 from studies.search_spaces import space_for
@@ -20,7 +21,7 @@ HEADER = "env_id,random,random_episodes,reference,reference_source\n"
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 100)
+    monkeypatch.setattr(statistics, "REPETITIONS", 100)
     monkeypatch.setattr(aggregates, "REPETITIONS", 100)
 
 

@@ -12,8 +12,9 @@ import pytest
 from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
+from benchmarks import statistics
 from benchmarks.__main__ import app as benchmarks
-from reports import comparison, document, scores
+from reports import comparison, document
 from reports.__main__ import app
 from reports.comparison import Format
 from tests.reports.conftest import RunFolders
@@ -25,7 +26,7 @@ STAND_INS = re.compile("[\ue000-\ue07f]")
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 100)
+    monkeypatch.setattr(statistics, "REPETITIONS", 100)
     monkeypatch.setattr(comparison, "REPETITIONS", 100)
 
 

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import statistics
 from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run
-from reports import aggregates, document, scores
+from reports import aggregates, document
 from reports.__main__ import app
 from reports.published import PUBLISHED
 from tests.reports.conftest import EVALUATION, RunFolders
@@ -19,7 +20,7 @@ from tests.reports.conftest import EVALUATION, RunFolders
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 200)
+    monkeypatch.setattr(statistics, "REPETITIONS", 200)
     monkeypatch.setattr(aggregates, "REPETITIONS", 200)
 
 

@@ -1,14 +1,11 @@
-"""Scores against values computed by hand, intervals against rliable itself."""
+"""Scores of runs, curves and thresholds against values computed by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
-from rliable import library, metrics
 
-from benchmarks import results
 from reports import scores
 
 
@@ -36,26 +33,7 @@ def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-@pytest.mark.parametrize(
-    ("n_evaluations", "window"), [(1, 1), (9, 1), (19, 1), (20, 2), (21, 2), (30, 3), (100, 10)]
-)
-def test_final_window_is_a_tenth_and_at_least_one(n_evaluations: int, window: int) -> None:
-    assert results.final_window(n_evaluations) == window
-
-
-def test_scores_of_one_run_by_hand() -> None:
-    returns = np.arange(20.0)
-    returns[5] = 100.0
-    assert results.final_return(pd.Series(returns)) == (18 + 19) / 2
-    assert scores.best_evaluation(np.arange(20.0), returns) == 100.0
-
-
 def test_the_evaluation_before_training_is_not_the_best() -> None:
-    steps = np.array([0.0, 100.0, 200.0])
-    assert scores.best_evaluation(steps, np.array([50.0, 20.0, 30.0])) == 30.0
-    # Steps say which one that is, and not the place.
-    assert scores.best_evaluation(steps + 100, np.array([50.0, 20.0, 30.0])) == 50.0
-    assert scores.best_evaluation(np.array([0.0]), np.array([7.0])) == 7.0  # there is no other
     frame = evaluations(
         {
             ("Ant-v5", "npg", 0): [900.0, 100.0, 300.0],
@@ -95,66 +73,6 @@ def test_peak_memory_is_the_median_of_those_that_are_known() -> None:
     frame = evaluations({("CartPole-v1", "npg", seed): [10.0, 50.0] for seed in range(4)})
     runs = runs_of(frame).assign(peak_memory_mib=[300.0, 900.0, np.nan, 310.0])
     assert scores.score_table(runs, frame)["peak_memory_mib"].tolist() == [310.0]
-
-
-def test_area_counts_steps_and_not_evaluations() -> None:
-    steps = np.array([0.0, 100.0, 400.0])
-    returns = np.array([0.0, 10.0, 40.0])
-    # (100 x 5 + 300 x 25) / 400
-    assert scores.area_under_curve(steps, returns) == 20.0
-    assert scores.area_under_curve(10 * steps, returns) == 20.0
-    assert scores.area_under_curve(steps, np.full(3, 7.0)) == 7.0
-    assert scores.area_under_curve(np.array([0.0]), np.array([7.0])) == 7.0
-
-
-def test_interval_equals_a_direct_call_of_rliable() -> None:
-    values = np.random.default_rng(3).normal(size=(5, 1))
-    mean, low, high = scores.mean_interval(values)
-    np.random.seed(0)  # noqa: NPY002 - where rliable draws from
-    points, intervals = library.get_interval_estimates(
-        {"a": values}, lambda sample: sample.mean(axis=0), reps=scores.REPETITIONS
-    )
-    np.testing.assert_array_equal(mean, points["a"])
-    np.testing.assert_allclose(np.stack([low, high]), intervals["a"], rtol=1e-12)
-
-
-def test_intervals_of_many_columns_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "_COLUMNS_AT_ONCE", 3)
-    values = np.random.default_rng(3).normal(size=(5, 7))
-    together = np.stack(scores.mean_interval(values))
-    each = [np.stack(scores.mean_interval(values[:, [i]])) for i in range(7)]
-    np.testing.assert_allclose(together, np.concatenate(each, axis=1), rtol=1e-12)
-
-
-def test_intervals_of_groups_are_those_of_each() -> None:
-    rng = np.random.default_rng(3)
-    groups = [rng.normal(size=shape) for shape in [(4, 2), (3, 1), (1, 2), (4, 3), (3, 4)]]
-    for values, found in zip(groups, scores.mean_intervals(groups), strict=True):
-        np.testing.assert_allclose(found, np.stack(scores.mean_interval(values)), rtol=1e-12)
-    assert scores.mean_intervals([]) == []
-
-
-def test_interval_neither_depends_on_numpys_global_state_nor_changes_it() -> None:
-    values = np.random.default_rng(3).normal(size=(7, 2))
-    np.random.seed(5)  # noqa: NPY002
-    first = scores.mean_interval(values)
-    after = np.random.random()  # noqa: NPY002
-    np.random.seed(5)  # noqa: NPY002
-    assert after == np.random.random()  # noqa: NPY002
-    np.testing.assert_array_equal(first, scores.mean_interval(values))
-
-
-def test_one_seed_has_no_interval() -> None:
-    mean, low, high = scores.mean_interval(np.array([[3.0, 4.0]]))
-    np.testing.assert_array_equal(mean, [3.0, 4.0])
-    assert np.isnan(low).all()
-    assert np.isnan(high).all()
-
-
-@pytest.mark.parametrize("values", [np.zeros(3), np.zeros((0, 2)), np.array([[1.0], [np.nan]])])
-def test_values_that_have_no_mean_are_refused(values: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="values must"):
-        scores.mean_interval(values)
 
 
 def test_learning_curve_is_the_mean_at_each_step() -> None:
@@ -197,62 +115,6 @@ def test_without_its_seconds_a_label_has_no_curve_against_time() -> None:
     curve = scores.wall_time_curves(with_seconds({0: [0.0, 2.0, 4.0], 1: [0.0, np.nan, 8.0]}))
     assert curve.empty
     assert "seconds" in curve.columns
-
-
-def test_improvement_is_the_share_of_pairs_and_rliables() -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(1, 5, size=(5, 6)), rng.integers(0, 4, size=(4, 6))  # ties are many
-    shares = scores.improvement(x, y)
-    for i in range(6):
-        pairs = [(a > b) + 0.5 * (a == b) for a in x[:, i] for b in y[:, i]]
-        assert shares[i] == sum(pairs) / len(pairs)
-        assert shares[i] == pytest.approx(
-            metrics.probability_of_improvement(x[:, [i]], y[:, [i]]), abs=1e-12
-        )
-
-
-def test_intervals_of_improvement_are_those_of_an_independent_bootstrap() -> None:
-    rng = np.random.default_rng(1)
-    x, y = rng.normal(0.5, 3, size=(12, 2)), rng.normal(0, 1, size=(8, 2))
-    probability, low, high = scores.improvement_interval(x, y)
-    np.testing.assert_array_equal(probability, scores.improvement(x, y))
-    for i in range(2):
-        expected = scipy.stats.bootstrap(
-            (x[:, i], y[:, i]),
-            lambda x, y, axis: np.mean(x[..., :, None] > y[..., None, :], axis=(-2, -1)),
-            method="percentile",
-            n_resamples=20_000,
-            random_state=3,
-        ).confidence_interval
-        np.testing.assert_allclose([low[i], high[i]], expected, atol=0.04 * np.ptp(expected))
-
-
-def test_intervals_of_improvement_are_rliables() -> None:
-    """With ties, and one column as rliable resamples it."""
-    rng = np.random.default_rng(2)
-    x, y = rng.integers(0, 4, size=(5, 1)), rng.integers(0, 4, size=(7, 1))
-    np.random.seed(0)  # noqa: NPY002 - where rliable draws from
-    _, expected = library.get_interval_estimates(
-        {"xy": [x, y]},
-        lambda x, y: np.array([metrics.probability_of_improvement(x, y)]),
-        reps=500,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scores, "REPETITIONS", 500)
-        _, low, high = scores.improvement_interval(x, y)
-    np.testing.assert_allclose(np.stack([low, high]), expected["xy"], atol=1e-12)
-
-
-def test_intervals_of_many_pairs_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 200)
-    monkeypatch.setattr(scores, "_COLUMNS_AT_ONCE", 3)
-    rng = np.random.default_rng(3)
-    sizes = [(4, 3), (2, 5), (4, 3), (1, 3), (3, 4), (4, 3)]
-    pairs = [(rng.normal(size=(n, 2)), rng.normal(size=(m, 2))) for n, m in sizes]
-    for (x, y), found in zip(pairs, scores.improvement_intervals(pairs), strict=True):
-        np.testing.assert_array_equal(found, np.stack(scores.improvement_interval(x, y)))
-    assert np.isnan(scores.improvement_intervals(pairs)[3][1:]).all()
-    assert scores.improvement_intervals([]) == []
 
 
 def steps_of(returns: dict[int, list[float]], threshold: float) -> dict[str, float]:

@@ -10,18 +10,17 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from benchmarks import commands
+from benchmarks import commands, statistics
 from benchmarks.records import RunSpec
+from benchmarks.statistics import Estimate
 from reports import comparison, published, runs, scores, watching
 from reports.comparison import Format
 from reports.environments import environment_table
 from reports.recording import draw_curve, read_evaluations
 from reports.standing import sentences, standings
 from reports.summary import summary
-from reports.tuning_data import Estimate
 from reports.tuning_wording import estimate_text
 from reports.verdicts import Comparisons, comparisons_of
-from reports.verdicts import Estimate as Estimate2
 from reports.wording import verdict
 from tests.reports.conftest import RunFolders
 
@@ -31,7 +30,7 @@ SPREADS = (1.0, 1.02, 1.04)
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 500)
+    monkeypatch.setattr(statistics, "REPETITIONS", 500)
     monkeypatch.setattr(comparison, "REPETITIONS", 500)
 
 
@@ -87,8 +86,8 @@ def test_a_difference_by_rounding_errors_is_none(folders: RunFolders) -> None:
 
 def test_a_verdict_that_rests_on_the_third_decimal_shows_it() -> None:
     rows = {"env_id": "E", "label": ["a", "b"], "seeds": 9, "final_mean": [2.0, 1.0]}
-    means = {("final", "E", "a"): Estimate2(2.0, 1.5, 2.5), ("final", "E", "b"): Estimate2(1, 0, 1)}
-    chance = Estimate2(0.7, 0.497, 0.9)
+    means = {("final", "E", "a"): Estimate(2.0, 1.5, 2.5), ("final", "E", "b"): Estimate(1, 0, 1)}
+    chance = Estimate(0.7, 0.497, 0.9)
     compared = Comparisons(means, {("final", "E", "a", "b"): chance})
     (sentence,) = verdict(pd.DataFrame(rows), compared)
     assert "with probability 0.700 (95% interval 0.497 to 0.900) only" in sentence

@@ -7,11 +7,13 @@ import pytest
 import scipy.stats
 from rliable import library, metrics
 
+from benchmarks import statistics
+from benchmarks.statistics import Estimate
 from reports import aggregates, document, runs, scores, wording
 from reports.missing import all_failed
 from reports.overall import improvements_table
 from reports.summary import _verdict, summary
-from reports.verdicts import Estimate, comparisons_of
+from reports.verdicts import comparisons_of
 from tests.reports.conftest import RunFolders
 
 ENVIRONMENTS = ["CartPole-v1", "HalfCheetah-v5", "InvertedPendulum-v5"]
@@ -19,7 +21,7 @@ ENVIRONMENTS = ["CartPole-v1", "HalfCheetah-v5", "InvertedPendulum-v5"]
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 200)
+    monkeypatch.setattr(statistics, "REPETITIONS", 200)
     monkeypatch.setattr(aggregates, "REPETITIONS", 200)
 
 
@@ -112,7 +114,7 @@ def test_what_may_be_chance_is_no_lead(folders: RunFolders) -> None:
     first, sure, sooner, where, _ = lines(folders)
 
     best, other = ("npg", "ppo") if "all: npg" in first else ("ppo", "npg")
-    probability = float(aggregates.improvement(*(finals_of(folders, x) for x in (best, other)))[0])
+    probability = aggregates.improvement(*(finals_of(folders, x) for x in (best, other))).value
     assert f"ends above one of {other} with probability {probability:.2f} (95% inter" in sure
     assert sure.endswith(
         "): neither is ahead."
@@ -356,7 +358,7 @@ def test_the_example_of_an_interquartile_mean_is_right(folders: RunFolders) -> N
     assert "all runs on one where an algorithm fails may be among them" in text
     # As it says, one of four environments on which every run fails leaves no trace.
     matrix = np.tile([0.0, 0.8, 0.9, 1.0], (5, 1))
-    assert aggregates.middle(matrix).value == pytest.approx(0.85)
+    assert aggregates.iqm(matrix).value == pytest.approx(0.85)
 
 
 def test_where_it_loses_is_said_with_the_means(folders: RunFolders) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks import statistics
 from reports import diagnostic_figures, document, figures, runs, scores
 from reports.diagnostics import diagnostics_of
 from tests.reports.conftest import RunFolders
@@ -86,7 +87,7 @@ def test_a_log_that_is_none_is_left_out_and_named(
 def test_a_run_that_was_evaluated_elsewhere_costs_only_itself(
     folders: RunFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 50)
+    monkeypatch.setattr(statistics, "REPETITIONS", 50)
     for seed in range(4):
         folder = folders.add("npg", seed=seed, returns=[0.0, 1.0, 2.0])
     path = folder / "evaluations.csv"

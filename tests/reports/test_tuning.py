@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run as train
+from benchmarks.statistics import Estimate
 from benchmarks.storage import is_finished
 from benchmarks.sweep import SweepResult
 from reports import figures, tuning_data, tuning_figures
@@ -36,7 +37,7 @@ from reports.tuning import Tuning, tuning_of
 from reports.tuning_data import losses_at
 from reports.tuning_wording import estimate_text, measure, titles_of
 from studies import carrying_out, estimates, sensitivity, trials
-from studies.estimates import Estimate, compare
+from studies.estimates import compare
 from studies.objective import Problem, define
 from studies.search_spaces import space_for
 from studies.searching import Search

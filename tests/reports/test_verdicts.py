@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import intervals
+from benchmarks import statistics
+from benchmarks.statistics import Estimate
 from reports import runs, scores, wording
 from reports.environments import environment_table
-from reports.verdicts import FALSE_ALARMS, Comparisons, Estimate, comparisons_of, excludes_half
+from reports.verdicts import FALSE_ALARMS, Comparisons, comparisons_of, excludes_half
 from tests.reports.conftest import RunFolders
 
 NAN = float("nan")
@@ -19,7 +20,7 @@ NAN = float("nan")
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 500)
+    monkeypatch.setattr(statistics, "REPETITIONS", 500)
 
 
 def compared(folders: RunFolders, **options: bool) -> tuple[pd.DataFrame, Comparisons]:
@@ -103,8 +104,10 @@ def test_the_rule_is_both_of_its_halves_for_each_score(study: RunFolders) -> Non
             ours, theirs = (
                 values.loc[[(env_id, label)], score].to_numpy()[:, None] for label in (x, y)
             )
-            (value,), (low,), (high,) = scores.improvement_interval(ours, theirs)
-            assert found.improvements[score, env_id, x, y] == pytest.approx((value, low, high))
+            (value,), (low,), (high,) = statistics.improvement_interval(ours, theirs)
+            assert found.improvements[score, env_id, x, y].numbers == pytest.approx(
+                (value, low, high)
+            )
             assert found.is_ahead(score, env_id, x, y) == (apart and low > 0.5)
             outcomes.add(found.is_ahead(score, env_id, x, y))
     assert outcomes == {True, False}
@@ -175,13 +178,13 @@ def test_of_two_equal_algorithms_one_is_ahead_no_more_often_than_stated(
     monkeypatch: pytest.MonkeyPatch, n_seeds: int, stated: float
 ) -> None:
     """Over all rankings of their runs, by the rule as it is, for evenly spread returns."""
-    monkeypatch.setattr(scores, "REPETITIONS", intervals.REPETITIONS)
+    monkeypatch.setattr(statistics, "REPETITIONS", statistics.REPETITIONS)
     ranks = set(range(2 * n_seeds))
     first = [sorted(chosen) for chosen in itertools.combinations(sorted(ranks), n_seeds)]
     x = np.array(first, dtype=float).T
     y = np.array([sorted(ranks - set(chosen)) for chosen in first], dtype=float).T
-    _, x_low, _ = scores.mean_interval(x)
-    _, _, y_high = scores.mean_interval(y)
-    _, low, _ = scores.improvement_interval(x, y)
+    _, x_low, _ = statistics.mean_interval(x)
+    _, _, y_high = statistics.mean_interval(y)
+    _, low, _ = statistics.improvement_interval(x, y)
     assert np.mean(low > 0.5) == stated
     assert 0 < np.mean((low > 0.5) & (x_low > y_high)) <= stated

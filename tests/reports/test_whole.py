@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import storage
-from reports import document, figures, runs, scores
+from benchmarks import statistics, storage
+from reports import document, figures, runs
 from reports.__main__ import app
 from tests.benchmarks.crashes import disk_with_room_for, killed_at_each_step
 from tests.reports.conftest import RunFolders
@@ -22,7 +22,7 @@ from tests.reports.conftest import RunFolders
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 10)
+    monkeypatch.setattr(statistics, "REPETITIONS", 10)
     monkeypatch.setitem(figures.THEME, "savefig.dpi", 20)
     monkeypatch.setattr(storage, "_sync", lambda _: None)  # which takes as long as all the rest
 

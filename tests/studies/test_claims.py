@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from reports.tuning import Studies, tuning_of
 from studies import sensitivity
 from studies.__main__ import app
-from studies.estimates import compare, verdict
+from studies.estimates import as_text, compare, verdict
 from studies.objective import Problem
 from studies.study import CONFIRMED, DEFAULT, connect, create
 from studies.trials import RETURNS, SCORES
@@ -47,8 +47,8 @@ def test_a_claim_needs_three_seeds_and_an_interval_without_zero(
     assert gain.value == pytest.approx(np.mean(best) - np.mean(defaults))
     assert verdict(gain).startswith(text)
     assert np.isnan(gain.low) == (len(best) == 1)
-    assert ("(1 seed)" in gain.text()) == (len(best) == 1)
-    assert ("] (2 seeds)" in gain.text()) == (len(best) == 2)
+    assert ("(1 seed)" in as_text(gain)) == (len(best) == 1)
+    assert ("] (2 seeds)" in as_text(gain)) == (len(best) == 2)
 
 
 @pytest.fixture

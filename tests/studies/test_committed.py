@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.statistics import interquartile_mean
 from studies import sensitivity
-from studies.objective import interquartile_mean
 from studies.study import best_trial, completed, connect, load
 from studies.trials import SCORES
 
