@@ -13,15 +13,16 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
+from benchmarks.algorithms import ALGORITHMS, has_own_entry
 from benchmarks.archive import archive as archive_runs
 from benchmarks.archive_files import folder_of
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
 from benchmarks.environments import check_environment
 from benchmarks.errors import SpecError, warnings_to_stderr
-from benchmarks.interrupts import interruptible
 from benchmarks.names import first_line
 from benchmarks.normalisation import COLUMNS, rows_for
 from benchmarks.numbers import form_with, rough_text
+from benchmarks.processes import interruptible
 from benchmarks.records import MAX_SEED, RunSpec
 from benchmarks.repeating import compare
 from benchmarks.results import (
@@ -33,13 +34,13 @@ from benchmarks.results import (
 )
 from benchmarks.run_files import is_there, read_run
 from benchmarks.secrets import command_line, mask
-from benchmarks.specs import load_suite, parse_files, parse_overrides, plan, suite_names
+from benchmarks.specs import parse_files, parse_overrides, plan
 from benchmarks.statistics import final_return
 from benchmarks.status import load_status
 from benchmarks.storage import Folder, open_folder, remove_abandoned, whole_file
+from benchmarks.suite import load_suite, suite_names
 from benchmarks.sweep import Engine, SweepError, SweepResult, sweep
 from benchmarks.tracking import prepare
-from benchmarks.zoo import ALGORITHMS, has_own_entry
 
 app = typer.Typer(
     help="Run algorithms on suites of environments.",

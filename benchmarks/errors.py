@@ -3,7 +3,7 @@
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from benchmarks.names import message
@@ -21,6 +21,30 @@ class SpecError(ValueError):
 
     def __init__(self, text: object) -> None:
         super().__init__(message(text))
+
+
+def check_choice(option: str, chosen: Sequence[str], allowed: Sequence[str]) -> None:
+    """Check the names that an option was given against those that are valid.
+
+    :raises SpecError: a name that is not valid, one given twice, or none
+    """
+    check_distinct(option, chosen, allowed)
+    for name in chosen:
+        if name not in allowed:
+            raise SpecError(f"{option}: {name!r} is not one of {', '.join(allowed)}")
+
+
+def check_distinct(option: str, chosen: Sequence[str], examples: Sequence[str]) -> None:
+    """Check that an option was given at least one name, and none of them twice.
+
+    :param examples: names to choose from, for the error message
+    :raises SpecError: it was not
+    """
+    if not chosen:
+        raise SpecError(f"{option}: must name at least one of {', '.join(examples)}")
+    for name in chosen:
+        if chosen.count(name) > 1:
+            raise SpecError(f"{option}: {name!r} is given {chosen.count(name)} times")
 
 
 def sanitize(text: str, longest: int) -> str:

@@ -64,6 +64,27 @@ def markdown(text: str) -> str:
     return _STAND_IN.sub(lambda match: "\\" + chr(ord(match[0]) - _PRIVATE), text)
 
 
+def visible(text: str) -> str:
+    """The text on one line; what cannot be seen, as an escape."""
+    return "".join(
+        " " if c.isspace() else c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
+def escaped_markdown(text: str) -> str:
+    """The text, :func:`visible`, in Markdown that shows it as it is."""
+    return _SPECIAL.sub(lambda match: "\\" + match[0], visible(text))
+
+
+def verbatim(text: str) -> str:
+    """The text as code in Markdown, within more backticks than it has in a row."""
+    shown = visible(text)
+    ticks = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    edge = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{ticks}{edge}{shown}{edge}{ticks}"
+
+
 def file_name(name: str) -> str:
     """A name for a file, which a link in Markdown can have as it is."""
     usual = restored(name).replace("/", "__").replace(":", "__")

@@ -18,8 +18,9 @@ import pandas as pd
 from torch import Tensor
 
 from benchmarks.run import make_env, make_model
-from benchmarks.specs import load_suite, plan
+from benchmarks.specs import plan
 from benchmarks.storage import write_whole
+from benchmarks.suite import load_suite
 from benchmarks.zoo import model_arguments
 from sb3_natural import NPG
 from sb3_natural.common.critic import GaussNewtonCritic

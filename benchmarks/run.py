@@ -16,10 +16,11 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from benchmarks.algorithms import algorithm_class, parameters_of
 from benchmarks.environments import Wrapper, make_envs
 from benchmarks.errors import clean_up
 from benchmarks.evaluation import ScheduledEvaluation, freeze
-from benchmarks.memory import peak_resident_mib
+from benchmarks.processes import peak_resident_mib
 from benchmarks.provenance import Code, code, machine, packages, versions
 from benchmarks.records import EvaluationRow, RunSpec
 from benchmarks.run_files import (
@@ -32,13 +33,7 @@ from benchmarks.run_files import (
 from benchmarks.sources import sources
 from benchmarks.storage import Folder, claimed, publish, scratch_folder
 from benchmarks.tracking import tracking
-from benchmarks.zoo import (
-    ModelArguments,
-    action_noise,
-    algorithm_class,
-    model_arguments,
-    parameters_of,
-)
+from benchmarks.zoo import ModelArguments, action_noise, model_arguments
 
 _LARGEST_DIFF = 1_000_000  # bytes
 _REPORT_INTERVAL = 0.5  # seconds

@@ -249,8 +249,8 @@ def read_progress(folder: Folder, columns: Iterable[str] | None = None) -> "pd.D
     """A finished run's training log, as SB3 writes it.
 
     :param columns: those to read, as far as the log has them; None: all
-    :return: None where there is no log; without columns where it is empty, which is how SB3 leaves
-        it when a run ends before the first row is due
+    :return: None where there is no log; without rows where it is empty, which is how SB3 leaves it
+        when a run ends before the first row is due
     :raises BrokenRunError: it cannot be read
     """
     return find_run(folder).progress(columns)
@@ -326,7 +326,7 @@ def _read_progress(path: Folder, columns: Iterable[str] | None) -> "pd.DataFrame
         return None
     text = _text(path)
     if not text.strip():
-        return pd.DataFrame()
+        return pd.DataFrame(columns=list(columns or ()), dtype=float)
     header = _checked_header(path, text)
     wanted = None if columns is None else [name for name in header if name in set(columns)]
     try:

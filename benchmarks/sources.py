@@ -17,10 +17,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from benchmarks.algorithms import ALGORITHMS
 from benchmarks.environments import Wrapper, env_spec
 from benchmarks.provenance import commit
 from benchmarks.records import RunSpec
-from benchmarks.zoo import ALGORITHMS
 
 # What these are is said by the run's commit.
 _OURS = ("sb3_natural", "benchmarks", "studies", "reports")

@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from benchmarks import manifests
-from benchmarks.claims import Agenda
 from benchmarks.display import display_for
 from benchmarks.engines import Advanced, Ended, Failure, run_locally
 from benchmarks.records import BrokenRunError, FailureRecord, RunSpec
@@ -22,10 +21,11 @@ from benchmarks.run_files import (
 from benchmarks.sources import by_module
 from benchmarks.sources import changed as changed_sources
 from benchmarks.storage import Folder, check_writable, has_record, remove_abandoned, set_aside
+from benchmarks.work_queue import WorkQueue
 
 _OUTDATED = "outdated-"
-Engine = Callable[[Agenda, Folder, str], Generator[Advanced | Ended, None, None]]
-"""Executes an agenda; takes the folder below which all runs stand, and the command line."""
+Engine = Callable[[WorkQueue, Folder, str], Generator[Advanced | Ended, None, None]]
+"""Executes the runs of a queue; takes the folder below which they stand, and the command line."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def sweep(
     result = SweepResult([], [], skipped, changed)
     parents = {spec.folder(out).parent for spec in unique}
     remove_abandoned(parents)
-    agenda = Agenda(missing, out)
+    agenda = WorkQueue(missing, out)
     if engine is None:
         events = run_locally(agenda, out, jobs, command, trackers, run_timeout)
     else:

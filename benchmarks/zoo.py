@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import (
     ActionNoise,
     NormalActionNoise,
@@ -31,21 +30,10 @@ from stable_baselines3.common.noise import (
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule
 
-from benchmarks.environments import Wrapper, check_wrappers, imported, is_atari
+from benchmarks.algorithms import ALGORITHMS, algorithm_class, hyperparams_file, parameters_of
+from benchmarks.environments import Wrapper, check_wrappers, is_atari
 from benchmarks.errors import SpecError
 from benchmarks.yamls import MAY_BE_INFINITE, check_values, read_mapping
-
-ALGORITHMS: dict[str, str] = {
-    "npg": "sb3_natural:NPG",
-    "trpo": "sb3_natural:TRPO",
-    "ppo": "sb3_natural:PPO",
-    "acer": "sb3_natural:ACER",
-    "a2c": "sb3_natural:A2C",
-}
-_KNOWN_PACKAGES = ("sb3_natural", "stable_baselines3", "sb3_contrib")
-HYPERPARAMS = Path(__file__).parent / "hyperparams"
-# Of NPG and ACER: shipped with the plugin, for RL Zoo's command line.
-PLUGIN_HYPERPARAMS = Path(__file__).parents[1] / "sb3_natural" / "hyperparams"
 
 _ZOO_KEYS = ("policy", "n_envs", "n_timesteps", "normalize", "env_wrapper", "frame_stack")
 _NOISE_KEYS = ("noise_type", "noise_std")  # instead of the argument action_noise
@@ -115,50 +103,6 @@ class ModelArguments:
     wrappers: list[Wrapper]
     frame_stack: int | None
     noise: tuple[str, float] | None = None  # its kind and its standard deviation
-
-
-def algorithm_class(algo: str) -> type[BaseAlgorithm]:
-    """The class behind an algorithm's name, or behind a path: ``module:Class``, ``module.Class``.
-
-    :raises SpecError: neither a known name nor the path of an algorithm of SB3's kind
-    """
-    path = ALGORITHMS.get(algo, algo)
-    module, _, name = path.rpartition(":" if ":" in path else ".")
-    if not module:
-        raise SpecError(
-            f"{algo!r} is not one of {', '.join(ALGORITHMS)}, nor the path of a class such as "
-            "sbx:PPO"
-        )
-    try:
-        found = getattr(imported(module), name)
-    except (ImportError, AttributeError) as error:
-        raise SpecError(f"{algo!r} cannot be imported: {error}") from None
-    if not isinstance(found, type) or not issubclass(found, BaseAlgorithm):
-        raise SpecError(f"{algo!r} is not a subclass of SB3's BaseAlgorithm")
-    return found
-
-
-def known_class(algo: str) -> type[BaseAlgorithm] | None:
-    """The class behind a name or path that a file holds, if it is one of ours or of SB3's.
-
-    Others are not imported: a file of a stranger's could have any module executed so.
-    """
-    package = ALGORITHMS.get(algo, algo).partition(":")[0].partition(".")[0]
-    try:
-        return algorithm_class(algo) if package in _KNOWN_PACKAGES else None
-    except SpecError:  # of another version
-        return None
-
-
-def hyperparams_file(algo: str) -> Path:
-    """The file with an algorithm's hyperparameters: the plugin's or else the suite's."""
-    shipped = PLUGIN_HYPERPARAMS / f"{algo}.yml"
-    return shipped if shipped.exists() else HYPERPARAMS / f"{algo}.yml"
-
-
-def has_own_entry(algo: str, env_id: str) -> bool:
-    """Whether the environment has an entry of its own, or takes a common one."""
-    return env_id in read_mapping(hyperparams_file(algo))
 
 
 def hyperparams_for(algo: str, env_id: str, file: Path | None = None) -> dict[str, Any]:
@@ -263,22 +207,6 @@ def as_list(wrappers: Any) -> list[Wrapper]:
     if wrappers is None:
         return []
     return wrappers if isinstance(wrappers, list) else [wrappers]
-
-
-def parameters_of(cls: type, method: str = "__init__") -> dict[str, inspect.Parameter]:
-    """What a method takes by name, with what it passes on as ``**kwargs`` to those it overrides."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in cls.__mro__:
-        if method not in vars(base):
-            continue
-        _, *parameters = inspect.signature(vars(base)[method]).parameters.values()
-        kinds = {parameter.kind for parameter in parameters}
-        for parameter in parameters:
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                found.setdefault(parameter.name, parameter)
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
-            break
-    return found
 
 
 def _constructor_annotations(algo: str) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.algorithms import known_class, parameters_of
 from benchmarks.errors import SpecError
 from benchmarks.names import restored
 from benchmarks.records import BrokenRunError, below_root
 from benchmarks.run_files import PROGRESS, read_progress
 from benchmarks.storage import RECORD, Folder
-from benchmarks.zoo import known_class, parameters_of, schedule_start
+from benchmarks.zoo import schedule_start
 from reports.runs import RunData
 
 FACTOR = 1.5  # of delta; an update above it is counted
@@ -138,8 +139,6 @@ def read_log(folder: Folder) -> pd.DataFrame | None:
     if frame is None:
         return None
     path = folder / PROGRESS
-    if frame.empty:
-        return pd.DataFrame(columns=list(LOGGED), dtype=float)
     if LOGGED["steps"][0] not in frame:
         raise BrokenRunError(f"{path}: has no column {LOGGED['steps'][0]}")
     sources = {name: next(filter(frame.__contains__, LOGGED[name]), None) for name in LOGGED}

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.algorithms import known_class, parameters_of
 from benchmarks.errors import SpecError
 from benchmarks.names import restored
 from benchmarks.secrets import mask
-from benchmarks.zoo import known_class, model_arguments, parameters_of
+from benchmarks.zoo import model_arguments
 from reports import runs, wording
 from reports.tables import Table, code
 

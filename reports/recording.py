@@ -25,6 +25,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tqdm import tqdm
 
+from benchmarks.algorithms import algorithm_class
 from benchmarks.environments import env_spec
 from benchmarks.errors import SpecError, clean_up, warnings_to_stderr
 from benchmarks.evaluation import freeze
@@ -37,7 +38,7 @@ from benchmarks.run import make_env
 from benchmarks.run_files import is_finished, read_run
 from benchmarks.statistics import final_return, final_window
 from benchmarks.storage import RECORD, whole_file
-from benchmarks.zoo import algorithm_class, model_arguments
+from benchmarks.zoo import model_arguments
 from reports import figures
 from reports.runs import ReportError
 from reports.wording import machine_text

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.algorithms import hyperparams_file
 from benchmarks.environments import check_environment
 from benchmarks.errors import SpecError
 from benchmarks.folder_names import as_file_name, is_name
@@ -24,7 +25,6 @@ from benchmarks.results import load_readable
 from benchmarks.secrets import command_line, mask
 from benchmarks.sources import by_module, changed
 from benchmarks.sweep import SweepError
-from benchmarks.zoo import hyperparams_file
 from studies import pruning as pruners
 from studies.carrying_out import Confirmation, carry_out, confirm, stored_confirmation
 from studies.entries import entries_of

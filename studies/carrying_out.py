@@ -30,7 +30,7 @@ from studies.study import (
     values_of,
 )
 from studies.trials import ERROR, TrialFailedError, make_runs
-from studies.workers import Death, Task, Workers, n_due
+from studies.workers import DeadWorker, Task, Workers, n_due
 
 _POLL = 0.5  # seconds between looks at the storage
 # Workers that die one after another without a trial having ended in between.
@@ -53,11 +53,11 @@ def carry_out(
         with Progress(problem, task.search.n_trials, jobs, Console(quiet=not shown)) as progress:
             progress.already(counted(study))
             while True:
-                for death in workers.ended():
-                    deaths.append(mask(f"{death.cause}\n{death.output}".strip()))
+                for dead in workers.ended():
+                    deaths.append(mask(f"{dead.reason}\n{dead.output}".strip()))
                     progress.say(f"a worker has died: {deaths[-1]}")
-                    if death.is_overtime:
-                        _fail_trial_of(study, death)
+                    if dead.timed_out:
+                        _fail_trial_of(study, dead)
                 retry_abandoned(study, task.folder)
                 trials = counted(study)
                 progress.show(trials)
@@ -79,11 +79,11 @@ def carry_out(
         requeue(study, [trial.number for trial in ours])
 
 
-def _fail_trial_of(study: optuna.Study, death: Death) -> None:
+def _fail_trial_of(study: optuna.Study, dead: DeadWorker) -> None:
     """Tried once more, its run would take too long again."""
     for trial in in_state(counted(study), TrialState.RUNNING):
-        if trial.user_attrs.get(WORKER) == death.worker:
-            study._storage.set_trial_user_attr(trial._trial_id, ERROR, death.cause)
+        if trial.user_attrs.get(WORKER) == dead.worker:
+            study._storage.set_trial_user_attr(trial._trial_id, ERROR, dead.reason)
             study.tell(trial.number, state=TrialState.FAIL)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial
 
-from benchmarks.zoo import ALGORITHMS, has_own_entry
+from benchmarks.algorithms import ALGORITHMS, has_own_entry
 from studies.carrying_out import Confirmation
 from studies.estimates import as_text, on_fresh_seeds, verdict
 from studies.objective import Problem

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.errors import SpecError
+from benchmarks.errors import SpecError, check_choice
 from benchmarks.normalisation import Scale, scales_with
+from benchmarks.preflight import check_models
 from benchmarks.records import Evaluation, RunSpec
-from benchmarks.specs import check_choice, load_suite
 from benchmarks.statistics import area_under_curve, final_return
-from benchmarks.trying import try_models
+from benchmarks.suite import load_suite
 from benchmarks.zoo import hyperparams_for
 from studies.search_spaces import (
     Parameter,
@@ -206,7 +206,7 @@ def define(
         place = str(space_file or "--params") if name else "--algo"
         return f"{place}: {name}" if name and name != key else place
 
-    try_models((spec for _, spec in tried), source)
+    check_models((spec for _, spec in tried), source)
     return problem
 
 

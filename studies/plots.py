@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.zoo import ALGORITHMS
+from benchmarks.algorithms import ALGORITHMS
 from studies import nested
 from studies.objective import OBJECTIVES, Problem
 from studies.progress import shown

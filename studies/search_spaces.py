@@ -16,16 +16,10 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
+from benchmarks.algorithms import ALGORITHMS, algorithm_class, check_algorithms, parameters_of
 from benchmarks.errors import SpecError
-from benchmarks.specs import check_algorithms
 from benchmarks.yamls import read_mapping
-from benchmarks.zoo import (
-    ALGORITHMS,
-    algorithm_class,
-    model_arguments,
-    parameters_of,
-    schedule_start,
-)
+from benchmarks.zoo import model_arguments, schedule_start
 from studies import nested
 
 Scalar = float | int | str | bool | None

@@ -11,8 +11,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, GridSampler, RandomSampler
 from optuna.samplers import TPESampler as _TPESampler
 
-from benchmarks.errors import SpecError
-from benchmarks.specs import check_choice
+from benchmarks.errors import SpecError, check_choice
 from studies.objective import Problem
 from studies.search_spaces import Parameter, Value
 

@@ -9,8 +9,8 @@ import optuna
 import pandas as pd
 from optuna.trial import Trial
 
-from benchmarks.engines.events import ended_after
 from benchmarks.errors import sanitize
+from benchmarks.processes import time_limit
 from benchmarks.records import RunSpec
 from benchmarks.results import read_evaluations
 from benchmarks.run import run
@@ -116,7 +116,7 @@ class Objective:
                 see(float(value))
             return evaluations
         try:
-            with ended_after(self._run_timeout):
+            with time_limit(self._run_timeout):
                 run(spec, self._runs, self._command, watch=lambda row: see(row.return_mean))
         except (optuna.TrialPruned, TrialFailedError):
             raise

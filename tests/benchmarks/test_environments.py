@@ -12,7 +12,8 @@ from benchmarks.errors import SpecError
 from benchmarks.records import Evaluation, RunSpec
 from benchmarks.results import read_evaluations
 from benchmarks.run import make_env, run
-from benchmarks.specs import load_suite, plan
+from benchmarks.specs import plan
+from benchmarks.suite import load_suite
 from benchmarks.zoo import model_arguments
 
 RESCALE = {"gymnasium.wrappers.RescaleAction": {"min_action": -0.5, "max_action": 0.25}}

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.engines.events import Failure, Success, attempt
-from benchmarks.engines.processes import last_output, redirect_output
 from benchmarks.errors import sanitize
+from benchmarks.processes import last_output, redirect_output
 
 
 def test_long_text_keeps_its_beginning_and_its_end() -> None:

@@ -17,13 +17,13 @@ from typer.testing import CliRunner, Result
 from benchmarks import manifests
 from benchmarks.__main__ import app
 from benchmarks.archive import archive
-from benchmarks.claims import Agenda
 from benchmarks.engines import Ended, Failure
 from benchmarks.records import RunSpec
 from benchmarks.results import load_evaluations, load_failures, load_runs
 from benchmarks.run import Progress, run
 from benchmarks.status import load_status
 from benchmarks.sweep import record_failure, sweep
+from benchmarks.work_queue import WorkQueue
 from tests.reports.conftest import RunFolders
 
 
@@ -44,9 +44,9 @@ def out(make_spec, tmp_path: Path) -> Path:
 
 def test_status_counts_what_is_finished_in_progress_and_failed(make_spec, out: Path) -> None:
     raising = "tests.benchmarks.envs:Raising-v0"
-    agenda = Agenda([make_spec(seed=5), make_spec(env_id=raising)], out)
-    assert agenda.claim()
-    assert agenda.claim()
+    queue = WorkQueue([make_spec(seed=5), make_spec(env_id=raising)], out)
+    assert queue.claim()
+    assert queue.claim()
     abandoned = out / "tiny" / "ppo" / "CartPole-v1" / ".lock-seed-9-aaaaaaaa"
     abandoned.touch()
 
@@ -61,7 +61,7 @@ def test_status_counts_what_is_finished_in_progress_and_failed(make_spec, out: P
     assert "failed: ppo tests.benchmarks.envs:Raising-v0 seed 0: ValueError: the pole is gone" in (
         result.output
     )
-    agenda.close()
+    queue.close()
     assert set(load_status(out).table["in progress"]) == {0}
 
 
@@ -163,8 +163,8 @@ def test_status_of_a_sweep_that_was_interrupted_shows_what_has_not_begun(
     specs = [make_spec(seed=seed) for seed in range(3)]
     during: list[pd.DataFrame] = []
 
-    def engine(agenda: Agenda, out: Path, command: str) -> Iterator[Ended]:
-        assert [agenda.claim(), agenda.claim(), agenda.claim()] == [*specs[:2], recurrent]
+    def engine(queue: WorkQueue, out: Path, command: str) -> Iterator[Ended]:
+        assert [queue.claim(), queue.claim(), queue.claim()] == [*specs[:2], recurrent]
         run(specs[0], out, "")
         yield Ended(specs[0], "")
         yield Ended(specs[1], "", Failure("ValueError: no", ""))
@@ -385,9 +385,9 @@ def test_a_full_disk_costs_nothing_that_is_finished(tiny_suite: Path, tmp_path: 
 
 def test_a_run_that_does_not_get_on_is_named(make_spec, out: Path) -> None:
     stalled, fine = make_spec(seed=5), make_spec(seed=6)
-    agenda = Agenda([stalled, fine], out)
-    assert agenda.claim()
-    assert agenda.claim()
+    queue = WorkQueue([stalled, fine], out)
+    assert queue.claim()
+    assert queue.claim()
     since = time.time() - 3_600
     for spec in (stalled, fine):
         scratch = spec.folder(out).with_name(f".tmp-{spec.folder(out).name}-1")
@@ -401,7 +401,7 @@ def test_a_run_that_does_not_get_on_is_named(make_spec, out: Path) -> None:
     shown = command("status", out).output
     assert "no progress since " in shown
     assert f"60 minutes ago: tiny ppo CartPole-v1 {stalled.folder(out).name}" in shown
-    agenda.close()
+    queue.close()
     assert load_status(out).stalled == []
 
 

@@ -18,7 +18,7 @@ from benchmarks.normalisation import (
     rows_for,
 )
 from benchmarks.records import Evaluation
-from benchmarks.specs import load_suite
+from benchmarks.suite import load_suite
 
 HEADER = "env_id,random,random_episodes,reference,reference_source\n"
 

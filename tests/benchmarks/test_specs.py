@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.algorithms import check_algorithms
 from benchmarks.errors import SpecError
 from benchmarks.records import Evaluation, RunSpec
-from benchmarks.specs import check_algorithms, load_suite, parse_overrides, plan
+from benchmarks.specs import parse_overrides, plan
+from benchmarks.suite import load_suite
 from benchmarks.zoo import hyperparams_for
 
 

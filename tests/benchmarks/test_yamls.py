@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.errors import SpecError
-from benchmarks.specs import load_suite, plan
+from benchmarks.specs import plan
+from benchmarks.suite import load_suite
 from benchmarks.yamls import read_mapping
 from benchmarks.zoo import hyperparams_for
 from studies.search_spaces import read_space

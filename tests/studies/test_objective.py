@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.algorithms import hyperparams_file
 from benchmarks.errors import SpecError
 from benchmarks.normalisation import Scale
-from benchmarks.zoo import hyperparams_file, hyperparams_for
+from benchmarks.zoo import hyperparams_for
 from studies.objective import (
     MAX_SEEDS,
     Problem,

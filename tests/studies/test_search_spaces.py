@@ -12,8 +12,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 
+from benchmarks.algorithms import algorithm_class
 from benchmarks.errors import SpecError
-from benchmarks.zoo import algorithm_class, model_arguments
+from benchmarks.zoo import model_arguments
 from sb3_natural.npg.npg import DEFAULT_TARGET_KL
 from studies.search_spaces import (
     SPACES,
