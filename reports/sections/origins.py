@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.algorithms import known_class, parameters_of
+from benchmarks.errors import SpecError
 from benchmarks.names import plain
 from benchmarks.secrets import mask
 from benchmarks.tables import Code, Inline, Number, Table, Text
-from benchmarks.yamls import SpecError
-from benchmarks.zoo import known_class, model_arguments, parameters_of
+from benchmarks.zoo import model_arguments
 from reports.data.context import Context
 from reports.data.runs import setting_text
 from reports.rendering.blocks import Block, Bullets, CodeBlock, Paragraph, Section
