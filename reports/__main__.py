@@ -16,7 +16,7 @@ import typer
 
 from reports import FORMATS, TITLE
 from reports.live import EVERY, FPS, SECONDS
-from studies import STORAGE_VARIABLE
+from studies.storage import STORAGE_VARIABLE
 
 _LONGEST_LINE = 20_000  # characters
 _STUDIES = Path("studies-out")
@@ -197,9 +197,9 @@ def _names(options: list[str]) -> list[str]:
 @contextmanager
 def _refusing() -> Iterator[None]:
     """End the command with status 2 where its input is refused, after saying why."""
-    from benchmarks.results import BrokenRunError
+    from benchmarks.errors import SpecError
+    from benchmarks.records import BrokenRunError
     from benchmarks.secrets import mask
-    from benchmarks.yamls import SpecError
     from reports.data.runs import ReportError
 
     try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from benchmarks.storage import is_finished, naming, whole_folder
+from benchmarks.storage import has_record, naming, whole_folder
 from benchmarks.tables import Table, to_csv
 from reports import FORMATS, TITLE
 from reports.data.context import Context
@@ -108,6 +108,6 @@ def _whole(out: Path) -> AbstractContextManager[Path]:
     """Where to write what comes to ``out`` when all of it is there."""
     if out.exists() and not out.is_dir():
         raise ReportError(f"--out: must be a folder, got the file {str(out)!r}")
-    if is_finished(out):
+    if has_record(out):
         raise ReportError(f"--out: must not be the folder of a run, got {str(out)!r}")
     return whole_folder(out, last=REPORT)

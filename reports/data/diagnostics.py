@@ -6,8 +6,6 @@ the rollout before.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,11 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.algorithms import known_class, parameters_of
+from benchmarks.errors import SpecError
 from benchmarks.names import plain
-from benchmarks.results import BrokenRunError, content
-from benchmarks.storage import Folder
-from benchmarks.yamls import SpecError
-from benchmarks.zoo import known_class, parameters_of, schedule_start
+from benchmarks.records import BrokenRunError, below_root
+from benchmarks.run_files import PROGRESS, read_progress
+from benchmarks.storage import RECORD, Folder
+from benchmarks.zoo import schedule_start
 from reports.data.runs import RunData
 
 FACTOR = 1.5  # updates above this multiple of delta are counted
@@ -134,22 +134,13 @@ def read_log(folder: Folder) -> pd.DataFrame | None:
         before the first row is due
     :raises benchmarks.results.BrokenRunError: it cannot be read, or is not one of SB3's logs
     """
-    path = folder / "progress.csv"
-    if not path.exists():
+    frame = read_progress(folder, {column for columns in LOGGED.values() for column in columns})
+    if frame is None:
         return None
-    try:
-        text = content(path).decode()
-    except UnicodeDecodeError as error:
-        raise BrokenRunError(f"{path}: {error}") from error
-    if not text.strip():
-        return pd.DataFrame(columns=list(LOGGED), dtype=float)
-    header = _checked_header(path, text)
-    sources = {name: next(filter(header.__contains__, LOGGED[name]), None) for name in LOGGED}
-    columns = [column for column in sources.values() if column is not None]
-    try:
-        frame = pd.read_csv(io.StringIO(text), usecols=columns)
-    except ValueError as error:  # of pandas' parser, too
-        raise BrokenRunError(f"{path}: {error}") from error
+    path = folder / PROGRESS
+    if LOGGED["steps"][0] not in frame:
+        raise BrokenRunError(f"{path}: has no column {LOGGED['steps'][0]}")
+    sources = {name: next(filter(frame.__contains__, LOGGED[name]), None) for name in LOGGED}
     return pd.DataFrame(
         {
             name: np.nan if column is None else _numbers(path, frame[column])
@@ -203,7 +194,7 @@ def summarise(updates: pd.DataFrame) -> dict[str, float]:
 
 def _from_suite(text: str, folder: Folder) -> str:
     """The text with the path of the run's folder cut to what begins with the suite."""
-    return text.replace(str(folder), "/".join(folder.parts[-4:]))
+    return text.replace(str(folder), below_root(folder))
 
 
 def _delta_in_force(run: Mapping[str, Any], at: pd.Series[float]) -> pd.Series[float]:
@@ -215,7 +206,7 @@ def _delta_in_force(run: Mapping[str, Any], at: pd.Series[float]) -> pd.Series[f
             return start * (1 - at / run["n_timesteps"]).clip(lower=0)
         return pd.Series(np.nan if value is None else float(value), at.index)
     except (SpecError, TypeError, ValueError) as error:
-        raise BrokenRunError(f"{run['path'] / 'run.json'}: target_kl: {error}") from error
+        raise BrokenRunError(f"{run['path'] / RECORD}: target_kl: {error}") from error
 
 
 def _setting(run: Mapping[str, Any], name: str) -> Any:
@@ -236,29 +227,6 @@ def _setting(run: Mapping[str, Any], name: str) -> Any:
 def _number(run: Mapping[str, Any], name: str) -> float:
     value = _setting(run, name)
     return float(value) if isinstance(value, int | float) else np.nan
-
-
-def _checked_header(path: Folder, text: str) -> list[str]:
-    """The names of the columns, after a check that every row has as many cells.
-
-    pandas would fill up a row that is too short, and cut off one that is too long.
-    """
-    lines = text.splitlines()
-    commas = lines[0].count(",")
-    try:
-        unequal = '"' in text or any(line.count(",") != commas for line in lines)
-        rows = list(csv.reader(lines if unequal else lines[:1]))
-    except csv.Error as error:
-        raise BrokenRunError(f"{path}: {error}") from error
-    header = rows[0]
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(header):
-            raise BrokenRunError(
-                f"{path}: row {number} has {len(row)} cells, the header has {len(header)}"
-            )
-    if LOGGED["steps"][0] not in header:
-        raise BrokenRunError(f"{path}: has no column {LOGGED['steps'][0]}")
-    return header
 
 
 def _numbers(path: Folder, column: pd.Series[Any]) -> pd.Series[float]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.names import plain
-from benchmarks.results import read_spec
+from benchmarks.run_files import read_run
 from reports.data.runs import ReportError, RunData, runs_text
 from reports.data.scores import run_scores
 
@@ -298,7 +298,7 @@ def _own(data: RunData, runs: pd.DataFrame) -> dict[str, Any] | None:
 
 def _has_arguments(folder: Path) -> bool:
     """Whether a run's environment was made with arguments, such as LunarLander's continuous."""
-    return bool(read_spec(folder / "run.json").environment.get("kwargs"))
+    return bool(read_run(folder).spec.environment.get("kwargs"))
 
 
 def _pair(theirs: Mapping[Any, Any], own: Mapping[str, Any]) -> dict[str, Any]:

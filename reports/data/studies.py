@@ -13,15 +13,15 @@ import pandas as pd
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
+from benchmarks.errors import SpecError
 from benchmarks.folder_names import is_name
 from benchmarks.names import plain
 from benchmarks.results import load_readable
 from benchmarks.secrets import mask
-from benchmarks.specs import SpecError
 from benchmarks.statistics import Estimate, interquartile_mean
 from reports.data.runs import ReportError, cleaned
 from studies import sensitivity
-from studies.carrying_out import stored_confirmation
+from studies.confirmation import stored_confirmation
 from studies.estimates import (
     Comparison,
     compare,
@@ -29,22 +29,10 @@ from studies.estimates import (
     on_fresh_seeds,
 )
 from studies.objective import Problem
-from studies.search_spaces import Parameter, Scalar, Value, default_value
-from studies.study import (
-    DEFAULT,
-    JOURNAL,
-    BrokenStudyError,
-    StudyError,
-    best_trial,
-    completed,
-    connect,
-    counted,
-    in_state,
-    load,
-    study_folder,
-    values_of,
-)
-from studies.trials import SCORES
+from studies.parameters import Parameter, Scalar, Value
+from studies.search_spaces import default_value
+from studies.storage import JOURNAL, BrokenStudyError, StudyError, connect, study_folder
+from studies.study import DEFAULT, SCORES, best_trial, completed, counted, in_state, load, values_of
 
 # Multiples of a sweep's best value at which the loss is shown.
 FACTORS = (1 / 3, 3.0)

@@ -14,15 +14,14 @@ from PIL import Image
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from benchmarks.cleanup import clean_up
+from benchmarks.algorithms import algorithm_class
 from benchmarks.environments import env_spec
+from benchmarks.errors import SpecError, clean_up, warnings_to_stderr
 from benchmarks.evaluation import freeze
-from benchmarks.foreign import warning_lines
-from benchmarks.records import RunSpec
-from benchmarks.results import BrokenRunError
+from benchmarks.records import BrokenRunError, RunSpec
 from benchmarks.run import make_env
-from benchmarks.yamls import SpecError
-from benchmarks.zoo import algorithm_class, model_arguments
+from benchmarks.storage import RECORD
+from benchmarks.zoo import model_arguments
 from reports.data.runs import ReportError
 
 MODEL = "model.zip"
@@ -53,7 +52,7 @@ def play(
     """
     _choose_drivers()
     with ExitStack() as opened:
-        with warning_lines():
+        with warnings_to_stderr():
             env = _make_env(folder, spec, seed)
             opened.callback(clean_up, env.close)
             model = _load_model(folder, spec, env)
@@ -90,7 +89,7 @@ def _choose_drivers() -> None:
 
 def _make_env(folder: Path, spec: RunSpec, seed: int) -> VecEnv:
     """One copy of the run's environment, rendered, with the statistics of the end of training."""
-    arguments = model_arguments(spec.algo, spec.hyperparams, str(folder / "run.json"))
+    arguments = model_arguments(spec.algo, spec.hyperparams, str(folder / RECORD))
     kwargs = {**spec.environment.get("kwargs", {}), "render_mode": "rgb_array"}
     with_pictures = replace(spec, environment={**spec.environment, "kwargs": kwargs})
     without_statistics = replace(arguments, normalize=None)

@@ -17,6 +17,8 @@ from tqdm import tqdm
 from benchmarks import results
 from benchmarks.provenance import machine
 from benchmarks.records import RunSpec
+from benchmarks.run_files import is_finished, read_run
+from benchmarks.storage import RECORD
 from reports.data.runs import ReportError
 from reports.live import FPS, SECONDS
 from reports.rendering.text import machine_text
@@ -82,13 +84,12 @@ def read_spec(folder: Path) -> RunSpec:
     :raises ReportError: this is not the folder of a finished run
     :raises BrokenRunError: its record cannot be read
     """
-    path = folder / "run.json"
-    if not path.is_file():
+    if not is_finished(folder):
         raise ReportError(
             f"{folder}: is not the folder of a finished run, such as "
-            "runs/classic/npg/CartPole-v1/seed-0-1a2b3c4d: it has no run.json"
+            f"runs/classic/npg/CartPole-v1/seed-0-1a2b3c4d: it has no {RECORD}"
         )
-    return results.read_spec(path)
+    return read_run(folder).spec
 
 
 def _no_model(folder: Path, spec: RunSpec, file: str) -> ReportError:
@@ -98,7 +99,7 @@ def _no_model(folder: Path, spec: RunSpec, file: str) -> ReportError:
     """
     again = ["run", spec.suite, "--algos", spec.algo, "--envs", spec.env_id]
     again += ["--first-seed", str(spec.seed), "--out", "runs-to-film"]
-    first = results.read_run(folder).command
+    first = read_run(folder).command
     return ReportError(
         f"{folder}: has no {file}: the run was archived without its model, and there is nothing "
         "to film. Run it again, into a folder that does not have it, and record that run:\n"
@@ -112,7 +113,7 @@ def _refuse_of_others(folder: Path) -> None:
 
     :raises ReportError: saying where it was made
     """
-    there = results.read_run(folder).machine.model_dump(exclude_none=True)
+    there = read_run(folder).machine.model_dump(exclude_none=True)
     here = {name: value for name, value in machine().items() if value is not None}
     if there != here:
         raise ReportError(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,16 +30,16 @@ from tensorboard.compat import tf  # type: ignore[import-untyped]
 
 from benchmarks.folder_names import as_file_name
 from benchmarks.names import first_line, plain
-from benchmarks.records import RunSpec
-from benchmarks.results import BrokenRunError, content, is_run, read_evaluations, read_spec
-from benchmarks.storage import TEMPORARY, walk
+from benchmarks.records import BrokenRunError, RunKey, RunSpec, content
+from benchmarks.results import read_evaluations
+from benchmarks.run_files import PROGRESS, find, read_run
+from benchmarks.storage import target_of
 from reports.data import scores
 from reports.data.runs import config_labels
 
 EVALUATION = "evaluation return"
 TRAINING = "training return"
 
-_IN_PROGRESS = re.compile(re.escape(TEMPORARY) + r"(seed-(\d+)-([0-9a-f]{8}))-\d+")
 _CURVE_COLUMNS = ["env_id", "label", "timesteps", "mean", "low", "high", "seeds"]
 
 
@@ -196,7 +195,7 @@ class Watcher:
         measure = EVALUATION
         # One evaluation, of the untrained policy, says nothing about learning.
         if len(steps) < 2:
-            training = read_progress(run.folder / "progress.csv", "rollout/ep_rew_mean")
+            training = read_progress(run.folder / PROGRESS, "rollout/ep_rew_mean")
             if len(training[0]):
                 (steps, returns), measure = training, TRAINING
         return Running(panel, label, run.seed, measure, steps, returns, written)
@@ -240,13 +239,12 @@ def read_progress(path: Path, column: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _find(root: Path) -> tuple[list[Path], list[Unfinished]]:
     """The folders of the finished runs, and the runs in progress."""
-    finished, unfinished = [], []
-    for folder, names, _ in walk(root):
-        folders = [Path(str(folder), name) for name in sorted(names)]
-        finished += [each for each in folders if is_run(each.name)]
-        unfinished += [run for run in map(unfinished_run, folders) if run is not None]
-        names[:] = [name for name in names if not is_run(name) and not name.startswith(TEMPORARY)]
-    return sorted(finished), unfinished
+    found = find(root)
+    unfinished = [unfinished_run(folder) for folder in sorted(found.scratch)]
+    return (
+        [Path(str(run.folder)) for run in found.runs],
+        [run for run in unfinished if run is not None],
+    )
 
 
 def unfinished_run(folder: Path) -> Unfinished | None:
@@ -255,13 +253,9 @@ def unfinished_run(folder: Path) -> Unfinished | None:
     Such a path ends in ``SUITE/ALGO/ENV/.tmp-seed-SEED-CONFIG-PROCESS``; names of algorithms and
     environments are as folders have them.
     """
-    match = _IN_PROGRESS.fullmatch(folder.name)
-    if match is None:
-        return None
-    final, seed, config = match.groups()
-    env = folder.absolute().parent
-    algo, suite = env.parent.name, env.parent.parent.name
-    return Unfinished(folder, folder.with_name(final), suite, algo, env.name, int(seed), config)
+    final = target_of(folder)
+    key = None if final is None else RunKey.of_folder(final)
+    return None if final is None or key is None else Unfinished(folder, final, *key)
 
 
 def _newest(found: Sequence[Unfinished], finished: Sequence[Path]) -> list[Unfinished]:
@@ -331,7 +325,7 @@ def _last_written(folder: Path) -> float | None:
 def _read_finished(folder: Path) -> tuple[RunSpec, pd.DataFrame] | str:
     """The run and its evaluations, or why it cannot be shown."""
     try:
-        spec, evaluations = read_spec(folder / "run.json"), read_evaluations(folder)
+        spec, evaluations = read_run(folder).spec, read_evaluations(folder)
     except BrokenRunError as error:
         return first_line(str(error))
     if not np.isfinite(evaluations["return_mean"]).all():

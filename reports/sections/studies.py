@@ -30,10 +30,10 @@ from reports.rendering.text import (
 )
 from studies.estimates import Comparison, verdict, writer_for
 from studies.objective import OBJECTIVES, Problem
+from studies.parameters import Parameter, Scalar
 from studies.plots import parameter_label
-from studies.progress import few_seeds, parameters, shown
-from studies.search_spaces import Parameter, Scalar
 from studies.study import in_state
+from studies.wording import few_seeds, parameters, shown
 
 _MOST_NAMED = 2  # environments in a title
 _LONGEST_COMMAND = 20_000  # characters

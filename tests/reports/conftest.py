@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.folder_names import as_file_name
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run
-from benchmarks.specs import Evaluation, RunSpec
 from reports import document
 from reports.data import context
 from reports.data.runs import RunData, load

@@ -16,8 +16,8 @@ import optuna
 import pandas as pd
 import pytest
 
-from benchmarks.specs import Evaluation, RunSpec
-from benchmarks.storage import is_finished
+from benchmarks.records import Evaluation, RunSpec
+from benchmarks.run_files import is_finished
 from benchmarks.sweep import SweepResult
 from reports.data import studies as study_data
 from reports.data.context import Context
@@ -25,11 +25,13 @@ from reports.data.context import Studies as Wanted
 from reports.data.studies import StudyResult
 from reports.rendering.blocks import Section
 from reports.sections import studies as section
-from studies import carrying_out, estimates, sensitivity, trials
-from studies.objective import Problem, define
+from studies import confirmation, estimates, sensitivity, trials
+from studies.definition import define
+from studies.objective import Problem
+from studies.search import Search
 from studies.search_spaces import space_for
-from studies.searching import Search
-from studies.study import connect, create, load
+from studies.storage import connect
+from studies.study import create, load
 from studies.workers import Task, work
 
 Maker = Callable[[RunSpec, Path, str], Path]
@@ -97,7 +99,7 @@ class StudyFolders:
 
     def confirm(self, name: str) -> None:
         study, problem = self.load(name)
-        carrying_out.confirm(study, problem, self.root / name, 1, "the command", shown=False)
+        confirmation.confirm(study, problem, self.root / name, 1, "the command", shown=False)
 
     def sweep(self, name: str, *symbols: str, points: int = 5) -> None:
         study, problem = self.load(name)

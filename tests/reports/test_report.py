@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import statistics
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run
-from benchmarks.specs import Evaluation, RunSpec
 from reports import document
 from reports.__main__ import app
 from reports.data import aggregates

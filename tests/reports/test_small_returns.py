@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from benchmarks import commands, statistics
+from benchmarks.records import RunSpec
 from benchmarks.results import read_evaluations
-from benchmarks.specs import RunSpec
 from benchmarks.statistics import Estimate
 from reports.data.comparison import compare
 from reports.data.context import load

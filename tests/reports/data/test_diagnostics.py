@@ -10,7 +10,7 @@ import pytest
 from stable_baselines3.common.utils import LinearSchedule
 from upath import UPath
 
-from benchmarks.results import BrokenRunError
+from benchmarks.records import BrokenRunError
 from reports.data import diagnostics, runs
 from tests.reports.conftest import RunFolders
 from tests.reports.logs import npg_by_hand, write_log

@@ -13,8 +13,9 @@ from reports.data import studies as study_data
 from reports.data.runs import ReportError
 from reports.data.studies import StudyResult, losses_at
 from studies import sensitivity
-from studies.searching import Search
-from studies.study import connect, create
+from studies.search import Search
+from studies.storage import connect
+from studies.study import create
 from studies.workers import Task, work
 from tests.reports.study_folders import StudyFolders, hill, noise, small
 

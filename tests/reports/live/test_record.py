@@ -18,8 +18,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from typer.testing import CliRunner
 
 from benchmarks.archive import archive
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run
-from benchmarks.specs import Evaluation, RunSpec
 from reports.__main__ import app
 from reports.data.runs import ReportError
 from reports.live.agent import play

@@ -17,8 +17,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks.evaluation import EvaluationRow
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run
-from benchmarks.specs import Evaluation, RunSpec
 from reports.__main__ import app
 from reports.live import runs, terminal
 from reports.live.picture import draw_picture

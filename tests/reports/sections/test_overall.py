@@ -8,14 +8,14 @@ from typer.testing import CliRunner
 
 from benchmarks import statistics
 from benchmarks.commands import app as benchmarks_app
+from benchmarks.errors import SpecError
 from benchmarks.normalisation import Scale, load_scales, scales_with
-from benchmarks.yamls import SpecError
 from reports.__main__ import app
 from reports.data import aggregates, context
 from reports.data.verdicts import AHEAD
 from reports.rendering.blocks import Section, tables_of
 from reports.sections import overall
-from studies.objective import define
+from studies.definition import define
 from studies.search_spaces import space_for
 from tests.reports.conftest import RunFolders
 from tests.reports.values import column, headers, shown, texts

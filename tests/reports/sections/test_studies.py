@@ -14,8 +14,8 @@ from optuna.distributions import FloatDistribution
 from optuna.importance import get_param_importances
 from optuna.trial import TrialState, create_trial
 
+from benchmarks.records import RunSpec
 from benchmarks.run import run as train
-from benchmarks.specs import RunSpec
 from benchmarks.tables import Table
 from reports.data.context import Context
 from reports.rendering import figures, markdown

@@ -1,4 +1,4 @@
-"""Who does which run, when several sweeps work in the same folder at once."""
+"""The runs that a sweep has still to do, shared with the other sweeps of the same folder."""
 
 import time
 from collections import deque
@@ -9,20 +9,21 @@ from pathlib import Path
 from filelock import FileLock
 
 from benchmarks.locks import lock, unlock
-from benchmarks.specs import RunSpec
-from benchmarks.storage import Folder, is_finished
+from benchmarks.records import RunSpec
+from benchmarks.run_files import is_finished
+from benchmarks.storage import Folder
 
 
-class Agenda:
-    """The runs that a sweep has still to do; each is done by the sweep that claims it first.
+class WorkQueue:
+    """Runs without a finished folder; the sweep that claims a run first does it.
 
     A claim is a lock beside the run's folder. It ends with :meth:`release`, or with the process
-    that holds it, however that ends. Sweeps on different machines need a file system with locks
-    that work between them (most of NFS, Lustre and the like have). Elsewhere than on a disk there
-    are no locks, and sweeps do not know of each other.
+    that holds it, however that ends. Sweeps on different machines need a file system whose locks
+    work between them, as those of most NFS and Lustre servers do. Where the folder is not on a
+    disk, there are no locks, and sweeps do not know of each other.
 
-    :param specs: runs without a finished folder
-    :param out: the folder below which all runs stand
+    :param specs: the runs
+    :param out: the folder below which all run folders are
     """
 
     def __init__(self, specs: Sequence[RunSpec], out: Folder) -> None:
@@ -35,15 +36,15 @@ class Agenda:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every run has been claimed, or finished by another sweep."""
+        """Whether every run has been claimed here or done by another sweep."""
         return not self._waiting
 
     def claim(self) -> RunSpec | None:
-        """The next run that nobody is doing, now ours; None if there is none at the moment."""
+        """Claim the next run that no sweep is doing; None if there is none at the moment."""
         for _ in range(len(self._waiting)):
             spec = self._waiting.popleft()
             if not self._lock(spec):
-                self._waiting.append(spec)  # should the other sweep die, it is ours
+                self._waiting.append(spec)  # ours, should the other sweep die
             elif self._done_elsewhere(spec):
                 self.release(spec)
             else:
@@ -51,12 +52,12 @@ class Agenda:
         return None
 
     def release(self, spec: RunSpec) -> None:
-        """Give a claimed run back, whatever became of it."""
+        """End the claim of a run, whatever became of the run."""
         if held := self._locks.pop(spec.folder(self._out), None):
             unlock(held)
 
     def close(self) -> None:
-        """Give back all that is claimed."""
+        """End all claims."""
         while self._locks:
             unlock(self._locks.popitem()[1])
 
@@ -75,7 +76,7 @@ class Agenda:
             self.finished_elsewhere.append(spec)
             return True
         with suppress(FileNotFoundError):
-            # An older failure is what this sweep is there to try again.
+            # Runs that had failed before are what this sweep tries again.
             if spec.failure_file(self._out).stat().st_mtime >= self._began:
                 self.failed_elsewhere.append(spec)
                 return True

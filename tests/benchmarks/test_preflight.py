@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.errors import SpecError
+from benchmarks.processes import call_in_fork
+from benchmarks.records import RunSpec
 from benchmarks.run import run
-from benchmarks.specs import RunSpec, SpecError, load_suite, plan
-from benchmarks.trying import in_child
-from studies.objective import define
-from studies.search_spaces import Parameter
+from benchmarks.specs import plan
+from benchmarks.suite import load_suite
+from studies.definition import define
+from studies.parameters import Parameter
 
 SAC = "stable_baselines3:SAC"
 
@@ -142,9 +145,9 @@ def test_what_hangs_is_given_up() -> None:
         return 1
 
     start = time.monotonic()
-    assert in_child(slow, seconds=0.2) is None
+    assert call_in_fork(slow, seconds=0.2) is None
     assert time.monotonic() - start < 30
-    assert in_child(lambda: (1, "two")) == (1, "two")
+    assert call_in_fork(lambda: (1, "two")) == (1, "two")
 
 
 def test_a_study_tries_the_ends_of_its_ranges() -> None:

@@ -10,24 +10,24 @@ from pathlib import Path
 import pytest
 
 from benchmarks.engines.events import Failure, Success, attempt
-from benchmarks.engines.processes import last_output, redirect_output
-from benchmarks.foreign import tamed
+from benchmarks.errors import sanitize
+from benchmarks.processes import last_output, redirect_output
 
 
 def test_long_text_keeps_its_beginning_and_its_end() -> None:
-    assert tamed("short\tü\n", 10) == "short\tü\n"
-    assert tamed("a" * 50 + "b" * 50, 10) == "aaaaa\n[90 characters left out]\nbbbbb"
+    assert sanitize("short\tü\n", 10) == "short\tü\n"
+    assert sanitize("a" * 50 + "b" * 50, 10) == "aaaaa\n[90 characters left out]\nbbbbb"
 
 
 def test_what_no_file_can_hold_and_what_a_terminal_obeys_is_written_out() -> None:
-    assert tamed("a\ud800b\x1b[31m\x00\r", 100) == "a\\ud800b\\x1b[31m\\x00\\r"
+    assert sanitize("a\ud800b\x1b[31m\x00\r", 100) == "a\\ud800b\\x1b[31m\\x00\\r"
 
 
 @pytest.mark.parametrize("position", range(0, 400, 7))
 def test_no_part_of_a_password_is_left_where_text_is_cut(position: int) -> None:
     text = "x" * position + " http://alice:S3CRET@tracker " + "x" * (400 - position)
-    assert "CRET" not in tamed(text, 30)
-    assert "S3CR" not in tamed(text, 30)
+    assert "CRET" not in sanitize(text, 30)
+    assert "S3CR" not in sanitize(text, 30)
 
 
 def test_an_exception_of_50_mb_is_recorded_in_a_moment() -> None:

@@ -6,20 +6,20 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.claims import Agenda
 from benchmarks.engines import Failure
+from benchmarks.records import RunSpec
 from benchmarks.results import load_failures, load_runs
 from benchmarks.run import run
-from benchmarks.specs import RunSpec
 from benchmarks.storage import remove_abandoned
 from benchmarks.sweep import record_failure, sweep
+from benchmarks.work_queue import WorkQueue
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def test_a_claimed_run_is_nobody_elses_until_it_is_given_back(make_spec, tmp_path: Path) -> None:
     specs = [make_spec(seed=seed) for seed in (0, 1)]
-    ours, theirs = Agenda(specs, tmp_path), Agenda(specs, tmp_path)
+    ours, theirs = WorkQueue(specs, tmp_path), WorkQueue(specs, tmp_path)
 
     assert ours.claim() == specs[0]
     assert theirs.claim() == specs[1]
@@ -38,24 +38,24 @@ def test_what_another_sweep_has_done_meanwhile_is_not_claimed(make_spec, tmp_pat
     specs = [make_spec(seed=seed) for seed in (0, 1, 2)]
     record_failure(specs[2], tmp_path, "", "", Failure("before", ""))
     time.sleep(0.05)
-    agenda = Agenda(specs, tmp_path)
+    queue = WorkQueue(specs, tmp_path)
     run(specs[0], tmp_path, "")
     record_failure(specs[1], tmp_path, "", "", Failure("just now", ""))
 
-    assert agenda.claim() == specs[2]  # an old failure is tried again
-    assert agenda.is_empty
-    assert agenda.finished_elsewhere == [specs[0]]
-    assert agenda.failed_elsewhere == [specs[1]]
-    agenda.close()
+    assert queue.claim() == specs[2]  # an old failure is tried again
+    assert queue.is_empty
+    assert queue.finished_elsewhere == [specs[0]]
+    assert queue.failed_elsewhere == [specs[1]]
+    queue.close()
 
 
 def test_a_sweep_reports_what_another_one_did(make_spec, tmp_path: Path) -> None:
     specs = [make_spec(seed=seed) for seed in (0, 1)]
 
-    def engine(agenda: Agenda, out: Path, command: str):
+    def engine(queue: WorkQueue, out: Path, command: str):
         run(specs[0], out, "")
         record_failure(specs[1], out, "", "", Failure("ValueError: theirs", ""))
-        assert agenda.claim() is None
+        assert queue.claim() is None
         yield from ()
 
     result = sweep(specs, tmp_path, 1, "", show_progress=False, engine=engine)
@@ -97,10 +97,10 @@ def test_sweeps_at_once_share_the_work(tiny_suite: Path, tmp_path: Path) -> None
 # Prints a line when it holds the claim of a run, whose spec and folder are its arguments.
 HOLDER = (
     "import json, sys, time\nfrom pathlib import Path\n"
-    "from benchmarks.claims import Agenda\nfrom benchmarks.specs import RunSpec\n"
+    "from benchmarks.work_queue import WorkQueue\nfrom benchmarks.specs import RunSpec\n"
     "spec = RunSpec.from_dict(json.loads(sys.argv[1]))\n"
-    "agenda = Agenda([spec], Path(sys.argv[2]))\n"
-    "assert agenda.claim() == spec\nprint('claimed', flush=True)\ntime.sleep(600)"
+    "queue = WorkQueue([spec], Path(sys.argv[2]))\n"
+    "assert queue.claim() == spec\nprint('claimed', flush=True)\ntime.sleep(600)"
 )
 
 
@@ -120,13 +120,13 @@ def hold(spec: RunSpec, out: Path) -> "subprocess.Popen[str]":
 def test_a_killed_sweep_leaves_its_runs_to_the_other(make_spec, tmp_path: Path) -> None:
     spec = make_spec()
     process = hold(spec, tmp_path)
-    agenda = Agenda([spec], tmp_path)
-    assert agenda.claim() is None
+    queue = WorkQueue([spec], tmp_path)
+    assert queue.claim() is None
     process.kill()
     process.wait()
 
-    assert agenda.claim() == spec
-    agenda.close()
+    assert queue.claim() == spec
+    queue.close()
 
 
 def test_what_another_machine_is_writing_stays_as_long_as_its_run_is_claimed(
@@ -156,12 +156,12 @@ def test_what_another_machine_is_writing_stays_as_long_as_its_run_is_claimed(
 def test_a_run_outside_of_a_sweep_is_claimed_too(make_spec, tmp_path: Path) -> None:
     """As a study's trials are, which machines can share as well."""
     spec = make_spec()
-    agenda = Agenda([spec], tmp_path)
+    queue = WorkQueue([spec], tmp_path)
     seen: list[object] = []
 
-    run(spec, tmp_path, "", watch=lambda row: seen.append(agenda.claim()))
+    run(spec, tmp_path, "", watch=lambda row: seen.append(queue.claim()))
 
     assert seen == [None, None, None]
-    assert agenda.claim() is None  # since it is there
-    assert agenda.finished_elsewhere == [spec]
+    assert queue.claim() is None  # since it is there
+    assert queue.finished_elsewhere == [spec]
     assert [path.name for path in tmp_path.rglob(".*")] == []
