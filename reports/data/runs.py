@@ -12,8 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import results
+from benchmarks import manifests, results, run_files
+from benchmarks.manifests import Manifest
 from benchmarks.names import first_line, plain
+from benchmarks.records import RunKey
 from benchmarks.storage import Folder
 
 _CONFIG = ["algo", "env_id", "config"]
@@ -35,12 +37,15 @@ class RunData:
     :func:`protocols`).
     ``evaluations``: one row per evaluation, with the same ``label`` and ``protocol``.
     ``failures``: one row per failed run, with ``label``.
+    ``asked``: one row per run that a sweep was asked for, as far as manifests are there: ``suite,
+    algo, env_id, config, seed`` and ``label``.
     ``broken``: a line for each run that was left out, naming it and saying why.
     """
 
     runs: pd.DataFrame
     evaluations: pd.DataFrame
     failures: pd.DataFrame
+    asked: pd.DataFrame
     broken: Sequence[str] = ()
 
     @property
@@ -65,15 +70,19 @@ def load(
     :raises ReportError: there is no such folder, or no finished run in it that can be read; a run
         is there twice; the seeds of a configuration were evaluated at different steps; unless
         allowed, budgets or evaluation protocols differ, or an evaluation has no return
-    :raises benchmarks.results.BrokenRunError: a run folder that cannot be read, unless allowed
+    :raises benchmarks.records.BrokenRunError: a run folder or a manifest that cannot be read,
+        unless allowed
     """
     if not root.is_dir():
         raise ReportError(f"{root}: there is no such folder")
-    found = results.load_readable(root, reading)
-    if found.broken and not allow_broken:
-        raise found.broken[0]
+    everything = run_files.find(root)
+    found = results.readable(everything, root, reading)
+    sweeps, unreadable = manifests.readable(everything, root)
+    errors = [*found.broken, *unreadable]
+    if errors and not allow_broken:
+        raise errors[0]
     runs, evaluations, failures = map(cleaned, (found.runs, found.evaluations, found.failures))
-    broken = [str(error).replace(f"{root}{os.sep}", "") for error in found.broken]
+    broken = [str(error).replace(f"{root}{os.sep}", "") for error in errors]
     if allow_broken:
         for find in (results.without_return, _with_other_grids):
             found_here = find(evaluations)
@@ -96,8 +105,15 @@ def load(
         runs=_labelled(runs, labels),
         evaluations=_labelled(evaluations.join(of_config, on=_CONFIG), labels, "timesteps"),
         failures=_labelled(failures, labels),
+        asked=_labelled(cleaned(_asked(sweeps)), labels),
         broken=broken,
     )
+
+
+def _asked(sweeps: Iterable[Manifest]) -> pd.DataFrame:
+    """One row per run that these sweeps were asked for."""
+    keys = sorted({key for sweep in sweeps for key in sweep.runs})
+    return pd.DataFrame(keys, columns=list(RunKey._fields)).astype({"seed": int})
 
 
 def cleaned(frame: pd.DataFrame) -> pd.DataFrame:

@@ -33,7 +33,7 @@ def gap_text(gap: Gap) -> str:
     """``ppo on CartPole-v1: no result for seeds 1, 2 (failed)``."""
     who = f"{gap.label} on {listing(gap.env_ids)}"
     if not gap.seeds:
-        return f"{who}: no run{', though a command asked for it' if gap.only_asked else ''}"
+        return f"{who}: no run"
     texts = [f"{x} (failed)" if x in gap.failed else str(x) for x in gap.seeds[:_MOST_SEEDS]]
     more = f" and {len(gap.seeds) - len(texts):,} more" if len(gap.seeds) > len(texts) else ""
     return f"{who}: no result for seed{'s' if len(texts) > 1 else ''} {', '.join(texts)}{more}"
@@ -54,5 +54,7 @@ def failure_table(failures: pd.DataFrame) -> Table:
 def _nothing(lacking: Missing) -> str:
     even = "no run failed, and no algorithm lacks a seed or an environment that another has"
     if lacking.is_asked_known:
-        return f"Nothing: {even}, nor a seed that the commands asked for."
-    return f"Nothing, as far as is known: {even}. Not every command says what it asked for."
+        return f"Nothing: {even}, nor a run that a sweep was asked for."
+    return (
+        f"Nothing, as far as is known: {even}. What sweeps were asked for is not known of all runs."
+    )

@@ -185,7 +185,7 @@ def _missing(context: Context) -> list[Inline]:
         for each in all_failed(data)
     ]
     if data.broken:
-        texts.append(f"{counted(len(data.broken), 'run')} cannot be read")
+        texts.append(f"{len(data.broken)} left out as unreadable")
     if len(data.failures):
         texts.append(f"{counted(len(data.failures), 'run')} failed")
     if lacking.is_uneven:

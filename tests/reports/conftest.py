@@ -16,6 +16,7 @@ import pytest
 from benchmarks.folder_names import as_file_name
 from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run
+from benchmarks.run_files import manifest_path, write_manifest
 from reports import document
 from reports.data import context
 from reports.data.runs import RunData, load
@@ -98,6 +99,25 @@ class RunFolders:
         path = folder.with_name(folder.name + ".failed.json")
         path.write_text(json.dumps(record))
         return path
+
+    def ask(
+        self,
+        algo: str,
+        env_id: str = "CartPole-v1",
+        seeds: Sequence[int] = (0,),
+        n_timesteps: int = 50_000,
+        hyperparams: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The manifest of a sweep that was asked for these runs."""
+        spec = _spec("classic", algo, env_id, 0, n_timesteps, hyperparams, None)
+        group = {key: spec[key] for key in ("suite", "algo", "env_id")}
+        group |= {"config": _config(spec), "seeds": list(seeds)}
+        digest = hashlib.sha256(json.dumps(group).encode()).hexdigest()[:8]
+        fields = {"command": "python -m benchmarks run classic", "runs": [group]}
+        write_manifest(
+            manifest_path(self.root, digest),
+            {**fields, "started": "2026-01-01T00:00:00+00:00", "finished": None},
+        )
 
     def _folder(self, spec: Mapping[str, Any], config: Any = None) -> Path:
         name = f"seed-{spec['seed']}-{config if isinstance(config, str) else _config(spec)}"

@@ -152,7 +152,7 @@ def test_broken_run_folders_are_left_out_and_named(study: RunFolders, tmp_path: 
     assert f"{other.relative_to(study.root)}/run.json: has the format 99" in second
     text = (out / "report.md").read_text()
     assert "16 runs, 2–3 seeds" in text
-    assert "**Incomplete:** 2 runs cannot be read" in text
+    assert "**Incomplete:** 2 left out as unreadable" in text
     missing = text.partition("## What is missing")[2]
     assert f"- `{where}/evaluations.csv: must have the columns" in missing
     assert "has the format 99; this version reads 1" in missing

@@ -419,6 +419,7 @@ def test_the_same_input_gives_the_same_output_and_is_left_as_it_is(study: RunFol
         data.runs.sample(frac=1, random_state=0),
         data.evaluations.sample(frac=1, random_state=0),
         data.failures,
+        data.asked,
     )
     for second in (
         published.for_runs(data, PACKAGED),

@@ -24,9 +24,6 @@ def test_a_gap_is_a_line() -> None:
     )
     assert gap_text(Gap("ppo", ["A-v1"], (3,))) == "ppo on A-v1: no result for seed 3"
     assert gap_text(Gap("npg", ["A-v1", "B-v0"])) == "npg on A-v1 and B-v0: no run"
-    assert gap_text(Gap("npg", ["A-v1"], only_asked=True)) == (
-        "npg on A-v1: no run, though a command asked for it"
-    )
 
 
 def test_unequal_seeds_and_failed_runs_are_said(folders: RunFolders) -> None:
@@ -54,20 +51,22 @@ def test_unequal_seeds_and_failed_runs_are_said(folders: RunFolders) -> None:
 
 def test_where_nothing_is_missing_the_section_says_what_is_known(folders: RunFolders) -> None:
     for algo in ("npg", "ppo"):
-        folders.add(algo, command="python -m benchmarks run classic --algos npg,ppo")
+        folders.add(algo)
+        folders.ask(algo)
     assert texts(section(folders).blocks) == [
         "Nothing: no run failed, and no algorithm lacks a seed or an environment that another has, "
-        "nor a seed that the commands asked for."
+        "nor a run that a sweep was asked for."
     ]
-    folders.add("npg", "Hopper-v5", command="own_script.py")
-    folders.add("ppo", "Hopper-v5", command="own_script.py")
+    folders.add("npg", "Hopper-v5")
+    folders.add("ppo", "Hopper-v5")
     (text,) = texts(section(folders).blocks)
     assert text.startswith("Nothing, as far as is known: ")
 
 
 def test_a_seed_that_was_asked_for_is_missing(folders: RunFolders) -> None:
     for algo in ("npg", "ppo"):
-        folders.add(algo, command="python -m benchmarks run classic --algos npg,ppo --seeds 2")
+        folders.add(algo)
+        folders.ask(algo, seeds=range(2))
     assert texts(section(folders).blocks) == [
         "npg on CartPole-v1: no result for seed 1",
         "ppo on CartPole-v1: no result for seed 1",
