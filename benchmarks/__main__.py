@@ -1,10 +1,10 @@
 """``python -m benchmarks``: run sweeps and look after them, list suites, measure speed."""
 
-from benchmarks.interrupts import end_when_interrupted
+from benchmarks.processes import exit_on_interrupt
 
-# Worker processes import this module, too, under another name.
+# Worker processes also import this module, under another name.
 if __name__ == "__main__":
-    end_when_interrupted()  # before what takes seconds
+    exit_on_interrupt()  # before the imports that take time
 
 from benchmarks.commands import app
 

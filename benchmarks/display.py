@@ -12,7 +12,7 @@ from rich.text import Text
 from benchmarks.engines import Advanced, Ended
 from benchmarks.names import first_line
 from benchmarks.numbers import return_text, rough_text
-from benchmarks.specs import RunSpec
+from benchmarks.records import RunSpec
 from benchmarks.storage import Folder
 
 

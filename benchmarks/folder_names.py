@@ -6,7 +6,7 @@ stands in. One that is given now, of a study or a suite, must be fit for every s
 
 import re
 
-from benchmarks.yamls import SpecError
+from benchmarks.errors import SpecError
 
 _LONGEST = 200  # bytes; file systems allow 255, and temporary names are longer
 _SHOWN = 60  # characters of a name that is refused

@@ -1,159 +1,19 @@
-"""What a suite is, and what runs a sweep of it consists of, checked before anything is run."""
+"""The runs of a sweep: from a suite, algorithms and hyperparameters to specs, all checked."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environments import check_environment, check_wrappers, try_environment
-from benchmarks.folder_names import check_name
-from benchmarks.records import Evaluation, RunSpec, check_spec
-from benchmarks.trying import in_child, try_models
-from benchmarks.yamls import SpecError, parse, read_mapping
-from benchmarks.zoo import (
-    ALGORITHMS,
-    algorithm_class,
-    as_list,
-    hyperparams_file,
-    hyperparams_for,
-    model_arguments,
-)
-
-__all__ = [
-    "ALGORITHMS",
-    "Evaluation",
-    "RunSpec",
-    "SpecError",
-    "Suite",
-    "SuiteEnv",
-    "check_algorithms",
-    "check_choice",
-    "check_environment",
-    "hyperparams_for",
-    "load_suite",
-    "parse_files",
-    "parse_overrides",
-    "plan",
-    "suite_names",
-]
-
-SUITES = Path(__file__).parent / "suites"
-_ENV_KEYS = ("n_timesteps", "kwargs", "wrappers", "frame_stack")
-
-
-@dataclass(frozen=True)
-class SuiteEnv:
-    """An environment of a suite; ``n_timesteps=None`` leaves the number to the hyperparameters."""
-
-    env_id: str
-    n_timesteps: int | None
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Suite:
-    """Environments and how they are evaluated; ``source`` is the file that says so."""
-
-    name: str
-    envs: list[SuiteEnv]
-    evaluation: Evaluation
-    source: str = ""
-
+from benchmarks.algorithms import ALGORITHMS, check_algorithms, hyperparams_file
+from benchmarks.errors import SpecError, check_choice
+from benchmarks.preflight import check_environment_arguments, check_models
+from benchmarks.records import RunSpec, check_spec
+from benchmarks.suite import Suite, SuiteEnv
+from benchmarks.yamls import parse
+from benchmarks.zoo import as_list, hyperparams_for, model_arguments
 
 _Configuration = tuple[str, SuiteEnv, int, dict[str, Any]]
 """Algorithm, environment, number of steps, hyperparameters without ``n_timesteps``."""
-
-
-def suite_names() -> list[str]:
-    """The suites that come with this package."""
-    return sorted(path.stem for path in SUITES.glob("*.yaml"))
-
-
-def load_suite(name_or_path: str) -> Suite:
-    """Read a suite: one of this package by its name, or a YAML file by its path.
-
-    :raises SpecError: no such suite, or a key or a value in it that is not allowed
-    """
-    given = Path(name_or_path)
-    if given.suffix in (".yaml", ".yml"):
-        path = given
-    elif name_or_path in suite_names():
-        path = SUITES / f"{name_or_path}.yaml"
-    else:
-        raise SpecError(
-            f"suite {name_or_path!r} is not one of {', '.join(suite_names())}, "
-            "nor the path of a .yaml file"
-        )
-    check_name(f"{path}: the file's name, which is the suite's", path.stem)
-    content = read_mapping(path)
-    _refuse_unknown(content, ("environments", "evaluation", *_ENV_KEYS), str(path))
-    common = _env_options(content, str(path))
-    environments = content.get("environments")
-    if not isinstance(environments, dict) or not environments:
-        raise SpecError(
-            f"{path}: environments: must be a mapping of environments, got {environments!r}"
-        )
-    envs = []
-    for env_id, options in environments.items():
-        where = f"{path}: environments: {env_id}"
-        options = {} if options is None else options
-        if not isinstance(options, dict):
-            raise SpecError(
-                f"{where}: must be a mapping such as {{n_timesteps: 1000}}, got {options!r}"
-            )
-        _refuse_unknown(options, _ENV_KEYS, where)
-        check_environment(str(env_id), where)
-        merged = {**common, **_env_options(options, where)}
-        merged = {key: value for key, value in merged.items() if value not in ([], {})}
-        envs.append(SuiteEnv(str(env_id), merged.pop("n_timesteps", None), merged))
-    evaluation = _evaluation(content.get("evaluation", {}), str(path))
-    return Suite(path.stem, envs, evaluation, str(path))
-
-
-def _env_options(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What is said of all environments of a suite, or of one, checked."""
-    options = {key: fields[key] for key in _ENV_KEYS if key in fields}
-    for key in ("n_timesteps", "frame_stack"):
-        if key in options:
-            options[key] = _count(options[key], f"{where}: {key}")
-    if "wrappers" in options:
-        check_wrappers(options["wrappers"], f"{where}: wrappers")
-    if not isinstance(options.get("kwargs", {}), dict):
-        raise SpecError(f"{where}: kwargs: must be a mapping, got {options['kwargs']!r}")
-    return options
-
-
-def _evaluation(fields: Any, source: str) -> Evaluation:
-    where = f"{source}: evaluation"
-    if not isinstance(fields, dict):
-        raise SpecError(f"{where}: must be a mapping, got {fields!r}")
-    _refuse_unknown(fields, ("points", "episodes", "seed", "max_steps"), where)
-    counts = {
-        key: _count(fields[key], f"{where}: {key}")
-        for key in ("points", "episodes", "max_steps")
-        if key in fields
-    }
-    seed = fields.get("seed", 0)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise SpecError(f"{where}: seed: must be an integer of at least 0, got {seed!r}")
-    return Evaluation(**{**fields, **counts})
-
-
-def _refuse_unknown(fields: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
-    for key, value in fields.items():
-        if key not in allowed:
-            raise SpecError(
-                f"{where}: {key}: {value!r} is for an unknown key; allowed are {', '.join(allowed)}"
-            )
-
-
-def _count(value: Any, where: str) -> int:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value != int(value) or value < 1:
-        raise SpecError(f"{where}: must be a positive integer, got {value!r}")
-    return int(value)
 
 
 def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
@@ -220,7 +80,7 @@ def plan(
         for algo in algos
     ]
     _check_budgets(suite, configurations)
-    _try_environments(suite, configurations, overrides or {}, files)
+    _check_environments(suite, configurations, overrides or {}, files)
     specs = [
         RunSpec(suite.name, algo, env.env_id, seed, steps, written, suite.evaluation, env.options)
         for seed in seeds
@@ -236,7 +96,7 @@ def plan(
             return "--algos"
         return f"{files.get(spec.algo, hyperparams_file(spec.algo))}: {spec.env_id}"
 
-    try_models(specs[: len(configurations)], source)
+    check_models(specs[: len(configurations)], source)
     return specs
 
 
@@ -258,14 +118,14 @@ def _check_budgets(suite: Suite, configurations: Sequence[_Configuration]) -> No
         )
 
 
-def _try_environments(
+def _check_environments(
     suite: Suite,
     configurations: Sequence[_Configuration],
     overrides: Mapping[str, Any],
     files: Mapping[str, Path],
 ) -> None:
-    """Make every environment that has arguments or wrappers once: only they know what they take."""
-    tried = []
+    """Check the environments that have arguments or wrappers, each combination once."""
+    checked = []
     for algo, env, _, hyperparams in configurations:
         where = f"{suite.source}: environments: {env.env_id}"
         kwargs = env.options.get("kwargs", {})
@@ -277,20 +137,9 @@ def _try_environments(
             if each not in env.options.get("wrappers", [])
         ]
         made = (env.env_id, kwargs, [wrapper for wrapper, _ in wrappers])
-        if (kwargs or wrappers) and made not in tried:
-            tried.append(made)
-            place = f"{where}: kwargs"
-            if refusal := in_child(partial(_refused, env.env_id, kwargs, wrappers, place)):
-                raise SpecError(refusal)
-
-
-def _refused(*what: Any) -> str | None:
-    """Why an environment cannot be made so; None if it can."""
-    try:
-        try_environment(*what)
-    except SpecError as error:
-        return str(error)
-    return None
+        if (kwargs or wrappers) and made not in checked:
+            checked.append(made)
+            check_environment_arguments(env.env_id, kwargs, wrappers, f"{where}: kwargs")
 
 
 def _configuration(
@@ -318,33 +167,3 @@ def _configuration(
             f"{algo} on {env.env_id}, got {suite.evaluation.points}"
         )
     return algo, env, int(steps), hyperparams
-
-
-def check_algorithms(option: str, chosen: Sequence[str]) -> None:
-    """Check names of algorithms, and that classes given by their paths can be imported.
-
-    :raises SpecError: one that cannot, one given twice, or none
-    """
-    if not chosen:
-        raise SpecError(f"{option}: must name at least one of {', '.join(ALGORITHMS)}")
-    for name in chosen:
-        try:
-            algorithm_class(name)
-        except SpecError as error:
-            raise SpecError(f"{option}: {error}") from None
-        if chosen.count(name) > 1:
-            raise SpecError(f"{option}: {name!r} is given {chosen.count(name)} times")
-
-
-def check_choice(option: str, chosen: Sequence[str], allowed: Sequence[str]) -> None:
-    """Check names against those that are allowed.
-
-    :raises SpecError: one that is not, one given twice, or none
-    """
-    for name in chosen:
-        if name not in allowed:
-            raise SpecError(f"{option}: {name!r} is not one of {', '.join(allowed)}")
-        if chosen.count(name) > 1:
-            raise SpecError(f"{option}: {name!r} is given {chosen.count(name)} times")
-    if not chosen:
-        raise SpecError(f"{option}: must name at least one of {', '.join(allowed)}")

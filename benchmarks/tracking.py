@@ -18,11 +18,10 @@ from typing import Any
 
 from stable_baselines3.common.logger import KVWriter
 
-from benchmarks.cleanup import clean_up
+from benchmarks.errors import SpecError, clean_up
 from benchmarks.records import RunSpec
 from benchmarks.secrets import mask
 from benchmarks.storage import Folder
-from benchmarks.yamls import SpecError
 
 TRACKERS = ("wandb", "mlflow")
 _EXPERIMENT = "sb3-natural"

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.names import message
+from benchmarks.errors import SpecError
 
 _LARGEST = 2**18  # bytes of a file; PyYAML takes seconds for that
 _MOST_NODES = 50_000  # with what aliases stand for
@@ -21,13 +21,6 @@ _YAML = "tag:yaml.org,2002:"
 _SCALARS = {f"{_YAML}{name}" for name in ("null", "bool", "int", "float", "str")}
 _MERGE = f"{_YAML}merge"
 _ALLOWED = "null, true, false, a number, a string, a list or a mapping"
-
-
-class SpecError(ValueError):
-    """What was asked for cannot be run; the message says where, what was given, what is allowed."""
-
-    def __init__(self, text: object) -> None:
-        super().__init__(message(text))
 
 
 class _Loader(yaml.SafeLoader):

@@ -8,6 +8,8 @@ keyword arguments (``"dict(log_std_init=-2, activation_fn=nn.ReLU)"``) and the c
 buffer (``HerReplayBuffer``); a pair is written as a list (``train_freq: [1, "episode"]``).
 """
 
+from __future__ import annotations
+
 import ast
 import inspect
 import math
@@ -15,42 +17,27 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
-from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.noise import (
-    ActionNoise,
-    NormalActionNoise,
-    OrnsteinUhlenbeckActionNoise,
-)
-from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
-from stable_baselines3.common.utils import LinearSchedule
 
-from benchmarks.environments import Wrapper, check_wrappers, imported, is_atari
-from benchmarks.yamls import MAY_BE_INFINITE, SpecError, check_values, read_mapping
+from benchmarks.algorithms import ALGORITHMS, algorithm_class, hyperparams_file, parameters_of
+from benchmarks.environments import Wrapper, check_wrappers, is_atari
+from benchmarks.errors import SpecError
+from benchmarks.yamls import MAY_BE_INFINITE, check_values, read_mapping
 
-ALGORITHMS: dict[str, str] = {
-    "npg": "sb3_natural:NPG",
-    "trpo": "sb3_natural:TRPO",
-    "ppo": "sb3_natural:PPO",
-    "acer": "sb3_natural:ACER",
-    "a2c": "sb3_natural:A2C",
-}
-_KNOWN_PACKAGES = ("sb3_natural", "stable_baselines3", "sb3_contrib")
-HYPERPARAMS = Path(__file__).parent / "hyperparams"
-# Of NPG and ACER: shipped with the plugin, for RL Zoo's command line.
-PLUGIN_HYPERPARAMS = Path(__file__).parents[1] / "sb3_natural" / "hyperparams"
+# torch and Stable-Baselines3 take seconds to import, and reading hyperparameters needs neither.
+if TYPE_CHECKING:
+    from stable_baselines3.common.noise import ActionNoise
 
 _ZOO_KEYS = ("policy", "n_envs", "n_timesteps", "normalize", "env_wrapper", "frame_stack")
 _NOISE_KEYS = ("noise_type", "noise_std")  # instead of the argument action_noise
-_NOISES: dict[str, Callable[..., ActionNoise]] = {
-    "normal": NormalActionNoise,
-    "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise,
+_NOISES = {  # of stable_baselines3.common.noise
+    "normal": "NormalActionNoise",
+    "ornstein-uhlenbeck": "OrnsteinUhlenbeckActionNoise",
 }
 _UNITS = ("step", "episode")
 # Arguments that a run sets itself, and those whose values cannot be written in YAML.
@@ -92,15 +79,19 @@ _NORMALIZE_TYPES: dict[str, type] = {
 }
 _MOST_ENVS = 100_000
 _LONGEST_PYTHON = 10_000  # characters
+# How hyperparameters write the modules of classes, and the modules' names.
 _CLASS_MODULES = {
-    "nn": torch.nn,
-    "th.nn": torch.nn,
-    "torch.nn": torch.nn,
-    "th.optim": torch.optim,
-    "torch.optim": torch.optim,
+    "nn": "torch.nn",
+    "th.nn": "torch.nn",
+    "torch.nn": "torch.nn",
+    "th.optim": "torch.optim",
+    "torch.optim": "torch.optim",
 }
-# Those that the Zoo imports by name.
-_CLASSES = {"RMSpropTFLike": RMSpropTFLike, "HerReplayBuffer": HerReplayBuffer}
+# The classes that the Zoo imports by name, and their modules.
+_CLASSES = {
+    "RMSpropTFLike": "stable_baselines3.common.sb2_compat.rmsprop_tf_like",
+    "HerReplayBuffer": "stable_baselines3",
+}
 
 
 @dataclass(frozen=True)
@@ -114,50 +105,6 @@ class ModelArguments:
     wrappers: list[Wrapper]
     frame_stack: int | None
     noise: tuple[str, float] | None = None  # its kind and its standard deviation
-
-
-def algorithm_class(algo: str) -> type[BaseAlgorithm]:
-    """The class behind an algorithm's name, or behind a path: ``module:Class``, ``module.Class``.
-
-    :raises SpecError: neither a known name nor the path of an algorithm of SB3's kind
-    """
-    path = ALGORITHMS.get(algo, algo)
-    module, _, name = path.rpartition(":" if ":" in path else ".")
-    if not module:
-        raise SpecError(
-            f"{algo!r} is not one of {', '.join(ALGORITHMS)}, nor the path of a class such as "
-            "sbx:PPO"
-        )
-    try:
-        found = getattr(imported(module), name)
-    except (ImportError, AttributeError) as error:
-        raise SpecError(f"{algo!r} cannot be imported: {error}") from None
-    if not isinstance(found, type) or not issubclass(found, BaseAlgorithm):
-        raise SpecError(f"{algo!r} is not a subclass of SB3's BaseAlgorithm")
-    return found
-
-
-def known_class(algo: str) -> type[BaseAlgorithm] | None:
-    """The class behind a name or path that a file holds, if it is one of ours or of SB3's.
-
-    Others are not imported: a file of a stranger's could have any module executed so.
-    """
-    package = ALGORITHMS.get(algo, algo).partition(":")[0].partition(".")[0]
-    try:
-        return algorithm_class(algo) if package in _KNOWN_PACKAGES else None
-    except SpecError:  # of another version
-        return None
-
-
-def hyperparams_file(algo: str) -> Path:
-    """The file with an algorithm's hyperparameters: the plugin's or else the suite's."""
-    shipped = PLUGIN_HYPERPARAMS / f"{algo}.yml"
-    return shipped if shipped.exists() else HYPERPARAMS / f"{algo}.yml"
-
-
-def has_own_entry(algo: str, env_id: str) -> bool:
-    """Whether the environment has an entry of its own, or takes a common one."""
-    return env_id in read_mapping(hyperparams_file(algo))
 
 
 def hyperparams_for(algo: str, env_id: str, file: Path | None = None) -> dict[str, Any]:
@@ -234,7 +181,9 @@ def action_noise(noise: tuple[str, float], action_space: spaces.Space) -> Action
     if not isinstance(action_space, spaces.Box):
         raise SpecError(f"noise_type: {kind!r} is for continuous actions only, not {action_space}")
     ones = np.ones(action_space.shape[0])
-    return _NOISES[kind](mean=0.0 * ones, sigma=std * ones)
+    noise_class = getattr(import_module("stable_baselines3.common.noise"), _NOISES[kind])
+    made: ActionNoise = noise_class(mean=0.0 * ones, sigma=std * ones)
+    return made
 
 
 def _noise(converted: Mapping[str, Any], source: str) -> tuple[str, float] | None:
@@ -264,22 +213,6 @@ def as_list(wrappers: Any) -> list[Wrapper]:
     return wrappers if isinstance(wrappers, list) else [wrappers]
 
 
-def parameters_of(cls: type, method: str = "__init__") -> dict[str, inspect.Parameter]:
-    """What a method takes by name, with what it passes on as ``**kwargs`` to those it overrides."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in cls.__mro__:
-        if method not in vars(base):
-            continue
-        _, *parameters = inspect.signature(vars(base)[method]).parameters.values()
-        kinds = {parameter.kind for parameter in parameters}
-        for parameter in parameters:
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                found.setdefault(parameter.name, parameter)
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
-            break
-    return found
-
-
 def _constructor_annotations(algo: str) -> dict[str, Any]:
     return {
         name: parameter.annotation
@@ -290,6 +223,8 @@ def _constructor_annotations(algo: str) -> dict[str, Any]:
 
 def _converted(key: str, value: Any, where: str) -> Any:
     if key in _SCHEDULES and isinstance(value, str):
+        from stable_baselines3.common.utils import LinearSchedule
+
         return LinearSchedule(schedule_start(value, where), 0.0, 1.0)
     if key in _PYTHON and isinstance(value, str):
         return parse_python(value, where)
@@ -356,10 +291,10 @@ def _python_value(node: ast.expr) -> Any:
         items = [_python_value(item) for item in node.elts]
         return items if isinstance(node, ast.List) else tuple(items)
     if isinstance(node, ast.Name) and node.id in _CLASSES:
-        return _CLASSES[node.id]
+        return getattr(import_module(_CLASSES[node.id]), node.id)
     if isinstance(node, ast.Attribute):
         module = _CLASS_MODULES.get(ast.unparse(node.value))
-        found = getattr(module, node.attr, None)
+        found = getattr(import_module(module), node.attr, None) if module else None
         if not isinstance(found, type):
             raise ValueError(f"{ast.unparse(node)} is not known")
         return found

@@ -4,55 +4,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import trim_mean
 
-from benchmarks.intervals import interval
 from benchmarks.numbers import form_of, form_with
-from studies.carrying_out import Confirmation
-from studies.objective import FEWEST_SEEDS, Problem
-from studies.progress import caution, few_seeds
+from benchmarks.statistics import Estimate, interquartile_mean, interval
+from studies.confirmation import Confirmation
+from studies.objective import Problem
+from studies.wording import caution, few_seeds
 
 REPETITIONS = 2_000
 _DIGITS = 3  # of scores, which are about 1
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95% interval over seeds, whose ends are NaN with one seed."""
+def writer_for(
+    estimate: Estimate, digits: int | None = None, sign: bool = False
+) -> Callable[[float], str]:
+    """Writes the numbers of an estimate, a difference with its sign."""
+    numbers = estimate.numbers
+    small = np.nanmax(np.abs(numbers)) < 10
+    form = form_with(digits or _DIGITS, numbers) if digits or small else form_of(numbers)
+    if sign:  # a difference must not look like zero unless it is zero
+        form = form.apart((number, 0.0) for number in numbers)
+    return lambda number: form.text(number, "+" if sign else "")
 
-    value: float
-    low: float
-    high: float
-    seeds: int
 
-    @property
-    def decides(self) -> bool:
-        """Whether there are seeds enough for a claim."""
-        return self.seeds >= FEWEST_SEEDS
+def in_brackets(estimate: Estimate, digits: int | None = None, sign: bool = False) -> str:
+    """``0.812 [0.790, 0.831]``; without an interval ``0.812``."""
+    value, low, high = map(writer_for(estimate, digits, sign), estimate.numbers)
+    return f"{value} [{low}, {high}]" if estimate.has_interval else value
 
-    @property
-    def is_positive(self) -> bool:
-        """Whether that is beyond chance: the interval lies above 0."""
-        return self.decides and self.low > 0
 
-    @property
-    def is_negative(self) -> bool:
-        """Whether that is beyond chance: the interval lies below 0."""
-        return self.decides and self.high < 0
-
-    def in_brackets(self, digits: int | None = None, sign: bool = False) -> str:
-        """``0.812 [0.790, 0.831]``; with one seed ``0.812``."""
-        numbers = [self.value, self.low, self.high]
-        small = np.nanmax(np.abs(numbers)) < 10
-        form = form_with(digits or _DIGITS, numbers) if digits or small else form_of(numbers)
-        if sign:  # of a difference, of which one wants to see whether it is one
-            form = form.apart((number, 0.0) for number in numbers)
-        value, low, high = (form.text(number, "+" if sign else "") for number in numbers)
-        return value if np.isnan(self.low) else f"{value} [{low}, {high}]"
-
-    def text(self, digits: int | None = None, sign: bool = False) -> str:
-        """As :meth:`in_brackets`, and of how many seeds, if they are too few for a claim."""
-        return self.in_brackets(digits, sign) + few_seeds(self.seeds)
+def as_text(estimate: Estimate, digits: int | None = None, sign: bool = False) -> str:
+    """As :func:`in_brackets`, and the number of seeds if they are too few for a claim."""
+    few = "" if estimate.seeds is None else few_seeds(estimate.seeds)
+    return in_brackets(estimate, digits, sign) + few
 
 
 @dataclass(frozen=True)
@@ -72,7 +56,7 @@ def compare(seeds: Sequence[int], defaults: np.ndarray, best: np.ndarray) -> Com
     """
 
     def statistic(pairs: np.ndarray) -> np.ndarray:
-        first, second = interquartile_means(pairs)
+        first, second = interquartile_mean(pairs.reshape(-1, 2))
         return np.array([first, second, second - first])
 
     return Comparison(seeds, *estimates(np.stack([defaults, best], axis=-1), statistic))
@@ -90,18 +74,12 @@ def on_fresh_seeds(problem: Problem, found: Confirmation) -> Comparison:
 def verdict(gain: Estimate) -> str:
     """What may be said of the best values beside the defaults, both on fresh seeds."""
     if not gain.decides:
-        return caution(gain.seeds)
+        return caution(gain.seeds or 0)
     if gain.is_positive:
         return "they beat the defaults beyond chance"
     if gain.is_negative:
         return "they are worse than the defaults beyond chance: keep the defaults"
     return "they are not told apart from the defaults: keep the defaults"
-
-
-def interquartile_means(scores: np.ndarray) -> np.ndarray:
-    """Over seeds and environments, for each of the last axis."""
-    means: np.ndarray = trim_mean(scores.reshape(-1, scores.shape[-1]), 0.25, axis=0)
-    return means
 
 
 def estimates(scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> list[Estimate]:

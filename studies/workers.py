@@ -1,13 +1,11 @@
-"""Workers: processes that carry out a study's trials one after another, here or on a cluster."""
+"""Workers: processes that carry out the trials of a study, on this machine or on a cluster."""
 
 import os
 import socket
 import tempfile
-import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from time import time
 from types import ModuleType
@@ -15,24 +13,33 @@ from typing import Any
 
 import optuna
 import torch
-from optuna.exceptions import ExperimentalWarning
 from optuna.trial import Trial, TrialState
 
-from benchmarks.engines.events import cause_of_death, was_overtime
-from benchmarks.engines.processes import (
-    SPAWN,
-    end_with_parent,
-    interrupts_held_back,
-    last_output,
-    redirect_output,
-)
 from benchmarks.engines.ray_cluster import connect as connect_to_ray
 from benchmarks.engines.ray_cluster import import_ray
-from studies.searching import Search, make_pruner, make_sampler, quiet
-from studies.study import DEFAULT, SURPLUS, WORKER, claim, connect, counted, in_state, load
-from studies.trials import Objective, TrialFailedError
+from benchmarks.processes import (
+    ChildProcess,
+    deferred_interrupts,
+    end_all,
+    exit_reason,
+    timed_out,
+)
+from studies.samplers import make_pruner, make_sampler
+from studies.search import Search
+from studies.storage import connect
+from studies.study import (
+    DEFAULT,
+    SURPLUS,
+    WORKER,
+    TrialFailedError,
+    counted,
+    in_state,
+    load,
+    quiet,
+    trial_lock,
+)
+from studies.trials import Objective
 
-_GRACE = 10.0  # seconds that a process may take to end
 _PACKAGES = ("studies", "benchmarks", "sb3_natural")
 
 
@@ -40,8 +47,8 @@ _PACKAGES = ("studies", "benchmarks", "sb3_natural")
 class Task:
     """All that a worker has to know.
 
-    ``storage`` is a URL, or empty for the journal in ``folder``, where the run folders stand, too;
-    no trial is begun after ``deadline`` (seconds since the epoch), and a run that takes longer than
+    ``storage`` is a URL, or empty for the journal in ``folder``, which also holds the run folders.
+    No trial begins after ``deadline`` (seconds since the epoch), and a run that takes longer than
     ``run_timeout`` (seconds) is ended.
     """
 
@@ -56,7 +63,7 @@ class Task:
 
 
 def n_due(study: optuna.Study, task: Task) -> int:
-    """How many trials are still to be begun."""
+    """How many trials have still to begin."""
     if task.deadline is not None and time() > task.deadline:
         return 0
     trials = counted(study)
@@ -67,7 +74,6 @@ def n_due(study: optuna.Study, task: Task) -> int:
 def work(task: Task) -> None:
     """Carry out trials until none is due."""
     quiet()
-    warnings.simplefilter("ignore", ExperimentalWarning)
     torch.set_num_threads(1)
     storage = connect(task.storage, task.folder)
     study, problem = load(task.name, storage)
@@ -76,7 +82,7 @@ def work(task: Task) -> None:
 
     def carry_out(trial: Trial) -> float | tuple[float, float]:
         trial.set_user_attr(WORKER, this_worker())
-        with nullcontext() if task.storage else claim(task.folder, trial.number):
+        with nullcontext() if task.storage else trial_lock(task.folder, trial.number):
             if _is_surplus(study, task, trial):
                 trial.set_user_attr(SURPLUS, True)
                 raise TrialFailedError
@@ -90,7 +96,7 @@ def work(task: Task) -> None:
 
 
 def _is_surplus(study: optuna.Study, task: Task, trial: Trial) -> bool:
-    """Whether two workers have begun what was the last trial for both of them."""
+    """Whether another worker has begun the last trial that was due at the same time."""
     earlier = [each for each in counted(study) if each.number < trial.number]
     return len(earlier) >= task.search.n_trials and DEFAULT not in trial.user_attrs
 
@@ -105,16 +111,16 @@ def _worker_name(pid: int | None) -> str:
 
 
 @dataclass(frozen=True)
-class Death:
-    """A worker that has died: its name, if it is known, why, and what it has written.
+class DeadWorker:
+    """A worker that has died: its name, if that is known, why it died, and what it printed.
 
-    ``is_overtime``: a run took longer than it may.
+    ``timed_out``: one of its runs took longer than it may.
     """
 
     worker: str
-    cause: str
+    reason: str
     output: str = ""
-    is_overtime: bool = False
+    timed_out: bool = False
 
 
 class LocalWorkers:
@@ -122,64 +128,46 @@ class LocalWorkers:
 
     def __init__(self) -> None:
         self._outputs = tempfile.TemporaryDirectory()
-        self._processes: dict[int, tuple[SpawnProcess, Path]] = {}
+        self._processes: dict[int, ChildProcess] = {}
         self._run_timeout: float | None = None
         self._names: set[str] = set()
-        self._n_started = 0
 
     def start(self, task: Task) -> None:
-        output = Path(self._outputs.name) / str(self._n_started)
-        numbered = replace(task, number=self._free_number())
+        numbered = replace(task, number=_free_number(self._processes))
         self._run_timeout = task.run_timeout
-        with interrupts_held_back():
-            process = SPAWN.Process(target=_work_here, args=(numbered, output))
-            process.start()
-            self._processes[numbered.number] = (process, output)
+        with deferred_interrupts():
+            process = ChildProcess(work, (numbered,), Path(self._outputs.name))
+            self._processes[numbered.number] = process
         self._names.add(_worker_name(process.pid))
-        self._n_started += 1
-
-    def _free_number(self) -> int:
-        return next(n for n in range(len(self._processes) + 1) if n not in self._processes)
 
     def __len__(self) -> int:
         return len(self._processes)
 
-    def ended(self) -> Iterator[Death]:
-        """The workers that have died since the last call; others may have ended, too."""
-        for number, (process, output) in list(self._processes.items()):
+    def ended(self) -> Iterator[DeadWorker]:
+        """The workers that have died since the last call; others may have ended normally."""
+        for number, process in list(self._processes.items()):
             if process.is_alive():
                 continue
             process.join()
             del self._processes[number]
+            output = process.take_output()
             if process.exitcode != 0:
-                said = last_output(output) if output.exists() else ""
-                cause = cause_of_death(process.exitcode, said, self._run_timeout)
-                yield Death(_worker_name(process.pid), cause, said, was_overtime(said))
+                reason = exit_reason(process.exitcode, output, self._run_timeout)
+                yield DeadWorker(_worker_name(process.pid), reason, output, timed_out(output))
 
     def is_ours(self, worker: str) -> bool:
-        """Whether a worker of that name is, or was, one of these."""
+        """Whether a worker of that name is or was one of these."""
         return worker in self._names
 
     def stop(self) -> None:
-        for process, _ in self._processes.values():
-            process.terminate()
-        for process, _ in self._processes.values():
-            process.join(_GRACE)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        """End the workers."""
+        end_all(self._processes.values())
         self._processes.clear()
         self._outputs.cleanup()
 
 
-def _work_here(task: Task, output: Path) -> None:
-    end_with_parent()
-    redirect_output(output)
-    work(task)
-
-
 class RayWorkers:
-    """Workers as tasks of a Ray cluster; its nodes must reach the storage and the folder.
+    """Workers as tasks of a Ray cluster, whose nodes must reach the storage and the folder.
 
     :raises SpecError: Ray is not installed, or no cluster answers
     """
@@ -194,15 +182,14 @@ class RayWorkers:
         self._running: dict[Any, int] = {}
 
     def start(self, task: Task) -> None:
-        used = set(self._running.values())
-        number = next(n for n in range(len(used) + 1) if n not in used)
+        number = _free_number(self._running.values())
         self._running[self._task.remote(replace(task, number=number))] = number
 
     def __len__(self) -> int:
         return len(self._running)
 
-    def ended(self) -> Iterator[Death]:
-        """The workers that have died since the last call; others may have ended, too."""
+    def ended(self) -> Iterator[DeadWorker]:
+        """The workers that have died since the last call; others may have ended normally."""
         if not self._running:
             return
         done, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
@@ -211,18 +198,23 @@ class RayWorkers:
             try:
                 self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
-                yield Death("", f"{type(error).__name__}: {error}")
+                yield DeadWorker("", f"{type(error).__name__}: {error}")
 
     def is_ours(self, worker: str) -> bool:
-        """Nothing is known of where the tasks are; those that are cancelled count as dead."""
+        """False: where the tasks are is not known, so those that are cancelled count as dead."""
         return False
 
     def stop(self) -> None:
+        """Cancel the tasks, and leave the cluster."""
         for reference in self._running:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.cancel(reference, force=True)
         self._running.clear()
         self._ray.shutdown()
+
+
+def _free_number(used: Collection[int]) -> int:
+    return next(number for number in range(len(used) + 1) if number not in used)
 
 
 Workers = LocalWorkers | RayWorkers

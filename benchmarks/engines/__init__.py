@@ -1,6 +1,6 @@
 """Engines: where the runs of a sweep are executed, on this machine or on a Ray cluster.
 
-An engine is a generator: it claims runs from an agenda, executes them, and yields what happens.
+An engine is a generator: it claims runs from a work queue, executes them, and yields what happens.
 Closing it ends what is in flight.
 """
 

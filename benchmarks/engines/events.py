@@ -1,28 +1,22 @@
-"""What happens to the runs of a sweep, whatever the engine."""
+"""What an engine reports about the runs of a sweep."""
 
-import faulthandler
-import re
-import signal
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.foreign import said, tamed
+from benchmarks.errors import sanitize, warning_texts
+from benchmarks.processes import time_limit
+from benchmarks.records import RunSpec
 from benchmarks.run import Progress
-from benchmarks.specs import RunSpec
 
 _LONGEST_LINE = 2_000  # characters
 _LONGEST_TRACEBACK = 50_000
-_GRACE = 5.0  # seconds that a run may take to end when its time is up
-# What faulthandler writes above the stacks when it ends a process.
-_ENDED = re.compile(r"^Timeout \([\d:.]+\)!$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Advanced:
-    """A run has come further."""
+    """A run has made progress."""
 
     spec: RunSpec
     progress: Progress
@@ -30,9 +24,9 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Ended:
-    """A run has finished, or failed if ``failure`` is set.
+    """A run has finished or, where ``failure`` is set, failed.
 
-    ``warnings`` are the Python warnings of a finished run, each once.
+    ``warnings`` are the different Python warnings of a finished run.
     """
 
     spec: RunSpec
@@ -43,87 +37,37 @@ class Ended:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed: as text, since exceptions need not survive the way between processes.
+    """Why a run failed, as text: not every exception can be sent to another process.
 
-    The text is cut to what a record and a table can hold.
+    Both texts are cut to a length that a record and a table can hold.
     """
 
     error: str
     traceback: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "error", tamed(self.error, _LONGEST_LINE))
-        object.__setattr__(self, "traceback", tamed(self.traceback, _LONGEST_TRACEBACK))
+        object.__setattr__(self, "error", sanitize(self.error, _LONGEST_LINE))
+        object.__setattr__(self, "traceback", sanitize(self.traceback, _LONGEST_TRACEBACK))
 
 
 @dataclass(frozen=True)
 class Success:
-    """A run has done what it should; its Python warnings, each once."""
+    """A run has finished, with these different Python warnings."""
 
     warnings: tuple[str, ...]
 
 
 def attempt(work: Callable[[], object], timeout: float | None = None) -> Success | Failure:
-    """Execute a run and say what became of it; no exception leaves.
+    """Execute a run and return its outcome; it raises nothing.
 
-    :param timeout: seconds that it may take; None: as long as it likes
+    :param timeout: seconds that the run may take; None sets no limit
     """
     try:
-        with warnings.catch_warnings(record=True) as caught, ended_after(timeout):
-            # MuJoCo says this of Gymnasium's own models; nobody here can act on it.
+        with warnings.catch_warnings(record=True) as caught, time_limit(timeout):
+            # MuJoCo warns of Gymnasium's own models, about which nobody here can do anything.
             warnings.filterwarnings("ignore", "(?s).*compiler attribute", UserWarning)
             work()
     except BaseException as error:
         line = "".join(traceback.format_exception_only(error)).strip()
         return Failure(line, traceback.format_exc())
-    return Success(said(caught))
-
-
-@contextmanager
-def ended_after(seconds: float | None) -> Iterator[None]:
-    """Raise TimeoutError in the block when the time is up; None: it never is.
-
-    Where that does not end it, as it hangs in C or catches all exceptions, the process ends, and
-    the stack of its threads stands in its output.
-    """
-    if seconds is None:
-        yield
-        return
-
-    def end(*_: object) -> None:
-        raise TimeoutError(overtime(seconds))
-
-    faulthandler.dump_traceback_later(seconds + _GRACE, exit=True, file=2)
-    if hasattr(signal, "setitimer"):  # not on Windows
-        before = signal.signal(signal.SIGALRM, end)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-        faulthandler.cancel_dump_traceback_later()
-
-
-def was_overtime(output: str) -> bool:
-    """Whether :func:`ended_after` has ended the process that has written this."""
-    return _ENDED.search(output) is not None
-
-
-def cause_of_death(exitcode: int | None, output: str, timeout: float | None) -> str:
-    """What is known of a process that ended without a word.
-
-    :param output: what it, or a library, has written
-    :param timeout: that of :func:`ended_after` in it
-    """
-    if timeout is not None and was_overtime(output):
-        return f"TimeoutError: {overtime(timeout)}"
-    if exitcode is not None and exitcode < 0:
-        return f"WorkerDied: the process was killed by {signal.Signals(-exitcode).name}"
-    return f"WorkerDied: the process ended with exit code {exitcode}"
-
-
-def overtime(seconds: float) -> str:
-    """What is said of a run that has taken too long."""
-    return f"--run-timeout: the run has taken more than {seconds:g} seconds"
+    return Success(warning_texts(caught))

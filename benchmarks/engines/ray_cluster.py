@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.claims import Agenda
 from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt
+from benchmarks.errors import SpecError
 from benchmarks.provenance import Code, code
-from benchmarks.run import Progress, now, receive, train
-from benchmarks.specs import RunSpec, SpecError
+from benchmarks.records import RunSpec
+from benchmarks.run import Progress, receive, train
+from benchmarks.run_files import now
 from benchmarks.storage import Folder, contents
+from benchmarks.work_queue import WorkQueue
 
 _REPOSITORY = Path(__file__).parents[2]
 _SHIPPED = ("benchmarks", "sb3_natural")
@@ -48,7 +50,7 @@ class RayOptions:
 
 
 def run_on_ray(
-    agenda: Agenda, out: Folder, command: str, options: RayOptions
+    queue: WorkQueue, out: Folder, command: str, options: RayOptions
 ) -> Generator[Advanced | Ended, None, None]:
     """Execute runs as tasks of a Ray cluster, and write their folders below ``out``, here.
 
@@ -68,9 +70,9 @@ def run_on_ray(
                 stacklevel=2,
             )
         try:
-            while tasks.running or not agenda.is_empty:
+            while tasks.running or not queue.is_empty:
                 while len(tasks.running) < tasks.places() + _QUEUED:
-                    spec = agenda.claim()
+                    spec = queue.claim()
                     if spec is None:
                         break
                     tasks.submit(spec)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import provenance
+from benchmarks.errors import SpecError
 from benchmarks.speed import figure, peers, report
 from benchmarks.speed.measure import Commands, Store, execute
 from benchmarks.speed.plan import (
@@ -26,7 +27,6 @@ from benchmarks.speed.plan import (
 )
 from benchmarks.speed.protocol import REPOSITORY, UnavailableError
 from benchmarks.speed.results import Results, targets
-from benchmarks.yamls import SpecError
 
 _WORKER = [sys.executable, "-m", "benchmarks.speed.worker"]
 # The modules here that run in the workers.

@@ -2,7 +2,7 @@
 
 import psutil
 
-from benchmarks import memory
+from benchmarks import processes
 from benchmarks.speed.protocol import UnavailableError
 
 _MIB = 2**20
@@ -18,7 +18,7 @@ def peak_resident_mib() -> float:
 
     :raises UnavailableError: not on Linux
     """
-    peak = memory.peak_resident_mib()
+    peak = processes.peak_resident_mib()
     if peak is None:
         raise UnavailableError("peak memory is read from /proc, which only Linux has")
     return peak

@@ -7,7 +7,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from benchmarks.results import load_evaluations
-from benchmarks.specs import load_suite, plan
+from benchmarks.specs import plan
+from benchmarks.suite import load_suite
 from benchmarks.sweep import sweep
 from sb3_natural import ACER
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.specs import Evaluation, RunSpec
+from benchmarks.records import Evaluation, RunSpec
 
 # For those that need many runs rather than true ones.
 from tests.reports.conftest import folders  # noqa: F401
@@ -53,7 +53,7 @@ def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
 
     def write(algo: str, text: str) -> Path:
         for folder in ("HYPERPARAMS", "PLUGIN_HYPERPARAMS"):
-            monkeypatch.setattr(f"benchmarks.zoo.{folder}", tmp_path)
+            monkeypatch.setattr(f"benchmarks.algorithms.{folder}", tmp_path)
         path = tmp_path / f"{algo}.yml"
         path.write_text(text)
         return path

@@ -7,11 +7,14 @@ import pytest
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
 
+from benchmarks.algorithms import algorithm_class, parameters_of
+from benchmarks.errors import SpecError
 from benchmarks.results import load_runs
 from benchmarks.run import run
-from benchmarks.specs import SpecError, load_suite, parse_files, plan
+from benchmarks.specs import parse_files, plan
+from benchmarks.suite import load_suite
 from benchmarks.sweep import sweep
-from benchmarks.zoo import algorithm_class, model_arguments, parameters_of
+from benchmarks.zoo import model_arguments
 
 
 @pytest.mark.parametrize("path", ["stable_baselines3:SAC", "stable_baselines3.SAC"])

@@ -8,9 +8,12 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 
 from benchmarks.environments import check_wrappers, is_atari, make_envs
+from benchmarks.errors import SpecError
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.results import read_evaluations
 from benchmarks.run import make_env, run
-from benchmarks.specs import Evaluation, RunSpec, SpecError, load_suite, plan
+from benchmarks.specs import plan
+from benchmarks.suite import load_suite
 from benchmarks.zoo import model_arguments
 
 RESCALE = {"gymnasium.wrappers.RescaleAction": {"min_action": -0.5, "max_action": 0.25}}

@@ -11,9 +11,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import is_wrapped, make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from benchmarks.environments import Cut, make_envs
+from benchmarks.environments import make_envs
 from benchmarks.evaluation import ScheduledEvaluation, freeze
-from benchmarks.specs import Evaluation
+from benchmarks.records import Evaluation
+from benchmarks.wrappers import WarningTimeLimit
 
 
 class Snapshot(BaseCallback):
@@ -196,4 +197,4 @@ def test_an_episode_that_never_ends_is_cut_and_said() -> None:
 
 def test_the_limit_is_no_layer_where_the_environment_has_a_lower_one() -> None:
     (env,) = make_envs("Pendulum-v1", 1, 0, max_steps=200).unwrapped.envs  # type: ignore[attr-defined]
-    assert not is_wrapped(env, Cut)
+    assert not is_wrapped(env, WarningTimeLimit)

@@ -14,15 +14,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
+from benchmarks import manifests
 from benchmarks.__main__ import app
 from benchmarks.archive import archive
-from benchmarks.claims import Agenda
 from benchmarks.engines import Ended, Failure
+from benchmarks.records import RunSpec
 from benchmarks.results import load_evaluations, load_failures, load_runs
 from benchmarks.run import Progress, run
-from benchmarks.specs import RunSpec
 from benchmarks.status import load_status
 from benchmarks.sweep import record_failure, sweep
+from benchmarks.work_queue import WorkQueue
 from tests.reports.conftest import RunFolders
 
 
@@ -43,9 +44,9 @@ def out(make_spec, tmp_path: Path) -> Path:
 
 def test_status_counts_what_is_finished_in_progress_and_failed(make_spec, out: Path) -> None:
     raising = "tests.benchmarks.envs:Raising-v0"
-    agenda = Agenda([make_spec(seed=5), make_spec(env_id=raising)], out)
-    assert agenda.claim()
-    assert agenda.claim()
+    queue = WorkQueue([make_spec(seed=5), make_spec(env_id=raising)], out)
+    assert queue.claim()
+    assert queue.claim()
     abandoned = out / "tiny" / "ppo" / "CartPole-v1" / ".lock-seed-9-aaaaaaaa"
     abandoned.touch()
 
@@ -60,7 +61,7 @@ def test_status_counts_what_is_finished_in_progress_and_failed(make_spec, out: P
     assert "failed: ppo tests.benchmarks.envs:Raising-v0 seed 0: ValueError: the pole is gone" in (
         result.output
     )
-    agenda.close()
+    queue.close()
     assert set(load_status(out).table["in progress"]) == {0}
 
 
@@ -136,7 +137,7 @@ def test_a_file_where_a_folder_must_be_is_refused_before_anything_is_read(
     (run_folder,) = (path.parent for path in out.rglob("seed-1-*/run.json"))
 
     for arguments, named in (
-        (("archive", out, file), "OUT: "),
+        (("archive", out, "--out", file), "--out: "),
         (("repeat", run_folder, "--out", file), "--out: "),
         (("run", "classic", "--out", file), "--out: "),
         (("status", file), ""),
@@ -162,8 +163,8 @@ def test_status_of_a_sweep_that_was_interrupted_shows_what_has_not_begun(
     specs = [make_spec(seed=seed) for seed in range(3)]
     during: list[pd.DataFrame] = []
 
-    def engine(agenda: Agenda, out: Path, command: str) -> Iterator[Ended]:
-        assert [agenda.claim(), agenda.claim(), agenda.claim()] == [*specs[:2], recurrent]
+    def engine(queue: WorkQueue, out: Path, command: str) -> Iterator[Ended]:
+        assert [queue.claim(), queue.claim(), queue.claim()] == [*specs[:2], recurrent]
         run(specs[0], out, "")
         yield Ended(specs[0], "")
         yield Ended(specs[1], "", Failure("ValueError: no", ""))
@@ -190,7 +191,7 @@ def test_status_of_a_sweep_that_was_interrupted_shows_what_has_not_begun(
     assert "missing: 2 runs of: the command\n" in shown
     assert f"else remove {after.unfinished[0][0].path}\n" in shown
     assert "…" not in shown
-    # Nothing else takes the note for a run, and what is complete leaves none.
+    # Nothing else takes the manifest for a run, and one of a sweep that has finished stays.
     assert (
         "3 evaluations of 1 runs"
         in command("export", tmp_path, "--csv", "--out", os.devnull).output
@@ -198,9 +199,11 @@ def test_status_of_a_sweep_that_was_interrupted_shows_what_has_not_begun(
     assert not Path(os.devnull).is_file()
     sweep(specs, tmp_path, 1, "", show_progress=False)
     assert counted(load_status(tmp_path).table, "ppo") == [3, 0, 0, 0]
-    assert [asked.path for asked, _ in load_status(tmp_path).unfinished] == [
-        path for path in tmp_path.iterdir() if path.is_file()
-    ]
+    (left, _) = load_status(tmp_path).unfinished[0]
+    assert left.path == after.unfinished[0][0].path
+    (ended,) = [each for each in manifests.load(tmp_path) if each.finished is not None]
+    assert ended.runs == [spec.key for spec in specs]
+    assert {left.path, ended.path} == {path for path in tmp_path.iterdir() if path.is_file()}
 
 
 def test_a_note_that_cannot_be_read_is_named_beside_the_rest(out: Path) -> None:
@@ -255,7 +258,7 @@ def test_a_run_that_is_damaged_meanwhile_is_named_in_the_end(
         (specs[0].folder(out) / "evaluations.csv").write_text("")
         return result
 
-    monkeypatch.setattr("benchmarks.commands.sweep", damaging)
+    monkeypatch.setattr("benchmarks.sweep.sweep", damaging)
     arguments = ("run", tiny_suite, "--algos", "ppo", "--set", "n_steps=64", "--seeds", "2")
 
     result = command(*arguments, "--out", tmp_path / "runs")
@@ -382,9 +385,9 @@ def test_a_full_disk_costs_nothing_that_is_finished(tiny_suite: Path, tmp_path: 
 
 def test_a_run_that_does_not_get_on_is_named(make_spec, out: Path) -> None:
     stalled, fine = make_spec(seed=5), make_spec(seed=6)
-    agenda = Agenda([stalled, fine], out)
-    assert agenda.claim()
-    assert agenda.claim()
+    queue = WorkQueue([stalled, fine], out)
+    assert queue.claim()
+    assert queue.claim()
     since = time.time() - 3_600
     for spec in (stalled, fine):
         scratch = spec.folder(out).with_name(f".tmp-{spec.folder(out).name}-1")
@@ -398,7 +401,7 @@ def test_a_run_that_does_not_get_on_is_named(make_spec, out: Path) -> None:
     shown = command("status", out).output
     assert "no progress since " in shown
     assert f"60 minutes ago: tiny ppo CartPole-v1 {stalled.folder(out).name}" in shown
-    agenda.close()
+    queue.close()
     assert load_status(out).stalled == []
 
 
@@ -456,7 +459,7 @@ def test_no_record_leads_out_of_the_folder_of_the_runs(
     for arguments in (
         ["repeat", record.parent, "--out", inside],
         ["retry", out, "--failed"],
-        ["archive", out, inside],
+        ["archive", out, "--out", inside],
     ):
         result = command(*arguments)
         assert result.exit_code == 2, result.output

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.commands import app
+from benchmarks.errors import SpecError
 from benchmarks.normalisation import (
     Scale,
     load_scales,
@@ -17,7 +18,7 @@ from benchmarks.normalisation import (
     rows_for,
 )
 from benchmarks.records import Evaluation
-from benchmarks.specs import SpecError, load_suite
+from benchmarks.suite import load_suite
 
 HEADER = "env_id,random,random_episodes,reference,reference_source\n"
 

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import provenance
 from benchmarks.provenance import Code, code, packages
+from benchmarks.records import RunSpec
 from benchmarks.run import run, train
-from benchmarks.specs import RunSpec
 from tests.benchmarks.envs import Raising
 
 

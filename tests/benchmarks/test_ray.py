@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks.engines import Advanced
 from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
+from benchmarks.errors import SpecError
 from benchmarks.results import load_evaluations, load_runs
 from benchmarks.run import run
-from benchmarks.specs import SpecError
 from benchmarks.sweep import SweepResult, sweep
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -50,8 +50,8 @@ def add_node(cluster: Cluster, cpus: int = 1):
 
 
 def sweep_on(cluster: Cluster, specs, out: Path, **options) -> SweepResult:
-    def engine(agenda, out, command):
-        return run_on_ray(agenda, out, command, RayOptions(cluster.address, **options))
+    def engine(queue, out, command):
+        return run_on_ray(queue, out, command, RayOptions(cluster.address, **options))
 
     return sweep(specs, out, 1, "the command", show_progress=False, engine=engine)
 
@@ -93,8 +93,8 @@ def test_a_node_that_is_killed_in_the_middle_costs_time_and_no_run(
     specs = [make_spec(seed=seed, n_timesteps=10_000) for seed in range(4)]
     events, killed = [], []
 
-    def engine(agenda, out, command):
-        for event in run_on_ray(agenda, out, command, RayOptions(cluster.address)):
+    def engine(queue, out, command):
+        for event in run_on_ray(queue, out, command, RayOptions(cluster.address)):
             events.append(event)
             # Both nodes are well into a run: take one away, without a word.
             at = {each.spec.seed: each.progress.timesteps for each in advances(events)}
@@ -137,8 +137,8 @@ def test_interrupted_sweeps_end_their_tasks(cluster: Cluster, make_spec, tmp_pat
     class InterruptedError_(Exception):
         pass
 
-    def engine(agenda, out, command):
-        for event in run_on_ray(agenda, out, command, RayOptions(cluster.address)):
+    def engine(queue, out, command):
+        for event in run_on_ray(queue, out, command, RayOptions(cluster.address)):
             yield event
             raise InterruptedError_
 

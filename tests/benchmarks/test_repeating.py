@@ -12,10 +12,10 @@ from typer.testing import CliRunner, Result
 
 from benchmarks.__main__ import app
 from benchmarks.archive import archive
+from benchmarks.records import RunSpec
 from benchmarks.repeating import compare
 from benchmarks.results import load_runs, read_evaluations
 from benchmarks.run import run
-from benchmarks.specs import RunSpec
 
 
 def command(*arguments: str | Path) -> Result:

@@ -2,25 +2,26 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from benchmarks.engines import Failure
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.results import (
     EVALUATION_COLUMNS,
     FAILURE_COLUMNS,
     RUN_COLUMNS,
     BrokenRunError,
-    final_return,
     load_evaluations,
     load_failures,
     load_readable,
     load_runs,
 )
 from benchmarks.run import run
-from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.sweep import record_failure
 
 SETTINGS = {"n_steps": 64, "batch_size": 64}
@@ -39,6 +40,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(finished: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
     return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("module", ["results", "status", "archive", "commands"])
+def test_reading_runs_needs_neither_training_nor_statistics(module: str) -> None:
+    code = f"import sys, benchmarks.{module}; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    heavy = {"torch", "stable_baselines3", "gymnasium", "scipy", "rliable", "matplotlib"}
+    assert not heavy & set(loaded)
 
 
 def test_runs_are_a_sorted_table(finished: Path) -> None:
@@ -234,15 +243,6 @@ def test_reading_goes_through_every_folder(out: Path) -> None:
     load_readable(out, reading)
 
     assert sorted(seen) == sorted(load_runs(out)["path"])
-
-
-@pytest.mark.parametrize(
-    ("n_evaluations", "n_final"), [(1, 1), (9, 1), (19, 1), (20, 2), (21, 2), (41, 4)]
-)
-def test_the_final_return_is_the_mean_of_the_last_tenth(n_evaluations: int, n_final: int) -> None:
-    returns = pd.Series(range(n_evaluations))
-
-    assert final_return(returns) == returns.tolist()[-n_final:][0] + (n_final - 1) / 2
 
 
 def test_the_record_is_json_that_others_can_read(out: Path) -> None:

@@ -22,13 +22,13 @@ from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import sb3_natural
-from benchmarks.environments import try_environment
+from benchmarks.algorithms import algorithm_class
 from benchmarks.normalisation import random_returns
+from benchmarks.preflight import try_environment
 from benchmarks.provenance import is_dirty
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import Progress, log_interval, run
-from benchmarks.specs import Evaluation, RunSpec
 from benchmarks.storage import remove_abandoned
-from benchmarks.zoo import algorithm_class
 
 
 def parameters(folder: Path, algo: str) -> dict[str, torch.Tensor]:

@@ -10,15 +10,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from benchmarks.__main__ import app
-from benchmarks.claims import Agenda
 from benchmarks.engines import Ended
+from benchmarks.records import RunSpec
 from benchmarks.results import load_runs
 from benchmarks.run import run
 from benchmarks.sources import changed, sources
-from benchmarks.specs import RunSpec, load_suite, plan
+from benchmarks.specs import plan
 from benchmarks.status import load_status
 from benchmarks.storage import open_folder
+from benchmarks.suite import load_suite
 from benchmarks.sweep import sweep
+from benchmarks.work_queue import WorkQueue
 
 FILES = {
     "mine/__init__.py": "import gymnasium\n"
@@ -55,8 +57,8 @@ def spec(own: Path, make_spec) -> RunSpec:
     return make_spec("my_algorithm:MyPPO", "mine:Mine-v0", points=1, n_timesteps=128)
 
 
-def in_this_process(agenda: Agenda, out: Path, command: str) -> Iterator[Ended]:
-    while (spec := agenda.claim()) is not None:
+def in_this_process(queue: WorkQueue, out: Path, command: str) -> Iterator[Ended]:
+    while (spec := queue.claim()) is not None:
         run(spec, out, command)
         yield Ended(spec, "")
 

@@ -5,16 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.specs import (
-    Evaluation,
-    RunSpec,
-    SpecError,
-    check_algorithms,
-    hyperparams_for,
-    load_suite,
-    parse_overrides,
-    plan,
-)
+from benchmarks.algorithms import check_algorithms
+from benchmarks.errors import SpecError
+from benchmarks.records import Evaluation, RunSpec
+from benchmarks.specs import parse_overrides, plan
+from benchmarks.suite import load_suite
+from benchmarks.zoo import hyperparams_for
 
 
 def test_the_config_depends_on_everything_but_seed_and_suite(make_spec) -> None:

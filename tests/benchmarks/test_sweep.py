@@ -28,7 +28,7 @@ def test_failing_and_dying_runs_are_recorded_and_the_others_go_on(
     assert errors == {
         bad[0].env_id: "ValueError: the pole is gone",
         dying.env_id: "WorkerDied: the process was killed by SIGKILL",
-        "CartPole-v1": "benchmarks.yamls.SpecError: hyperparams: sub_sampling_factor: must be an "
+        "CartPole-v1": "benchmarks.errors.SpecError: hyperparams: sub_sampling_factor: must be an "
         "integer, got 'half'",
     }
     record = json.loads(bad[0].failure_file(tmp_path).read_text())

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.specs import SpecError
+from benchmarks.errors import SpecError
 from benchmarks.tracking import TRACKERS, prepare
 
 

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.specs import SpecError, hyperparams_for, load_suite, plan
+from benchmarks.errors import SpecError
+from benchmarks.specs import plan
+from benchmarks.suite import load_suite
 from benchmarks.yamls import read_mapping
+from benchmarks.zoo import hyperparams_for
 from studies.search_spaces import read_space
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -11,9 +11,11 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.utils import LinearSchedule
 
-from benchmarks.specs import ALGORITHMS, SpecError, hyperparams_for, load_suite, suite_names
+from benchmarks.algorithms import ALGORITHMS, hyperparams_file
+from benchmarks.errors import SpecError
+from benchmarks.suite import load_suite, suite_names
 from benchmarks.yamls import parse, read_mapping
-from benchmarks.zoo import action_noise, hyperparams_file, model_arguments, parse_python
+from benchmarks.zoo import action_noise, hyperparams_for, model_arguments, parse_python
 
 TD3, DDPG, SAC = (f"stable_baselines3:{name}" for name in ("TD3", "DDPG", "SAC"))
 

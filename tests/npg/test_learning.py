@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.results import load_evaluations
-from benchmarks.specs import load_suite, plan
+from benchmarks.specs import plan
+from benchmarks.suite import load_suite
 from benchmarks.sweep import sweep
 
 

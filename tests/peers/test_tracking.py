@@ -8,8 +8,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from benchmarks.errors import SpecError
 from benchmarks.results import load_runs
-from benchmarks.specs import SpecError
 from benchmarks.storage import open_folder
 from benchmarks.tracking import prepare
 

@@ -8,9 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports import diagnostic_figures, document, figures, runs, scores
-from reports.diagnostics import diagnostics_of
-from tests.reports.conftest import RunFolders
+from benchmarks import statistics
+from benchmarks.tables import to_markdown
+from reports.data import context, runs, scores
+from reports.rendering.blocks import figures_of
+from reports.sections import diagnostics
+from tests.reports.conftest import RunFolders, build_report
+from tests.reports.values import tables, texts
 
 HEADER = ["time/total_timesteps", "time/iterations", "train/kl", "train/target_kl"]
 HEADER += ["train/kl_predicted", "train/skipped_updates", "train/n_updates", "train/cg_residual"]
@@ -29,26 +33,23 @@ def log(column: str = "", value: str = "") -> str:
 
 
 @pytest.fixture
-def tell(
-    folders: RunFolders, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str | bytes], list[str]]:
+def tell(folders: RunFolders) -> Callable[[str | bytes], list[str]]:
     """Two runs of which one has the given log: the lines that are left out; the rest is told."""
-    monkeypatch.setattr(diagnostic_figures, "save", lambda figure, _: figure.canvas.draw())
 
     def told(content: str | bytes) -> list[str]:
         for seed, text in enumerate((log(), content)):
             folder = folders.add("npg", seed=seed)
             data = text.encode() if isinstance(text, str) else text
             (folder / "progress.csv").write_bytes(data)
-        data = runs.load(folders.root, allow_broken=True)
         left_out: list[str] = []
-        styles = figures.looks(list(data.runs["label"]))
-        found = diagnostics_of(data, styles, folders.root.parent, left_out.append)
-        assert found is not None
-        text = "\n".join(part.table.markdown() for part in found.parts)
+        built = diagnostics.build(context.load(folders.root, warn=left_out.append))
+        assert built is not None
+        for figure in figures_of(built.blocks):
+            figure.draw().draw_without_rendering()
+        text = "\n".join(map(to_markdown, tables(built.blocks)))
         assert "0.01" in text
         assert len(text) < 3_000
-        said = "\n".join(found.sentences)
+        said = "\n".join(texts(built.blocks))
         assert all(line.partition(": ")[2][:60] in said for line in left_out)
         return left_out
 
@@ -86,19 +87,19 @@ def test_a_log_that_is_none_is_left_out_and_named(
 def test_a_run_that_was_evaluated_elsewhere_costs_only_itself(
     folders: RunFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scores, "REPETITIONS", 50)
+    monkeypatch.setattr(statistics, "REPETITIONS", 50)
     for seed in range(4):
         folder = folders.add("npg", seed=seed, returns=[0.0, 1.0, 2.0])
     path = folder / "evaluations.csv"
     pd.read_csv(path).drop(index=1).to_csv(path, index=False)
     warned: list[str] = []
-    report = document.build(folders.root, tmp_path / "report", formats=["md"], warn=warned.append)
+    report = build_report(folders.root, tmp_path / "report", warn=warned.append)
     (line,) = warned
     assert "npg on CartPole-v1, config" in line
     assert "seed 3: was evaluated at 2 points" in line
     assert "the others at 3 points" in line
-    assert line.removeprefix("left out: ") in report.read_text()
-    assert "3 runs, 3 seeds" in report.read_text()
+    assert line.removeprefix("left out: ") in report
+    assert "3 runs, 3 seeds" in report
 
 
 def test_a_clock_that_stood_still_is_no_infinite_speed(folders: RunFolders) -> None:

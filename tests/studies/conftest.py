@@ -9,15 +9,17 @@ import optuna
 import pytest
 import torch
 
+from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run
-from benchmarks.specs import Evaluation, RunSpec
-from benchmarks.storage import is_finished
+from benchmarks.run_files import is_finished
 from benchmarks.sweep import SweepResult
 from studies import trials
-from studies.objective import Problem, define
+from studies.definition import define
+from studies.objective import Problem
+from studies.search import Search
 from studies.search_spaces import space_for
-from studies.searching import Search
-from studies.study import STORAGE_VARIABLE, connect, create
+from studies.storage import STORAGE_VARIABLE, connect
+from studies.study import create
 from studies.workers import Task, work
 
 CarryOn = Callable[..., optuna.Study]

@@ -187,7 +187,7 @@ def test_what_is_made_of_runs_of_another_source_is_said_once(
     monkeypatch.syspath_prepend(tmp_path)
     space = tuple(replace(each, default=0.2) for each in problem.space)
     own = replace(problem, algo="my_ppo:MyPPO", space=space, seeds=(1000,))
-    monkeypatch.setattr("studies.__main__.define", lambda *_: own)
+    monkeypatch.setattr("studies.definition.define", lambda *_: own)
     carry_on(own, 2)
     pruning = ["pruning", "mine", "--orders", 1]
     assert "source" not in invoke(*pruning, "--root", tmp_path)[2]

@@ -4,23 +4,17 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from rliable import metrics
 
+from benchmarks.algorithms import hyperparams_file
+from benchmarks.errors import SpecError
 from benchmarks.normalisation import Scale
-from benchmarks.specs import SpecError, hyperparams_for
-from benchmarks.zoo import hyperparams_file
-from studies.objective import (
-    MAX_SEEDS,
-    Problem,
-    area,
-    define,
-    fresh_seeds,
-    interquartile_mean,
-)
-from studies.search_spaces import SPACES, Parameter, space_for
+from benchmarks.zoo import hyperparams_for
+from studies.definition import define
+from studies.objective import MAX_SEEDS, Problem, fresh_seeds
+from studies.parameters import Parameter
+from studies.search_spaces import SPACES, space_for
 
 SCALE = Scale(random=20.0, reference=120.0, reference_source="made up")
 UNMEASURED = "tests.benchmarks.envs:Raising-v0"
@@ -36,32 +30,6 @@ def on_two() -> Problem:
     """On two environments whose hyperparameters have different divergences."""
     envs = ["HalfCheetah-v5", "Walker2d-v5"]
     return define("npg", envs, 2, 1000, space_for("npg", ["delta", "gamma"]))
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 10, 30])
-def test_the_interquartile_mean_is_that_of_rliable(n: int) -> None:
-    scores = np.random.default_rng(n).normal(size=n)
-
-    mean = interquartile_mean(scores.tolist())
-
-    assert mean == pytest.approx(metrics.aggregate_iqm(scores.reshape(n, 1)), rel=1e-12)
-
-
-def test_the_interquartile_mean_leaves_out_a_quarter_on_each_side() -> None:
-    assert interquartile_mean([7.0, -1000.0, 3.0, 1000.0, 5.0]) == 5.0
-    assert interquartile_mean([4.0, 1000.0, 2.0, -1000.0]) == 3.0
-    # A quarter of three is less than one.
-    assert interquartile_mean([1.0, 2.0, 9.0]) == 4.0
-
-
-def test_the_area_is_the_mean_height_of_the_curve() -> None:
-    # Two trapezoids of one step each: (1 + 3) / 2 and (3 + 8) / 2.
-    assert area(np.array([1.0, 3.0, 8.0])) == (2.0 + 5.5) / 2
-    assert area(np.array([4.0, 4.0])) == 4.0
-
-
-def test_the_area_of_a_point_is_its_height() -> None:
-    assert area(np.array([7.5])) == 7.5
 
 
 @pytest.mark.parametrize("objective", ["final", "final-and-seconds"])
