@@ -2,9 +2,9 @@
 
 from benchmarks.processes import exit_on_interrupt
 
-# Worker processes import this module, too, under another name.
+# Worker processes also import this module, under another name.
 if __name__ == "__main__":
-    exit_on_interrupt()  # before what takes seconds
+    exit_on_interrupt()  # before the imports that take time
 
 from benchmarks.commands import app
 

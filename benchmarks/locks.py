@@ -1,4 +1,4 @@
-"""Locks beside run folders: who works on a run, on this machine or on another one of the disk."""
+"""Locks of run folders, which hold between the processes and machines that share a disk."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,17 +9,22 @@ from filelock import FileLock, Timeout
 LOCK = ".lock-"
 
 
+def lock_file(folder: Path) -> Path:
+    """The file, beside a folder, that is locked in its place."""
+    return folder.with_name(f"{LOCK}{folder.name}")
+
+
 def lock(folder: Path) -> FileLock | None:
-    """Lock a run, unless somebody else has locked it; waits for nobody.
+    """Lock a run unless another process has locked it, without waiting.
 
     The lock ends with :func:`unlock`, or with this process, however that ends.
 
-    :param folder: the run's, which need not be there
-    :return: None if somebody else has it
+    :param folder: the run's, which need not exist
+    :return: None if another process has the lock
     :raises OSError: nothing can be locked there
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    found = FileLock(folder.with_name(f"{LOCK}{folder.name}"))
+    found = FileLock(lock_file(folder))
     try:
         found.acquire(blocking=False)
     except Timeout:
@@ -28,8 +33,8 @@ def lock(folder: Path) -> FileLock | None:
 
 
 def unlock(lock: FileLock) -> None:
-    """Give a lock back, and remove its file."""
-    # While it is held: who waits for it notices that the file is gone, and makes a new one.
+    """End a lock, and remove its file."""
+    # Removed first: a process that waits for the lock notices that, and makes a new file.
     with suppress(OSError):  # Windows does not remove open files
         Path(lock.lock_file).unlink()
     lock.release()
@@ -37,7 +42,7 @@ def unlock(lock: FileLock) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Lock a run for a while; whether that was possible."""
+    """Lock a run during the block; the value says whether that was possible."""
     found = lock(folder)
     try:
         yield found is not None

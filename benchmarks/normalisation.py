@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.environments import env_spec, make_envs
 from benchmarks.errors import SpecError, clean_up
 from benchmarks.names import plain
 from benchmarks.records import Evaluation
@@ -93,6 +92,8 @@ def random_returns(env_id: str, n_episodes: int, n_envs: int = 10) -> list[float
     """
     if n_episodes < n_envs or n_episodes % n_envs:
         raise SpecError(f"--episodes: must be a multiple of {n_envs}, got {n_episodes}")
+    from benchmarks.environments import make_envs  # slow to import, and not needed for scales
+
     env = make_envs(env_id, n_envs, _SEED, max_steps=Evaluation.max_steps)
     env.action_space.seed(_SEED)
     env.reset()
@@ -113,6 +114,8 @@ def rows_for(env_ids: Sequence[str], n_episodes: int, reference: float | None) -
     :param reference: the return that scores 1; None: Gymnasium's reward threshold
     :raises SpecError: an environment without such a threshold
     """
+    from benchmarks.environments import env_spec
+
     thresholds = [env_spec(env_id).reward_threshold for env_id in env_ids]
     for env_id, threshold in zip(env_ids, thresholds, strict=True):
         if reference is None and threshold is None:

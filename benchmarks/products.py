@@ -17,17 +17,17 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
+from benchmarks.numbers import Form
 from benchmarks.run import make_env, make_model
 from benchmarks.specs import plan
 from benchmarks.storage import write_whole
 from benchmarks.suite import load_suite
+from benchmarks.tables import Number, Table, Text
 from benchmarks.zoo import model_arguments
 from sb3_natural import NPG
 from sb3_natural.common.critic import GaussNewtonCritic
 from sb3_natural.common.fisher import CurvatureOperator, FisherOperator
 from sb3_natural.common.solvers import FisherSolver, Solution, conjugate_gradient
-
-__all__ = ["compare", "summarise"]
 
 STEPS = (2, 3, 5, 7, 10, 15, 20)
 EXACT_STEPS = 80
@@ -54,6 +54,27 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Medians over the updates: residual and efficiency by system, variant and products."""
     keys = ["system", "variant", "products"]
     return rows.groupby(keys, sort=False)[["residual", "efficiency"]].median().reset_index()
+
+
+def efficiency_table(rows: pd.DataFrame) -> Table:
+    """The median efficiency of each variant of each system, a column for each number of products.
+
+    :param rows: as :func:`compare` returns them
+    """
+    by_products = summarise(rows).pivot(
+        index=["system", "variant"], columns="products", values="efficiency"
+    )
+    systems, variants = zip(*by_products.index, strict=True)
+    return Table(
+        [
+            Text("system", systems),
+            Text("variant", variants),
+            *(
+                Number(str(products), values.tolist(), write=Form(3).text)
+                for products, values in by_products.items()
+            ),
+        ]
+    )
 
 
 def save(frames: dict[str, pd.DataFrame], out: Path) -> None:

@@ -1,8 +1,6 @@
 """What must stand in no record and no message: passwords and tokens, as URLs have them."""
 
 import re
-import shlex
-import sys
 
 MASK = "***"
 # Lengths are limited, since a search through a long text would take for ever otherwise.
@@ -34,10 +32,3 @@ def mask(text: str) -> str:
     for pattern in _SECRETS:
         text = pattern.sub(rf"\g<before>{MASK}\g<after>", text)
     return text
-
-
-def command_line(package: str) -> str:
-    """The command that is being executed, ``python -m package ...``, for records."""
-    # One by one: an argument's spaces do not end the URL in it.
-    arguments = (mask(argument.replace(" ", "\0")).replace("\0", " ") for argument in sys.argv[1:])
-    return f"python -m {package} {shlex.join(arguments)}"

@@ -18,7 +18,7 @@ from reports import comparison, document, published, recording, thresholds, watc
 from reports.progress import progress
 from reports.runs import ReportError
 from reports.tuning import Studies
-from studies.study import STORAGE_VARIABLE
+from studies.storage import STORAGE_VARIABLE
 
 _LONGEST_LINE = 20_000  # characters
 _STUDIES = Path("studies-out")

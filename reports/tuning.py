@@ -18,9 +18,9 @@ from reports.tables import Table, code
 from reports.tuning_data import StudyResult, Sweep, read
 from reports.tuning_wording import estimate_text, measure, value_text
 from studies.estimates import Comparison
-from studies.progress import shown
-from studies.search_spaces import Parameter
+from studies.parameters import Parameter
 from studies.study import in_state
+from studies.wording import shown
 
 _NONE = "–"
 

@@ -20,7 +20,7 @@ from benchmarks.secrets import mask
 from benchmarks.statistics import Estimate, interquartile_mean
 from reports.runs import ReportError
 from studies import sensitivity
-from studies.carrying_out import stored_confirmation
+from studies.confirmation import stored_confirmation
 from studies.estimates import (
     Comparison,
     compare,
@@ -28,22 +28,10 @@ from studies.estimates import (
     on_fresh_seeds,
 )
 from studies.objective import Problem
-from studies.search_spaces import Parameter, Scalar, Value, default_value
-from studies.study import (
-    DEFAULT,
-    JOURNAL,
-    BrokenStudyError,
-    StudyError,
-    best_trial,
-    completed,
-    connect,
-    counted,
-    in_state,
-    load,
-    study_folder,
-    values_of,
-)
-from studies.trials import SCORES
+from studies.parameters import Parameter, Scalar, Value
+from studies.search_spaces import default_value
+from studies.storage import JOURNAL, BrokenStudyError, StudyError, connect, study_folder
+from studies.study import DEFAULT, SCORES, best_trial, completed, counted, in_state, load, values_of
 
 # How far from the best value of a sweep the loss is told.
 FACTORS = (1 / 3, 3.0)

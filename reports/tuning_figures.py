@@ -28,9 +28,9 @@ from reports.figures import (
 )
 from reports.tuning_data import StudyResult, Sweep
 from reports.tuning_wording import measure, not_swept
+from studies.parameters import Parameter, Scalar
 from studies.plots import parameter_label
-from studies.progress import few_seeds, shown
-from studies.search_spaces import Parameter, Scalar
+from studies.wording import few_seeds, shown
 
 _COLUMNS = 3
 _ROW_HEIGHT = 0.42  # inches

@@ -13,9 +13,9 @@ from reports.tuning_data import StudyResult, Sweep
 from reports.wording import coverage_sentence, listing
 from studies.estimates import REPETITIONS, in_brackets
 from studies.objective import OBJECTIVES, Problem
-from studies.progress import few_seeds, shown
-from studies.search_spaces import Parameter, Scalar
+from studies.parameters import Parameter, Scalar
 from studies.study import in_state
+from studies.wording import few_seeds, shown
 
 _MOST_NAMED = 2  # environments
 

@@ -6,25 +6,25 @@ import yaml
 from optuna.trial import FrozenTrial
 
 from benchmarks.algorithms import ALGORITHMS, has_own_entry
-from studies.carrying_out import Confirmation
+from studies.confirmation import Confirmation
 from studies.estimates import as_text, on_fresh_seeds, verdict
 from studies.objective import Problem
-from studies.progress import caution, on_seeds, outcome, value_name
-from studies.search_spaces import with_values
+from studies.parameters import with_values
 from studies.study import DEFAULT, values_of
+from studies.wording import caution, on_seeds, outcome, value_name
 
 
 def entries_of(
     name: str, problem: Problem, trial: FrozenTrial, confirmation: Confirmation | None
 ) -> tuple[str, list[str]]:
-    """YAML with an entry for each environment, and those of them that have an entry already.
+    """YAML with an entry for each environment, and the environments that already have an entry.
 
-    An entry holds all that the trial's runs were made with, so it gives the same runs.
+    An entry holds all hyperparameters of the trial's runs, so it gives the same runs.
 
-    :param confirmation: what became of the values on fresh seeds, for the comment
+    :param confirmation: the values on fresh seeds, for the comment
     """
-    came_to = f"{outcome(problem, trial)} on {on_seeds(problem.seeds)}"
-    lines = [f"Study {name}, trial {trial.number}: {came_to}"]
+    result = f"{outcome(problem, trial)} on {on_seeds(problem.seeds)}"
+    lines = [f"Study {name}, trial {trial.number}: {result}"]
     if confirmation is not None:
         found = on_fresh_seeds(problem, confirmation)
         lines += [
@@ -44,7 +44,7 @@ def entries_of(
             **with_values(problem.hyperparams[env_id], values),
         }
     text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
-    # What a stored study names is not taken for a file's name.
+    # The name of an algorithm in a stored study is not trusted as the name of a file.
     known = problem.env_ids if problem.algo in ALGORITHMS else ()
     present = [env_id for env_id in known if has_own_entry(problem.algo, env_id)]
     comment = "".join(f"# {line}\n" for line in lines)

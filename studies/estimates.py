@@ -7,9 +7,9 @@ import numpy as np
 
 from benchmarks.numbers import form_of, form_with
 from benchmarks.statistics import Estimate, interquartile_mean, interval
-from studies.carrying_out import Confirmation
+from studies.confirmation import Confirmation
 from studies.objective import Problem
-from studies.progress import caution, few_seeds
+from studies.wording import caution, few_seeds
 
 REPETITIONS = 2_000
 _DIGITS = 3  # of scores, which are about 1

@@ -1,7 +1,7 @@
-"""Hyperparameters inside of others: ``policy_kwargs.log_std_init``.
+"""Hyperparameters within others: ``policy_kwargs.log_std_init``.
 
 The outer one may be a mapping, or a text as RL Baselines3 Zoo writes it, such as
-``"dict(log_std_init=-2, activation_fn=nn.ReLU)"``, which stays one.
+``"dict(log_std_init=-2, activation_fn=nn.ReLU)"``, which remains a text.
 """
 
 import ast
@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.errors import SpecError
-from benchmarks.zoo import parse_python
 
 
 def get(hyperparams: Mapping[str, Any], name: str) -> Any:
-    """The value of a dotted name, a class as its text (``nn.ReLU``); None if there is none.
+    """The value of a dotted name, None if there is none; a class is its text (``nn.ReLU``).
 
-    :raises SpecError: the outer one is a text that cannot be read
+    :raises SpecError: the outer hyperparameter is a text that cannot be read
     """
     key, *path = name.split(".")
     value = hyperparams.get(key)
@@ -27,11 +26,11 @@ def get(hyperparams: Mapping[str, Any], name: str) -> Any:
 
 
 def put(hyperparams: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """The hyperparameters with another value of a dotted name; those around it stay.
+    """The hyperparameters with another value of a dotted name; its neighbours stay.
 
-    The name of a class makes a text of the outer one: only there it can be written.
+    The name of a class turns the outer hyperparameter into a text: only there it can be written.
 
-    :raises SpecError: the outer one is a text that cannot be read
+    :raises SpecError: the outer hyperparameter is a text that cannot be read
     """
     key, *path = name.split(".")
     if not path:
@@ -45,13 +44,20 @@ def put(hyperparams: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]
     return {**hyperparams, key: put(written, ".".join(path), value)}
 
 
+def _python(text: str, where: str) -> Any:
+    """See :func:`benchmarks.zoo.parse_python`."""
+    from benchmarks.zoo import parse_python  # slow to import, and most values are no text
+
+    return parse_python(text, where)
+
+
 def _parsed(text: str, key: str) -> ast.expr:
-    parse_python(text, key)
+    _python(text, key)
     return ast.parse(text.strip(), mode="eval").body
 
 
 def _entries(node: ast.expr | None) -> dict[Any, ast.expr]:
-    """What ``dict(...)`` or ``{...}`` holds; nothing of anything else."""
+    """The entries of ``dict(...)`` or ``{...}``; empty for anything else."""
     if isinstance(node, ast.Call):
         return {keyword.arg: keyword.value for keyword in node.keywords}
     if isinstance(node, ast.Dict):
@@ -81,7 +87,7 @@ def _value(node: ast.expr | None) -> Any:
     if node is None:
         return None
     text = ast.unparse(node)
-    return text if _names_class(text) else parse_python(text, text)
+    return text if _names_class(text) else _python(text, text)
 
 
 def _code(value: Any) -> ast.expr:
@@ -89,16 +95,16 @@ def _code(value: Any) -> ast.expr:
 
 
 def text_of(default: Any) -> Any:
-    """An argument's default as it can be written: a class of PyTorch as its name."""
+    """An argument's default as it is written; a class of PyTorch is its name."""
     for module in ("nn", "torch.optim") if isinstance(default, type) else ():
         text = f"{module}.{default.__name__}"
-        if _names_class(text) and parse_python(text, text) is default:
+        if _names_class(text) and _python(text, text) is default:
             return text
     return list(default) if isinstance(default, tuple) else default
 
 
 def _names_class(value: Any) -> bool:
     try:
-        return isinstance(value, str) and isinstance(parse_python(value, value), type)
+        return isinstance(value, str) and isinstance(_python(value, value), type)
     except SpecError:
         return False

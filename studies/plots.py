@@ -1,4 +1,4 @@
-"""The figures of a study."""
+"""The figures of a study: its trials, and the sweeps of its parameters."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,20 +12,20 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.algorithms import ALGORITHMS
+from benchmarks.storage import whole_file
 from studies import nested
 from studies.objective import OBJECTIVES, Problem
-from studies.progress import shown
-from studies.search_spaces import Parameter, is_schedule
+from studies.parameters import Parameter, is_schedule
 from studies.sensitivity import GOOD, Width, curve
-from studies.study import DEFAULT, completed, counted, in_state
-from studies.trials import SCORES
+from studies.study import DEFAULT, SCORES, completed, counted, in_state
+from studies.wording import shown
 
 _BLUE, _ORANGE, _RED, _GREY = "#0072b2", "#e69f00", "#d55e00", "0.55"
 _WIDTH = 5.5  # inches of a panel
 
 
 def plot_values(study: optuna.Study, problem: Problem, path: Path) -> None:
-    """Write what each trial scored against each parameter's value, with a point for each run.
+    """Write a figure of each trial's score over each parameter's value, with a point for each run.
 
     :raises ValueError: no trial has completed
     """
@@ -37,7 +37,7 @@ def plot_values(study: optuna.Study, problem: Problem, path: Path) -> None:
     panels[0].set_ylabel(_value_label(problem))
     figure.suptitle(f"{_title(problem)}, {len(trials)} trials", parse_math=False)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def _draw_trials(
@@ -87,7 +87,7 @@ def _mark(
 
 
 def plot_history(study: optuna.Study, problem: Problem, path: Path) -> None:
-    """Write the trials' values in their order, and the best one so far.
+    """Write a figure of the trials' scores in their order, and the best score so far.
 
     :raises ValueError: no trial has completed
     """
@@ -111,13 +111,13 @@ def plot_history(study: optuna.Study, problem: Problem, path: Path) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def plot_sensitivity(
     problem: Problem, runs: Mapping[str, pd.DataFrame], widths: Mapping[str, Width], path: Path
 ) -> None:
-    """Write scores over each parameter's range, with intervals, and the good part of the range.
+    """Write a figure of the scores over each parameter's range, and the good part of the range.
 
     :param runs: by the parameter's name, as ``sensitivity.measure`` returns them
     :param widths: the good parts, by the same names
@@ -129,7 +129,7 @@ def plot_sensitivity(
     panels[0].set_ylabel(_value_label(problem))
     figure.suptitle(_title(problem), parse_math=False)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def _draw_curve(
@@ -152,6 +152,11 @@ def _draw_curve(
     axes.grid(alpha=0.3)
 
 
+def _save(figure: Figure, path: Path) -> None:
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=150)
+
+
 def _panels(n: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(max(7, _WIDTH * n), 4.8), layout="constrained")
     return figure, list(figure.subplots(1, n, squeeze=False, sharey=True)[0])
@@ -165,7 +170,7 @@ def _completed(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _scale(axes: Axes, parameter: Parameter, always_log: bool = False) -> None:
-    """The whole range, whatever has been tried of it."""
+    """Show the whole range, even where nothing of it has been tried."""
     if parameter.log or always_log:
         axes.set_xscale("log")
         axes.set_xlim(parameter.low / 1.2, parameter.high * 1.2)
@@ -177,7 +182,7 @@ def _scale(axes: Axes, parameter: Parameter, always_log: bool = False) -> None:
 
 
 def parameter_label(problem: Problem, parameter: Parameter) -> str:
-    """Symbol, name and meaning of a parameter, on two lines."""
+    """A parameter's name and symbol, with its meaning on a second line."""
     scheduled = any(
         is_schedule(nested.get(hyperparams, parameter.name))
         for hyperparams in problem.hyperparams.values()

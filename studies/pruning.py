@@ -1,4 +1,4 @@
-"""What pruners would have saved: a finished study's trials, carried out again from their runs."""
+"""What pruners would have saved: the trials of a finished study, replayed from their runs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,10 +9,12 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.storage import is_finished
+from benchmarks.storage import is_finished, write_whole
 from studies.objective import Problem
-from studies.searching import Search, make_pruner
-from studies.study import DEFAULT, StudyError, best_trial, completed, in_state, values_of
+from studies.samplers import make_pruner
+from studies.search import Search
+from studies.storage import StudyError
+from studies.study import DEFAULT, best_trial, completed, in_state, values_of
 from studies.trials import Objective
 
 COLUMNS = ["pruner", "order", "trials", "pruned", "steps_saved", "best_kept", "lost"]
@@ -21,11 +23,11 @@ FILE = "pruning.csv"
 
 @dataclass(frozen=True)
 class Replay:
-    """A study's trials in some order, under a pruner.
+    """A study's trials replayed in some order, under a pruner.
 
-    ``pruned`` are the numbers that the pruned trials have in the study, ``steps_saved`` the share
-    of all environment steps that they did not make. ``lost``: by how much the best trial that was
-    left is below the study's best one; 0 where that one was left.
+    ``pruned`` are the pruned trials' numbers in the study; ``steps_saved`` is the share of all
+    environment steps that were not made. ``lost``: how far the best trial that was not pruned is
+    below the study's best one, 0 if that one was not pruned.
     """
 
     pruned: list[int]
@@ -35,9 +37,9 @@ class Replay:
 
 
 def check(study: optuna.Study, problem: Problem, folder: Path) -> list[FrozenTrial]:
-    """The trials that can be carried out again: those that have completed.
+    """The trials that can be replayed: those that have completed.
 
-    :raises StudyError: fewer than two have, or the study has two objectives, or runs are elsewhere
+    :raises StudyError: fewer than two have, the study has two objectives, or runs are elsewhere
     """
     if problem.has_two_objectives:
         raise StudyError("pruners compare returns alone; the study has two objectives")
@@ -52,7 +54,7 @@ def check(study: optuna.Study, problem: Problem, folder: Path) -> list[FrozenTri
 
 
 def orders(trials: list[FrozenTrial], n_orders: int) -> Iterator[list[FrozenTrial]]:
-    """The study's own order, then random ones; the defaults are the first in all."""
+    """The study's own order, then random ones; the defaults come first in each."""
     first = [trial for trial in trials if trial.user_attrs.get(DEFAULT)]
     others = [trial for trial in trials if not trial.user_attrs.get(DEFAULT)]
     rng = np.random.default_rng(0)
@@ -64,14 +66,14 @@ def orders(trials: list[FrozenTrial], n_orders: int) -> Iterator[list[FrozenTria
 def replay(
     study: optuna.Study, problem: Problem, folder: Path, trials: list[FrozenTrial], search: Search
 ) -> Replay:
-    """What the search's pruner makes of the trials in this order. Nothing is trained.
+    """Replay trials in this order under the search's pruner. Nothing is trained.
 
-    The pruner and what it is shown are those of a study; its evaluations come from the run folders.
+    The pruner sees what it sees in a study; the evaluations come from the run folders.
 
-    :param trials: some that :func:`check` has returned
+    :param trials: some of those that :func:`check` has returned
     """
     again = optuna.create_study(
-        # The name decides about Hyperband's brackets.
+        # Hyperband's brackets depend on the name.
         study_name=study.study_name,
         direction="maximize",
         sampler=optuna.samplers.RandomSampler(seed=0),
@@ -98,7 +100,7 @@ def replay(
 
 
 def _runs_made(problem: Problem, pruned: FrozenTrial, by_run: bool) -> float:
-    """How many runs a pruned trial has made, the last one in part."""
+    """How many runs a pruned trial has made, counting a part of the last one."""
     assert pruned.last_step is not None
     if by_run:
         return pruned.last_step + 1
@@ -115,3 +117,8 @@ def frame_of(replays: dict[str, list[Replay]], n_trials: int) -> pd.DataFrame:
         for order, each in enumerate(found)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def store(frame: pd.DataFrame, folder: Path) -> None:
+    """Write what :func:`frame_of` returns as ``pruning.csv``."""
+    write_whole(folder / FILE, frame.to_csv(index=False, lineterminator="\n"))

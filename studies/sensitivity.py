@@ -1,4 +1,4 @@
-"""How much a parameter matters: scores over its range, and how wide the good part of it is."""
+"""How much a parameter matters: the scores over its range, and the width of the good part."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,32 +12,32 @@ from optuna.importance import get_param_importances
 from benchmarks.errors import SpecError
 from benchmarks.results import read_evaluations
 from benchmarks.statistics import CONFIDENCE, Estimate, final_return, interquartile_mean, interval
-from benchmarks.storage import is_finished
+from benchmarks.storage import is_finished, write_whole
 from studies.estimates import as_text
 from studies.objective import Problem
-from studies.search_spaces import Parameter, Value
-from studies.searching import spread
-from studies.study import StudyError, best_trial, completed, values_of
-from studies.trials import make_runs
+from studies.parameters import Parameter, Value
+from studies.search import spread
+from studies.storage import StudyError
+from studies.study import best_trial, completed, values_of
 
 # Values whose score is at least this share of the best one's are good.
 GOOD = 0.9
 _REPETITIONS = 2_000
 RUN_COLUMNS = ["parameter", "value", "env_id", "seed", "return", "score"]
-# The number of the trial that all else was as in: with several parameters another one gives
-# another curve.
+# The number of the trial that the other parameters are taken from: another trial gives another
+# curve.
 BASE = "base"
 FILE = "sensitivity.csv"
 
 
 @dataclass(frozen=True)
 class Width:
-    """The good values of a parameter: those around the best one whose scores are within 10% of it.
+    """The good values of a parameter: those around the best one that score within 10% of it.
 
-    ``decades`` is the width of their interval, the number that compares parameters and methods;
-    ``decades_low`` and ``decades_high`` are its 95% interval. Where the good values reach the end
-    of the range, the true width may be larger: ``reaches_low`` and ``reaches_high``. With few
-    ``seeds`` the best value and with it the width are chance.
+    ``decades`` is the width of their interval, by which parameters and methods are compared;
+    ``decades_low`` and ``decades_high`` are its 95% interval. Where the good values reach an end of
+    the range (``reaches_low``, ``reaches_high``), the true width may be larger. With few ``seeds``
+    the best value, and with it the width, is chance.
     """
 
     parameter: str
@@ -68,9 +68,9 @@ class Width:
 
 
 def swept(problem: Problem, name: str) -> Parameter:
-    """The parameter whose range is to be swept.
+    """The parameter to sweep, by its name or symbol.
 
-    :raises SpecError: the study has none of that name, or its values are no positive numbers
+    :raises SpecError: the study has no such parameter, or it has no range of positive numbers
     """
     found = [each for each in problem.space if name in (each.name, each.symbol)]
     if not found:
@@ -97,16 +97,18 @@ def measure(
     shown: bool,
     run_timeout: float | None = None,
 ) -> pd.DataFrame:
-    """Train with values over a parameter's range and the best one, all else as in the best trial.
+    """Train with values over a parameter's range, all other parameters as in the best trial.
 
-    Runs that are there, of the study's trials too, are not made again; and trials that differ from
-    the best one in this parameter alone are points as well.
+    The best trial's value is one of them, and trials that differ from the best one in this
+    parameter alone add theirs. Runs that exist, such as those of trials, are not made again.
 
-    :param run_timeout: seconds after which a run is ended, and has failed
+    :param run_timeout: seconds after which a run is ended and counts as failed
     :return: one row a run, with ``RUN_COLUMNS`` and ``BASE``
     :raises StudyError: no trial has completed, or the best one does not have the parameter
     :raises TrialFailedError: a run has failed
     """
+    from studies.trials import make_runs  # slow to import, and not needed to read a measurement
+
     best = best_trial(study)
     if best is None:
         raise StudyError("no trial has completed")
@@ -129,15 +131,22 @@ def measure(
 
 
 def store(runs: Mapping[str, pd.DataFrame], folder: Path) -> None:
-    """Write sweeps into ``sensitivity.csv``, one row a run.
+    """Write sweeps as ``sensitivity.csv``, one row a run.
 
     :param runs: by the parameter's name, as :func:`measure` returns them
     """
-    pd.concat(runs.values()).to_csv(folder / FILE, index=False, lineterminator="\n")
+    frame = pd.concat(runs.values())
+    write_whole(folder / FILE, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def store_widths(widths: Mapping[str, Width], folder: Path) -> None:
+    """Write widths as ``widths.csv``, one row a parameter."""
+    frame = pd.DataFrame([vars(each) for each in widths.values()])
+    write_whole(folder / "widths.csv", frame.to_csv(index=False))
 
 
 def stored(folder: Path) -> dict[str, pd.DataFrame]:
-    """The sweeps that :func:`store` has written there, in its order; none without the file.
+    """The sweeps that :func:`store` has written there, in its order; empty without the file.
 
     :raises StudyError: the file cannot be read
     """
@@ -145,7 +154,7 @@ def stored(folder: Path) -> dict[str, pd.DataFrame]:
     if not path.exists():
         return {}
     try:
-        # The numbers that were written, to the last bit.
+        # Exactly the numbers that were written.
         frame = pd.read_csv(path, float_precision="round_trip")
     except ValueError as error:
         raise StudyError(f"{path}: {error}") from None
@@ -188,7 +197,7 @@ def _rows(
     for spec in problem.specs(suite, values):
         folder = spec.folder(runs)
         if not is_finished(folder):
-            return []  # of a trial that was carried out elsewhere
+            return []  # a trial of another machine
         evaluations = read_evaluations(folder)["return_mean"]
         score = problem.score(spec.env_id, evaluations.tolist())
         final = final_return(evaluations)
@@ -219,9 +228,9 @@ def curve(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def width(runs: pd.DataFrame) -> Width:
-    """How wide the good part of a parameter's range is.
+    """The width of the good part of a parameter's range.
 
-    Its interval is from resampled seeds, each with its runs at all values, since runs of the same
+    Its interval comes from resampling seeds, each with its runs at all values, since runs of one
     seed have much in common.
 
     :param runs: of one parameter, as :func:`measure` returns them
@@ -267,11 +276,11 @@ def width(runs: pd.DataFrame) -> Width:
 
 
 def good_interval(positions: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """The ends of the interval around the best score in which none is more than 10% below it.
+    """The ends of the interval around the best score in which no score is more than 10% below it.
 
-    Between the points the scores are on straight lines.
+    Between the points, scores are interpolated linearly.
 
-    :param positions: in ascending order, shape ``(n,)``, as ``scores``
+    :param positions: in ascending order, shape ``(n,)``, as is ``scores``
     """
     best = int(np.argmax(scores))
     bound = scores[best] - (1 - GOOD) * abs(scores[best])
@@ -282,7 +291,7 @@ def good_interval(positions: np.ndarray, scores: np.ndarray) -> tuple[float, flo
 
 
 def _crossing(positions: np.ndarray, scores: np.ndarray, bound: float) -> float:
-    """Where scores, the best one first, go below the bound; the end if they do not."""
+    """Where scores, the best one first, fall below the bound; the last position if they do not."""
     below = np.flatnonzero(scores < bound)
     if len(below) == 0:
         return float(positions[-1])
@@ -292,7 +301,7 @@ def _crossing(positions: np.ndarray, scores: np.ndarray, bound: float) -> float:
 
 
 def scores_by_value(runs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Values in ascending order, and scores of shape (values, seeds, environments).
+    """The values in ascending order, and scores of shape ``(n_values, n_seeds, n_environments)``.
 
     :param runs: of one parameter, as :func:`measure` returns them
     """
@@ -308,13 +317,13 @@ def _iqm_of_values(scores: np.ndarray) -> np.ndarray:
 
 
 def importances(study: optuna.Study, problem: Problem) -> dict[str, float]:
-    """How much of what makes trials good each parameter explains, in all 1: PED-ANOVA.
+    """The share of what makes trials good that each parameter explains, by PED-ANOVA.
 
-    Empty for a study of one parameter, or with too few trials.
+    Empty for a study of one parameter, or one with too few trials.
     """
     if len(problem.space) < 2 or len(completed(study)) < 4:
         return {}
     if problem.has_two_objectives:
-        # With a target of its own, PED-ANOVA looks for what makes it low.
+        # Given a target, PED-ANOVA looks for what makes it low.
         return get_param_importances(study, target=lambda trial: -trial.values[0])
     return get_param_importances(study)

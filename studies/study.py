@@ -1,11 +1,9 @@
-"""A study: its trials in a storage that several processes and machines can share.
+"""A study: its problem and its trials, in a storage that workers share.
 
-A storage is a journal file, kept beside the runs, or any database that Optuna knows by a URL. A
-trial whose worker has died is tried once more; which trials those are, a journal's workers say by
-file locks, which end with the process, and a database's by Optuna's heartbeat.
+A trial whose worker has died is tried once more. Where the study is a journal, a worker holds the
+lock of its trial, which ends with the process; a database has Optuna's heartbeat instead.
 """
 
-import os
 import time
 import warnings
 from collections.abc import Iterable
@@ -15,145 +13,57 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages import RetryHeartbeatStaleTrialCallback as Retry
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
-from benchmarks.errors import SpecError
-from benchmarks.folder_names import as_file_name, check_name, is_level
-from benchmarks.names import message
-from benchmarks.secrets import MASK, mask
+from benchmarks.folder_names import as_file_name, is_level
+from benchmarks.locks import lock_file, locked
 from studies.objective import Problem
-from studies.search_spaces import Parameter, Value, decoded, encoded, rule_name
+from studies.parameters import Parameter, Value, decode, encode, rule_name
+from studies.storage import RETRIES, BrokenStudyError, StudyError
 
-# Whoever reads a study, a report too, would be told of it again and again.
+# Everyone who reads a study, such as a report, would be warned of Retry again and again.
 warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"studies\.study")
 
-# What the study's user attributes hold.
+# The user attributes of a study.
 _PROBLEM = "problem"
 _GRID = "grid"
 CONFIRMED = "confirmed"
-# What a trial's hold.
+# The user attributes of a trial.
 DEFAULT = "default"  # whether it has the values of the hyperparameter files
 WORKER = "worker"  # who carries it out
-SURPLUS = "surplus"  # whether others had begun all trials that were due
-_INTERRUPTED = "interrupted"  # the number of the trial that it is instead of
+SURPLUS = "surplus"  # whether all trials that were due had already begun
+RETURNS = "returns"  # the final return of each run, in the order of Problem.specs
+SCORES = "scores"  # the score of each run
+SECONDS = "seconds"  # the seconds of training of each run
+ERROR = "error"  # why it failed
+# A system attribute: the number of the interrupted trial that it replaces.
+_INTERRUPTED = "interrupted"
 
-STORAGE_VARIABLE = "STUDIES_STORAGE"  # of the environment, with the storage's URL
-JOURNAL = "journal.log"  # in the study's folder, unless a database has it
-_RETRIES = 1
-_ATTEMPTS = 5
-_HEARTBEAT = 10  # seconds
-_STALE = 120  # seconds without a heartbeat; a busy machine may leave out some
-# Seconds that a worker has to claim the trial that it has been given, and the maker of a study to
-# say what it is about.
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+# Seconds that a worker has to lock the trial that it was given, and that the process which creates
+# a study has to store its problem.
 _CLAIMING = 10.0
 
 
-class StudyError(Exception):
-    """A study cannot be opened or carried on; the message says why."""
+class TrialFailedError(Exception):
+    """A trial has no value; the message says which run failed, and why."""
 
 
-class BrokenStudyError(StudyError):
-    """What is stored of a study cannot be read; the message says what."""
-
-
-def study_folder(where: str, name: str, root: Path) -> Path:
-    """Where a study's runs are, whose name must be a folder's.
-
-    Names of folders that are there already are taken as they are.
-
-    :param where: the name was given, such as ``--studies``
-    :raises SpecError: it is none
-    """
-    if name not in studies_in(root):
-        check_name(where, name)
-    return root / name
-
-
-def studies_in(root: Path) -> list[str]:
-    """The names of the folders in a folder."""
-    return sorted(path.name for path in root.glob("*") if path.is_dir())
-
-
-def check_unlike(where: str, name: str, others: Iterable[str]) -> None:
-    """Check that a study's name does not differ from another one's by upper and lower case alone.
-
-    :raises SpecError: on some systems, and in some databases, they would be the same
-    """
-    for other in others:
-        if other != name and other.casefold() == name.casefold():
-            raise SpecError(
-                f"{where}: must differ from the study {other!r} by more than upper and lower case, "
-                f"got {name!r}"
-            )
-
-
-def connect(storage: str, folder: Path) -> BaseStorage:
-    """The storage at a URL; none: the journal file in the study's folder.
-
-    :raises StudyError: nothing answers there, or Optuna does not know the kind of database
-    :raises BrokenStudyError: the journal cannot be read
-    """
-    if not storage:
-        try:
-            return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-        except (ValueError, KeyError, TypeError) as error:  # no JSON, or none of Optuna's
-            reason = f"{JOURNAL}: {type(error).__name__}: {error}"
-            raise BrokenStudyError(f"{folder.name!r} cannot be read: {reason}") from None
-    try:
-        url = make_url(storage)
-    except Exception:
-        url = None
-    # What is taken for the host may be a part of the password.
-    if url is None or "@" in (url.host or ""):
-        raise StudyError(
-            f"{_given(storage)}: {mask(storage)!r}: must be a database's URL, such as "
-            "postgresql://user@host/name; in a password, / is written %2F and @ is written %40"
-        )
-    for attempt in range(_ATTEMPTS):
-        try:
-            return RDBStorage(
-                storage,
-                engine_kwargs={"pool_pre_ping": True},
-                heartbeat_interval=_HEARTBEAT,
-                grace_period=_STALE,
-                heartbeat_stale_trial_callback=Retry(max_retry=_RETRIES),
-            )
-        except (IntegrityError, ProgrammingError, OperationalError) as error:
-            # Another process may have been making the same tables.
-            if attempt == _ATTEMPTS - 1:
-                raise _unreachable(storage, url, error) from None
-            time.sleep(1.0)
-        except Exception as error:  # of SQLAlchemy, of its drivers, of Optuna
-            raise _unreachable(storage, url, error) from None
-    raise AssertionError
-
-
-def _unreachable(storage: str, url: URL, error: Exception) -> StudyError:
-    # The driver's own: SQLAlchemy adds a link to its pages.
-    said = str(getattr(error, "orig", None) or error)
-    if url.password:  # drivers may say it without the URL
-        said = said.replace(str(url.password), MASK)
-    shown = mask(url.render_as_string())
-    return StudyError(f"{_given(storage)}: {shown!r}: {message(mask(said))}")
-
-
-def _given(storage: str) -> str:
-    """Where a storage's URL was given: in the variable of the environment, or else the option."""
-    return STORAGE_VARIABLE if os.environ.get(STORAGE_VARIABLE) == storage else "--storage"
+def quiet() -> None:
+    """Keep Optuna from logging what the display shows, and from warning of experimental parts."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", ExperimentalWarning)
 
 
 def create(name: str, problem: Problem, storage: BaseStorage) -> optuna.Study:
-    """Create a study, or open the one of that name to carry it on; the defaults come first.
+    """Create a study, whose first trials have the defaults, or open it to continue it.
 
-    :raises StudyError: the stored study is about something else
+    :raises StudyError: a study of that name has another problem
     """
     directions = [StudyDirection.MAXIMIZE]
     if problem.has_two_objectives:
@@ -170,18 +80,18 @@ def create(name: str, problem: Problem, storage: BaseStorage) -> optuna.Study:
     if any(DEFAULT not in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
         raise StudyError(f"{name!r} has not been made by python -m studies run")
     for values in problem.defaults():
-        enqueued = {parameter.name: encoded(value) for parameter, value in values.items()}
+        enqueued = {parameter.name: encode(value) for parameter, value in values.items()}
         for parameter in values:
             if parameter.excludes in enqueued:
                 enqueued[rule_name(parameter)] = parameter.excludes
         study.enqueue_trial(enqueued, user_attrs={DEFAULT: True}, skip_if_exists=True)
-    # Last: a study that says what it is about has its first trials.
+    # Last, so that a study with a problem has its first trials.
     study.set_user_attr(_PROBLEM, problem.to_dict())
     return study
 
 
 def _stored_problem(study: optuna.Study) -> dict[str, Any] | None:
-    """What a study is about; its maker has a moment to say it, or has died before it did."""
+    """The stored problem of a study; None if its maker has died before storing it."""
     deadline = time.monotonic() + _CLAIMING
     while (stored := study.user_attrs.get(_PROBLEM)) is None and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -189,9 +99,9 @@ def _stored_problem(study: optuna.Study) -> dict[str, Any] | None:
 
 
 def fix_grid(study: optuna.Study, n_trials: int) -> None:
-    """Keep the size of the grid with the study: another one has other points.
+    """Store the size of the grid with the study: a grid of another size has other points.
 
-    :raises StudyError: the study has been begun with another one
+    :raises StudyError: the study was begun with another size
     """
     stored = study.user_attrs.get(_GRID)
     if stored is None:
@@ -204,10 +114,10 @@ def fix_grid(study: optuna.Study, n_trials: int) -> None:
 
 
 def load(name: str, storage: BaseStorage) -> tuple[optuna.Study, Problem]:
-    """A stored study, and what it is about.
+    """A stored study and its problem.
 
-    :raises StudyError: there is none of that name, or it is not one of ours
-    :raises BrokenStudyError: what is stored of it cannot be read
+    :raises StudyError: there is no study of that name, or it is not one of ours
+    :raises BrokenStudyError: its problem cannot be read
     """
     try:
         study = optuna.load_study(study_name=name, storage=storage)
@@ -222,7 +132,7 @@ def load(name: str, storage: BaseStorage) -> tuple[optuna.Study, Problem]:
         raise BrokenStudyError(
             f"{name!r} cannot be read: what it is about: {type(error).__name__}: {error}"
         ) from None
-    for each in (problem.algo, *problem.env_ids):  # they are folders' names, below the runs
+    for each in (problem.algo, *problem.env_ids):  # they name folders below the runs
         if not is_level(as_file_name(each)):
             raise BrokenStudyError(
                 f"{name!r} cannot be read: {each!r} is no name of an algorithm or an environment"
@@ -255,7 +165,7 @@ def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials but for those that others have been made instead of, and those too many."""
+    """The trials that count: all but those that were replaced and those that were too many."""
     trials = study.get_trials(deepcopy=False)
     left_out = _replaced(trials) | {each.number for each in trials if SURPLUS in each.user_attrs}
     return [trial for trial in trials if trial.number not in left_out]
@@ -272,7 +182,7 @@ def _replaced(trials: Iterable[FrozenTrial]) -> set[int]:
 
 
 def in_state(trials: Iterable[FrozenTrial], *states: TrialState) -> list[FrozenTrial]:
-    """Those of the trials that are in one of the states."""
+    """The trials that are in one of the states."""
     return [trial for trial in trials if trial.state in states]
 
 
@@ -282,7 +192,7 @@ def completed(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The completed trial of the highest score, the first of them; None if there is none."""
+    """The first completed trial with the highest score; None if no trial has completed."""
     trials = completed(study)
     return max(trials, key=lambda trial: trial.values[0]) if trials else None
 
@@ -290,29 +200,32 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 def values_of(problem: Problem, trial: FrozenTrial) -> dict[Parameter, Value]:
     """A trial's values by parameter."""
     return {
-        each: decoded(trial.params[each.name])
-        for each in problem.space
-        if each.name in trial.params
+        each: decode(trial.params[each.name]) for each in problem.space if each.name in trial.params
     }
 
 
-def claim(folder: Path, trial_number: int) -> FileLock:
+def trial_lock(folder: Path, number: int) -> FileLock:
     """The lock that a worker holds while it carries out a trial of a journal's study."""
-    return FileLock(folder / f".lock-trial-{trial_number}")
+    return FileLock(lock_file(_trial_path(folder, number)))
+
+
+def _trial_path(folder: Path, number: int) -> Path:
+    """What stands for a trial among the files of a study; there is no such file."""
+    return folder / f"trial-{number}"
 
 
 def retry_abandoned(study: optuna.Study, folder: Path) -> None:
-    """Have the trials tried once more whose workers have died."""
+    """Have the trials of dead workers tried once more."""
     optuna.storages.fail_stale_trials(study)
-    # Not "is a database": Optuna wraps those in a cache.
+    # Databases cannot be asked for: Optuna wraps them in a cache.
     if not isinstance(study._storage, JournalStorage):
         return
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not _is_abandoned(trial, folder):
             continue
-        # In this order: should this process die in between, the next one finds it replaced.
+        # In this order: if this process dies in between, the next one finds the trial replaced.
         if trial.number not in _replaced(study.get_trials(deepcopy=False)):
-            Retry(max_retry=_RETRIES)(study, trial)
+            Retry(RETRIES)(study, trial)
         with suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):
             study.tell(trial.number, state=TrialState.FAIL)
 
@@ -321,18 +234,12 @@ def _is_abandoned(trial: FrozenTrial, folder: Path) -> bool:
     began = trial.datetime_start
     if began is None or (datetime.now() - began).total_seconds() < _CLAIMING:
         return False
-    lock = claim(folder, trial.number)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return False
-    Path(lock.lock_file).unlink(missing_ok=True)
-    lock.release()
-    return True
+    with locked(_trial_path(folder, trial.number)) as is_free:
+        return is_free
 
 
 def requeue(study: optuna.Study, numbers: Iterable[int]) -> None:
-    """Put trials that are being interrupted back; this does not count as a death."""
+    """Put interrupted trials back, which does not count as a retry."""
     for trial in study.get_trials(deepcopy=True, states=(TrialState.RUNNING,)):
         if trial.number not in numbers:
             continue

@@ -1,4 +1,4 @@
-"""One trial: its runs, one after another, and what the pruner sees of them."""
+"""One trial: its runs, one after another, and the values that the pruner sees."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,18 +18,10 @@ from benchmarks.statistics import final_return, interquartile_mean
 from benchmarks.storage import is_finished
 from benchmarks.sweep import sweep
 from studies.objective import Problem
-from studies.search_spaces import suggest
+from studies.parameters import suggest
+from studies.study import ERROR, RETURNS, SCORES, SECONDS, TrialFailedError
 
-# What a trial's user attributes hold.
-RETURNS = "returns"  # final return of each run, in the order of Problem.specs
-SCORES = "scores"  # what each run is worth
-SECONDS = "seconds"  # seconds of training of each run
-ERROR = "error"
 _LONGEST = 2_000  # characters of an error
-
-
-class TrialFailedError(Exception):
-    """A trial has no value; the message says which run failed and why."""
 
 
 def make_runs(
@@ -40,13 +32,13 @@ def make_runs(
     shown: bool,
     run_timeout: float | None = None,
 ) -> None:
-    """Make runs that are no trial's; those that are there are not made again.
+    """Make runs that belong to no trial; those that exist are not made again.
 
-    :param runs: the folder below which all runs stand
-    :param run_timeout: seconds after which a run is ended, and has failed
+    :param runs: the folder below which all run folders are
+    :param run_timeout: seconds after which a run is ended and counts as failed
     :raises TrialFailedError: a run has failed
     """
-    # What runs of another source there are, the command has said.
+    # The command has already said which runs were made with another source.
     result = sweep(specs, runs, jobs, command, shown, run_timeout=run_timeout, rerun_changed=None)
     if result.failed:
         raise TrialFailedError("; ".join(f"{each.spec}: {each.error}" for each in result.failed))
@@ -56,10 +48,10 @@ class Objective:
     """What Optuna maximises: makes the runs of a trial, and scores them.
 
     :param suite: the first level below ``runs``
-    :param runs: the folder below which all runs stand; those that are there are not made again
+    :param runs: the folder below which all run folders are; runs that exist are not made again
     :param command: the command line, for the record
-    :param by_run: whether the pruner sees a value for each run; else one for each evaluation
-    :param run_timeout: seconds after which a run is ended, and its trial has failed
+    :param by_run: whether the pruner sees one value for each run, rather than for each evaluation
+    :param run_timeout: seconds after which a run is ended, and its trial counts as failed
     """
 
     def __init__(
@@ -81,8 +73,8 @@ class Objective:
     def __call__(self, trial: Trial) -> float | tuple[float, float]:
         """A trial's value: the interquartile mean of its runs' scores.
 
-        With two objectives also the mean seconds of training, which depend on what else the
-        machine has to do.
+        With two objectives, the mean seconds of training follow; they depend on what else the
+        machine is doing.
 
         :raises TrialFailedError: a run has failed, or its returns are not finite
         :raises optuna.TrialPruned: the pruner has seen enough
@@ -107,7 +99,7 @@ class Objective:
         return value
 
     def _evaluations(self, trial: Trial, spec: RunSpec, before: Sequence[float]) -> pd.DataFrame:
-        """The evaluations of a run, made now unless it is there already; the pruner sees each."""
+        """The evaluations of a run, which is made now unless it exists; the pruner sees each."""
         folder = spec.folder(self._runs)
         see = self._observer(trial, spec, before)
         if is_finished(folder):
@@ -120,16 +112,16 @@ class Objective:
                 run(spec, self._runs, self._command, watch=lambda row: see(row.return_mean))
         except (optuna.TrialPruned, TrialFailedError):
             raise
-        except Exception as error:  # whatever it is, the study goes on
+        except Exception as error:  # whatever happened, the study goes on
             self._fail(trial, spec, f"{type(error).__name__}: {error}", error)
         return read_evaluations(folder)
 
     def _observer(
         self, trial: Trial, spec: RunSpec, before: Sequence[float]
     ) -> Callable[[float], None]:
-        """What is called with each evaluation's mean return.
+        """A function that takes the mean return of each evaluation of a run.
 
-        The pruner is told the mean score of the runs so far, the last one as far as it has come.
+        It tells the pruner the mean score of the trial's runs so far, this unfinished one included.
         """
         seen: list[float] = []
         points = self._problem.evaluation.points + 1

@@ -3,7 +3,6 @@
 import os
 import socket
 import tempfile
-import warnings
 from collections.abc import Collection, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,6 @@ from typing import Any
 
 import optuna
 import torch
-from optuna.exceptions import ExperimentalWarning
 from optuna.trial import Trial, TrialState
 
 from benchmarks.engines.ray_cluster import connect as connect_to_ray
@@ -26,9 +24,21 @@ from benchmarks.processes import (
     exit_reason,
     timed_out,
 )
-from studies.searching import Search, make_pruner, make_sampler, quiet
-from studies.study import DEFAULT, SURPLUS, WORKER, claim, connect, counted, in_state, load
-from studies.trials import Objective, TrialFailedError
+from studies.samplers import make_pruner, make_sampler
+from studies.search import Search
+from studies.storage import connect
+from studies.study import (
+    DEFAULT,
+    SURPLUS,
+    WORKER,
+    TrialFailedError,
+    counted,
+    in_state,
+    load,
+    quiet,
+    trial_lock,
+)
+from studies.trials import Objective
 
 _PACKAGES = ("studies", "benchmarks", "sb3_natural")
 
@@ -64,7 +74,6 @@ def n_due(study: optuna.Study, task: Task) -> int:
 def work(task: Task) -> None:
     """Carry out trials until none is due."""
     quiet()
-    warnings.simplefilter("ignore", ExperimentalWarning)
     torch.set_num_threads(1)
     storage = connect(task.storage, task.folder)
     study, problem = load(task.name, storage)
@@ -73,7 +82,7 @@ def work(task: Task) -> None:
 
     def carry_out(trial: Trial) -> float | tuple[float, float]:
         trial.set_user_attr(WORKER, this_worker())
-        with nullcontext() if task.storage else claim(task.folder, trial.number):
+        with nullcontext() if task.storage else trial_lock(task.folder, trial.number):
             if _is_surplus(study, task, trial):
                 trial.set_user_attr(SURPLUS, True)
                 raise TrialFailedError

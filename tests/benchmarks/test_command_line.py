@@ -115,10 +115,10 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_behind(
     assert note.parent == out
 
 
-@pytest.mark.parametrize("module", ["numpy", "torch"])
-def test_ctrl_c_before_anything_has_begun_is_no_traceback(module: str) -> None:
+@pytest.mark.parametrize("module", ["pydantic", "numpy", "torch"])
+def test_ctrl_c_before_anything_has_begun_is_no_traceback(module: str, tmp_path: Path) -> None:
     """While modules are imported, which takes seconds."""
-    process = start("list", options=("-X", "importtime"))
+    process = start("run", "smoke", "--out", tmp_path / "runs", options=("-X", "importtime"))
     assert process.stderr is not None
     assert any(f" {module}." in line for line in process.stderr)
 

@@ -255,7 +255,7 @@ def test_a_run_that_is_damaged_meanwhile_is_named_in_the_end(
         (specs[0].folder(out) / "evaluations.csv").write_text("")
         return result
 
-    monkeypatch.setattr("benchmarks.commands.sweep", damaging)
+    monkeypatch.setattr("benchmarks.sweep.sweep", damaging)
     arguments = ("run", tiny_suite, "--algos", "ppo", "--set", "n_steps=64", "--seeds", "2")
 
     result = command(*arguments, "--out", tmp_path / "runs")

@@ -13,8 +13,8 @@ from benchmarks.records import RunSpec
 from benchmarks.run import run
 from benchmarks.specs import plan
 from benchmarks.suite import load_suite
-from studies.objective import define
-from studies.search_spaces import Parameter
+from studies.definition import define
+from studies.parameters import Parameter
 
 SAC = "stable_baselines3:SAC"
 

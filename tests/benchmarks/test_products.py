@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.products import STEPS, compare, gain, save, summarise
+from benchmarks.products import STEPS, compare, efficiency_table, gain, save, summarise
+from benchmarks.tables import to_text
 from sb3_natural.common.solvers import conjugate_gradient
 
 
@@ -48,3 +49,9 @@ def test_every_system_of_a_training_is_compared(tmp_path):
     lines = (tmp_path / "products.csv").read_text().splitlines()
     assert lines[0] == "env_id,system,variant,products,residual,efficiency"
     assert len(lines) == 1 + len(summarise(rows))
+
+    header, *shown = to_text(efficiency_table(rows)).splitlines()
+    assert header.split() == ["system", "variant", *map(str, STEPS)]
+    (policy,) = (line for line in shown if line.split()[:2] == ["policy", "plain"])
+    summary = summarise(rows).set_index(["system", "variant"]).loc[("policy", "plain")]
+    assert policy.split()[2:] == [f"{value:.3f}" for value in summary["efficiency"]]

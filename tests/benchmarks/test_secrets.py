@@ -10,7 +10,8 @@ from sqlalchemy import make_url
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.secrets import command_line, mask
+from benchmarks.command_line import given_command
+from benchmarks.secrets import mask
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_no_file_of_a_run_has_the_password(
     arguments = ["run", str(tiny_suite), "--algos", "ppo", "--steps", "64", "--out", str(out)]
     arguments += ["--set", f"policy_kwargs.x={url}"]
     monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
-    assert "alice:***@tracker" in command_line("benchmarks")
+    assert "alice:***@tracker" in given_command("benchmarks")
     arguments[-1] = "n_steps=64"
 
     result = CliRunner().invoke(app, arguments)

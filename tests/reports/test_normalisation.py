@@ -12,7 +12,7 @@ from benchmarks.errors import SpecError
 from benchmarks.normalisation import Scale, load_scales, scales_with
 from reports import aggregates, runs
 from reports.__main__ import app
-from studies.objective import define
+from studies.definition import define
 from studies.search_spaces import space_for
 from tests.reports.conftest import RunFolders
 

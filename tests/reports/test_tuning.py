@@ -36,12 +36,14 @@ from reports.tuning import Studies as Wanted
 from reports.tuning import Tuning, tuning_of
 from reports.tuning_data import losses_at
 from reports.tuning_wording import estimate_text, measure, titles_of
-from studies import carrying_out, estimates, sensitivity, trials
+from studies import confirmation, estimates, sensitivity, trials
+from studies.definition import define
 from studies.estimates import compare
-from studies.objective import Problem, define
+from studies.objective import Problem
+from studies.search import Search
 from studies.search_spaces import space_for
-from studies.searching import Search
-from studies.study import completed, connect, create, load, values_of
+from studies.storage import connect
+from studies.study import completed, create, load, values_of
 from studies.workers import Task, work
 from tests.reports.conftest import RunFolders
 
@@ -110,7 +112,7 @@ class Studies:
 
     def confirm(self, name: str) -> None:
         study, problem = self.load(name)
-        carrying_out.confirm(study, problem, self.root / name, 1, "the command", shown=False)
+        confirmation.confirm(study, problem, self.root / name, 1, "the command", shown=False)
 
     def sweep(self, name: str, *symbols: str, points: int = 5) -> None:
         study, problem = self.load(name)

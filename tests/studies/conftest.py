@@ -14,10 +14,12 @@ from benchmarks.run import run
 from benchmarks.storage import is_finished
 from benchmarks.sweep import SweepResult
 from studies import trials
-from studies.objective import Problem, define
+from studies.definition import define
+from studies.objective import Problem
+from studies.search import Search
 from studies.search_spaces import space_for
-from studies.searching import Search
-from studies.study import STORAGE_VARIABLE, connect, create
+from studies.storage import STORAGE_VARIABLE, connect
+from studies.study import create
 from studies.workers import Task, work
 
 CarryOn = Callable[..., optuna.Study]

@@ -15,8 +15,8 @@ from studies import sensitivity
 from studies.__main__ import app
 from studies.estimates import as_text, compare, verdict
 from studies.objective import Problem
-from studies.study import CONFIRMED, DEFAULT, connect, create
-from studies.trials import RETURNS, SCORES
+from studies.storage import connect
+from studies.study import CONFIRMED, DEFAULT, RETURNS, SCORES, create
 
 ONE, TWO = "1 seed decides nothing: what differs may be", "2 seeds decide nothing: what differs may"
 

@@ -118,10 +118,10 @@ def test_a_finished_study_is_shown(problem: Problem, carry_on: CarryOn, tmp_path
     code, output, _ = invoke("show", "mine", "--root", tmp_path)
 
     assert code == 0
-    lines = output.splitlines()
-    assert "trial clip_range" in lines[1]
-    assert "seed 1000" in lines[1]
-    assert "defaults" in lines[3]
+    header, first, *_ = output.splitlines()
+    assert header.split()[:2] == ["trial", "clip_range"]
+    assert "return, seed 1000" in header
+    assert first.endswith("defaults")
     assert f"best trial: {study.best_trial.number}; not tried on fresh seeds yet" in output
 
 
@@ -187,7 +187,7 @@ def test_what_is_made_of_runs_of_another_source_is_said_once(
     monkeypatch.syspath_prepend(tmp_path)
     space = tuple(replace(each, default=0.2) for each in problem.space)
     own = replace(problem, algo="my_ppo:MyPPO", space=space, seeds=(1000,))
-    monkeypatch.setattr("studies.__main__.define", lambda *_: own)
+    monkeypatch.setattr("studies.definition.define", lambda *_: own)
     carry_on(own, 2)
     pruning = ["pruning", "mine", "--orders", 1]
     assert "source" not in invoke(*pruning, "--root", tmp_path)[2]

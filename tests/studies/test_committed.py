@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.statistics import interquartile_mean
 from studies import sensitivity
-from studies.study import best_trial, completed, connect, load
-from studies.trials import SCORES
+from studies.storage import connect
+from studies.study import SCORES, best_trial, completed, load
 
 STUDIES = Path(__file__).parents[2] / "docs" / "results" / "studies"
 NAMES = sorted(path.name for path in STUDIES.iterdir())

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from reports.__main__ import app as reports
 from studies.__main__ import app
 from studies.objective import Problem
-from studies.study import StudyError, connect, create, load
+from studies.storage import StudyError, connect
+from studies.study import create, load
 from tests.studies.conftest import CarryOn
 
 BAD = ["..", "a/b", "../a", "/tmp/a", "a\\b", "", " ", ".a", "-a", "a.", "a\n", "a\x00", "a\x1b[1m"]

@@ -16,19 +16,12 @@ from benchmarks.results import load_runs
 from benchmarks.zoo import model_arguments
 from studies import nested
 from studies.__main__ import app
-from studies.objective import Problem, define
-from studies.search_spaces import (
-    decoded,
-    default_value,
-    encoded,
-    from_dict,
-    including,
-    read_space,
-    space_for,
-    to_dict,
-    with_values,
-)
-from studies.study import completed, connect, load, values_of
+from studies.definition import define
+from studies.objective import Problem
+from studies.parameters import Parameter, decode, encode, with_values
+from studies.search_spaces import default_value, read_space, space_for
+from studies.storage import connect
+from studies.study import completed, load, values_of
 from tests.studies.conftest import CarryOn
 
 TEXT = {"policy_kwargs": "dict(net_arch=dict(pi=[8], vf=[4]), activation_fn=nn.ReLU)"}
@@ -125,26 +118,26 @@ def test_a_value_inside_is_replaced_and_what_is_around_it_stays(
 
 @pytest.mark.parametrize("value", [[64, 64], {"pi": [64], "vf": []}, [], {}, [True, None, "a"]])
 def test_lists_and_mappings_survive_the_way_through_optuna(value: Any) -> None:
-    held = encoded(value)
+    held = encode(value)
 
     assert isinstance(held, str)
-    assert decoded(held) == value
+    assert decode(held) == value
     trial = optuna.trial.FixedTrial({"x": held})
-    assert decoded(trial.suggest_categorical("x", (held, "other"))) == value
+    assert decode(trial.suggest_categorical("x", (held, "other"))) == value
 
 
 @pytest.mark.parametrize("value", [{1: 2}, [float("nan")], [nn.ReLU], nn.ReLU, 1j])
 def test_what_json_cannot_hold_is_refused(value: Any) -> None:
     with pytest.raises(SpecError, match="here: must be a number, a text, true, false, null, or a"):
-        encoded(value, "here")
+        encode(value, "here")
 
 
 @pytest.mark.parametrize(
     "held", [1, 0.5, True, None, "nn.ReLU", "lin_0.1", "[not json", "{'a': 1}"]
 )
 def test_single_values_are_as_they_are(held: Any) -> None:
-    assert encoded(held) is held
-    assert decoded(held) is held
+    assert encode(held) is held
+    assert decode(held) is held
 
 
 def test_a_space_of_ones_own_reaches_into_the_policy(tmp_path: Path) -> None:
@@ -158,7 +151,7 @@ def test_a_space_of_ones_own_reaches_into_the_policy(tmp_path: Path) -> None:
     log_std, net_arch, activation, clip = space
 
     assert net_arch.choices == ("[8]", '{"pi": [4], "vf": [8]}')
-    assert [from_dict(to_dict(each)) for each in space] == list(space)
+    assert [Parameter.from_dict(each.to_dict()) for each in space] == list(space)
     # The hyperparameters come first, then what the policy's constructor has.
     assert default_value("ppo", log_std, {}) == 0.0
     assert default_value("ppo", log_std, {"policy_kwargs": "dict(log_std_init=-2)"}) == -2.0
@@ -166,7 +159,7 @@ def test_a_space_of_ones_own_reaches_into_the_policy(tmp_path: Path) -> None:
     assert default_value("ppo", activation, {}) == "nn.Tanh"
     assert default_value("ppo", activation, TEXT) == "nn.ReLU"
     assert default_value("ppo", clip, {}) is None
-    widened = including(net_arch, [default_value("ppo", net_arch, TEXT)])
+    widened = net_arch.widened([default_value("ppo", net_arch, TEXT)])
     assert widened.choices == (*net_arch.choices, '{"pi": [8], "vf": [4]}')
     values = {log_std: -1.0, net_arch: {"pi": [4]}, activation: "nn.Tanh", clip: None}
     assert with_values(TEXT, values) == {
@@ -209,7 +202,7 @@ def test_a_study_of_lists_and_of_the_policys_arguments(
         "policy_kwargs.net_arch: {choices: [[4], {pi: [8], vf: [4]}]}\n"
         "policy_kwargs.ortho_init: {choices: [true, false]}\n",
     )
-    space = tuple(including(each, [[8], True][i : i + 1]) for i, each in enumerate(space))
+    space = tuple(each.widened([[8], True][i : i + 1]) for i, each in enumerate(space))
     nested_problem = replace(problem, space=space, seeds=(1000,))
     study = carry_on(nested_problem, 4, sampler="random")
 

@@ -11,13 +11,10 @@ from benchmarks.algorithms import hyperparams_file
 from benchmarks.errors import SpecError
 from benchmarks.normalisation import Scale
 from benchmarks.zoo import hyperparams_for
-from studies.objective import (
-    MAX_SEEDS,
-    Problem,
-    define,
-    fresh_seeds,
-)
-from studies.search_spaces import SPACES, Parameter, space_for
+from studies.definition import define
+from studies.objective import MAX_SEEDS, Problem, fresh_seeds
+from studies.parameters import Parameter
+from studies.search_spaces import SPACES, space_for
 
 SCALE = Scale(random=20.0, reference=120.0, reference_source="made up")
 UNMEASURED = "tests.benchmarks.envs:Raising-v0"

@@ -10,11 +10,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import create_trial
 
 from studies.objective import Problem
+from studies.parameters import Parameter
 from studies.plots import plot_history, plot_sensitivity, plot_values
-from studies.search_spaces import Parameter
 from studies.sensitivity import RUN_COLUMNS, width
-from studies.study import DEFAULT
-from studies.trials import SCORES
+from studies.study import DEFAULT, SCORES
 
 CHOICE = Parameter("gamma", "gamma", "discount factor", choices=(0.9, 0.99))
 

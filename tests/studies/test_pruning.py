@@ -13,9 +13,10 @@ from benchmarks.storage import is_finished
 from studies import pruning
 from studies.__main__ import app
 from studies.objective import Problem
+from studies.search import Search
 from studies.search_spaces import space_for
-from studies.searching import Search
-from studies.study import StudyError, best_trial, connect, create, values_of
+from studies.storage import StudyError, connect
+from studies.study import best_trial, create, values_of
 from studies.workers import Task, work
 from tests.studies.conftest import CarryOn
 

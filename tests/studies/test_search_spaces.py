@@ -16,18 +16,8 @@ from benchmarks.algorithms import algorithm_class
 from benchmarks.errors import SpecError
 from benchmarks.zoo import model_arguments
 from sb3_natural.npg.npg import DEFAULT_TARGET_KL
-from studies.search_spaces import (
-    SPACES,
-    Parameter,
-    default_value,
-    from_dict,
-    including,
-    read_space,
-    space_for,
-    suggest,
-    to_dict,
-    with_values,
-)
+from studies.parameters import Parameter, suggest, with_values
+from studies.search_spaces import SPACES, default_value, read_space, space_for
 
 ALL = [
     pytest.param(algo, parameter, id=f"{algo}-{parameter.name}")
@@ -69,7 +59,7 @@ def test_without_hyperparameters_the_default_is_what_the_algorithm_takes(
     default = default_value(algo, parameter, {})
 
     assert default == SIZES_OF_AN_UPDATE.get((algo, parameter.name), constructors)
-    assert including(parameter, [default]) == parameter
+    assert parameter.widened([default]) == parameter
 
 
 @pytest.mark.parametrize(("algo", "parameter"), ALL)
@@ -83,7 +73,7 @@ def test_the_algorithm_accepts_the_ends_of_every_range_and_every_choice(
 
 @pytest.mark.parametrize(("algo", "parameter"), ALL)
 def test_a_parameter_survives_the_way_through_json(algo: str, parameter: Parameter) -> None:
-    assert from_dict(json.loads(json.dumps(to_dict(parameter)))) == parameter
+    assert Parameter.from_dict(json.loads(json.dumps(parameter.to_dict()))) == parameter
 
 
 def test_the_parameters_of_an_algorithm_have_names_and_symbols_of_their_own() -> None:
@@ -330,21 +320,21 @@ def test_a_parameter_without_any_default_is_refused() -> None:
 def test_a_range_is_widened_to_values_outside_of_it() -> None:
     clip_range = named("ppo", "clip_range")
 
-    assert including(clip_range, [0.2, 0.3]) == clip_range
-    wider = including(clip_range, [0.01, 0.9])
+    assert clip_range.widened([0.2, 0.3]) == clip_range
+    wider = clip_range.widened([0.01, 0.9])
     assert (wider.low, wider.high) == (0.01, 0.9)
     assert wider.distribution == FloatDistribution(0.01, 0.9, log=True)
 
 
 def test_an_integer_range_stays_one_when_it_is_widened() -> None:
-    wider = including(named("ppo", "n_epochs"), [30])
+    wider = named("ppo", "n_epochs").widened([30])
 
     assert wider.distribution == IntDistribution(1, 30)
 
 
 def test_a_logarithmic_range_can_be_widened_to_zero() -> None:
     """As for ACER's entropy on Pendulum-v1; logarithmic it cannot be then."""
-    wider = including(named("acer", "ent_coef"), [0.0])
+    wider = named("acer", "ent_coef").widened([0.0])
 
     assert wider.distribution == FloatDistribution(0.0, 0.1)
 
@@ -352,8 +342,8 @@ def test_a_logarithmic_range_can_be_widened_to_zero() -> None:
 def test_choices_are_completed_with_values_that_are_not_among_them() -> None:
     gamma = named("ppo", "gamma")
 
-    assert including(gamma, [0.99]) == gamma
-    assert including(gamma, [0.9, 0.99, 0.9]).choices == (0.98, 0.99, 0.995, 0.999, 0.9)
+    assert gamma.widened([0.99]) == gamma
+    assert gamma.widened([0.9, 0.99, 0.9]).choices == (0.98, 0.99, 0.995, 0.999, 0.9)
 
 
 def test_a_schedule_stays_a_schedule() -> None:

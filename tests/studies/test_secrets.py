@@ -11,9 +11,9 @@ from reports.__main__ import app as reports
 from studies import trials
 from studies.__main__ import app
 from studies.objective import Problem
-from studies.searching import Search
-from studies.study import StudyError, connect, counted
-from studies.trials import ERROR
+from studies.search import Search
+from studies.storage import StudyError, connect
+from studies.study import ERROR, counted
 from studies.workers import Task
 from tests.studies.conftest import CarryOn
 
@@ -30,7 +30,7 @@ from tests.studies.conftest import CarryOn
 def test_errors_of_a_storage_do_not_say_its_password(
     url: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("studies.study._ATTEMPTS", 1)
+    monkeypatch.setattr("studies.storage._ATTEMPTS", 1)
     with pytest.raises(StudyError) as refusal:
         connect(url, tmp_path)
     assert shown in str(refusal.value)

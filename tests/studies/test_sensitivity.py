@@ -12,7 +12,8 @@ from benchmarks.errors import SpecError
 from benchmarks.results import load_runs, read_evaluations
 from studies import sensitivity
 from studies.objective import Problem
-from studies.search_spaces import Parameter, space_for
+from studies.parameters import Parameter
+from studies.search_spaces import space_for
 from studies.sensitivity import (
     BASE,
     RUN_COLUMNS,
@@ -24,8 +25,8 @@ from studies.sensitivity import (
     stored,
     width,
 )
-from studies.study import StudyError, completed, connect, create
-from studies.trials import SCORES
+from studies.storage import StudyError, connect
+from studies.study import SCORES, completed, create
 from tests.studies.conftest import CarryOn
 
 

@@ -12,25 +12,27 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks.records import RunSpec
 from benchmarks.results import read_evaluations
-from studies import searching, workers
+from studies import samplers, workers
 from studies import study as studies
-from studies.carrying_out import confirm
+from studies.confirmation import confirm
 from studies.objective import Problem
+from studies.storage import StudyError, connect
 from studies.study import (
     DEFAULT,
-    StudyError,
-    claim,
+    ERROR,
+    RETURNS,
+    SCORES,
+    SECONDS,
     completed,
-    connect,
     counted,
     create,
     in_state,
     load,
     requeue,
     retry_abandoned,
+    trial_lock,
     values_of,
 )
-from studies.trials import ERROR, RETURNS, SCORES, SECONDS
 from tests.studies.conftest import CarryOn
 
 
@@ -240,7 +242,7 @@ def test_a_trial_whose_worker_lives_is_left_to_it(problem: Problem, tmp_path: Pa
     study = create("mine", problem, connect("", tmp_path))
     trial = begin(study)
 
-    with claim(tmp_path, trial.number):
+    with trial_lock(tmp_path, trial.number):
         retry_abandoned(study, tmp_path)
 
     assert [each.state for each in counted(study)] == [TrialState.RUNNING]
@@ -281,7 +283,7 @@ def test_two_workers_that_begin_the_last_trial_at_once(
     def make_sampler(*arguments: Any) -> optuna.samplers.BaseSampler:
         if arguments[2] == 1:  # after the defaults, before this worker's second trial
             begin(load("mine", connect("", tmp_path / "mine"))[0])
-        return searching.make_sampler(*arguments)
+        return samplers.make_sampler(*arguments)
 
     monkeypatch.setattr(workers, "make_sampler", make_sampler)
 
@@ -313,8 +315,8 @@ def test_a_databases_trials_are_not_judged_by_locks(problem: Problem, tmp_path: 
 def test_a_database_notices_by_heartbeats_that_a_worker_has_died(
     problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(studies, "_HEARTBEAT", 1)
-    monkeypatch.setattr(studies, "_STALE", 1)
+    monkeypatch.setattr("studies.storage._HEARTBEAT", 1)
+    monkeypatch.setattr("studies.storage._STALE", 1)
     storage = connect(f"sqlite:///{tmp_path / 'studies.db'}", tmp_path)
     study = create("mine", problem, storage)
     trial = begin(study)

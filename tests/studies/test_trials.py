@@ -10,11 +10,12 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.normalisation import Scale
-from studies import carrying_out, trials
+from studies import confirmation, trials
 from studies.objective import Problem
-from studies.searching import Search
-from studies.study import completed, connect, counted, create, values_of
-from studies.trials import ERROR, SCORES, Objective, TrialFailedError, make_runs
+from studies.search import Search
+from studies.storage import connect
+from studies.study import ERROR, SCORES, TrialFailedError, completed, counted, create, values_of
+from studies.trials import Objective, make_runs
 from studies.workers import LocalWorkers, Task
 
 
@@ -156,7 +157,7 @@ def test_so_has_one_whose_run_only_ends_with_its_worker(
     study = create("mine", hanging, connect("", tmp_path))
     task = Task("mine", "", tmp_path, Search(n_trials=1), "the command", run_timeout=5)
 
-    carrying_out.carry_out(study, hanging, task, LocalWorkers(), 1, shown=True)
+    confirmation.carry_out(study, hanging, task, LocalWorkers(), 1, shown=True)
 
     (trial,) = study.trials
     assert trial.state is TrialState.FAIL

@@ -9,9 +9,9 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from rich.console import Console
 
+from studies.display import Progress
 from studies.objective import Problem
-from studies.progress import Progress
-from studies.trials import ERROR
+from studies.study import ERROR
 
 
 @pytest.fixture

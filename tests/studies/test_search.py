@@ -14,20 +14,21 @@ from scipy.stats import wilcoxon
 from benchmarks.errors import SpecError
 from benchmarks.records import Evaluation
 from benchmarks.zoo import hyperparams_for
-from studies.objective import Problem, define
-from studies.search_spaces import Parameter, Value, space_for, suggest
-from studies.searching import (
+from studies.definition import define
+from studies.objective import Problem
+from studies.parameters import Parameter, Value, suggest
+from studies.samplers import make_pruner, make_sampler
+from studies.search import (
     SAMPLERS,
     Search,
     check_search,
     grid,
     grid_size,
-    make_pruner,
-    make_sampler,
-    quiet,
     spread,
     too_few_runs_to_prune,
 )
+from studies.search_spaces import space_for
+from studies.study import quiet
 
 DELTA = Parameter("target_kl", "delta", "", 1e-3, 0.5, log=True)
 DAMPING = Parameter("cg_damping", "damping", "", 1e-3, 1.0, log=True)
