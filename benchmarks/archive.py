@@ -1,105 +1,85 @@
-"""Finished runs without what is large, to be kept in a repository or published with a paper.
+"""Finished runs without what is large, to keep in a repository or to publish with a paper.
 
-An archived run has its ``run.json`` and ``evaluations.csv`` as they were and a shorter
-``progress.csv``; what was not committed is kept if it is short; the model, its normalisation and
-the TensorBoard log are left out. Reports read
-archives as they read runs, and a sweep goes on from one.
+An archive keeps the records and evaluations of runs as they are, shortens their training logs, and
+keeps what was not committed if it is short. Models, their normalisation and TensorBoard logs are
+left out. Reports read archives as they read run folders, and a sweep into an archive's folder skips
+the runs that it has.
 """
 
-import csv
-import io
-import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.results import BrokenRunError, content, load_failed_specs, load_runs
-from benchmarks.run import UNCOMMITTED
-from benchmarks.storage import Folder, is_finished, whole_folder
+from benchmarks import manifests
+from benchmarks.archive_files import folder_of, open_archive, tables_of, write
+from benchmarks.records import BrokenRunError, RunKey
+from benchmarks.run_files import FinishedRun, check_place, find
+from benchmarks.storage import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ROWS = 100
-_LARGEST_DIFF = 30_000  # bytes, about what the rest takes
+_LARGEST_DIFF = 30_000  # bytes, about what the rest of a run takes
 
 
 def archive(root: Folder, out: Folder, n_rows: int = _ROWS) -> tuple[int, int]:
-    """Write finished runs, and the records of those that failed, into an archive.
+    """Write finished runs, records of failed ones and manifests into an archive.
 
-    A new archive is there whole or not at all. Runs that are in it already are left as they are;
-    others are added when all of them have been read, each whole.
+    A new archive is there whole or not at all. Runs that are in it already stay as they are; others
+    are added when all of them have been read, all or none.
 
     :param root: the folder below which the runs stand
-    :param n_rows: how many rows of the training log to keep, evenly spread, the last one with them
-    :return: how many runs were added, and how many were there before
-    :raises benchmarks.results.BrokenRunError: a run folder that cannot be read
-    :raises OSError: naming the file that cannot be read or written
+    :param out: the archive's folder, or the table of runs in it
+    :param n_rows: the rows of each training log to keep, evenly spread and with the last one
+    :return: the numbers of runs that were added, and that were there already
+    :raises BrokenRunError: a run or an archive that cannot be read, or a run that is there twice
+    :raises OSError: naming the file that cannot be written
     """
-    runs = load_runs(root)["path"]
-    failures = [spec.failure_file(parent) for spec, parent in load_failed_specs(root)]
-    names = [_name(folder, root) for folder in runs]
-    missing = [name for name in names if not is_finished(out / name)]
-    with whole_folder(out) as unfinished:
-        for name in missing:
-            _copy(root / name, unfinished / name, n_rows)
-        for failure in failures:
-            target = unfinished / _name(failure, root.absolute())
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(_text(failure), encoding="utf-8")
-    return len(missing), len(names) - len(missing)
+    found = find(root)
+    asked, broken = manifests.readable(found, root)
+    if broken := [*found.broken, *broken]:
+        raise broken[0]
+    out = folder_of(out)
+    tables = tables_of(open_archive(out))
+    n_before = 0
+    folders: dict[RunKey, Folder] = {}
+    for run in found.runs:
+        record = run.record()
+        check_place(run.folder, root, record)
+        if record.key in folders:
+            raise BrokenRunError(f"{run.folder}: is the same run as {folders[record.key]}")
+        folders[record.key] = run.folder
+        if tables.has(record.key):
+            n_before += 1
+        else:
+            tables.add_run(record, _short_diff(run), run.measured(), _short_log(run, n_rows))
+    for failure in found.failures:
+        failed = failure.record()
+        check_place(failure.folder, root, failed)
+        tables.add_failure(failed)
+    for manifest in asked:
+        tables.add_manifest(manifest.path.name, manifests.fields_of(manifest))
+    write(out, tables)
+    return len(found.runs) - n_before, n_before
 
 
-def _copy(folder: Folder, target: Path, n_rows: int) -> None:
-    """Copy what is kept of a run."""
-    texts = {name: _text(folder / name) for name in ("run.json", "evaluations.csv")}
-    log = folder / "progress.csv"
-    if log.exists() and log.stat().st_size:
-        texts[log.name] = _thinned_log(log, n_rows)
-    diff = folder / UNCOMMITTED
-    if diff.exists() and diff.stat().st_size <= _LARGEST_DIFF:
-        texts[diff.name] = _text(diff)
-    target.mkdir(parents=True)
-    for name, text in texts.items():
-        (target / name).write_text(text, encoding="utf-8")
+def _short_diff(run: FinishedRun) -> str | None:
+    diff = run.diff()
+    return diff if diff is not None and len(diff.encode()) <= _LARGEST_DIFF else None
 
 
-def _text(path: Folder) -> str:
-    try:
-        return content(path).decode()
-    except UnicodeDecodeError as error:
-        raise BrokenRunError(f"{path}: {error}") from error
+def _short_log(run: FinishedRun, n_rows: int) -> "pd.DataFrame | None":
+    log = run.progress()
+    return None if log is None else thinned(log, n_rows)
 
 
-def _thinned_log(log: Folder, n_rows: int) -> str:
-    try:
-        return thinned(content(log).decode(), n_rows)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BrokenRunError(f"{log}: {error}") from error
+def thinned(log: "pd.DataFrame", n_rows: int) -> "pd.DataFrame":
+    """At most ``n_rows`` rows of a log, numbers other than integers with six significant digits."""
+    if len(log) > n_rows:
+        log = log.iloc[np.linspace(len(log) - 1, 0, n_rows).round().astype(int)[::-1]]
+    return log.map(lambda cell: _rounded(cell) if isinstance(cell, float) else cell)
 
 
-def thinned(text: str, n_rows: int) -> str:
-    """A CSV table with at most ``n_rows`` of its rows, numbers with six significant digits."""
-    header, *rows = csv.reader(io.StringIO(text))
-    if len(rows) > n_rows:
-        kept = np.linspace(len(rows) - 1, 0, n_rows).round().astype(int)[::-1]
-        rows = [rows[i] for i in kept]
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([header, *map(_rounded, rows)])
-    return file.getvalue()
-
-
-def _name(path: Any, root: Folder) -> str:
-    """Of a folder or file below a root, relative to it."""
-    return str(path.relative_to(root).as_posix())
-
-
-def _rounded(row: Sequence[str]) -> list[str]:
-    return [_rounded_cell(cell) for cell in row]
-
-
-def _rounded_cell(cell: str) -> str:
-    try:
-        value = float(cell)
-    except ValueError:
-        return cell
-    return cell if value.is_integer() or not math.isfinite(value) else f"{value:.6g}"
+def _rounded(value: float) -> float:
+    return value if value.is_integer() else float(f"{value:.6g}")

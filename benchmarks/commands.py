@@ -179,7 +179,8 @@ def retry(
     run_timeout: float = RUN_TIMEOUT,
 ) -> None:
     """Try the failed runs of a folder again, with the same settings and the present code."""
-    from benchmarks.results import BrokenRunError, load_failed_specs
+    from benchmarks.records import BrokenRunError
+    from benchmarks.results import load_failed_specs
 
     with refusing(BrokenRunError):
         found = load_failed_specs(_existing(root))
@@ -208,12 +209,14 @@ def repeat(
     The seed, the settings and the evaluation are those in its run.json; the code and the packages
     are the present ones. The exit status is 1 if the evaluations differ in a single bit.
     """
+    from benchmarks.records import BrokenRunError
     from benchmarks.repeating import compare
-    from benchmarks.results import BrokenRunError, read_evaluations, read_spec
+    from benchmarks.results import read_evaluations
+    from benchmarks.run_files import read_run
 
     before, parent = _existing(run_folder), _folder(out, "--out: ")
     with refusing(BrokenRunError):
-        spec = read_spec(before / "run.json")
+        spec = read_run(before).spec
         read_evaluations(before)
     after = spec.folder(parent)
     if after.absolute() == before.absolute():
@@ -240,7 +243,8 @@ def export(
     ),
 ) -> None:
     """Write all evaluations of all finished runs as one tidy table."""
-    from benchmarks.results import BrokenRunError, for_spreadsheets, load_evaluations
+    from benchmarks.records import BrokenRunError
+    from benchmarks.results import for_spreadsheets, load_evaluations
     from benchmarks.storage import remove_abandoned, whole_file
 
     if csv == parquet:
@@ -264,19 +268,19 @@ def export(
 @app.command()
 def archive(
     root: str = _ROOT,
-    out: str = typer.Argument(help="Where the archive goes: a folder, or an fsspec URL."),
+    out: str = typer.Option(help="Where the archive goes: a folder, or an fsspec URL."),
     rows: int = typer.Option(100, min=2, help="Rows of each training log to keep."),
 ) -> None:
-    """Copy finished runs without models and TensorBoard logs, small enough for a repository.
+    """Write finished runs as a few tables, without models: small enough for a repository.
 
-    Reports read an archive as they read run folders, and a sweep goes on from it. Runs that are
-    already in it stay as they are.
+    Reports read an archive as they read run folders, and a sweep into its folder skips the runs
+    that it has. Runs that are already in it stay as they are.
     """
     from benchmarks.archive import archive
-    from benchmarks.results import BrokenRunError
+    from benchmarks.records import BrokenRunError
 
     with refusing(BrokenRunError, OSError):
-        added, present = archive(_existing(root), _folder(out, "OUT: "), rows)
+        added, present = archive(_existing(root), _folder(out, "--out: "), rows)
     say(f"{out}: {added:,} runs added, {present:,} were there already")
 
 
@@ -389,10 +393,11 @@ def list_suites() -> None:
 
 
 def _folder(text: str, option: str = "") -> Folder:
+    from benchmarks.archive_files import folder_of
     from benchmarks.storage import open_folder
 
     try:
-        folder = open_folder(text)
+        folder = folder_of(open_folder(text))
     except SpecError as error:
         refuse(f"{option}{error}")
     if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
@@ -401,8 +406,10 @@ def _folder(text: str, option: str = "") -> Folder:
 
 
 def _existing(root: str) -> Folder:
+    from benchmarks.run_files import is_there
+
     folder = _folder(root)
-    if not folder.exists():
+    if not is_there(folder):
         refuse(f"{root}: no such folder")
     return folder
 
@@ -459,7 +466,8 @@ def _print_summary(result: SweepResult, out: Folder) -> int:
     from rich.console import Console
 
     from benchmarks.names import first_line
-    from benchmarks.results import BrokenRunError, read_evaluations
+    from benchmarks.records import BrokenRunError
+    from benchmarks.results import read_evaluations
     from benchmarks.statistics import final_return
 
     finals, damaged = [], []

@@ -1,10 +1,7 @@
 """Evaluation at fixed step counts, without disturbing the training."""
 
-import csv
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 
-from benchmarks.records import Evaluation
-
-
-@dataclass(frozen=True)
-class EvaluationRow:
-    """One evaluation; ``wall_seconds`` is the training time so far, without evaluations."""
-
-    timesteps: int
-    wall_seconds: float
-    return_mean: float
-    return_std: float
-    length_mean: float
-    episodes: int
+from benchmarks.records import Evaluation, EvaluationRow
 
 
 class ScheduledEvaluation(BaseCallback):
@@ -131,11 +116,3 @@ def freeze(eval_env: VecEnv) -> VecEnv:
         eval_env.training = False
         eval_env.norm_reward = False
     return eval_env
-
-
-def write_rows(rows: list[EvaluationRow], path: Path) -> None:
-    """Write evaluations as a CSV file."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(EvaluationRow)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)

@@ -9,6 +9,12 @@ from filelock import FileLock, Timeout
 LOCK = ".lock-"
 
 
+def locked_path(file: Path) -> Path | None:
+    """The folder that a lock's file is for; None if it is no lock's file."""
+    name = file.name.removeprefix(LOCK)
+    return file.with_name(name) if name and name != file.name else None
+
+
 def lock_file(folder: Path) -> Path:
     """The file, beside a folder, that is locked in its place."""
     return folder.with_name(f"{LOCK}{folder.name}")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.records import RunRecord
-from benchmarks.results import read_evaluations, read_run
+from benchmarks.results import read_evaluations
+from benchmarks.run_files import read_run
 from benchmarks.storage import Folder
 
 _COMPARED = ("sources", "versions", "packages", "machine")

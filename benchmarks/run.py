@@ -1,13 +1,11 @@
 """One run, from its spec to its finished folder."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,16 +19,22 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from benchmarks.algorithms import algorithm_class, parameters_of
 from benchmarks.environments import Wrapper, make_envs
 from benchmarks.errors import clean_up
-from benchmarks.evaluation import EvaluationRow, ScheduledEvaluation, freeze, write_rows
+from benchmarks.evaluation import ScheduledEvaluation, freeze
 from benchmarks.processes import peak_resident_mib
 from benchmarks.provenance import Code, code, machine, packages, versions
-from benchmarks.records import FORMAT, RunSpec
+from benchmarks.records import EvaluationRow, RunSpec
+from benchmarks.run_files import (
+    UNCOMMITTED,
+    is_finished,
+    now,
+    write_evaluations,
+    write_record,
+)
 from benchmarks.sources import sources
-from benchmarks.storage import Folder, claimed, is_finished, publish, scratch_folder
+from benchmarks.storage import Folder, claimed, publish, scratch_folder
 from benchmarks.tracking import tracking
 from benchmarks.zoo import ModelArguments, action_noise, model_arguments
 
-UNCOMMITTED = "uncommitted.diff"
 _LARGEST_DIFF = 1_000_000  # bytes
 _REPORT_INTERVAL = 0.5  # seconds
 _ROWS = 100
@@ -122,7 +126,6 @@ def train(
     :param finished: called when all is written, before what was opened is closed
     """
     record = {
-        "format": FORMAT,
         "spec": spec.to_dict(),
         "config": spec.config,
         "command": command,
@@ -154,7 +157,7 @@ def train(
         # In a sweep, of a process that has done nothing else.
         record["peak_memory_mib"] = peak_resident_mib()
         _write_results(folder, model, env, evaluation)
-        (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+        write_record(folder, record)
         finished()
 
 
@@ -181,7 +184,7 @@ def _write_results(
     model.save(folder / "model.zip")
     if isinstance(env, VecNormalize):
         env.save(str(folder / "vecnormalize.pkl"))
-    write_rows(evaluation.rows, folder / "evaluations.csv")
+    write_evaluations(folder, evaluation.rows)
 
 
 def _write_code(origin: Code, folder: Path) -> dict[str, Any]:
@@ -284,8 +287,3 @@ class _Reporting(BaseCallback):
                 )
             )
         return True
-
-
-def now() -> str:
-    """The time, in UTC, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -6,6 +6,8 @@ of all files of one's own that it imports. Nothing is executed to find that out:
 record names may be anything.
 """
 
+from __future__ import annotations
+
 import ast
 import hashlib
 import sys
@@ -15,12 +17,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.algorithms import ALGORITHMS
-from benchmarks.environments import Wrapper, env_spec
 from benchmarks.provenance import commit
 from benchmarks.records import RunSpec
+
+if TYPE_CHECKING:
+    from benchmarks.environments import Wrapper
 
 # What these are is said by the run's commit.
 _OURS = ("sb3_natural", "benchmarks", "studies", "reports")
@@ -73,6 +77,8 @@ def _differs(then: Any, now: Source | None) -> bool:
 
 
 def _modules(spec: RunSpec, wrappers: Sequence[Wrapper]) -> Iterator[str]:
+    from benchmarks.environments import env_spec
+
     if spec.algo not in ALGORITHMS:
         yield spec.algo.rpartition(":" if ":" in spec.algo else ".")[0]
     yield spec.env_id.rpartition(":")[0]  # it may register the environment

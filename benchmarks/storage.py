@@ -1,13 +1,14 @@
-"""Where run folders stand: on a disk, or anywhere that fsspec reaches (``s3://bucket/runs``).
+"""Where folders stand: on a disk, or anywhere that fsspec reaches (``s3://bucket/runs``).
 
-What is written here is there whole or not at all. On a disk a file or folder is complete, and on
-the disk itself, before it gets its name, by renaming; where nothing can be renamed, a run's
-``run.json`` is written last, and a folder without it is none.
+What is written here is there whole or not at all. On a disk, a file or folder is complete, and
+flushed to the disk, before it is renamed to its final name. Elsewhere nothing can be renamed: one
+file of a folder is written last, and a folder without it does not count.
 """
 
 import errno
 import glob
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -25,12 +26,14 @@ Folder = Path | UPath
 
 TEMPORARY = ".tmp-"
 FAILED = ".failed.json"
-"""How the record of a failed run ends, whose name begins as that of its folder."""
-_LAST = "run.json"
+"""How the name of a failed run's record ends, which begins with the name of the run's folder."""
+RECORD = "run.json"
+"""The file of a run's folder that is written last: a folder that has it is whole."""
+_TEMPORARY_NAME = re.compile(rf"{re.escape(TEMPORARY)}(?P<name>.+)-(?P<pid>\d+)")
 
 
 def open_folder(text: str) -> Folder:
-    """A folder by its path, or by its URL.
+    """A folder by its path or URL.
 
     :raises SpecError: fsspec does not know such URLs, or needs a package that is not installed
     """
@@ -51,20 +54,26 @@ def is_on_disk(folder: Folder) -> bool:
     return isinstance(folder, Path)
 
 
-def is_finished(folder: Folder) -> bool:
-    """Whether a run folder is there, whole."""
-    return (folder / _LAST).exists()
+def is_below(path: Folder, folder: Folder) -> bool:
+    """Whether a path is that of a folder, or of something in it."""
+    path = path.absolute()
+    return folder.absolute() in (path, *path.parents)
+
+
+def has_record(folder: Folder) -> bool:
+    """Whether the folder of a finished run is there."""
+    return (folder / RECORD).exists()
 
 
 @contextmanager
-def whole_folder(folder: Folder, last: str = _LAST) -> Iterator[Path]:
-    """A temporary folder on a disk whose content comes to ``folder`` when the block is left.
+def whole_folder(folder: Folder, last: str = RECORD) -> Iterator[Path]:
+    """A temporary folder on a disk whose content moves to ``folder`` when the block ends.
 
-    If it is left by an exception, or the process dies, nothing does. Where the folder is there
-    already, it keeps what it has; files of the same name are replaced one by one, each whole.
+    If the block raises, or the process dies, nothing is moved. If the folder exists already, it
+    keeps its other files; files of the same name are replaced one by one, each whole.
 
-    :param last: the file without which the folder counts as not there: when others are replaced, it
-        goes first and comes last
+    :param last: the file without which the folder does not count: when files are replaced, it is
+        removed first and written last
     :raises OSError: naming ``folder``, or the file that the system named
     """
     if isinstance(folder, Path):
@@ -76,10 +85,10 @@ def whole_folder(folder: Folder, last: str = _LAST) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: Folder) -> Iterator[Path]:
-    """Where to write a file of the same name, which comes to ``path`` when the block is left.
+    """A temporary path to write to, whose file moves to ``path`` when the block ends.
 
-    If it is left by an exception, or the process dies, ``path`` stays as it was. A link stays one:
-    the file that it leads to is written. What is no file (``/dev/stdout``, a pipe) is written to.
+    If the block raises, or the process dies, ``path`` stays as it was. A link stays a link: the
+    file that it leads to is replaced. A device or a pipe (``/dev/stdout``) is written to.
 
     :raises OSError: naming ``path``, or the file that the system named
     """
@@ -107,12 +116,12 @@ def write_whole(path: Folder, text: str) -> None:
 
 @contextmanager
 def scratch_folder(folder: Folder) -> Iterator[Path]:
-    """A temporary folder on a disk, for what will be published as ``folder``; gone at the end."""
+    """A temporary folder on a disk for what will be published as ``folder``; removed at the end."""
     if not isinstance(folder, Path) or _is_stream(folder):
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
             yield Path(name)
         return
-    # Named after its maker.
+    # Its name holds this process's number: see remove_abandoned.
     scratch = _place(folder) / f"{TEMPORARY}{folder.name}-{os.getpid()}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -122,21 +131,32 @@ def scratch_folder(folder: Folder) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def target_of(scratch: Path) -> Path | None:
+    """The path that a temporary file or folder will get; None if it is not a temporary one."""
+    match = _TEMPORARY_NAME.fullmatch(scratch.name)
+    return scratch.with_name(match["name"]) if match else None
+
+
+def scratch_folders(target: Path) -> Iterator[Path]:
+    """The temporary files and folders that are to become ``target``, of any process."""
+    return target.parent.glob(f"{TEMPORARY}{glob.escape(target.name)}-*")
+
+
 def _is_stream(path: Path) -> bool:
-    """Whether it is there and neither a file nor a folder: a device, a pipe."""
+    """Whether a path is that of a device or a pipe: it exists, and is no file and no folder."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _place(folder: Path) -> Path:
-    """From where a file or folder can be renamed: its own folder, if that is there already.
+    """Where a temporary folder must stand so that its content can be renamed to ``folder``.
 
-    It may be a disk of its own.
+    An existing folder may be on a disk of its own, so that only what is inside it can be renamed.
     """
     return folder if folder.is_dir() else folder.parent
 
 
-def publish(scratch: Path, folder: Folder, last: str = _LAST) -> None:
-    """Give a complete folder its final place; a finished run that is there stays as it is."""
+def publish(scratch: Path, folder: Folder, last: str = RECORD) -> None:
+    """Move a complete folder to its final place; a finished run that is there stays as it is."""
     if isinstance(folder, Path):
         _flush(scratch)
         _move(scratch, folder, last)
@@ -144,13 +164,13 @@ def publish(scratch: Path, folder: Folder, last: str = _LAST) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     files = contents(scratch)
-    for name in sorted(files, key=lambda name: name.rpartition("/")[2] == _LAST):
+    for name in sorted(files, key=lambda name: name == last):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(files[name])
 
 
 def set_aside(folder: Folder, prefix: str) -> None:
-    """Give a folder another name, that nothing reads, unless another process has done so."""
+    """Rename a folder so that nothing reads it, unless another process has done so already."""
     name = f"{prefix}{folder.name}"
     with suppress(FileNotFoundError):
         if isinstance(folder, Path):
@@ -160,13 +180,13 @@ def set_aside(folder: Folder, prefix: str) -> None:
 
 
 def _move(source: Path, target: Path, last: str) -> None:
-    """Rename a folder or file; into a folder that is there already, what is in it."""
+    """Rename a folder or file; if the target is a folder that exists, move the content into it."""
     try:
         source.replace(target)
     except OSError:
         if not (source.is_dir() and target.is_dir()):
             raise
-        if is_finished(target):
+        if has_record(target):
             return  # another process has been faster
         (target / last).unlink(missing_ok=True)
         for each in sorted(source.iterdir(), key=lambda each: each.name == last):
@@ -174,7 +194,7 @@ def _move(source: Path, target: Path, last: str) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Have the system write a folder and all that is in it: a name must not outlive its content."""
+    """Flush a folder with its files to the disk: a name must not survive without its content."""
     for parent, _, names in os.walk(folder):
         for name in names:
             _sync(Path(parent, name))
@@ -183,12 +203,12 @@ def _flush(folder: Path) -> None:
 
 def _sync(path: Path) -> None:
     if os.name == "nt":
-        return  # cannot open folders, nor flush what is open for reading only
+        return  # which cannot open folders, nor flush files that are open for reading only
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that knows no such thing
+        if error.errno != errno.EINVAL:  # the file system cannot do that
             raise
     finally:
         os.close(descriptor)
@@ -196,7 +216,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def naming(path: Folder) -> Iterator[None]:
-    """Have errors name what was to be written, not its temporary place or nothing at all."""
+    """Make errors name the path that was to be written, not its temporary place or nothing."""
     try:
         yield
     except OSError as error:
@@ -211,15 +231,15 @@ def naming(path: Folder) -> Iterator[None]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files of a folder, those of folders in it too, by their names relative to it."""
+    """The content of all files below a folder, by their paths relative to it."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def check_writable(folder: Folder) -> None:
-    """Make a folder and try to write there.
+    """Make a folder and try to write a file there.
 
-    :raises OSError: that cannot be done
+    :raises OSError: this fails
     """
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f".probe-{os.getpid()}"
@@ -230,8 +250,8 @@ def check_writable(folder: Folder) -> None:
 def walk(root: Folder) -> Iterator[tuple[Folder, list[str], list[str]]]:
     """Every folder below a root, with the names of the folders and files in it.
 
-    Names that are removed from the list of folders are not entered. Links to folders are, but for
-    those that lead back to where they stand.
+    Folders whose names are removed from the list are not entered. Links to folders are followed,
+    except those that lead back to a folder above them.
     """
     if isinstance(root, Path):  # Path.walk needs Python 3.12
         for parent, names, files in os.walk(root, followlinks=True):
@@ -249,43 +269,45 @@ def _leads_back(path: Path) -> bool:
 
 
 def claimed(folder: Folder) -> AbstractContextManager[bool]:
-    """Keep others from a run while its folder is being made, unless our sweep does so already.
+    """Lock a run while its folder is being made, unless our sweep has locked it already.
 
-    Nobody else makes it then, nor removes what is unfinished of it. Elsewhere than on a disk there
-    are no locks.
+    Then no other process makes the run, or removes its temporary folder. Only disks have locks.
     """
     return locked(folder) if isinstance(folder, Path) else nullcontext(False)
 
 
 def remove_abandoned(parents: Iterable[Folder], name: str | None = None) -> None:
-    """Remove what processes that are no longer running have left unfinished in ``parents``.
+    """Remove the temporary files and folders of dead processes from ``parents``.
 
-    :param name: only what was to get this name
+    A process that cannot be found may be running on another machine that shares the disk. In that
+    case it, or its sweep, has locked the run: what belongs to a locked run stays.
 
-    A process that cannot be found here may run on another machine that shares the disk. It, or its
-    sweep, has claimed its run then: what belongs to a claimed run stays.
+    :param name: only those that were to get this name
     """
     for parent in parents:
         if not isinstance(parent, Path):
-            continue  # there, unfinished folders are overwritten by the next attempt
-        for scratch in parent.glob(f"{TEMPORARY}{f'{glob.escape(name)}-*' if name else '*'}"):
+            continue  # there, the next attempt overwrites unfinished folders
+        found = scratch_folders(parent / name) if name else parent.glob(f"{TEMPORARY}*")
+        for scratch in found:
             if not _maker_lives(scratch):
                 _remove_unless_claimed(scratch)
 
 
 def _maker_lives(scratch: Path) -> bool:
+    match = _TEMPORARY_NAME.fullmatch(scratch.name)
+    if match is None:
+        return False
     try:
-        pid = int(scratch.name.rpartition("-")[2])
-        # A process that began after the folder was last changed has only inherited the number.
-        return psutil.Process(pid).create_time() <= scratch.stat().st_mtime + 1
-    except (ValueError, psutil.NoSuchProcess, FileNotFoundError):
+        # A process that started after the folder was last changed has only inherited the number.
+        return psutil.Process(int(match["pid"])).create_time() <= scratch.stat().st_mtime + 1
+    except (ValueError, OverflowError, psutil.NoSuchProcess, FileNotFoundError):
         return False
 
 
 def _remove_unless_claimed(scratch: Path) -> None:
-    run = scratch.name.removeprefix(TEMPORARY).rpartition("-")[0].removesuffix(FAILED)
-    folder = scratch.with_name(run or scratch.name)
-    # Where nothing can be locked, nobody knows whose it is.
+    target = target_of(scratch) or scratch
+    folder = target.with_name(target.name.removesuffix(FAILED) or target.name)
+    # Where nothing can be locked, it is unknown whose folder this is, and it stays.
     with suppress(OSError, NotImplementedError), locked(folder) as ours:
         if not ours:
             return

@@ -1,39 +1,31 @@
-"""A sweep: the runs that have no finished folder yet, executed, and what became of them."""
+"""A sweep: execute the runs that have not finished yet, and say what became of them."""
 
-import json
 import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from benchmarks.asked import noted
+from benchmarks import manifests
 from benchmarks.display import display_for
 from benchmarks.engines import Advanced, Ended, Failure, run_locally
-from benchmarks.records import FORMAT, FailureRecord, RunSpec
-from benchmarks.results import (
-    BrokenRunError,
-    OtherVersionError,
+from benchmarks.records import BrokenRunError, FailureRecord, RunSpec
+from benchmarks.results import check_versions
+from benchmarks.run_files import (
     check_run,
-    check_versions,
+    is_finished,
+    now,
     read_record,
     read_run,
+    write_failure,
 )
-from benchmarks.run import now
 from benchmarks.sources import by_module
 from benchmarks.sources import changed as changed_sources
-from benchmarks.storage import (
-    Folder,
-    check_writable,
-    is_finished,
-    remove_abandoned,
-    set_aside,
-    write_whole,
-)
+from benchmarks.storage import Folder, check_writable, has_record, remove_abandoned, set_aside
 from benchmarks.work_queue import WorkQueue
 
 _OUTDATED = "outdated-"
 Engine = Callable[[WorkQueue, Folder, str], Generator[Advanced | Ended, None, None]]
-"""Executes an agenda; the folder below which all runs stand, the command line for the record."""
+"""Executes the runs of a queue; takes the folder below which they stand, and the command line."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +38,9 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What became of the runs: executed now, failed now, or there already.
+    """What became of the runs: executed now, failed now, or skipped, since they had finished.
 
-    ``changed``: those of the latter that were made with another source of algorithm or environment.
+    ``changed``: the skipped ones that were made with another source of algorithm or environment.
     """
 
     finished: list[RunSpec]
@@ -72,24 +64,24 @@ def sweep(
     run_timeout: float | None = None,
     rerun_changed: bool | None = False,
 ) -> SweepResult:
-    """Execute the runs of ``specs`` that have no finished folder below ``out``, in their order.
+    """Execute the runs of ``specs`` that have not finished below ``out``, in their order.
 
-    A failing run leaves a record in the place of its folder, the others go on, and the next sweep
-    tries it again. Interrupted (Ctrl-C), the runs in flight are lost and nothing else. Runs that
-    another sweep is doing are left to it, and waited for. What was asked for is noted below
-    ``out`` until all of it has finished or failed.
+    A run that fails leaves a record beside where its folder would be, the others go on, and the
+    next sweep tries it again. An interrupt (Ctrl-C) loses the runs in flight and nothing else. Runs
+    that another sweep is doing are left to it, and waited for. A manifest below ``out`` keeps which
+    runs were asked for.
 
-    :param jobs: runs at once
-    :param command: the command line, for the record
+    :param jobs: the number of runs at once
+    :param command: the command line, for the records
     :param show_progress: bars on a terminal, a line for each run elsewhere
-    :param engine: who executes the runs; None: ``jobs`` processes on this machine
-    :param trackers: what these log to, of ``benchmarks.tracking``
-    :param run_timeout: seconds after which these end a run, which has failed then
+    :param engine: executes the runs; None: ``jobs`` processes on this machine
+    :param trackers: those of ``benchmarks.tracking`` that the processes log to
+    :param run_timeout: seconds after which a process ends its run, which counts as failed
     :param rerun_changed: execute runs again that were made with another source of a user's own
-        algorithm or environment; the old ones are kept beside, as ``outdated-...``. None: take them
-        as they are, and show nothing of it
-    :raises SweepError: nothing can be written below ``out``, or runs there are of another version
-        or cannot be read; what is finished is left as it is
+        algorithm or environment; the old ones are kept beside them, as ``outdated-...``. None: take
+        them as they are, and say nothing
+    :raises SweepError: nothing can be written below ``out``, runs there are of another version or
+        cannot be read, or one to execute again is archived; finished runs stay as they are
     """
     _check_folder(out)
     unique = list({spec.folder(out): spec for spec in specs}.values())
@@ -97,6 +89,7 @@ def sweep(
     _check_runs(skipped, out)
     changed, notes = _changed(skipped, out)
     if rerun_changed and changed:
+        _refuse_archived(changed, out)
         for spec in changed:
             set_aside(spec.folder(out), f"{_OUTDATED}{re.sub('[^0-9]', '', now())}-")
         (skipped, missing), changed, notes = _sorted(unique, out), [], []
@@ -112,7 +105,7 @@ def sweep(
         events = engine(agenda, out, command)
     try:
         with (
-            noted(unique, out, command),
+            manifests.kept(unique, out, command),
             display_for(missing, len(skipped), show_progress, notes) as display,
             closing(events),
         ):
@@ -134,14 +127,14 @@ def sweep(
 
 
 def _sorted(specs: Sequence[RunSpec], out: Folder) -> tuple[list[RunSpec], list[RunSpec]]:
-    """Those that are there already, and the others."""
+    """Those that have finished already, and the others."""
     finished = [is_finished(spec.folder(out)) for spec in specs]
     there = [spec for spec, is_there in zip(specs, finished, strict=True) if is_there]
     return there, [spec for spec, is_there in zip(specs, finished, strict=True) if not is_there]
 
 
 def _changed(specs: Sequence[RunSpec], out: Folder) -> tuple[list[RunSpec], list[str]]:
-    """Runs that were made with another source, and what is to be said of them."""
+    """The runs that were made with another source, and what to say of them."""
     names = changed_sources(read_run(spec.folder(out)).sources for spec in specs)
     notes = [
         f"{number} of them were made with another source of {name}; "
@@ -151,6 +144,15 @@ def _changed(specs: Sequence[RunSpec], out: Folder) -> tuple[list[RunSpec], list
     return [spec for spec, each in zip(specs, names, strict=True) if each], notes
 
 
+def _refuse_archived(specs: Sequence[RunSpec], out: Folder) -> None:
+    archived = [spec for spec in specs if not has_record(spec.folder(out))]
+    if archived:
+        raise SweepError(
+            f"--out: {out}: {len(archived)} of the runs to make again are archived there, the "
+            f"first of them {archived[0]}; choose another folder"
+        )
+
+
 def _check_folder(out: Folder) -> None:
     try:
         check_writable(out)
@@ -158,12 +160,12 @@ def _check_folder(out: Folder) -> None:
         raise SweepError(f"--out: {out}: {error.strerror or error}") from None
     try:
         check_versions(out)
-    except OtherVersionError as error:
+    except BrokenRunError as error:
         raise SweepError(f"--out: {error}") from None
 
 
 def _check_runs(specs: Sequence[RunSpec], out: Folder) -> None:
-    """Check that what is there already can be read: in the end it would be missed."""
+    """Check that the finished runs can be read: a report would lack them."""
     damaged = []
     for spec in specs:
         try:
@@ -192,9 +194,8 @@ def _settle(event: Ended, out: Folder, command: str, result: SweepResult) -> Non
 def record_failure(
     spec: RunSpec, out: Folder, command: str, started: str, failure: Failure
 ) -> None:
-    """Write the record of a failed run, in the place of its folder."""
-    record = {
-        "format": FORMAT,
+    """Write the record of a failed run, beside where its folder would be."""
+    fields = {
         "spec": spec.to_dict(),
         "config": spec.config,
         "command": command,
@@ -202,4 +203,4 @@ def record_failure(
         "error": failure.error,
         "traceback": failure.traceback,
     }
-    write_whole(spec.failure_file(out), json.dumps(record, indent=2) + "\n")
+    write_failure(spec.failure_file(out), fields)

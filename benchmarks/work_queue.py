@@ -10,7 +10,8 @@ from filelock import FileLock
 
 from benchmarks.locks import lock, unlock
 from benchmarks.records import RunSpec
-from benchmarks.storage import Folder, is_finished
+from benchmarks.run_files import is_finished
+from benchmarks.storage import Folder
 
 
 class WorkQueue:

@@ -8,6 +8,8 @@ keyword arguments (``"dict(log_std_init=-2, activation_fn=nn.ReLU)"``) and the c
 buffer (``HerReplayBuffer``); a pair is written as a list (``train_freq: [1, "episode"]``).
 """
 
+from __future__ import annotations
+
 import ast
 import inspect
 import math
@@ -15,31 +17,27 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
-from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.noise import (
-    ActionNoise,
-    NormalActionNoise,
-    OrnsteinUhlenbeckActionNoise,
-)
-from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
-from stable_baselines3.common.utils import LinearSchedule
 
 from benchmarks.algorithms import ALGORITHMS, algorithm_class, hyperparams_file, parameters_of
 from benchmarks.environments import Wrapper, check_wrappers, is_atari
 from benchmarks.errors import SpecError
 from benchmarks.yamls import MAY_BE_INFINITE, check_values, read_mapping
 
+# torch and Stable-Baselines3 take seconds to import, and reading hyperparameters needs neither.
+if TYPE_CHECKING:
+    from stable_baselines3.common.noise import ActionNoise
+
 _ZOO_KEYS = ("policy", "n_envs", "n_timesteps", "normalize", "env_wrapper", "frame_stack")
 _NOISE_KEYS = ("noise_type", "noise_std")  # instead of the argument action_noise
-_NOISES: dict[str, Callable[..., ActionNoise]] = {
-    "normal": NormalActionNoise,
-    "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise,
+_NOISES = {  # of stable_baselines3.common.noise
+    "normal": "NormalActionNoise",
+    "ornstein-uhlenbeck": "OrnsteinUhlenbeckActionNoise",
 }
 _UNITS = ("step", "episode")
 # Arguments that a run sets itself, and those whose values cannot be written in YAML.
@@ -81,15 +79,19 @@ _NORMALIZE_TYPES: dict[str, type] = {
 }
 _MOST_ENVS = 100_000
 _LONGEST_PYTHON = 10_000  # characters
+# How hyperparameters write the modules of classes, and the modules' names.
 _CLASS_MODULES = {
-    "nn": torch.nn,
-    "th.nn": torch.nn,
-    "torch.nn": torch.nn,
-    "th.optim": torch.optim,
-    "torch.optim": torch.optim,
+    "nn": "torch.nn",
+    "th.nn": "torch.nn",
+    "torch.nn": "torch.nn",
+    "th.optim": "torch.optim",
+    "torch.optim": "torch.optim",
 }
-# Those that the Zoo imports by name.
-_CLASSES = {"RMSpropTFLike": RMSpropTFLike, "HerReplayBuffer": HerReplayBuffer}
+# The classes that the Zoo imports by name, and their modules.
+_CLASSES = {
+    "RMSpropTFLike": "stable_baselines3.common.sb2_compat.rmsprop_tf_like",
+    "HerReplayBuffer": "stable_baselines3",
+}
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,9 @@ def action_noise(noise: tuple[str, float], action_space: spaces.Space) -> Action
     if not isinstance(action_space, spaces.Box):
         raise SpecError(f"noise_type: {kind!r} is for continuous actions only, not {action_space}")
     ones = np.ones(action_space.shape[0])
-    return _NOISES[kind](mean=0.0 * ones, sigma=std * ones)
+    noise_class = getattr(import_module("stable_baselines3.common.noise"), _NOISES[kind])
+    made: ActionNoise = noise_class(mean=0.0 * ones, sigma=std * ones)
+    return made
 
 
 def _noise(converted: Mapping[str, Any], source: str) -> tuple[str, float] | None:
@@ -219,6 +223,8 @@ def _constructor_annotations(algo: str) -> dict[str, Any]:
 
 def _converted(key: str, value: Any, where: str) -> Any:
     if key in _SCHEDULES and isinstance(value, str):
+        from stable_baselines3.common.utils import LinearSchedule
+
         return LinearSchedule(schedule_start(value, where), 0.0, 1.0)
     if key in _PYTHON and isinstance(value, str):
         return parse_python(value, where)
@@ -285,10 +291,10 @@ def _python_value(node: ast.expr) -> Any:
         items = [_python_value(item) for item in node.elts]
         return items if isinstance(node, ast.List) else tuple(items)
     if isinstance(node, ast.Name) and node.id in _CLASSES:
-        return _CLASSES[node.id]
+        return getattr(import_module(_CLASSES[node.id]), node.id)
     if isinstance(node, ast.Attribute):
         module = _CLASS_MODULES.get(ast.unparse(node.value))
-        found = getattr(module, node.attr, None)
+        found = getattr(import_module(module), node.attr, None) if module else None
         if not isinstance(found, type):
             raise ValueError(f"{ast.unparse(node)} is not known")
         return found

@@ -6,8 +6,6 @@ rollout before.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,8 +17,9 @@ import pandas as pd
 from benchmarks.algorithms import known_class, parameters_of
 from benchmarks.errors import SpecError
 from benchmarks.names import restored
-from benchmarks.results import BrokenRunError, content
-from benchmarks.storage import Folder
+from benchmarks.records import BrokenRunError, below_root
+from benchmarks.run_files import PROGRESS, read_progress
+from benchmarks.storage import RECORD, Folder
 from benchmarks.zoo import schedule_start
 from reports.runs import RunData
 
@@ -136,22 +135,13 @@ def read_log(folder: Folder) -> pd.DataFrame | None:
         run ends before the first row is due
     :raises benchmarks.results.BrokenRunError: it cannot be read, or is not a log of SB3's
     """
-    path = folder / "progress.csv"
-    if not path.exists():
+    frame = read_progress(folder, {column for columns in LOGGED.values() for column in columns})
+    if frame is None:
         return None
-    try:
-        text = content(path).decode()
-    except UnicodeDecodeError as error:
-        raise BrokenRunError(f"{path}: {error}") from error
-    if not text.strip():
-        return pd.DataFrame(columns=list(LOGGED), dtype=float)
-    header = _checked_header(path, text)
-    sources = {name: next(filter(header.__contains__, LOGGED[name]), None) for name in LOGGED}
-    columns = [column for column in sources.values() if column is not None]
-    try:
-        frame = pd.read_csv(io.StringIO(text), usecols=columns)
-    except ValueError as error:  # of pandas' parser, too
-        raise BrokenRunError(f"{path}: {error}") from error
+    path = folder / PROGRESS
+    if LOGGED["steps"][0] not in frame:
+        raise BrokenRunError(f"{path}: has no column {LOGGED['steps'][0]}")
+    sources = {name: next(filter(frame.__contains__, LOGGED[name]), None) for name in LOGGED}
     return pd.DataFrame(
         {
             name: np.nan if column is None else _numbers(path, frame[column])
@@ -205,7 +195,7 @@ def summarise(updates: pd.DataFrame) -> dict[str, float]:
 
 def _from_suite(text: str, folder: Folder) -> str:
     """A text that names a run's folder, which it then does from the suite on."""
-    return text.replace(str(folder), "/".join(folder.parts[-4:]))
+    return text.replace(str(folder), below_root(folder))
 
 
 def _delta_in_force(run: Mapping[str, Any], at: pd.Series[float]) -> pd.Series[float]:
@@ -217,7 +207,7 @@ def _delta_in_force(run: Mapping[str, Any], at: pd.Series[float]) -> pd.Series[f
             return start * (1 - at / run["n_timesteps"]).clip(lower=0)
         return pd.Series(np.nan if value is None else float(value), at.index)
     except (SpecError, TypeError, ValueError) as error:
-        raise BrokenRunError(f"{run['path'] / 'run.json'}: target_kl: {error}") from error
+        raise BrokenRunError(f"{run['path'] / RECORD}: target_kl: {error}") from error
 
 
 def _setting(run: Mapping[str, Any], name: str) -> Any:
@@ -238,29 +228,6 @@ def _setting(run: Mapping[str, Any], name: str) -> Any:
 def _number(run: Mapping[str, Any], name: str) -> float:
     value = _setting(run, name)
     return float(value) if isinstance(value, int | float) else np.nan
-
-
-def _checked_header(path: Folder, text: str) -> list[str]:
-    """The names of the columns, of which every row has as many.
-
-    pandas would fill up a row that is too short, and cut off one that is too long.
-    """
-    lines = text.splitlines()
-    commas = lines[0].count(",")
-    try:
-        unequal = '"' in text or any(line.count(",") != commas for line in lines)
-        rows = list(csv.reader(lines if unequal else lines[:1]))
-    except csv.Error as error:
-        raise BrokenRunError(f"{path}: {error}") from error
-    header = rows[0]
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(header):
-            raise BrokenRunError(
-                f"{path}: row {number} has {len(row)} cells, the header has {len(header)}"
-            )
-    if LOGGED["steps"][0] not in header:
-        raise BrokenRunError(f"{path}: has no column {LOGGED['steps'][0]}")
-    return header
 
 
 def _numbers(path: Folder, column: pd.Series[Any]) -> pd.Series[float]:

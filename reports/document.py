@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.names import file_name, markdown, shield
 from benchmarks.normalisation import Scale, scales_with
-from benchmarks.storage import is_finished, naming, whole_folder
+from benchmarks.storage import has_record, naming, whole_folder
 from reports import (
     aggregates,
     exports,
@@ -247,7 +247,7 @@ def whole(out: Path) -> AbstractContextManager[Path]:
     """Where to write what comes to ``out`` when all of it is there."""
     if out.exists() and not out.is_dir():
         raise runs.ReportError(f"--out: must be a folder, got the file {str(out)!r}")
-    if is_finished(out):
+    if has_record(out):
         raise runs.ReportError(f"--out: must not be the folder of a run, got {str(out)!r}")
     return whole_folder(out, last=REPORT)
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from benchmarks.names import shield
 from reports import runs
 from reports.wording import listing
 
 SECTION = "[What is missing](#what-is-missing)"
-_SWEEP = ["python", "-m", "benchmarks", "run"]
 _MOST_LISTED = 50  # seeds
-_MOST_SEEDS = 10_000  # a command with more was written by nobody
 
 
 @dataclass(frozen=True)
@@ -22,8 +18,8 @@ class Missing:
     """What has no result.
 
     ``lines``: one for each algorithm and what it lacks; ``is_uneven``: one of them lacks what
-    another one has; ``is_unmet``: there is no result of something that a command asked for;
-    ``is_asked_known``: every run has a command from which that can be read.
+    another one has; ``is_unmet``: there is no result of something that a sweep was asked for;
+    ``is_asked_known``: every run is in a manifest of the sweep that was asked for it.
     """
 
     lines: Sequence[str]
@@ -37,47 +33,18 @@ class Missing:
         even = "no run failed, and no algorithm lacks a seed or an environment that another has"
         if self.is_asked_known:
             return f"Nothing: {even}, nor a seed that the commands asked for."
-        return (
-            f"As far as is known nothing: {even}. What was asked for cannot be read from every "
-            "command."
-        )
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a command asked for; ``algos`` and ``env_ids`` are empty where it names none."""
-
-    algos: Sequence[str]
-    env_ids: Sequence[str]
-    seeds: range
-
-
-def asked_by(command: str) -> Asked | None:
-    """What a recorded command asked for; ``None`` where that cannot be read from it."""
-    try:
-        words = shlex.split(command)
-        options = _options(words)
-        first = int(options.get("--first-seed", "0"))
-        n_seeds = int(options.get("--seeds", "1"))
-    except ValueError:
-        return None
-    if words[: len(_SWEEP)] != _SWEEP or n_seeds > _MOST_SEEDS:
-        return None
-    seeds = range(first, first + n_seeds)
-    return Asked(_names(options.get("--algos", "")), _names(options.get("--envs", "")), seeds)
+        return f"As far as is known nothing: {even}. Not all that was asked for is known."
 
 
 def missing_of(data: runs.RunData) -> Missing:
-    """What has no result and another algorithm has, or a recorded command asked for.
-
-    Commands name seeds, and often algorithms and environments; what a suite held when it was run is
-    not known, so that a command which names no environment asked for those that have runs.
-    """
+    """What has no result although another algorithm has one, or a sweep was asked for it."""
     asked = _Asked(data)
     where: dict[tuple[str, str], list[str]] = {}
     is_uneven = is_unmet = False
     for env_id in _env_ids(data):
-        for label, seeds in _seeds_of(data, env_id).items():
+        of_label = _seeds_of(data, env_id)
+        for label in sorted({*of_label, *asked.labels(env_id)}):
+            seeds = of_label.get(label, _Seeds(set(), set(), set()))
             wanted = asked.seeds(label, env_id)
             absent = sorted((seeds.of_others | wanted) - seeds.finished)
             if absent:
@@ -118,49 +85,37 @@ def all_failed(data: runs.RunData) -> list[str]:
 
 
 class _Asked:
-    """What the commands of the finished runs asked for.
+    """What the sweeps were asked for, by their manifests.
 
-    ``tasks``: algorithms and environments; ``is_known``: it can be read from every command.
+    ``tasks``: algorithms and environments; ``is_known``: each run is in a manifest.
     """
 
     def __init__(self, data: runs.RunData) -> None:
-        self.tasks: set[tuple[str, str]] = set()
-        self.is_known = True
-        self._of_label: dict[tuple[str, str], set[int]] = {}
-        of_task: dict[tuple[str, str], set[int]] = {}
-        parsed = {command: asked_by(command) for command in set(data.runs["command"])}
-        columns = ["label", "algo", "env_id", "command"]
-        for label, algo, env_id, command in (
-            data.runs[columns].drop_duplicates().itertuples(index=False)
-        ):
-            asked = parsed[command]
-            if asked is None:
-                self.is_known = False
-                continue
-            self._of_label.setdefault((label, env_id), set()).update(asked.seeds)
-            for task in [(a, e) for a in asked.algos or [algo] for e in asked.env_ids or [env_id]]:
-                of_task.setdefault(task, set()).update(asked.seeds)
-        self.tasks = set(of_task)
-        self._add_commands_of_others(data, of_task)
+        keys = {key for manifest in data.manifests for key in manifest.runs}
+        self.tasks = {(key.algo, key.env_id) for key in keys}
+        columns = ["suite", "algo", "env_id", "seed", "config"]
+        self.is_known = keys.issuperset(data.runs[columns].itertuples(index=False, name=None))
+        self._seeds: dict[tuple[str, str], set[int]] = {}
+        labels = {
+            tuple(row): label
+            for frame in (data.failures, data.runs)
+            for *row, label in frame[["algo", "env_id", "config", "label"]].itertuples(index=False)
+        }
+        tried = {(algo, env_id) for algo, env_id, _ in labels}
+        for key in keys:
+            label = labels.get((key.algo, key.env_id, key.config))
+            if label is None and (key.algo, key.env_id) in tried:  # another configuration of it
+                label = f"{key.algo} (config={key.config})"
+            if label is not None:
+                self._seeds.setdefault((label, key.env_id), set()).add(key.seed)
 
-    def _add_commands_of_others(
-        self, data: runs.RunData, of_task: Mapping[tuple[str, str], set[int]]
-    ) -> None:
-        """A label is what another run's command asked for, if it is the only one it can be."""
-        labels: dict[tuple[str, str], set[str]] = {}
-        for frame in (data.runs, data.failures):
-            columns = frame["algo"], frame["env_id"], frame["label"]
-            for algo, env_id, label in zip(*columns, strict=True):
-                labels.setdefault((algo, env_id), set()).add(label)
-        for task, of_task_labels in labels.items():
-            if len(of_task_labels) == 1 and task[1] not in data.mixed:
-                (label,) = of_task_labels
-                seeds = self._of_label.setdefault((label, task[1]), set())
-                seeds.update(of_task.get(task, ()))
+    def labels(self, env_id: str) -> set[str]:
+        """The labels that sweeps were asked for on an environment, where the algorithm has runs."""
+        return {label for label, of_env in self._seeds if of_env == env_id}
 
     def seeds(self, label: str, env_id: str) -> set[int]:
         """The seeds of a label on an environment; empty where that is not known."""
-        return self._of_label.get((label, env_id), set())
+        return self._seeds.get((label, env_id), set())
 
 
 @dataclass(frozen=True)
@@ -200,7 +155,7 @@ def _seeds_text(seeds: Sequence[int], failed: set[int]) -> str:
 def _without_run(data: runs.RunData, asked: set[tuple[str, str]]) -> dict[str, list[str]]:
     """Algorithm to the environments on which there is no run of it and another one has runs.
 
-    :param asked: algorithms and environments that commands asked for; those count as well
+    :param asked: algorithms and environments that sweeps were asked for; those count as well
     """
     frames = (data.runs, data.failures)
     tried = {pair for f in frames for pair in zip(f["algo"], f["env_id"], strict=True)}
@@ -213,17 +168,3 @@ def _without_run(data: runs.RunData, asked: set[tuple[str, str]]) -> dict[str, l
 
 def _env_ids(data: runs.RunData) -> list[str]:
     return sorted({*data.runs["env_id"], *data.failures["env_id"]})
-
-
-def _options(words: Sequence[str]) -> dict[str, str]:
-    """``--name value`` and ``--name=value``; the last of several counts."""
-    options = {}
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
-        if name.startswith("--"):
-            options[name] = value if equals else following
-    return options
-
-
-def _names(text: str) -> list[str]:
-    return [shield(name) for name in text.split(",") if name.strip()]

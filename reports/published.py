@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.names import restored, shield
 from benchmarks.numbers import Form, form_of, forms_of
-from benchmarks.results import read_spec
+from benchmarks.run_files import read_run
 from reports.figures import count_text, seeds_text
 from reports.runs import ReportError, RunData, runs_text
 from reports.scores import run_scores
@@ -461,7 +461,7 @@ def _own(data: RunData, runs: pd.DataFrame) -> dict[str, Any] | None:
 
 def _has_arguments(folder: Path) -> bool:
     """Whether a run's environment was made with arguments, such as LunarLander's continuous."""
-    return bool(read_spec(folder / "run.json").environment.get("kwargs"))
+    return bool(read_run(folder).spec.environment.get("kwargs"))
 
 
 def _pair(theirs: Mapping[Any, Any], own: Mapping[str, Any]) -> dict[str, Any]:

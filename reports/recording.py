@@ -25,7 +25,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tqdm import tqdm
 
-from benchmarks import results
 from benchmarks.algorithms import algorithm_class
 from benchmarks.environments import env_spec
 from benchmarks.errors import SpecError, clean_up, warnings_to_stderr
@@ -36,8 +35,9 @@ from benchmarks.provenance import machine
 from benchmarks.records import RunSpec
 from benchmarks.results import BrokenRunError, read_evaluations
 from benchmarks.run import make_env
+from benchmarks.run_files import is_finished, read_run
 from benchmarks.statistics import final_return, final_window
-from benchmarks.storage import whole_file
+from benchmarks.storage import RECORD, whole_file
 from benchmarks.zoo import model_arguments
 from reports import figures
 from reports.runs import ReportError
@@ -128,13 +128,12 @@ def read_spec(folder: Path) -> RunSpec:
     :raises ReportError: not the folder of a finished run
     :raises BrokenRunError: its record cannot be read
     """
-    path = folder / "run.json"
-    if not path.is_file():
+    if not is_finished(folder):
         raise ReportError(
             f"{folder}: is not the folder of a finished run, such as "
-            "runs/classic/npg/CartPole-v1/seed-0-1a2b3c4d: it has no run.json"
+            f"runs/classic/npg/CartPole-v1/seed-0-1a2b3c4d: it has no {RECORD}"
         )
-    return results.read_spec(path)
+    return read_run(folder).spec
 
 
 def _refuse_without_model(folder: Path, spec: RunSpec) -> None:
@@ -146,7 +145,7 @@ def _refuse_without_model(folder: Path, spec: RunSpec) -> None:
         return
     again = ["run", spec.suite, "--algos", spec.algo, "--envs", spec.env_id]
     again += ["--first-seed", str(spec.seed), "--out", "runs-to-film"]
-    first = results.read_run(folder).command
+    first = read_run(folder).command
     raise ReportError(
         f"{folder}: has no {_MODEL}: the run was archived without its model, and there is nothing "
         "to film. Run it again, into a folder that does not have it, and record that run:\n"
@@ -160,7 +159,7 @@ def _refuse_of_others(folder: Path) -> None:
 
     :raises ReportError: it was not made on this machine
     """
-    there = results.read_run(folder).machine.model_dump(exclude_none=True)
+    there = read_run(folder).machine.model_dump(exclude_none=True)
     here = {name: value for name, value in machine().items() if value is not None}
     if there != here:
         raise ReportError(
@@ -317,7 +316,7 @@ def _choose_drivers() -> None:
 
 def _make_env(folder: Path, spec: RunSpec, seed: int) -> VecEnv:
     """The run's environment, once, with pictures and with the statistics of the training's end."""
-    arguments = model_arguments(spec.algo, spec.hyperparams, str(folder / "run.json"))
+    arguments = model_arguments(spec.algo, spec.hyperparams, str(folder / RECORD))
     kwargs = {**spec.environment.get("kwargs", {}), "render_mode": "rgb_array"}
     with_pictures = replace(spec, environment={**spec.environment, "kwargs": kwargs})
     without_statistics = replace(arguments, normalize=None)

@@ -6,14 +6,16 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks import results
+from benchmarks import manifests, results, run_files
+from benchmarks.manifests import Manifest
 from benchmarks.names import first_line, shield
+from benchmarks.records import RunKey
 from benchmarks.storage import Folder
 from reports import protocols
 
@@ -37,12 +39,14 @@ class RunData:
     ``evaluations``: one row an evaluation, with the same ``label`` and ``protocol``.
     ``failures``: one row a failed run, with ``label``.
     ``broken``: a line for each run that was left out, naming it and saying why.
+    ``manifests``: what the sweeps were asked for, as far as there are manifests that can be read.
     """
 
     runs: pd.DataFrame
     evaluations: pd.DataFrame
     failures: pd.DataFrame
     broken: Sequence[str] = ()
+    manifests: Sequence[Manifest] = ()
 
     @property
     def mixed(self) -> list[str]:
@@ -68,9 +72,11 @@ def load(
         allowed, different budgets or evaluation protocols, and evaluations without a return.
     :raises benchmarks.results.BrokenRunError: a run folder that cannot be read, unless allowed.
     """
-    if not root.is_dir():
+    if not run_files.is_there(root):
         raise ReportError(f"{root}: there is no such folder")
-    found = results.load_readable(root, reading)
+    files = run_files.find(root)
+    found = results.readable(files, root, reading)
+    asked, _ = manifests.readable(files, root)
     if found.broken and not allow_broken:
         raise found.broken[0]
     runs, evaluations, failures = map(_shielded, (found.runs, found.evaluations, found.failures))
@@ -98,7 +104,14 @@ def load(
         evaluations=_labelled(evaluations.join(of_config, on=_CONFIG), labels, "timesteps"),
         failures=_labelled(failures, labels),
         broken=broken,
+        manifests=[replace(each, runs=[_shielded_key(key) for key in each.runs]) for each in asked],
     )
+
+
+def _shielded_key(key: RunKey) -> RunKey:
+    """The key with the names that the frames have."""
+    suite, algo, env_id = (shield(first_line(name)) for name in (key.suite, key.algo, key.env_id))
+    return key._replace(suite=suite, algo=algo, env_id=env_id)
 
 
 def _shielded(frame: pd.DataFrame) -> pd.DataFrame:

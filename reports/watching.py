@@ -13,9 +13,8 @@ import csv
 import io
 import json
 import math
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -47,9 +46,10 @@ from tensorboard.compat import tf  # type: ignore[import-untyped]
 from benchmarks.folder_names import as_file_name
 from benchmarks.names import first_line, plain, restored
 from benchmarks.numbers import form_of, return_text
-from benchmarks.records import RunSpec
-from benchmarks.results import BrokenRunError, content, is_run, read_evaluations
-from benchmarks.storage import TEMPORARY, walk, whole_file
+from benchmarks.records import BrokenRunError, RunKey, RunSpec, content
+from benchmarks.results import read_evaluations
+from benchmarks.run_files import PROGRESS, find
+from benchmarks.storage import target_of, whole_file
 from reports import figures, scores
 from reports.recording import read_spec
 from reports.runs import ReportError, config_labels
@@ -67,7 +67,6 @@ SMALLEST_PANEL = 8
 _LUMA = np.array([0.299, 0.587, 0.114])
 _DARKEST = 0.45
 
-_IN_PROGRESS = re.compile(re.escape(TEMPORARY) + r"(seed-(\d+)-([0-9a-f]{8}))-\d+")
 _CURVE_COLUMNS = ["env_id", "label", "timesteps", "mean", "low", "high", "seeds"]
 
 
@@ -153,9 +152,8 @@ class Watcher:
         names |= {as_file_name(env_id): env_id for env_id in self._env_ids}
         latest = _latest(scratch, finished)
         suites: dict[str, set[str]] = {}
-        for folder in (*runs, *latest):
-            suite, _, env = folder.absolute().parts[-4:-1]
-            suites.setdefault(names.get(env, env), set()).add(suite)
+        for key in (*(spec.key for spec in specs), *latest.values()):
+            suites.setdefault(names.get(key.env_id, key.env_id), set()).add(key.suite)
 
         def panel(suite: str, env_id: str) -> str:
             return plain(f"{env_id} ({suite})" if len(suites[env_id]) > 1 else env_id)
@@ -163,7 +161,7 @@ class Watcher:
         self._average(
             {
                 folder: evaluations.assign(
-                    env_id=panel(folder.absolute().parts[-4], spec.env_id),
+                    env_id=panel(spec.suite, spec.env_id),
                     label=labels[spec.algo, spec.env_id, spec.config],
                     seed=spec.seed,
                 )
@@ -175,11 +173,11 @@ class Watcher:
             folder: accumulator for folder, accumulator in self._events.items() if folder in latest
         }
         running = []
-        for folder, (seed, config) in latest.items():
-            suite, algo, env_id = (names.get(part, part) for part in folder.absolute().parts[-4:-1])
+        for folder, key in latest.items():
+            algo, env_id = (names.get(name, name) for name in (key.algo, key.env_id))
             if self._wanted(env_id):
-                label = _label(algo, env_id, config, labels, latest)
-                run = self._read_running(folder, panel(suite, env_id), env_id, label, seed)
+                label = _label(algo, env_id, key.config, labels, latest.values())
+                run = self._read_running(folder, panel(key.suite, env_id), env_id, label, key.seed)
                 running += [] if run is None else [run]
         running.sort(key=lambda run: (run.panel, run.label, run.seed))
         return View(self._curves, running, left_out)
@@ -212,7 +210,7 @@ class Watcher:
         measure = EVALUATION
         # One evaluation, of the untrained policy, says nothing about learning.
         if len(steps) < 2:
-            training = read_progress(folder / "progress.csv", "rollout/ep_rew_mean")
+            training = read_progress(folder / PROGRESS, "rollout/ep_rew_mean")
             if len(training[0]):
                 (steps, returns), measure = training, TRAINING
         return Running(panel, env_id, label, seed, measure, steps, returns, written)
@@ -394,30 +392,25 @@ def write_picture(view: View, path: Path) -> None:
 
 def _find(root: Path) -> tuple[list[Path], list[Path]]:
     """The folders of the finished runs, and those of runs in progress."""
-    finished, scratch = [], []
-    for folder, names, _ in walk(root):
-        finished += [Path(str(folder), name) for name in names if is_run(name)]
-        scratch += [Path(str(folder), name) for name in names if _IN_PROGRESS.fullmatch(name)]
-        names[:] = [name for name in names if not is_run(name) and not name.startswith(TEMPORARY)]
-    return sorted(finished), sorted(scratch)
+    found = find(root)
+    return [Path(str(run.folder)) for run in found.runs], sorted(found.scratch)
 
 
-def _latest(scratch: Sequence[Path], finished: Sequence[Path]) -> dict[Path, tuple[int, str]]:
-    """Seed and configuration of the runs in progress.
+def _latest(scratch: Sequence[Path], finished: Sequence[Path]) -> dict[Path, RunKey]:
+    """The runs in progress.
 
     A process that was killed may have left a folder of a run that another has begun again, or even
     finished.
     """
-    newest: dict[Path, tuple[float, Path, int, str]] = {}
+    newest: dict[Path, tuple[float, Path, RunKey]] = {}
     for folder in scratch:
-        match = _IN_PROGRESS.fullmatch(folder.name)
-        written = _last_written(folder)
-        if match is None or written is None:
+        final, written = target_of(folder), _last_written(folder)
+        key = None if final is None else RunKey.of_folder(final)
+        if final is None or key is None or written is None:
             continue
-        final = folder.with_name(match[1])
         if final not in finished and written >= newest.get(final, (0.0,))[0]:
-            newest[final] = (written, folder, int(match[2]), match[3])
-    return {folder: (seed, config) for _, folder, seed, config in newest.values()}
+            newest[final] = (written, folder, key)
+    return {folder: key for _, folder, key in newest.values()}
 
 
 def _last_written(folder: Path) -> float | None:
@@ -454,16 +447,16 @@ def _label(
     env_id: str,
     config: str,
     labels: Mapping[tuple[str, str, str], str],
-    latest: Mapping[Path, tuple[int, str]],
+    latest: Iterable[RunKey],
 ) -> str:
     """That of the finished runs of the configuration; else the algorithm's name, if no other
     configuration could be meant."""
     if (algo, env_id, config) in labels:
         return labels[algo, env_id, config]
     configs = {key[2] for key in labels if key[:2] == (algo, env_id)} | {
-        other
-        for folder, (_, other) in latest.items()
-        if folder.parts[-3:-1] == (as_file_name(algo), as_file_name(env_id))
+        key.config
+        for key in latest
+        if (key.algo, key.env_id) == (as_file_name(algo), as_file_name(env_id))
     }
     return plain(algo if configs == {config} else f"{algo} (config={config})")
 

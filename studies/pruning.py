@@ -9,7 +9,8 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.storage import is_finished, write_whole
+from benchmarks.run_files import is_finished
+from benchmarks.storage import write_whole
 from studies.objective import Problem
 from studies.samplers import make_pruner
 from studies.search import Search

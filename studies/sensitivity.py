@@ -11,8 +11,9 @@ from optuna.importance import get_param_importances
 
 from benchmarks.errors import SpecError
 from benchmarks.results import read_evaluations
+from benchmarks.run_files import is_finished
 from benchmarks.statistics import CONFIDENCE, Estimate, final_return, interquartile_mean, interval
-from benchmarks.storage import is_finished, write_whole
+from benchmarks.storage import write_whole
 from studies.estimates import as_text
 from studies.objective import Problem
 from studies.parameters import Parameter, Value

@@ -14,8 +14,8 @@ from benchmarks.processes import time_limit
 from benchmarks.records import RunSpec
 from benchmarks.results import read_evaluations
 from benchmarks.run import run
+from benchmarks.run_files import is_finished
 from benchmarks.statistics import final_return, interquartile_mean
-from benchmarks.storage import is_finished
 from benchmarks.sweep import sweep
 from studies.objective import Problem
 from studies.parameters import suggest

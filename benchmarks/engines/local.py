@@ -10,8 +10,9 @@ from pathlib import Path
 from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt
 from benchmarks.processes import ChildProcess, deferred_interrupts, end_all, exit_reason
 from benchmarks.records import RunSpec
-from benchmarks.run import Progress, now, run
-from benchmarks.storage import Folder, is_finished
+from benchmarks.run import Progress, run
+from benchmarks.run_files import is_finished, now
+from benchmarks.storage import Folder
 from benchmarks.work_queue import WorkQueue
 
 _POLL = 1.0  # seconds between looks at what other sweeps are doing

@@ -18,7 +18,8 @@ from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt
 from benchmarks.errors import SpecError
 from benchmarks.provenance import Code, code
 from benchmarks.records import RunSpec
-from benchmarks.run import Progress, now, receive, train
+from benchmarks.run import Progress, receive, train
+from benchmarks.run_files import now
 from benchmarks.storage import Folder, contents
 from benchmarks.work_queue import WorkQueue
 

@@ -13,6 +13,7 @@ from benchmarks.archive import archive, thinned
 from benchmarks.engines import Failure
 from benchmarks.results import BrokenRunError, load_evaluations, load_failures, load_runs
 from benchmarks.run import run
+from benchmarks.run_files import find, read_progress
 from benchmarks.storage import open_folder
 from benchmarks.sweep import record_failure, sweep
 from tests.benchmarks.crashes import disk_with_room_for, killed_at_each_step
@@ -39,12 +40,13 @@ def test_an_archive_reads_as_the_runs_do_and_lacks_what_is_large(
     assert_frame_equal(load_evaluations(kept), load_evaluations(runs))
     assert_frame_equal(load_runs(kept).drop(columns="path"), load_runs(runs).drop(columns="path"))
     assert_frame_equal(load_failures(kept), load_failures(runs))
-    files = {path.name for path in kept.rglob("seed-0-*/*")}
-    assert files == {"run.json", "evaluations.csv", "progress.csv"}
+    assert {path.name for path in kept.iterdir()} == {
+        *("runs.parquet", "evaluations.parquet", "progress.parquet", "failures.parquet")
+    }
     # The last row of the log, which has what was counted from the beginning.
     for folder in load_runs(kept)["path"]:
-        log = pd.read_csv(folder / "progress.csv")
-        assert log["time/total_timesteps"].to_list() == [256]
+        assert not folder.exists()
+        assert read_progress(folder)["time/total_timesteps"].to_list() == [256]
 
 
 def test_what_was_not_committed_is_kept_if_it_is_short(runs: Path, tmp_path: Path) -> None:
@@ -54,22 +56,30 @@ def test_what_was_not_committed_is_kept_if_it_is_short(runs: Path, tmp_path: Pat
 
     archive(runs, tmp_path / "kept")
 
-    (kept,) = (tmp_path / "kept").rglob("uncommitted.diff")
-    assert kept.relative_to(tmp_path / "kept") == short.relative_to(runs) / kept.name
-    assert kept.read_bytes() == (short / kept.name).read_bytes()
+    kept = {run.folder: run.diff() for run in find(tmp_path / "kept").runs}
+    assert kept == {
+        tmp_path / "kept" / short.relative_to(runs): "+ü\n" * 1_000,
+        tmp_path / "kept" / long.relative_to(runs): None,
+    }
 
 
 def test_an_archive_grows_and_what_is_in_it_stays(runs: Path, make_spec, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    archive(runs, kept)
-    (record,) = kept.rglob("seed-0-*/run.json")
-    before = record.stat().st_mtime_ns
+    archive(runs, kept, n_rows=1)
+    for path in runs.rglob("seed-0-*/evaluations.csv"):
+        path.write_text(path.read_text().replace(",2", ",3"))  # the archive has the older ones
+    before = [load_runs(kept), load_evaluations(kept)]
+    logs = {folder: read_progress(folder) for folder in before[0]["path"]}
     run(make_spec(seed=2), runs, "")  # had failed
 
     assert archive(runs, kept) == (1, 2)
 
-    assert record.stat().st_mtime_ns == before
-    assert load_runs(kept)["seed"].to_list() == [0, 1, 2]
+    after = [load_runs(kept), load_evaluations(kept)]
+    for earlier, later in zip(before, after, strict=True):
+        assert later["seed"].unique().tolist() == [0, 1, 2]
+        assert_frame_equal(later[later["seed"] < 2], earlier)
+    for folder, log in logs.items():
+        assert_frame_equal(read_progress(folder), log, check_dtype=False)
     assert load_failures(kept).empty
 
 
@@ -91,22 +101,27 @@ def test_an_archive_may_stand_elsewhere(runs: Path) -> None:
 
 
 def test_rows_are_evenly_spread_and_numbers_are_shortened() -> None:
-    rows = [f"{i * 1000},{i / 7},text,,nan" for i in range(11)]
-    text = "\n".join(["a,b,c,d,e", *rows]) + "\n"
-    assert thinned(text, 3) == (
-        "a,b,c,d,e\n0,0.0,text,,nan\n5000,0.714286,text,,nan\n10000,1.42857,text,,nan\n"
+    log = pd.DataFrame(
+        {"a": [1000 * i for i in range(11)], "b": [i / 7 for i in range(11)], "c": "text"}
     )
-    assert thinned("a,b\n1,2\n", 3) == "a,b\n1,2\n"
+    assert thinned(log, 3).to_dict("list") == {
+        "a": [0, 5000, 10000],
+        "b": [0.0, 0.714286, 1.42857],
+        "c": ["text"] * 3,
+    }
+    assert_frame_equal(thinned(log[:1], 3), log[:1])
 
 
 def test_the_command(runs: Path, tmp_path: Path) -> None:
-    arguments = ["archive", str(runs), str(tmp_path / "kept")]
+    arguments = ["archive", str(runs), "--out", str(tmp_path / "kept")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
     assert "2 runs added, 0 were there already" in result.output
     again = CliRunner().invoke(app, arguments)
     assert "0 runs added, 2 were there already" in again.output
-    other = CliRunner().invoke(app, ["archive", str(tmp_path / "none"), str(tmp_path / "b")])
+    other = CliRunner().invoke(
+        app, ["archive", str(tmp_path / "none"), "--out", str(tmp_path / "b")]
+    )
     assert other.exit_code == 2
     assert "no such folder" in other.output
 
@@ -146,7 +161,7 @@ def test_an_archive_is_whole_whenever_its_maker_dies(runs: Path, make_spec, tmp_
 
 def test_a_full_disk_leaves_no_archive_and_no_table(runs: Path, tmp_path: Path) -> None:
     for arguments, out in (
-        (["archive", runs, tmp_path / "kept"], tmp_path / "kept"),
+        (["archive", runs, "--out", tmp_path / "kept"], tmp_path / "kept"),
         (["export", runs, "--csv", "--out", tmp_path / "all.csv"], tmp_path / "all.csv"),
         (
             ["export", runs, "--parquet", "--out", tmp_path / "all.parquet"],

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
+from benchmarks import manifests
 from benchmarks.__main__ import app
 from benchmarks.archive import archive
 from benchmarks.engines import Ended, Failure
@@ -136,7 +137,7 @@ def test_a_file_where_a_folder_must_be_is_refused_before_anything_is_read(
     (run_folder,) = (path.parent for path in out.rglob("seed-1-*/run.json"))
 
     for arguments, named in (
-        (("archive", out, file), "OUT: "),
+        (("archive", out, "--out", file), "--out: "),
         (("repeat", run_folder, "--out", file), "--out: "),
         (("run", "classic", "--out", file), "--out: "),
         (("status", file), ""),
@@ -190,7 +191,7 @@ def test_status_of_a_sweep_that_was_interrupted_shows_what_has_not_begun(
     assert "missing: 2 runs of: the command\n" in shown
     assert f"else remove {after.unfinished[0][0].path}\n" in shown
     assert "…" not in shown
-    # Nothing else takes the note for a run, and what is complete leaves none.
+    # Nothing else takes the manifest for a run, and one of a sweep that has finished stays.
     assert (
         "3 evaluations of 1 runs"
         in command("export", tmp_path, "--csv", "--out", os.devnull).output
@@ -198,9 +199,11 @@ def test_status_of_a_sweep_that_was_interrupted_shows_what_has_not_begun(
     assert not Path(os.devnull).is_file()
     sweep(specs, tmp_path, 1, "", show_progress=False)
     assert counted(load_status(tmp_path).table, "ppo") == [3, 0, 0, 0]
-    assert [asked.path for asked, _ in load_status(tmp_path).unfinished] == [
-        path for path in tmp_path.iterdir() if path.is_file()
-    ]
+    (left, _) = load_status(tmp_path).unfinished[0]
+    assert left.path == after.unfinished[0][0].path
+    (ended,) = [each for each in manifests.load(tmp_path) if each.finished is not None]
+    assert ended.runs == [spec.key for spec in specs]
+    assert {left.path, ended.path} == {path for path in tmp_path.iterdir() if path.is_file()}
 
 
 def test_a_note_that_cannot_be_read_is_named_beside_the_rest(out: Path) -> None:
@@ -456,7 +459,7 @@ def test_no_record_leads_out_of_the_folder_of_the_runs(
     for arguments in (
         ["repeat", record.parent, "--out", inside],
         ["retry", out, "--failed"],
-        ["archive", out, inside],
+        ["archive", out, "--out", inside],
     ):
         result = command(*arguments)
         assert result.exit_code == 2, result.output

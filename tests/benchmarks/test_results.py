@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +40,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(finished: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
     return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("module", ["results", "status", "archive", "commands"])
+def test_reading_runs_needs_neither_training_nor_statistics(module: str) -> None:
+    code = f"import sys, benchmarks.{module}; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    heavy = {"torch", "stable_baselines3", "gymnasium", "scipy", "rliable", "matplotlib"}
+    assert not heavy & set(loaded)
 
 
 def test_runs_are_a_sorted_table(finished: Path) -> None:

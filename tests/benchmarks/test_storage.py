@@ -16,10 +16,10 @@ from benchmarks.__main__ import app
 from benchmarks.engines import Failure
 from benchmarks.results import load_evaluations, load_failures, load_runs
 from benchmarks.run import run
+from benchmarks.run_files import is_finished
 from benchmarks.storage import (
     Folder,
     check_writable,
-    is_finished,
     is_on_disk,
     open_folder,
     publish,
@@ -64,8 +64,8 @@ def test_a_url_that_cannot_be_reached_is_said(tiny_suite: Path, url: str, messag
         ["status", url],
         ["retry", url],
         ["export", url, "--csv"],
-        ["archive", url, "elsewhere"],
-        ["archive", ".", url],
+        ["archive", url, "--out", "elsewhere"],
+        ["archive", ".", "--out", url],
     ):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 2, arguments

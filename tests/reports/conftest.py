@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.folder_names import as_file_name
+from benchmarks.run_files import manifest_path, write_manifest
 
 EVALUATION = {"points": 20, "episodes": 10, "seed": 1_000_000}
 
@@ -91,6 +92,29 @@ class RunFolders:
         path.write_text(json.dumps(record))
         return path
 
+    def ask(
+        self,
+        algos: Sequence[str],
+        seeds: Sequence[int],
+        env_ids: Sequence[str] = ("CartPole-v1",),
+        hyperparams: Mapping[str, Any] | None = None,
+        n_timesteps: int = 50_000,
+    ) -> Path:
+        """The manifest of a sweep that was asked for these runs, and has finished."""
+        specs = [
+            _spec("classic", algo, env_id, 0, n_timesteps, hyperparams, None)
+            for env_id in env_ids
+            for algo in algos
+        ]
+        runs = [
+            {key: spec[key] for key in ("suite", "algo", "env_id")}
+            | {"config": _config(spec), "seeds": list(seeds)}
+            for spec in specs
+        ]
+        path = manifest_path(self.root, _config({"runs": runs}))
+        write_manifest(path, {"command": "python -m benchmarks run", "finished": "", "runs": runs})
+        return path
+
     def _folder(self, spec: Mapping[str, Any], config: Any = None) -> Path:
         name = f"seed-{spec['seed']}-{config if isinstance(config, str) else _config(spec)}"
         algo, env_id = (as_file_name(spec[key]) for key in ("algo", "env_id"))
@@ -113,6 +137,7 @@ def study(folders: RunFolders) -> RunFolders:
         ("CartPole-v1", 500.0, 50_000),
         ("HalfCheetah-v5", 4_800.0, 400_000),
     ]:
+        folders.ask(["npg", "ppo", "trpo"], range(3), [env_id], n_timesteps=n_timesteps)
         for algo, speed in [("npg", 6.0), ("ppo", 2.5), ("trpo", 4.5)]:
             for seed in range(3):
                 pace = speed * rng.uniform(0.7, 1.3)

@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 
 from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run as train
+from benchmarks.run_files import is_finished
 from benchmarks.statistics import Estimate
-from benchmarks.storage import is_finished
 from benchmarks.sweep import SweepResult
 from reports import figures, tuning_data, tuning_figures
 from reports.__main__ import app

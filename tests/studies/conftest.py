@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run
-from benchmarks.storage import is_finished
+from benchmarks.run_files import is_finished
 from benchmarks.sweep import SweepResult
 from studies import trials
 from studies.definition import define

@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from typer.testing import CliRunner
 
-from benchmarks.storage import is_finished
+from benchmarks.run_files import is_finished
 from studies import pruning
 from studies.__main__ import app
 from studies.objective import Problem
