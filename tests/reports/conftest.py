@@ -14,10 +14,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.folder_names import as_file_name
-from benchmarks.normalisation import load_scales
 from reports import document
-from reports.data import runs
-from reports.data.context import Context
+from reports.data.context import load
 from benchmarks.run import run
 from benchmarks.specs import Evaluation, RunSpec
 from reports.data.runs import RunData, load
@@ -104,17 +102,12 @@ class RunFolders:
         return self.root / spec["suite"] / algo / env_id / name
 
 
-def context_of(
-    root: Path, allow_mixed: bool = False, allow_broken: bool = False, **options: Any
-) -> Context:
-    """What a report on these runs is about; ``options`` are those of :class:`Context`."""
-    data = runs.load(root, allow_mixed, allow_broken)
-    return Context(data, **{"scales": load_scales(), **options})
-
-
 def build_report(root: Path, out: Path, formats: Sequence[str] = ("md",), **options: Any) -> str:
-    """Build a report on these runs into ``out``; its text in Markdown."""
-    return document.build(context_of(root, **options), out, formats=formats).read_text()
+    """Build a report on these runs into ``out``; its text in Markdown.
+
+    :param options: as for :func:`reports.data.context.load`
+    """
+    return document.build(load(root, **options), out, formats=formats).read_text()
 
 
 @pytest.fixture

@@ -50,3 +50,8 @@ def texts(blocks: Sequence[Block]) -> list[str]:
         elif isinstance(block, Bullets):
             found += map(text_of, block.items)
     return found
+
+
+def tables(blocks: Sequence[Block]) -> list[Table]:
+    """The tables, in their order."""
+    return [block for block in walk(blocks) if isinstance(block, Table)]
