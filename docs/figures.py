@@ -1,0 +1,53 @@
+"""The figures in README.md and docs/*.md, drawn from the results in docs/results.
+
+Each is one file: SVG where that is smaller, PNG otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from docs.tables import RESULTS, STUDIES, data
+from reports.data.context import Context, Studies
+from reports.data.scores import learning_curves
+from reports.rendering import figures
+from reports.rendering.blocks import figures_of
+from reports.sections import studies
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, free of dates, so that the same data give the same file."""
+    without = {".png": "Software", ".svg": "Date"}[path.suffix]
+    with mpl.rc_context(figures.THEME):
+        figure.savefig(path, metadata={without: None})
+
+
+def curves_of(name: str) -> Figure:
+    """Learning curves of all runs below a folder of docs/results."""
+    curves = learning_curves(data(name).evaluations)
+    return figures.learning_curves(curves, figures.looks(list(curves["label"])))
+
+
+def of_studies(name: str) -> Figure:
+    """A figure of the report on the studies of docs/sensitivity.md."""
+    section = studies.build(Context(studies=Studies(STUDIES, RESULTS / "studies")))
+    assert section is not None
+    (figure,) = (each for each in figures_of([section]) if each.name == name)
+    return figure.draw()
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "demo.png": partial(curves_of, "demo"),
+    "results.svg": partial(curves_of, "runs"),
+    "acer-classic.svg": partial(curves_of, "acer/classic"),
+    "acer-mujoco.png": partial(curves_of, "acer/mujoco"),
+    "critic.png": partial(curves_of, "critic"),
+    "learning.png": partial(curves_of, "learning"),
+    "sensitivity.svg": partial(of_studies, "studies_sensitivity"),
+    "widths.svg": partial(of_studies, "studies_widths"),
+}

@@ -1,0 +1,338 @@
+"""The tables in README.md and docs/*.md, made from the results in docs/results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.numbers import Form
+from benchmarks.statistics import Estimate, mean_interval
+from benchmarks.tables import Code, Estimates, Number, Table, Text
+from reports.data.runs import RunData, load
+from reports.data.scores import run_scores, steps_to_threshold
+
+RESULTS = Path(__file__).parent / "results"
+
+STUDIES = ["npg", "trpo", "ppo"]
+STUDIES = [f"{algo}-{env_id}" for env_id in ("CartPole-v1", "Hopper-v5", "HalfCheetah-v5") for algo in STUDIES]
+CLASSIC = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Pendulum-v1"]
+CLASSIC += ["MountainCarContinuous-v0", "LunarLander-v3", "LunarLanderContinuous-v3"]
+MUJOCO = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Swimmer-v5", "Ant-v5"]
+NPG_ALONE = ["Humanoid-v5", "Reacher-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5"]
+NAMES = {"npg": "NPG", "trpo": "TRPO", "ppo": "PPO", "acer": "ACER", "a2c": "A2C"}
+
+# What NPG was to reach by its best evaluation, and the highest on-policy result that was found, as
+# reports/data/published.csv has it.
+TO_REACH = {
+    "HalfCheetah-v5": (7_500, "PPO 5,784 at 1M, 6,241 at 10M"),
+    "Hopper-v5": (3_600, "TRPO 3,618 (one run)"),
+    "Walker2d-v5": (5_000, "TRPO 4,933 (one run), PPO 4,379 at 10M"),
+    "Swimmer-v5": (350, "TRPO 366 (one run)"),
+    "Ant-v5": (4_000, "TRPO 4,982 (one run), A2C 3,485"),
+    "Humanoid-v5": (1_800, "A2C 1,726 at 1M, PPO 2,661 at 10M"),
+    "Reacher-v5": (-4.1, "PPO -4.1"),
+    "InvertedPendulum-v5": (1_000, "1,000"),
+    "InvertedDoublePendulum-v5": (9_300, "9,258"),
+}
+ACER_TASKS = {"CartPole-v1": 490, "Acrobot-v1": -82, "LunarLander-v3": 235, "MountainCar-v0": -115}
+ACER_TASKS |= {"Pendulum-v1": -200}
+ACER_THRESHOLDS = {"CartPole-v1": 475, "Acrobot-v1": -85, "LunarLander-v3": 200}
+ACER_THRESHOLDS |= {"MountainCar-v0": -115, "Pendulum-v1": -200}
+# Name, ``--set`` and, in the ablation's runs, the hyperparameter and its value.
+PARTS = [
+    ("nothing", "", {}),
+    ("Retrace's traces", "retrace=false", {"retrace": False}),
+    ("the trust region", "trust_region=false", {"trust_region": False}),
+    ("truncation with correction", "correction_term=.inf", {"correction_term": np.inf}),
+    ("the duelling network", "duelling=false", {"duelling": False}),
+    ("replay", "replay_ratio=0", {"replay_ratio": 0}),
+]
+
+
+@cache
+def data(name: str) -> RunData:
+    """The runs below a folder of docs/results."""
+    return load(RESULTS / name, allow_mixed=True)
+
+
+@cache
+def scores(name: str) -> pd.DataFrame:
+    """Final return, best evaluation and area of each run, with its hyperparameters."""
+    runs = data(name).runs[["env_id", "label", "seed", "algo", "suite", "hyperparams"]]
+    return run_scores(data(name).evaluations).merge(runs, on=["env_id", "label", "seed"])
+
+
+def values(name: str, algo: str, env_id: str, score: str = "final") -> list[float]:
+    """A score of each seed, in the seeds' order; empty where there are no runs."""
+    frame = scores(name)
+    rows = frame[(frame["algo"] == algo) & (frame["env_id"] == env_id)].sort_values("seed")
+    return [float(value) for value in rows[score]]
+
+
+def number(value: float, like: Sequence[float] = ()) -> str:
+    """Whole from 100 on, with a decimal below: by the largest of ``like``, or by itself."""
+    largest = max(abs(x) for x in (like if len(like) else [value]))
+    return Form(0 if largest >= 100 else 1).text(value)
+
+
+def returns(given: Sequence[float]) -> str:
+    """``5,771, 7,244, 7,080``."""
+    return ", ".join(number(value) for value in given)
+
+
+def mean(given: Sequence[float]) -> str:
+    """The mean, or a dash for no runs."""
+    return number(float(np.mean(given))) if len(given) else "–"
+
+
+def range_of(given: Sequence[float]) -> str:
+    """``499 (496 to 500)``: the mean, the lowest and the highest."""
+    if not len(given):
+        return "–"
+    middle, low, high = (number(f(given), given) for f in (np.mean, np.min, np.max))
+    return f"{middle} ({low} to {high})"
+
+
+def estimate(given: Sequence[float]) -> Estimate | None:
+    """The mean with its 95% interval."""
+    if not len(given):
+        return None
+    middle, low, high = (float(end[0]) for end in mean_interval(np.array(given)[:, None]))
+    return Estimate(middle, low, high)
+
+
+def budget(name: str, env_id: str) -> int:
+    """The steps of a run there."""
+    runs = data(name).runs
+    return int(runs.loc[runs["env_id"] == env_id, "n_timesteps"].iloc[0])
+
+
+def mujoco_of_readme() -> Table:
+    """Best evaluation and final return of NPG, TRPO and PPO."""
+    env_ids = [*MUJOCO, *NPG_ALONE]
+    columns: list[Text | Number] = [Text("task", env_ids)]
+    for algo in ("npg", "trpo", "ppo"):
+        both = [[values("runs", algo, e, score) for score in ("best", "final")] for e in env_ids]
+        cells = [f"{mean(best)} / {mean(final)}" if best else None for best, final in both]
+        columns.append(Number(NAMES[algo], cells))
+    return Table(columns)
+
+
+def mujoco_of_npg() -> Table:
+    """NPG on the nine tasks, each seed, beside what it was to reach."""
+    env_ids = list(TO_REACH)
+    best, final = (
+        [values("runs", "npg", env_id, score) for env_id in env_ids] for score in ("best", "final")
+    )
+    reached = [
+        "yes" if round(np.mean(of_task), 1) >= TO_REACH[env_id][0] else "no"
+        for env_id, of_task in zip(env_ids, best, strict=True)
+    ]
+    return Table(
+        [
+            Text("task", env_ids),
+            Number("best evaluation", [mean(each) for each in best]),
+            Text("each seed", [returns(each) for each in best]),
+            Number("final return", [mean(each) for each in final]),
+            Text("each seed", [returns(each) for each in final]),
+            Number("to reach", [number(TO_REACH[env_id][0]) for env_id in env_ids]),
+            Text("reached", reached),
+            Text("the highest on-policy result found", [TO_REACH[e][1] for e in env_ids]),
+        ]
+    )
+
+
+def mujoco_of_others() -> Table:
+    """TRPO and PPO, each seed."""
+    columns = [Text("task", MUJOCO)]
+    for algo in ("trpo", "ppo"):
+        for score, name in (("best", "best evaluation"), ("final", "final return")):
+            cells = [returns(values("runs", algo, env_id, score)) for env_id in MUJOCO]
+            columns.append(Text(f"{NAMES[algo]}: {name}", cells))
+    return Table(columns)
+
+
+def one_set() -> Table:
+    """One set of hyperparameters for all tasks, beside the sets of each task."""
+    env_ids = [env_id for env_id in [*MUJOCO, *NPG_ALONE] if values("one-set", "npg", env_id)]
+    columns: list[Text | Number] = [Text("task", env_ids)]
+    for score in ("best", "final"):
+        cells = [mean(values("runs", "npg", env_id, score)) for env_id in env_ids]
+        columns.append(Number(f"special set: {score}", cells))
+    for score in ("best", "final"):
+        each = [values("one-set", "npg", env_id, score) for env_id in env_ids]
+        columns.append(Number(f"one set: {score}", [mean(of_task) for of_task in each]))
+        columns.append(Text("each seed", [returns(of_task) for of_task in each]))
+    return Table(columns)
+
+
+def classic() -> Table:
+    """All algorithms on classic control and LunarLander."""
+    columns: list[Text | Number] = [Text("task", CLASSIC)]
+    columns.append(Number("steps", [budget("runs", env_id) for env_id in CLASSIC]))
+    for algo in ("npg", "trpo", "ppo", "acer", "a2c"):
+        columns.append(
+            Number(NAMES[algo], [range_of(values("runs", algo, e)) for e in CLASSIC])
+        )
+    return Table(columns)
+
+
+def acer_classic() -> Table:
+    """ACER, A2C and PPO with five seeds."""
+    env_ids = list(ACER_TASKS)
+    columns: list[Text | Number | Estimates] = [
+        Text("task", env_ids),
+        Number("steps", [budget("acer", env_id) for env_id in env_ids]),
+    ]
+    columns += [_estimates("acer", algo, env_ids) for algo in ("acer", "a2c", "ppo")]
+    columns.append(Number("seeds", [len(values("acer", "acer", env_id)) for env_id in env_ids]))
+    columns.append(Number("ACER was to reach", list(ACER_TASKS.values())))
+    return Table(columns)
+
+
+def acer_mujoco() -> Table:
+    """ACER and A2C on two MuJoCo tasks with five seeds."""
+    env_ids = ["HalfCheetah-v5", "Hopper-v5"]
+    columns: list[Text | Estimates] = [Text("task", env_ids)]
+    for score, name in (("final", "final return"), ("best", "best evaluation")):
+        columns += [_estimates("acer", algo, env_ids, score, name) for algo in ("acer", "a2c")]
+    return Table(columns)
+
+
+def acer_steps() -> Table:
+    """Steps to the thresholds, medians over five seeds."""
+    runs = data("acer")
+    table = steps_to_threshold(runs.evaluations, ACER_THRESHOLDS).set_index(["env_id", "label"])
+    columns: list[Text | Number] = [
+        Text("environment (threshold)", [f"{e} ({t:g})" for e, t in ACER_THRESHOLDS.items()])
+    ]
+    for algo in ("acer", "a2c", "ppo"):
+        rows = [table.loc[env_id, algo] for env_id in ACER_THRESHOLDS]
+        columns.append(Number(NAMES[algo], [_steps(row) for row in rows]))
+    return Table(columns)
+
+
+def _steps(row: Mapping[str, float]) -> str:
+    if np.isinf(row["median"]):
+        return f"not within {row['budget']:,.0f}"
+    some = row["reached"] < row["seeds"]
+    return f"{row['median']:,.0f}" + (f" ({row['reached']} of {row['seeds']} seeds)" * some)
+
+
+def acer_replay() -> Table:
+    """What replay is worth."""
+    env_ids = ["CartPole-v1", "Acrobot-v1"]
+    columns: list[Text | Number] = [Text("task", env_ids)]
+    for ratio in (0, 1, 4, 8):
+        cells = [_ablated(env_id, {"replay_ratio": ratio}) for env_id in env_ids]
+        columns.append(Number(f"replay_ratio {ratio}", cells))
+    return Table(columns)
+
+
+def acer_parts() -> Table:
+    """What each part of ACER is worth."""
+    env_ids = ["CartPole-v1", "Acrobot-v1", "Pendulum-v1"]
+    columns: list[Text] = [
+        Text("without", [name for name, _, _ in PARTS]),
+        Text("--set", [Code(option) if option else "" for _, option, _ in PARTS]),
+    ]
+    for env_id in env_ids:
+        columns.append(Text(env_id, [_ablated(env_id, changed) for _, _, changed in PARTS]))
+    return Table(columns)
+
+
+def _ablated(env_id: str, changed: Mapping[str, object]) -> str:
+    """``500 (491 to 500); 15,000``: final returns, and the median of the steps to the threshold."""
+    plain = _hyperparams("runs", "acer", env_id)[0]
+    if env_id == "CartPole-v1" and "duelling" in changed:
+        return "(has none)"
+    frame = scores("ablation")
+    is_it = [given == plain | changed for given in frame["hyperparams"]]
+    rows = frame[is_it & (frame["env_id"] == env_id)]
+    if rows.empty:
+        return "–"
+    (label,) = rows["label"].unique()
+    steps = steps_to_threshold(data("ablation").evaluations, {env_id: ACER_THRESHOLDS[env_id]})
+    median = steps.loc[steps["label"] == label, "median"].iloc[0]
+    text = "never" if np.isinf(median) else f"{median:,.0f}"
+    return f"{range_of([float(value) for value in rows['final']])}; {text}"
+
+
+def _hyperparams(name: str, algo: str, env_id: str) -> list[dict[str, object]]:
+    """Those of the runs of an algorithm on an environment."""
+    frame = scores(name)
+    return list(frame.loc[(frame["algo"] == algo) & (frame["env_id"] == env_id), "hyperparams"])
+
+
+def learning() -> Table:
+    """The learning checks."""
+    tasks = [
+        ("CartPole-v1", "the constructor's", "475 with every seed"),
+        ("HalfCheetah-v5", "hyperparams/npg.yml", "4,500 in the mean"),
+        ("Hopper-v5", "hyperparams/npg.yml", "2,800 in the mean"),
+    ]
+    env_ids = [env_id for env_id, _, _ in tasks]
+    best, final = (
+        [values("learning", "npg", env_id, s) for env_id in env_ids] for s in ("best", "final")
+    )
+    return Table(
+        [
+            Text("task", env_ids),
+            Text("hyperparameters", [Code(n) if "/" in n else n for _, n, _ in tasks]),
+            Number("steps", [budget("learning", env_id) for env_id in env_ids]),
+            Number("seeds", [len(each) for each in best]),
+            Text("to reach", [text for _, _, text in tasks]),
+            Text("reached (each seed)", [returns(each) for each in best]),
+            Number("mean over seeds", [mean(each) for each in best]),
+            Number("final return, mean", [mean(each) for each in final]),
+            Number("TRPO: best, mean", [mean(values("learning", "trpo", e, "best")) for e in env_ids]),
+            Number("TRPO: final, mean", [mean(values("learning", "trpo", e)) for e in env_ids]),
+        ]
+    )
+
+
+def critics() -> Table:
+    """Both critics on the same tasks and seeds."""
+    env_ids = ["HalfCheetah-v5", "Hopper-v5"]
+    names = {"learning": "Gauss-Newton, 2 steps", "critic": "Adam, 20 epochs of 256"}
+    rows = [(env_id, name) for env_id in env_ids for name in names]
+    columns: list[Text | Estimates] = [
+        Text("task (steps)", [f"{e} ({budget('learning', e):,})" for e, _ in rows]),
+        Text("critic", [names[name] for _, name in rows]),
+    ]
+    for score, heading in (("final", "final return"), ("best", "best evaluation")):
+        found = [estimate(values(name, "npg", env_id, score)) for env_id, name in rows]
+        columns.append(Estimates(heading, found, write=lambda value: f"{value:,.0f}"))
+    return Table(columns)
+
+
+def _estimates(
+    name: str, algo: str, env_ids: Sequence[str], score: str = "final", heading: str = ""
+) -> Estimates:
+    """A column of means with intervals; each task has digits of its own."""
+    found = [estimate(values(name, algo, env_id, score)) for env_id in env_ids]
+    write = [
+        (lambda value, like=e.value: number(value, [like])) if e is not None else number
+        for e in found
+    ]
+    return Estimates(f"{NAMES[algo]}, {heading}" if heading else NAMES[algo], found, write=write)
+
+
+TABLES: dict[str, Callable[[], Table]] = {
+    "mujoco of the README": mujoco_of_readme,
+    "NPG on MuJoCo": mujoco_of_npg,
+    "TRPO and PPO on MuJoCo": mujoco_of_others,
+    "one set": one_set,
+    "classic": classic,
+    "ACER on classic control": acer_classic,
+    "ACER on MuJoCo": acer_mujoco,
+    "ACER's steps": acer_steps,
+    "ACER's replay": acer_replay,
+    "ACER's parts": acer_parts,
+    "learning checks": learning,
+    "critics": critics,
+}
