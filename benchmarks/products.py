@@ -22,9 +22,9 @@ from benchmarks.specs import load_suite, plan
 from benchmarks.storage import write_whole
 from benchmarks.zoo import model_arguments
 from sb3_natural import NPG
-from sb3_natural.common.critic import GaussNewtonCritic
-from sb3_natural.common.fisher import CurvatureOperator, FisherOperator
-from sb3_natural.common.solvers import FisherSolver, Solution, conjugate_gradient
+from sb3_natural.curvature.operators import CurvatureOperator, FisherOperator
+from sb3_natural.curvature.solvers import FisherSolver, Solution, conjugate_gradient
+from sb3_natural.curvature.value_fit import GaussNewtonCritic
 
 __all__ = ["compare", "summarise"]
 

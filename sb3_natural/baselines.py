@@ -16,23 +16,23 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
-from sb3_natural.common.clipped_surrogate import (
+from sb3_natural.networks.mlp import flat_features
+from sb3_natural.networks.threads import one_thread_if_small
+from sb3_natural.rollouts.collection import FastRollouts
+from sb3_natural.updates.clipped_surrogate import (
     ClippedSurrogate,
     Losses,
     Minibatch,
     Networks,
     plain_networks,
 )
-from sb3_natural.common.flat_adam import FlatAdam, fits, flat_adam
-from sb3_natural.common.mlp import flat_features
-from sb3_natural.common.rollouts import FastRollouts
-from sb3_natural.common.threads import one_thread_if_small
+from sb3_natural.updates.flat_adam import FlatAdam, fits, flat_adam
 
 __all__ = ["A2C", "PPO", "TRPO"]
 
 
 class PPO(FastRollouts, stable_baselines3.PPO):
-    """``stable_baselines3.PPO`` with :class:`~sb3_natural.common.rollouts.FastRollouts`.
+    """``stable_baselines3.PPO`` with :class:`~sb3_natural.rollouts.collection.FastRollouts`.
 
     Where the rollout path is "numpy" and the optimiser Adam, the update does without autograd, too:
     the same minibatches and the same steps, up to rounding, in a fraction of the time. The last
@@ -145,11 +145,11 @@ class PPO(FastRollouts, stable_baselines3.PPO):
 
 
 class A2C(FastRollouts, stable_baselines3.A2C):
-    """``stable_baselines3.A2C`` with :class:`~sb3_natural.common.rollouts.FastRollouts`."""
+    """``stable_baselines3.A2C`` with :class:`~sb3_natural.rollouts.collection.FastRollouts`."""
 
 
 class TRPO(FastRollouts, sb3_contrib.TRPO):
-    """``sb3_contrib.TRPO`` with :class:`~sb3_natural.common.rollouts.FastRollouts`.
+    """``sb3_contrib.TRPO`` with :class:`~sb3_natural.rollouts.collection.FastRollouts`.
 
     An update whose step is not a number is undone, with a warning. The curvature is a second
     derivative in single precision, and with observations of some thousands it may come out negative

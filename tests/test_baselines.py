@@ -15,10 +15,10 @@ from stable_baselines3.common.utils import set_random_seed
 from torch import nn
 
 from sb3_natural import PPO, TRPO
-from sb3_natural.common.clipped_surrogate import ClippedSurrogate, Minibatch, plain_networks
-from sb3_natural.common.flat_adam import FlatAdam
-from sb3_natural.common.parameters import flatten
-from tests.common.test_jacobian import plain
+from sb3_natural.networks.parameters import flatten
+from sb3_natural.updates.clipped_surrogate import ClippedSurrogate, Minibatch, plain_networks
+from sb3_natural.updates.flat_adam import FlatAdam
+from tests.curvature.test_jacobian import plain
 from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv, make_observations
 from tests.helpers import make_policy as make_float64_policy
 

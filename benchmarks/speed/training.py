@@ -18,7 +18,7 @@ from benchmarks.speed.memory import peak_resident_mib, resident_mib
 from benchmarks.speed.protocol import UnavailableError
 from benchmarks.speed.stopwatch import Stopwatch, phases
 from sb3_natural import NPG, make_vec_env
-from sb3_natural.common.rollouts import FastRollouts
+from sb3_natural.rollouts.collection import FastRollouts
 
 SEED = 0
 

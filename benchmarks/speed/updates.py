@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from benchmarks.speed.memory import peak_resident_mib, resident_mib
 from benchmarks.speed.stopwatch import Stopwatch
 from sb3_natural import NPG
-from sb3_natural.common.critic import Critic
-from sb3_natural.common.fisher import FisherOperator
-from sb3_natural.common.parameters import assign_flat, flatten, parameters_behind
+from sb3_natural.curvature.operators import FisherOperator
+from sb3_natural.curvature.value_fit import Critic
+from sb3_natural.networks.parameters import assign_flat, flatten, parameters_behind
 
 N_OBSERVATIONS, N_ACTIONS = 17, 6
 # TRPO's defaults.

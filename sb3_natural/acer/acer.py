@@ -30,8 +30,7 @@ from sb3_natural.acer.policies import ACERPolicy, CnnPolicy, MlpPolicy, MultiInp
 from sb3_natural.acer.recording import SegmentRecorder
 from sb3_natural.acer.retrace import retrace
 from sb3_natural.acer.scaling import ReturnScale
-from sb3_natural.common.actors import Actor, TorchActor, make_actor
-from sb3_natural.common.arguments import (
+from sb3_natural.arguments import (
     DEVICE,
     FINITE_AND_NOT_NEGATIVE,
     POSITIVE,
@@ -42,11 +41,13 @@ from sb3_natural.common.arguments import (
     check_attributes,
     checked,
 )
-from sb3_natural.common.loading import Loadable, opened
-from sb3_natural.common.mlp import actor_mlp
-from sb3_natural.common.rollouts import FastRollouts, Recorder
-from sb3_natural.common.threads import one_thread_if_small
-from sb3_natural.common.trust_region import linearised_projection
+from sb3_natural.curvature.trust_region import linearised_projection
+from sb3_natural.loading import Loadable, opened
+from sb3_natural.networks.mlp import actor_mlp
+from sb3_natural.networks.threads import one_thread_if_small
+from sb3_natural.rollouts.actors import Actor, TorchActor, make_actor
+from sb3_natural.rollouts.collection import FastRollouts
+from sb3_natural.rollouts.recorders import Recorder
 
 SelfACER = TypeVar("SelfACER", bound="ACER")
 

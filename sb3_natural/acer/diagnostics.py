@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sb3_natural.acer.loss import Estimates
 from sb3_natural.acer.retrace import truncated_weight
-from sb3_natural.common.families import ActionFamily
+from sb3_natural.curvature.families import ActionFamily
 
 __all__ = ["Update", "summary"]
 

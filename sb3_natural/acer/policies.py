@@ -20,7 +20,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from sb3_natural.common.families import ActionFamily, family_of
+from sb3_natural.curvature.families import ActionFamily, family_of
 
 __all__ = ["ACERPolicy", "CnnPolicy", "DuellingHead", "MlpPolicy", "MultiInputPolicy"]
 

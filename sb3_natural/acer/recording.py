@@ -8,9 +8,10 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from torch import Tensor
 
 from sb3_natural.acer.buffers import SegmentBuffer
-from sb3_natural.common.actors import Actor
-from sb3_natural.common.deferred import Deferred
-from sb3_natural.common.rollouts import FastRollouts, Recorder, Step
+from sb3_natural.rollouts.actors import Actor
+from sb3_natural.rollouts.collection import FastRollouts
+from sb3_natural.rollouts.deferred import Deferred
+from sb3_natural.rollouts.recorders import Recorder, Step
 
 __all__ = ["SegmentRecorder"]
 

@@ -20,7 +20,7 @@ from stable_baselines3.common.type_aliases import (
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
 from torch import Tensor, nn
 
-from sb3_natural.common.arguments import (
+from sb3_natural.arguments import (
     DEVICE,
     FINITE_AND_NOT_NEGATIVE,
     POSITIVE_AND_FINITE,
@@ -31,29 +31,29 @@ from sb3_natural.common.arguments import (
     checked,
     one_of,
 )
-from sb3_natural.common.critic import AdamCritic, Critic, GaussNewtonCritic, split_parameters
-from sb3_natural.common.families import family_of
-from sb3_natural.common.fisher import FisherOperator, statistics_jacobian
-from sb3_natural.common.loading import Loadable
-from sb3_natural.common.mlp import actor_mlp, critic_mlp
-from sb3_natural.common.parameters import assign_flat, flatten
-from sb3_natural.common.rollouts import FastRollouts, forget_graph
-from sb3_natural.common.solvers import (
+from sb3_natural.curvature.families import family_of
+from sb3_natural.curvature.operators import FisherOperator, statistics_jacobian
+from sb3_natural.curvature.solvers import (
     SOLVERS,
     ConjugateGradient,
     FisherSolver,
     NoStepError,
     Solution,
 )
-from sb3_natural.common.surrogate import Surrogate
-from sb3_natural.common.threads import one_thread_if_small
-from sb3_natural.common.trust_region import (
+from sb3_natural.curvature.surrogate import Surrogate
+from sb3_natural.curvature.trust_region import (
     StepTaken,
     backtracking_line_search,
     kl_normalised_length,
     shortened_step,
 )
+from sb3_natural.curvature.value_fit import AdamCritic, Critic, GaussNewtonCritic, split_parameters
+from sb3_natural.loading import Loadable
+from sb3_natural.networks.mlp import actor_mlp, critic_mlp
+from sb3_natural.networks.parameters import assign_flat, flatten
+from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_natural.rollouts.collection import FastRollouts, forget_graph
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
 Result = TypeVar("Result")
@@ -114,7 +114,7 @@ class NPG(Loadable, FastRollouts):
     :param step_size: fixed multiple of the natural gradient, a float or a schedule; excludes
         ``target_kl``
     :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
-        or a :class:`~sb3_natural.common.solvers.FisherSolver`
+        or a :class:`~sb3_natural.curvature.solvers.FisherSolver`
     :param cg_max_steps: conjugate gradient iterations at most, for the policy
         (``fisher_solver="cg"``) and for each Gauss-Newton step of the critic
     :param cg_tol: relative residual at which the policy's conjugate gradient stops
@@ -123,7 +123,7 @@ class NPG(Loadable, FastRollouts):
     :param line_search_shrinking_factor: factor between two tries of the line search
     :param line_search_max_iter: tries of the line search before the update is skipped
     :param critic: "gauss_newton" (natural-gradient steps on the whole rollout), "adam" (minibatch
-        regression), or a :class:`~sb3_natural.common.critic.Critic`
+        regression), or a :class:`~sb3_natural.curvature.value_fit.Critic`
     :param n_critic_updates: critic updates per rollout: epochs of Adam (10 by default), or
         Gauss-Newton steps (2 by default)
     :param critic_damping: damping of the Gauss-Newton critic

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks.products import STEPS, compare, gain, save, summarise
-from sb3_natural.common.solvers import conjugate_gradient
+from sb3_natural.curvature.solvers import conjugate_gradient
 
 
 class Matrix:

@@ -17,7 +17,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from sb3_natural import NPG
-from sb3_natural.common.solvers import ConjugateGradient
+from sb3_natural.curvature.solvers import ConjugateGradient
 from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
 
 POLICIES = {

@@ -19,11 +19,11 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from sb3_natural import NPG
-from sb3_natural.common.critic import split_parameters
-from sb3_natural.common.fisher import FisherOperator
-from sb3_natural.common.parameters import assign_flat, flatten
-from sb3_natural.common.solvers import SOLVERS, FisherSolver, Solution, conjugate_gradient
-from sb3_natural.common.trust_region import kl_normalised_length
+from sb3_natural.curvature.operators import FisherOperator
+from sb3_natural.curvature.solvers import SOLVERS, FisherSolver, Solution, conjugate_gradient
+from sb3_natural.curvature.trust_region import kl_normalised_length
+from sb3_natural.curvature.value_fit import split_parameters
+from sb3_natural.networks.parameters import assign_flat, flatten
 from tests.helpers import DEVICES, SpacesEnv, make_observations, make_policy
 
 

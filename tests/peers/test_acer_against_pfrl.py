@@ -31,7 +31,7 @@ from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from sb3_natural.acer.loss import discrete_estimates
 from sb3_natural.acer.retrace import correction_weight, trace, truncated_weight
-from sb3_natural.common.trust_region import linearised_projection
+from sb3_natural.curvature.trust_region import linearised_projection
 from tests.acer.test_update import (
     GAMMA,
     assert_same,

@@ -1,0 +1,1 @@
+"""Plain multilayer perceptrons, and parameters as vectors."""

@@ -1,0 +1,39 @@
+"""How many threads torch uses while this library computes.
+
+Splitting a product among threads costs some ten microseconds, and far more on a machine that is
+busy with other things (a sweep, say); the products of the usual networks do not take that long.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sb3_natural.networks.mlp import Mlp
+
+__all__ = ["one_thread_if_small"]
+
+# Multiply-adds of one layer's product, about 0.7 ms on one core.
+SMALL = 2**26
+
+
+@contextmanager
+def one_thread_if_small(mlp: Mlp | None, n_samples: int) -> Iterator[None]:
+    """Use one thread inside the ``with`` block where more do not pay; the user's number after it.
+
+    :param mlp: the network; None is any other than an MLP, for which nothing is changed
+    :param n_samples: the batches that it is applied to
+    """
+    before = torch.get_num_threads()
+    if mlp is None or before == 1 or n_samples * _widest(mlp) > SMALL:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _widest(mlp: Mlp) -> int:
+    return max(layer.in_features * layer.out_features for layer in mlp.linears)

@@ -1,0 +1,456 @@
+"""What picks the actions while a rollout is collected: nothing but the actor's forward pass.
+
+SB3's ``policy.forward`` also computes values and log-probabilities, through modules and
+distribution objects; of its time, nearly all is overhead. An actor here only samples, with torch's
+random numbers drawn in the order and the shapes in which SB3 draws them.
+
+=========  =========================================================  ============================
+path       how                                                        equal to SB3's actions
+=========  =========================================================  ============================
+``numpy``  the usual networks, layer by layer in numpy                up to rounding
+``torch``  any network, without the critic; for the usual ones the    bit for bit
+           same kernels, called directly
+``sb3``    SB3's own collection, values and all                       is SB3
+=========  =========================================================  ============================
+
+Besides being slow to call, torch's code drives the simulator's out of the processor's caches: with
+torch in between, a step of HalfCheetah-v5 takes 53 microseconds instead of 39.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import (
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    MultiCategoricalDistribution,
+)
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
+from torch import Tensor, nn
+
+from sb3_natural.curvature.families import family_of
+from sb3_natural.networks.mlp import Mlp, actor_mlp, flat_features
+
+__all__ = [
+    "ROLLOUT_PATHS",
+    "Actor",
+    "ForwardActor",
+    "MlpActor",
+    "NumpyActor",
+    "TorchActor",
+    "make_actor",
+]
+
+ROLLOUT_PATHS = ("numpy", "torch", "sb3")
+
+
+class Actor(Protocol):
+    """Samples actions, with the parameters' values at that moment.
+
+    Values may change between two actions (a callback anneals ``log_std``, say). Where a parameter
+    or a layer was exchanged for another object, :meth:`is_current` says so.
+    """
+
+    path: str
+
+    def sample(self, observations: VecEnvObs) -> np.ndarray:
+        """Actions for what a VecEnv returns.
+
+        :return: a fresh array of shape (n_envs, *action shape)
+        """
+
+    def statistics(self) -> np.ndarray:
+        """phi of the distributions that the last actions came from, shape (n_envs, K).
+
+        As in :class:`~sb3_natural.curvature.families.ActionFamily`, up to a shift of logits. The
+        array is fresh: later steps do not change it.
+        """
+
+    def likelihood(self) -> Tensor | np.ndarray:
+        """What :meth:`log_probs` needs to know of the last actions' distributions."""
+
+    def log_probs(self, likelihoods: Sequence[Any], actions: Tensor) -> Tensor:
+        """Log-probabilities of actions under the distributions that they came from.
+
+        :param likelihoods: what :meth:`likelihood` returned, step by step
+        :param actions: as the distribution's ``log_prob`` takes them, one row an action, time-major
+        :return: shape (n_steps * n_envs,), on the actions' device
+        """
+
+    def is_current(self, policy: nn.Module) -> bool:
+        """Whether this actor still reads the parameters that the policy has."""
+
+
+def make_actor(
+    policy: nn.Module, path: str, forward: Callable[..., Any] = ActorCriticPolicy.forward
+) -> Actor | None:
+    """The actor for a path, or None where the path does not fit the policy.
+
+    :param path: "numpy" or "torch"
+    :param forward: the ``forward`` that is known to pick its actions as SB3's does; a policy with
+        any other may do so in a way of its own
+    """
+    if not isinstance(policy, ActorCriticPolicy) or "forward" in vars(policy):
+        return None
+    if type(policy).forward is not forward:
+        return None
+    mlp = actor_mlp(policy)
+    usual = (
+        mlp is not None
+        and mlp.linears[0].weight.device.type == "cpu"
+        and all(layer.weight.dtype == torch.float32 for layer in mlp.linears)
+    )
+    if path == "torch":
+        return MlpActor(policy, mlp) if usual and mlp else TorchActor(policy)
+    if usual and mlp and all(type(layer) in _NUMPY_ACTIVATIONS for layer in mlp.activations):
+        return NumpyActor(policy, mlp)
+    return None
+
+
+class TorchActor:
+    """The actor half of any policy."""
+
+    path = "torch"
+
+    def __init__(self, policy: ActorCriticPolicy) -> None:
+        self._policy = policy
+        self._shape = _action_shape(policy)
+
+    def sample(self, observations: VecEnvObs) -> np.ndarray:
+        """See :class:`Actor`."""
+        with torch.no_grad():
+            on_device = obs_as_tensor(observations, self._policy.device)  # type: ignore[arg-type]
+            distribution = self._policy.get_distribution(on_device)
+            actions = distribution.get_actions()
+            self._log_prob = distribution.log_prob(actions)
+        # The policy's own object holds another distribution after the next call.
+        self._distribution = copy.copy(distribution)
+        return actions.reshape(-1, *self._shape).cpu().numpy()
+
+    def statistics(self) -> np.ndarray:
+        """See :class:`Actor`."""
+        with torch.no_grad():
+            family = family_of(self._distribution)
+            return family.statistics(self._distribution).cpu().numpy()
+
+    def likelihood(self) -> Tensor:
+        """See :class:`Actor`: the log-probabilities themselves, which any distribution has."""
+        return self._log_prob
+
+    def log_probs(self, likelihoods: Sequence[Tensor], actions: Tensor) -> Tensor:
+        """See :class:`Actor`."""
+        return torch.cat(list(likelihoods))
+
+    def is_current(self, policy: nn.Module) -> bool:
+        """See :class:`Actor`: the policy's own methods are called each time."""
+        return policy is self._policy and "forward" not in vars(policy)
+
+
+class ForwardActor(TorchActor):
+    """A policy whose ``forward`` is its own, as SB3's loop calls it."""
+
+    path = "sb3"
+
+    def sample(self, observations: VecEnvObs) -> np.ndarray:
+        """See :class:`Actor`."""
+        with torch.no_grad():
+            on_device = obs_as_tensor(observations, self._policy.device)  # type: ignore[arg-type]
+            actions, _, self._log_prob = self._policy(on_device)
+        return actions.cpu().numpy()
+
+
+class _PlainActor:
+    """What actors of the usual networks share: which memory they read, and their likelihoods."""
+
+    _phi: np.ndarray
+
+    def __init__(self, policy: ActorCriticPolicy, mlp: Mlp) -> None:
+        self._policy = policy
+        self._mlp = mlp
+        self._shape = _action_shape(policy)
+        self._log_std: Tensor | None = None
+        if isinstance(policy.action_dist, DiagGaussianDistribution):
+            self._log_std = policy.log_std.detach()
+        self._held = _what_is_held(policy)
+        self._layers = [held for *_, held in self._held if isinstance(held, nn.Module)]
+        self._addresses = [
+            (held, held.data_ptr()) for *_, held in self._held if isinstance(held, nn.Parameter)
+        ]
+
+    def statistics(self) -> np.ndarray:
+        """See :class:`Actor`."""
+        return self._phi
+
+    def likelihood(self) -> np.ndarray:
+        """See :class:`Actor`: phi."""
+        return self._phi
+
+    def log_probs(self, likelihoods: Sequence[np.ndarray], actions: Tensor) -> Tensor:
+        """See :class:`Actor`."""
+        distribution = self._policy.action_dist
+        phi = torch.from_numpy(np.concatenate(likelihoods))
+        return family_of(distribution).log_prob(distribution, phi, actions)
+
+    def is_current(self, policy: nn.Module) -> bool:
+        """See :class:`Actor`."""
+        return (
+            policy is self._policy
+            and "forward" not in vars(policy)
+            and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in self._layers)
+            and all(holder.get(name) is held for holder, name, held in self._held)
+            and all(param.data_ptr() == address for param, address in self._addresses)
+        )
+
+
+def _what_is_held(policy: ActorCriticPolicy) -> list[tuple[dict[str, Any], str, Any]]:
+    """By which names in which dictionaries a usual policy holds its actor's layers and numbers."""
+    body: Any = policy.mlp_extractor.policy_net
+    held: list[tuple[dict[str, Any], str, Any]] = [
+        (vars(policy), "action_dist", policy.action_dist),
+        (policy._modules, "mlp_extractor", policy.mlp_extractor),
+        (policy.mlp_extractor._modules, "policy_net", body),
+        (policy._modules, "action_net", policy.action_net),
+        *((body._modules, name, module) for name, module in body.named_children()),
+    ]
+    for module in (*body.children(), policy.action_net, policy):
+        held += [(module._parameters, name, param) for name, param in module._parameters.items()]
+    return held
+
+
+class MlpActor(_PlainActor):
+    """The usual network: the kernels that SB3 ends up in, without the way there."""
+
+    path = "torch"
+
+    def __init__(self, policy: ActorCriticPolicy, mlp: Mlp) -> None:
+        super().__init__(policy, mlp)
+        # Detached tensors share the parameters' memory and need no torch.no_grad().
+        layers = [(layer.bias.detach(), layer.weight.detach().t()) for layer in mlp.linears]
+        self._hidden = [
+            (bias, weight, _IN_PLACE.get(type(activation), activation))
+            for (bias, weight), activation in zip(layers, mlp.activations, strict=False)
+        ]
+        self._head = layers[-1]
+        self._draw = _torch_sampler(policy)
+
+    def sample(self, observations: VecEnvObs) -> np.ndarray:
+        """See :class:`Actor`."""
+        assert isinstance(observations, np.ndarray)
+        x = flat_features(self._policy, torch.as_tensor(observations))
+        for bias, weight, activation in self._hidden:
+            x = activation(torch.addmm(bias, x, weight))
+        bias, weight = self._head
+        phi = outputs = torch.addmm(bias, x, weight)
+        if self._log_std is not None:
+            phi = torch.cat([outputs, self._log_std.expand_as(outputs)], dim=1)
+        self._phi = phi.numpy()
+        return self._draw(outputs).view(-1, *self._shape).numpy()
+
+
+class NumpyActor(_PlainActor):
+    """The usual network in numpy, whose calls cost less than torch's."""
+
+    path = "numpy"
+
+    def __init__(self, policy: ActorCriticPolicy, mlp: Mlp) -> None:
+        super().__init__(policy, mlp)
+        self._features = _numpy_features(policy)
+        layers = [
+            (layer.bias.detach().numpy(), layer.weight.detach().numpy().T) for layer in mlp.linears
+        ]
+        self._hidden = [
+            (bias, weight, _NUMPY_ACTIVATIONS[type(activation)](activation))
+            for (bias, weight), activation in zip(layers, mlp.activations, strict=False)
+        ]
+        self._head = layers[-1]
+        self._n_outputs = len(self._head[0])
+        self._log_std_row = None if self._log_std is None else self._log_std.numpy()
+        self._draw = _numpy_sampler(policy)
+
+    # A probability that underflows to zero is one; numpy may have been told to raise.
+    @np.errstate(all="ignore")
+    def sample(self, observations: VecEnvObs) -> np.ndarray:
+        """See :class:`Actor`."""
+        x = self._features(observations)
+        for bias, weight, activation in self._hidden:
+            x = x.dot(weight)
+            x += bias
+            activation(x, x)
+        bias, weight = self._head
+        x = x.dot(weight)
+        x += bias
+        if self._log_std_row is None:
+            self._phi = x
+        else:
+            self._phi = np.empty((len(x), 2 * self._n_outputs), dtype=np.float32)
+            self._phi[:, : self._n_outputs] = x
+            self._phi[:, self._n_outputs :] = self._log_std_row
+        actions = self._draw(x)
+        return actions if actions.shape[1:] == self._shape else actions.reshape(-1, *self._shape)
+
+
+def _torch_sampler(policy: ActorCriticPolicy) -> Callable[[Tensor], Tensor]:
+    """Maps the network's outputs to actions as the policy's distribution samples them."""
+    distribution = policy.action_dist
+    if isinstance(distribution, DiagGaussianDistribution):
+        log_std = policy.log_std.detach()
+        return lambda mean: torch.empty_like(mean).normal_().mul_(log_std.exp()).add_(mean)
+    if isinstance(distribution, CategoricalDistribution):
+        return _sample_categorical
+    if isinstance(distribution, MultiCategoricalDistribution):
+        sizes = [int(size) for size in distribution.action_dims]
+        return lambda logits: torch.stack(
+            [_sample_categorical(block) for block in logits.split(sizes, dim=1)], dim=1
+        )
+    return lambda logits: torch.bernoulli(logits.sigmoid())
+
+
+def _sample_categorical(logits: Tensor) -> Tensor:
+    # Normalised twice, like torch.distributions.Categorical: for the same bits.
+    normalised = logits - logits.logsumexp(dim=-1, keepdim=True)
+    return torch.multinomial(normalised.softmax(dim=-1), 1, True).squeeze(1)
+
+
+def _numpy_sampler(policy: ActorCriticPolicy) -> Callable[[np.ndarray], np.ndarray]:
+    """The same for arrays; only the random numbers themselves come from torch."""
+    distribution = policy.action_dist
+    if isinstance(distribution, DiagGaussianDistribution):
+        log_std = policy.log_std.detach().numpy()
+        normal = _Noise(Tensor.normal_)
+        return lambda mean: normal.draw(mean.shape) * np.exp(log_std) + mean
+    if isinstance(distribution, CategoricalDistribution):
+        return _CategoricalSampler()
+    if isinstance(distribution, MultiCategoricalDistribution):
+        ends = np.cumsum([int(size) for size in distribution.action_dims])
+        blocks = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        samplers = [_CategoricalSampler() for _ in blocks]
+        return lambda logits: np.stack(
+            [draw(logits[:, block]) for draw, block in zip(samplers, blocks, strict=True)], axis=1
+        )
+    return lambda logits: torch.bernoulli(torch.from_numpy(logits).sigmoid()).numpy()
+
+
+class _Noise:
+    """Random numbers of torch's in an array, which the next draw overwrites."""
+
+    def __init__(self, fill: Callable[[Tensor], Tensor]) -> None:
+        self._fill = fill
+        self._tensor = torch.empty(0)
+        self._array = self._tensor.numpy()
+
+    def draw(self, shape: tuple[int, ...]) -> np.ndarray:
+        if self._array.shape != shape:
+            self._tensor = torch.empty(shape)
+            self._array = self._tensor.numpy()
+        self._fill(self._tensor)
+        return self._array
+
+
+class _CategoricalSampler:
+    """Logits of shape (n_envs, n_categories) -> categories, shape (n_envs,)."""
+
+    def __init__(self) -> None:
+        self._exponential = _Noise(Tensor.exponential_)
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        if _multinomial_is_a_race():
+            return (weights / self._exponential.draw(weights.shape)).argmax(axis=1)
+        return torch.multinomial(torch.from_numpy(weights), 1, True).squeeze(1).numpy()
+
+
+@cache
+def _multinomial_is_a_race() -> bool:
+    """Whether ``torch.multinomial`` draws one sample as argmax(p / q), q exponential.
+
+    It does so in the versions of torch known today, where its own checks take ten times as long.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        p = torch.rand(64, 5)
+        state = torch.get_rng_state()
+        drawn = torch.multinomial(p, 1, True).squeeze(1)
+        after = torch.get_rng_state()
+        torch.set_rng_state(state)
+        raced = (p / torch.empty_like(p).exponential_()).argmax(dim=1)
+        return torch.equal(drawn, raced) and torch.equal(after, torch.get_rng_state())
+
+
+def _numpy_features(policy: ActorCriticPolicy) -> Callable[[Any], np.ndarray]:
+    """:func:`~sb3_natural.networks.mlp.flat_features` for arrays."""
+    space = policy.observation_space
+    if isinstance(space, spaces.Box) and not (policy.normalize_images and is_image_space(space)):
+        if len(space.shape) == 1:
+            return lambda observations: observations.astype(np.float32)
+        return lambda observations: observations.astype(np.float32).reshape(len(observations), -1)
+    return lambda observations: flat_features(policy, torch.as_tensor(observations)).numpy()
+
+
+def _action_shape(policy: ActorCriticPolicy) -> tuple[int, ...]:
+    shape = policy.action_space.shape
+    assert shape is not None
+    return shape
+
+
+# addmm's result is nobody else's, so it can be overwritten; other activations are simply called.
+_IN_PLACE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
+    nn.Tanh: torch.tanh_,
+    nn.ReLU: torch.relu_,
+    nn.Sigmoid: torch.sigmoid_,
+}
+
+
+# Numpy's activations write into their second argument, like a ufunc.
+_Pointwise = Callable[[np.ndarray, np.ndarray], Any]
+
+
+def _elu(module: Any) -> _Pointwise:
+    alpha = np.float32(module.alpha)
+
+    def elu(x: np.ndarray, out: np.ndarray) -> None:
+        np.copyto(out, np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))))
+
+    return elu
+
+
+def _leaky_relu(module: Any) -> _Pointwise:
+    slope = np.float32(module.negative_slope)
+
+    def leaky_relu(x: np.ndarray, out: np.ndarray) -> None:
+        np.copyto(out, np.where(x > 0, x, slope * x))
+
+    return leaky_relu
+
+
+def _relu(x: np.ndarray, out: np.ndarray) -> None:
+    np.maximum(x, 0, out=out)
+
+
+def _sigmoid(x: np.ndarray, out: np.ndarray) -> None:
+    # tanh does not overflow.
+    np.tanh(np.multiply(x, 0.5, out), out)
+    np.multiply(np.add(out, 1, out), 0.5, out)
+
+
+def _silu(x: np.ndarray, out: np.ndarray) -> None:
+    gate = np.empty_like(x)
+    _sigmoid(x, gate)
+    np.multiply(x, gate, out)
+
+
+_NUMPY_ACTIVATIONS: dict[type[nn.Module], Callable[[Any], _Pointwise]] = {
+    nn.Tanh: lambda _: np.tanh,
+    nn.ReLU: lambda _: _relu,
+    nn.ELU: _elu,
+    nn.LeakyReLU: _leaky_relu,
+    nn.Sigmoid: lambda _: _sigmoid,
+    nn.SiLU: lambda _: _silu,
+}
