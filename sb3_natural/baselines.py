@@ -154,6 +154,9 @@ class TRPO(FastRollouts, sb3_contrib.TRPO):
     An update whose step is not a number is undone, with a warning. The curvature is a second
     derivative in single precision, and with observations of some thousands it may come out negative
     along the direction.
+
+    Logs ``train/kl_divergence_loss`` under NPG's name ``train/kl`` too. Of Gaussians and of
+    MultiBinary actions, sb3-contrib takes the mean over an action's dimensions, NPG the sum.
     """
 
     def train(self) -> None:
@@ -169,6 +172,9 @@ class TRPO(FastRollouts, sb3_contrib.TRPO):
                 for param, value in zip(params, before, strict=True):
                     param.copy_(value)
             warnings.warn(f"TRPO's update is undone, as its step is none: {error}", stacklevel=2)
+        else:
+            kl = self.logger.name_to_value["train/kl_divergence_loss"]
+            self.logger.record("train/kl", kl)
 
 
 def _clip_norm(gradient: Tensor, max_norm: float) -> Tensor:

@@ -39,10 +39,17 @@ MAX_SETTINGS = 2**26  # bytes
 MAX_ELEMENTS = 2**24  # of a Box, whose bounds are held for each
 MAX_DEPTH = 8  # of Dict spaces in each other
 
-# Where the classes that pickles in models of version 0.1 name are now.
+# Models of version 0.1 may hold pickles of solvers and critics: where their modules are now, and
+# what their classes are called.
 _MOVED = {
     "sb3_natural.common.critic": "sb3_natural.curvature.value_fit",
     "sb3_natural.common.solvers": "sb3_natural.curvature.solvers",
+}
+_RENAMED = {
+    "AdamCritic": "AdamFit",
+    "Critic": "ValueFit",
+    "FisherSolver": "Solver",
+    "GaussNewtonCritic": "GaussNewtonFit",
 }
 
 
@@ -177,7 +184,9 @@ class _Unpickler(pickle.Unpickler):
     """Finds classes of ours that have moved since version 0.1."""
 
     def find_class(self, module: str, name: str) -> Any:
-        return super().find_class(_MOVED.get(module, module), name)
+        if module in _MOVED:
+            module, name = _MOVED[module], _RENAMED.get(name, name)
+        return super().find_class(module, name)
 
 
 # Whose file?

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-FOUNDATIONS = {"sb3_natural.arguments", "sb3_natural.loading"}
+# One subject each, for every room but networks.
+TOOLS = {f"sb3_natural.{name}" for name in ("arguments", "observations", "shapes")}
 ROOMS = {
     f"sb3_natural.{room}"
     for room in ("curvature", "networks", "rollouts", "environments", "updates")
@@ -28,19 +29,16 @@ ARROWS = {
         "sb3_natural.environments",
     },
     "sb3_natural.zoo": {"sb3_natural.acer", "sb3_natural.npg"},
-    "sb3_natural.acer": ROOMS | FOUNDATIONS,
-    "sb3_natural.baselines": ROOMS | FOUNDATIONS,
-    "sb3_natural.npg": ROOMS | FOUNDATIONS,
-    "sb3_natural.rollouts": {
-        "sb3_natural.curvature",
-        "sb3_natural.networks",
-        "sb3_natural.environments",
-    },
-    "sb3_natural.updates": {"sb3_natural.curvature", "sb3_natural.networks"},
-    "sb3_natural.curvature": {"sb3_natural.networks"},
+    "sb3_natural.acer": ROOMS | TOOLS | {"sb3_natural.loading"},
+    "sb3_natural.baselines": ROOMS | TOOLS,
+    "sb3_natural.npg": ROOMS | TOOLS | {"sb3_natural.loading"},
+    "sb3_natural.rollouts": TOOLS
+    | {"sb3_natural.curvature", "sb3_natural.networks", "sb3_natural.environments"},
+    "sb3_natural.updates": TOOLS | {"sb3_natural.curvature", "sb3_natural.networks"},
+    "sb3_natural.curvature": TOOLS | {"sb3_natural.networks"},
+    "sb3_natural.environments": TOOLS,
     "sb3_natural.networks": set(),
-    "sb3_natural.environments": {"sb3_natural.arguments"},
-    "sb3_natural.arguments": set(),
+    **{tool: set() for tool in TOOLS},
     "sb3_natural.loading": {"sb3_natural"},  # whose file it is: all algorithms are looked at
 }
 PACKAGES = sorted(name for name in ARROWS if "." not in name)

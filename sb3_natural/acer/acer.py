@@ -8,7 +8,6 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
@@ -41,6 +40,7 @@ from sb3_natural.arguments import (
     check_attributes,
     checked,
 )
+from sb3_natural.curvature.families import ACTION_SPACES
 from sb3_natural.curvature.trust_region import linearised_projection
 from sb3_natural.loading import Loadable, opened
 from sb3_natural.networks.mlp import actor_mlp
@@ -209,12 +209,7 @@ class ACER(Loadable, FastRollouts):
             device=device,
             seed=seed,
             _init_setup_model=False,
-            supported_action_spaces=(
-                spaces.Box,
-                spaces.Discrete,
-                spaces.MultiDiscrete,
-                spaces.MultiBinary,
-            ),
+            supported_action_spaces=ACTION_SPACES,
         )
         self.buffer_size = buffer_size
         self.replay_ratio = replay_ratio
@@ -352,7 +347,7 @@ class ACER(Loadable, FastRollouts):
             average, bounded = None, gradient
             if self.trust_region:
                 average = policy.average_statistics(_first(batch.observations, n))
-                kl_gradient = policy.family.kl_score(average, current)
+                kl_gradient = policy.family.kl_gradient(average, current)
                 bounded = linearised_projection(gradient, kl_gradient, self.delta)
         value_loss = critic_loss(estimates, targets)
         if not policy.is_discrete:

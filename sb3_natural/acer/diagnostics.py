@@ -79,7 +79,7 @@ def summary(
     names, values = list(means), torch.stack(list(means.values())).tolist()
     return {
         **dict(zip(names, values, strict=True)),
-        **family.spread(phi),
+        **family.randomness(phi),
         "grad_norm": float(np.mean(norms)),
         "grad_norm_clipped": float(np.mean([min(norm, max_grad_norm) for norm in norms])),
         "replay_age": _replay_age(updates),

@@ -135,7 +135,7 @@ def policy_gradient(
     gradient = weight[:, None] * policy.family.score(distribution, phi, actions)
     gradient += estimates.correction
     if ent_coef != 0:
-        gradient += ent_coef * policy.family.entropy_score(phi)
+        gradient += ent_coef * policy.family.entropy_gradient(phi)
     return gradient
 
 

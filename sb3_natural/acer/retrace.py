@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sb3_natural.shapes import check_shape
+
 __all__ = ["correction_weight", "retrace", "trace", "truncated_weight"]
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -37,7 +39,15 @@ def retrace(
     :param continues: 1 where step t + 1 belongs to the same episode, else 0; the last is not used
     :param gamma: discount factor
     :return: Qret_t
+    :raises ValueError: an array has another shape than the rewards; names it
     """
+    check_shape(
+        rewards.shape,
+        next_values=next_values,
+        q_values=q_values,
+        traces=traces,
+        continues=continues,
+    )
     targets = rewards + gamma * next_values
     decays = gamma * (continues[:-1] * traces[1:])
     targets[:-1] -= decays * q_values[1:]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
@@ -26,7 +27,17 @@ from stable_baselines3.common.distributions import (
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, kl_divergence
 
-__all__ = ["ActionFamily", "BernoulliFamily", "CategoricalFamily", "GaussianFamily", "family_of"]
+__all__ = [
+    "ACTION_SPACES",
+    "ActionFamily",
+    "BernoulliFamily",
+    "CategoricalFamily",
+    "GaussianFamily",
+    "family_of",
+]
+
+ACTION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+"""Those for which SB3's policies have a distribution of one of the families."""
 
 
 class ActionFamily(ABC):
@@ -40,7 +51,7 @@ class ActionFamily(ABC):
         """phi, shape (N, K), still attached to the graph of the network that produced it."""
 
     @abstractmethod
-    def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+    def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         """u -> M(phi) u for every sample; phi, u and the result have shape (N, K).
 
         A function, since a phi meets many u: what depends on phi alone is computed once.
@@ -73,7 +84,7 @@ class ActionFamily(ABC):
         """Actions drawn at phi, as ``log_prob`` takes them: (n_samples, N, ...)."""
 
     @abstractmethod
-    def kl_score(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+    def kl_gradient(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
         """grad_phi_q KL(p || q) for every sample, shape (N, K)."""
 
     @abstractmethod
@@ -81,7 +92,7 @@ class ActionFamily(ABC):
         """Entropy for every sample, in nats, shape (N,); of a squashed Gaussian, before tanh."""
 
     @abstractmethod
-    def entropy_score(self, phi: Tensor) -> Tensor:
+    def entropy_gradient(self, phi: Tensor) -> Tensor:
         """grad_phi of :meth:`entropy`, shape (N, K)."""
 
     @abstractmethod
@@ -89,7 +100,7 @@ class ActionFamily(ABC):
         """The torch distribution(s) that SB3's ``distribution`` holds for statistics phi."""
 
     @abstractmethod
-    def spread(self, phi: Tensor) -> dict[str, float]:
+    def randomness(self, phi: Tensor) -> dict[str, float]:
         """How random the actions are: mean ``std`` for Gaussians, mean ``entropy`` (nats) else."""
 
 
@@ -109,7 +120,7 @@ class GaussianFamily(ActionFamily):
         normal = cast(Normal, distribution.distribution)
         return torch.cat([normal.mean, normal.stddev.log()], dim=1)
 
-    def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+    def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         diagonal = torch.empty_like(phi)  # with phi's memory layout, whatever that is
         mean_part, log_std_part = diagonal.chunk(2, dim=1)
         torch.exp(-2 * phi.chunk(2, dim=1)[1], out=mean_part)
@@ -151,17 +162,17 @@ class GaussianFamily(ActionFamily):
         noise = torch.randn(n_samples, *mean.shape, dtype=phi.dtype, device=phi.device)
         return _squashed(distribution, mean + log_std.exp() * noise)
 
-    def kl_score(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+    def kl_gradient(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
         (mean_p, log_std_p), (mean_q, log_std_q) = phi_p.chunk(2, dim=1), phi_q.chunk(2, dim=1)
         precision = torch.exp(-2 * log_std_q)
         moved = mean_q - mean_p
-        spread = (torch.exp(2 * log_std_p) + moved.square()) * precision
-        return torch.cat([moved * precision, 1 - spread], dim=1)
+        second_moment = (torch.exp(2 * log_std_p) + moved.square()) * precision
+        return torch.cat([moved * precision, 1 - second_moment], dim=1)
 
     def entropy(self, phi: Tensor) -> Tensor:
         return (phi.chunk(2, dim=1)[1] + 0.5 * math.log(2 * math.pi * math.e)).sum(dim=1)
 
-    def entropy_score(self, phi: Tensor) -> Tensor:
+    def entropy_gradient(self, phi: Tensor) -> Tensor:
         mean, log_std = phi.chunk(2, dim=1)
         return torch.cat([torch.zeros_like(mean), torch.ones_like(log_std)], dim=1)
 
@@ -169,7 +180,7 @@ class GaussianFamily(ActionFamily):
         mean, log_std = phi.chunk(2, dim=1)
         return Normal(mean, log_std.exp(), validate_args=False)
 
-    def spread(self, phi: Tensor) -> dict[str, float]:
+    def randomness(self, phi: Tensor) -> dict[str, float]:
         return {"std": phi.chunk(2, dim=1)[1].exp().mean().item()}
 
 
@@ -193,7 +204,7 @@ class CategoricalFamily(ActionFamily):
         # torch normalises the logits; a shift per block is a direction that M does not see.
         return torch.cat([block.logits for block in blocks], dim=1)
 
-    def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+    def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         probabilities = [logits.softmax(dim=1) for logits in self._blocks(phi)]
 
         def product(u: Tensor) -> Tensor:
@@ -250,14 +261,14 @@ class CategoricalFamily(ActionFamily):
         )
         return drawn if isinstance(distribution, MultiCategoricalDistribution) else drawn[:, :, 0]
 
-    def kl_score(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+    def kl_gradient(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
         return self._probabilities(phi_q) - self._probabilities(phi_p)
 
     def entropy(self, phi: Tensor) -> Tensor:
         log_p = _joined(self._log_probabilities(phi))
         return -(log_p.exp() * log_p).sum(dim=1)
 
-    def entropy_score(self, phi: Tensor) -> Tensor:
+    def entropy_gradient(self, phi: Tensor) -> Tensor:
         scores = []
         for log_p in self._log_probabilities(phi):
             p = log_p.exp()
@@ -276,7 +287,7 @@ class CategoricalFamily(ActionFamily):
         blocks = [Categorical(logits=logits, validate_args=False) for logits in self._blocks(phi)]
         return blocks if isinstance(distribution, MultiCategoricalDistribution) else blocks[0]
 
-    def spread(self, phi: Tensor) -> dict[str, float]:
+    def randomness(self, phi: Tensor) -> dict[str, float]:
         return {"entropy": self.entropy(phi).mean().item()}
 
     def _blocks(self, phi: Tensor) -> tuple[Tensor, ...]:
@@ -289,7 +300,7 @@ class BernoulliFamily(ActionFamily):
     def statistics(self, distribution: Distribution) -> Tensor:
         return cast(Bernoulli, distribution.distribution).logits
 
-    def metric_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+    def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         p = phi.sigmoid()
         return (p * (1 - p)).mul
 
@@ -309,20 +320,20 @@ class BernoulliFamily(ActionFamily):
     def sample(self, distribution: Distribution, phi: Tensor, n_samples: int) -> Tensor:
         return torch.bernoulli(phi.sigmoid().expand(n_samples, *phi.shape))
 
-    def kl_score(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+    def kl_gradient(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
         return phi_q.sigmoid() - phi_p.sigmoid()
 
     def entropy(self, phi: Tensor) -> Tensor:
         return _bernoullis(phi).entropy()
 
-    def entropy_score(self, phi: Tensor) -> Tensor:
+    def entropy_gradient(self, phi: Tensor) -> Tensor:
         p = phi.sigmoid()
         return -phi * p * (1 - p)
 
     def _held(self, distribution: Distribution, phi: Tensor) -> Any:
         return Bernoulli(logits=phi, validate_args=False)
 
-    def spread(self, phi: Tensor) -> dict[str, float]:
+    def randomness(self, phi: Tensor) -> dict[str, float]:
         return {"entropy": self.entropy(phi).mean().item()}
 
 

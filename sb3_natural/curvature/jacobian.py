@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sb3_natural.networks.mlp import Mlp, activate
 from sb3_natural.networks.parameters import flatten, split
+from sb3_natural.shapes import check_shape
 
 __all__ = ["AutogradJacobian", "Jacobian", "MlpJacobian"]
 
@@ -41,20 +42,24 @@ class Jacobian(ABC):
 
         :raises ValueError: v is not a vector of P elements
         """
-        if vector.shape != (self.n_params,):
-            raise ValueError(
-                f"a vector of shape ({self.n_params},) is needed, one element for each parameter; "
-                f"got shape {tuple(vector.shape)}"
-            )
+        check_shape((self.n_params,), vector=vector)
         return self._jvp(vector.detach().to(self.outputs.dtype))
 
     @abstractmethod
     def _jvp(self, vector: Tensor) -> Tensor:
         """J v for a vector of the right length and precision."""
 
-    @abstractmethod
     def vjp(self, cotangent: Tensor) -> Tensor:
-        """J^T u summed over samples. (N, K) -> (P,)."""
+        """J^T u summed over samples. (N, K) -> (P,).
+
+        :raises ValueError: u has another shape than the outputs
+        """
+        check_shape(self.outputs.shape, cotangent=cotangent)
+        return self._vjp(cotangent)
+
+    @abstractmethod
+    def _vjp(self, cotangent: Tensor) -> Tensor:
+        """J^T u for a cotangent of the right shape."""
 
     @abstractmethod
     def evaluate(self) -> Tensor:
@@ -97,8 +102,7 @@ class AutogradJacobian(Jacobian):
         (product,) = torch.autograd.grad(self._pullback, self._cotangent, parts, retain_graph=True)
         return product
 
-    def vjp(self, cotangent: Tensor) -> Tensor:
-        """See :meth:`Jacobian.vjp`."""
+    def _vjp(self, cotangent: Tensor) -> Tensor:
         return flatten(
             torch.autograd.grad(self._attached, self.params, cotangent, retain_graph=True)
         )
@@ -224,8 +228,7 @@ class MlpJacobian(Jacobian):
                 out.addmm_(self._weights[-1], moved.t())
         return pushed.t()
 
-    def vjp(self, cotangent: Tensor) -> Tensor:
-        """See :meth:`Jacobian.vjp`."""
+    def _vjp(self, cotangent: Tensor) -> Tensor:
         self._check_versions()
         collected = cotangent.new_zeros(self.n_params)
         log_std, weights, biases = self._split(collected)

@@ -5,6 +5,7 @@ from stable_baselines3.common.distributions import Distribution
 from torch import Tensor
 
 from sb3_natural.curvature.families import family_of
+from sb3_natural.shapes import check_shape
 
 __all__ = ["Surrogate"]
 
@@ -18,11 +19,13 @@ class Surrogate:
     :param actions: N actions, as the distribution's ``log_prob`` takes them
     :param old_log_prob: log pi_old(a|s), (N,)
     :param advantages: A, (N,)
+    :raises ValueError: a shape is another one
     """
 
     def __init__(
         self, distribution: Distribution, actions: Tensor, old_log_prob: Tensor, advantages: Tensor
     ) -> None:
+        check_shape((len(actions),), old_log_prob=old_log_prob, advantages=advantages)
         self._distribution = distribution
         self._family = family_of(distribution)
         self._actions = actions
@@ -30,7 +33,7 @@ class Surrogate:
         self._advantages = advantages
 
     def __call__(self, phi: Tensor) -> float:
-        """mean(rho A) for statistics phi, (N, K); NaN where phi is no good."""
+        """mean(rho A) for statistics phi, (N, K); NaN where phi is not finite."""
         return self._weighted(phi).mean().item()
 
     def with_gradient(self, phi: Tensor) -> tuple[float, Tensor]:

@@ -1,9 +1,9 @@
 """How far a step may go.
 
-Along the natural gradient x there are three rules: a fixed multiple of x (Kakade 2001), which needs
-no function here; the multiple at which the quadratic model of the KL divergence equals delta,
-shortened where the measured one is far beyond; and that multiple shrunk until the measured KL
-divergence and the surrogate agree, which is TRPO (Schulman et al. 2015).
+Along the natural gradient x there are three rules: a fixed multiple of x (Kakade 2001); the
+multiple at which the quadratic model of the KL divergence equals delta, shortened where the
+measured divergence is far beyond delta; and that multiple shrunk until the measured divergence is
+within delta and the surrogate improves, which is TRPO (Schulman et al. 2015).
 
 ACER (Wang et al. 2017) bounds the gradient itself, sample by sample, by a linear model of the KL
 divergence to an average of past policies.
@@ -16,12 +16,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sb3_natural.curvature.jacobian import Jacobian
+from sb3_natural.curvature.operators import FisherOperator
 from sb3_natural.curvature.solvers import NoStepError
+from sb3_natural.curvature.surrogate import Surrogate
+from sb3_natural.networks.parameters import assign_flat, flatten
+from sb3_natural.shapes import check_shape
 
 __all__ = [
     "KL_TOLERANCE",
+    "PolicyLine",
     "StepTaken",
     "backtracking_line_search",
+    "fixed_step",
     "kl_normalised_length",
     "linearised_projection",
     "shortened_step",
@@ -30,6 +37,46 @@ __all__ = [
 KL_TOLERANCE = 1.5
 _KL_ROUNDING = 1e-6  # nats; what float32 leaves of a mean KL divergence of zero
 _MAX_SHORTENINGS = 20
+
+
+class PolicyLine:
+    """The policies with parameters theta + beta x: goes to one of them, and measures it.
+
+    :param fisher: of the policy at theta, which is where the policy is now
+    :param jacobian: of the statistics of all samples, whose outputs are those at theta
+    :param surrogate: of the same samples
+    :param direction: x, shape (P,)
+    :ivar phi: the statistics where the policy is, (N, K)
+    """
+
+    def __init__(
+        self,
+        fisher: FisherOperator,
+        jacobian: Jacobian,
+        surrogate: Surrogate,
+        direction: Tensor,
+    ) -> None:
+        self.phi = jacobian.outputs
+        self._fisher = fisher
+        self._jacobian = jacobian
+        self._surrogate = surrogate
+        self._theta = flatten(param.detach() for param in fisher.params)
+        self._direction = direction
+
+    def __call__(self, length: float) -> tuple[float, float]:
+        """Go to theta + length x: the surrogate and the KL divergence there, NaN if it is too far.
+
+        :return: the surrogate, and the mean KL divergence from the policy at theta, in nats
+        """
+        assign_flat(self._fisher.params, self._theta + length * self._direction)
+        self.phi = self._jacobian.evaluate()
+        kl = self._fisher.family.kl(self._jacobian.outputs, self.phi)
+        return self._surrogate(self.phi), kl.mean().item()
+
+    def go_back(self) -> None:
+        """Go back to theta."""
+        assign_flat(self._fisher.params, self._theta)
+        self.phi = self._jacobian.outputs
 
 
 def kl_normalised_length(quadratic_form: float, target_kl: float) -> float:
@@ -59,6 +106,18 @@ class StepTaken(NamedTuple):
     """How often it was made shorter."""
 
 
+def fixed_step(evaluate: Callable[[float], tuple[float, float]], length: float) -> StepTaken:
+    """The step of the given length, whatever its KL divergence.
+
+    :param evaluate: maps a length to (surrogate objective, measured KL) of the policy there
+    :raises NoStepError: the policy there is not finite. The policy is left there.
+    """
+    objective, kl = evaluate(length)
+    if not (math.isfinite(objective) and math.isfinite(kl)):
+        raise NoStepError("the step would make the policy non-finite")
+    return StepTaken(length, objective, kl)
+
+
 def shortened_step(
     evaluate: Callable[[float], tuple[float, float]], length: float, target_kl: float
 ) -> StepTaken:
@@ -66,8 +125,8 @@ def shortened_step(
 
     The KL-normalised length relies on a quadratic model of the divergence. Where that fails (a
     nearly certain policy about to change its mind), a step meant for 0.02 nats can be one of tens.
-    "Far beyond" is 1.5 delta, where SB3's PPO stops, too; nothing is asked of the surrogate, as
-    TRPO does. Each try goes to where the parabola through the measured divergence has delta, or to
+    "Far beyond" is 1.5 delta, where SB3's PPO stops, too. Unlike in TRPO, the surrogate need not
+    improve. Each try goes to where the parabola through the measured divergence has delta, or to
     half the length if that is longer.
 
     :param evaluate: maps a length to (surrogate objective, measured KL) of the policy there
@@ -95,7 +154,7 @@ def backtracking_line_search(
     target_kl: float,
     shrinking_factor: float,
     max_steps: int,
-) -> StepTaken | None:
+) -> StepTaken:
     """The longest of ``length * shrinking_factor^k`` whose step is an improvement within delta.
 
     Source: Schulman et al. 2015, appendix C.
@@ -105,7 +164,7 @@ def backtracking_line_search(
     :param objective: the surrogate at length 0, to be exceeded
     :param target_kl: delta, in nats
     :param max_steps: how many lengths to try
-    :return: None if none of them will do. The policy is left where ``evaluate`` was last called.
+    :raises NoStepError: none of them is. The policy is left where ``evaluate`` was last called.
     """
     for shortenings in range(max_steps):
         new_objective, kl = evaluate(length)
@@ -113,7 +172,7 @@ def backtracking_line_search(
         if new_objective > objective and kl <= target_kl:
             return StepTaken(length, new_objective, kl, shortenings)
         length *= shrinking_factor
-    return None
+    raise NoStepError("the line search found no improvement within target_kl")
 
 
 def linearised_projection(gradient: Tensor, kl_gradient: Tensor, delta: float) -> Tensor:
@@ -126,9 +185,11 @@ def linearised_projection(gradient: Tensor, kl_gradient: Tensor, delta: float) -
         the same statistics, shape (N, K)
     :param delta: bound on k^T z
     :return: z, shape (N, K)
+    :raises ValueError: the two gradients have different shapes
     """
+    check_shape(gradient.shape, kl_gradient=kl_gradient)
     excess = (kl_gradient * gradient).sum(dim=1, keepdim=True) - delta
     squared = kl_gradient.square().sum(dim=1, keepdim=True)
-    # Where k vanishes the bound holds for every z (delta is not negative); 0 / 0 is not asked for.
+    # Where k vanishes the bound holds for every z (delta is not negative): no 0 / 0 there.
     tiny = torch.finfo(squared.dtype).tiny
     return gradient - (excess.clamp(min=0.0) / squared.clamp(min=tiny)) * kl_gradient

@@ -1,13 +1,14 @@
 """Fitting the value function V to the returns of a rollout, without moving the policy.
 
-Both critics get the parameters that V depends on and the policy does not: what the two share (a
-features extractor, say) belongs to the policy, whose step the trust region has measured.
+A fit moves the parameters that V depends on and the policy does not: what the two share (a features
+extractor, say) belongs to the policy, whose step the trust region has measured.
 """
 
 import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -19,25 +20,25 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from sb3_natural.curvature.families import family_of
-from sb3_natural.curvature.jacobian import AutogradJacobian, Jacobian, MlpJacobian
-from sb3_natural.curvature.operators import CurvatureOperator, first_sample, subsample
-from sb3_natural.curvature.solvers import NoStepError, Solution, conjugate_gradient
-from sb3_natural.networks.mlp import actor_mlp, critic_mlp, flat_features
+from sb3_natural.curvature.jacobian import Jacobian
+from sb3_natural.curvature.operators import Damped, GaussNewtonOperator, value_jacobian
+from sb3_natural.curvature.solvers import ConjugateGradient, NoStepError, Solver
+from sb3_natural.networks.mlp import actor_mlp, critic_mlp
 from sb3_natural.networks.parameters import assign_flat, flatten, parameters_behind
+from sb3_natural.observations import first_sample
 
 __all__ = [
-    "AdamCritic",
-    "Critic",
-    "GaussNewtonCritic",
+    "AdamFit",
+    "GaussNewtonFit",
+    "ValueFit",
     "descend",
     "split_parameters",
-    "value_jacobian",
 ]
 
 _TRIES = 10
 
 
-class Critic(ABC):
+class ValueFit(ABC):
     """Fits V to the returns in a rollout buffer."""
 
     @abstractmethod
@@ -51,7 +52,7 @@ class Critic(ABC):
         """
 
 
-class AdamCritic(Critic):
+class AdamFit(ValueFit):
     """Minibatch regression with the policy's optimiser (Adam by default), as TRPO does it.
 
     :param n_epochs: passes over the rollout
@@ -65,7 +66,7 @@ class AdamCritic(Critic):
     def fit(
         self, policy: ActorCriticPolicy, params: Sequence[nn.Parameter], buffer: RolloutBuffer
     ) -> float:
-        """See :meth:`Critic.fit`; the error is the mean over the minibatches, as they came by."""
+        """See :meth:`ValueFit.fit`; the error is the mean over the minibatches, as they came by."""
         losses = []
         before = flatten(param.detach() for param in params)
         optimizer_before = copy.deepcopy(policy.optimizer.state_dict())
@@ -131,15 +132,15 @@ def _behind(output: Tensor, policy: nn.Module) -> list[nn.Parameter]:
         return []
 
 
-class GaussNewtonCritic(Critic):
+class GaussNewtonFit(ValueFit):
     """Natural-gradient steps on the squared error: the critic's counterpart of NPG.
 
-    Each step solves ``(J^T J / N + damping I) x = J^T (returns - V) / N`` by conjugate gradient and
-    adds x, or as much of it as lowers the error (:func:`descend`). J^T J / N is the Fisher
-    information of a Gaussian with mean V and unit variance.
+    Each step solves ``(J^T J / N + damping I) x = J^T (returns - V) / N`` and adds x, or as much of
+    it as lowers the error (:func:`descend`). J^T J / N is the Fisher information of a Gaussian with
+    mean V and unit variance.
 
     :param n_steps: Gauss-Newton steps per rollout
-    :param cg_max_steps: conjugate gradient iterations per step
+    :param solver: solves for x
     :param damping: Levenberg-Marquardt damping, in units of squared values per squared parameter
     :param n_curvature_samples: estimate J^T J / N from this many samples, drawn anew for each step
         from the rollout; the gradient always uses all of them. None: all of them here too
@@ -148,51 +149,45 @@ class GaussNewtonCritic(Critic):
     def __init__(
         self,
         n_steps: int,
-        cg_max_steps: int,
+        solver: Solver,
         damping: float,
         n_curvature_samples: int | None = None,
     ) -> None:
         self.n_steps = n_steps
-        self.cg_max_steps = cg_max_steps
+        self.solver = solver
         self.damping = damping
         self.n_curvature_samples = n_curvature_samples
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if "cg_max_steps" in state:  # of version 0.1, whose only solver was conjugate gradient
+            state["solver"] = ConjugateGradient(state.pop("cg_max_steps"))
+        vars(self).update(state)
 
     def fit(
         self, policy: ActorCriticPolicy, params: Sequence[nn.Parameter], buffer: RolloutBuffer
     ) -> float:
-        """See :meth:`Critic.fit`; the error is that after the last step, over the whole rollout."""
+        """See :meth:`ValueFit.fit`; the error is that after the last step, on the whole rollout."""
         batch = next(buffer.get(batch_size=None))
-        returns = batch.returns[:, None]
+        observations, returns = batch.observations, batch.returns[:, None]
         before = flatten(param.detach() for param in params)
         loss = math.nan
         try:
             for _ in range(self.n_steps):
-                jacobian = value_jacobian(policy, params, batch.observations)
-                curvature = self._curvature(policy, params, batch.observations, jacobian)
+                curvature = GaussNewtonOperator(
+                    policy, params, observations, self.n_curvature_samples
+                )
+                jacobian = curvature.jacobian  # of the samples that the curvature uses
+                if curvature.n_samples < len(returns):
+                    jacobian = value_jacobian(policy, params, observations)
                 gradient = jacobian.vjp((returns - jacobian.outputs) / len(returns))
-                direction = self.solve(curvature, gradient).direction
+                damped = Damped(curvature, self.damping)
+                direction = self.solver.solve(damped, gradient).direction
                 loss = descend(jacobian, direction, gradient, returns)
         except NoStepError:
             assign_flat(params, before)
             raise
         return loss
-
-    def _curvature(
-        self,
-        policy: ActorCriticPolicy,
-        params: Sequence[nn.Parameter],
-        observations: PyTorchObs,
-        jacobian: Jacobian,
-    ) -> CurvatureOperator:
-        """J^T J / N + damping I, over all samples or as many as are asked for."""
-        if self.n_curvature_samples and self.n_curvature_samples < len(jacobian.outputs):
-            observations = subsample(observations, self.n_curvature_samples)
-            jacobian = value_jacobian(policy, params, observations)
-        return CurvatureOperator(jacobian, lambda u: u, self.damping)
-
-    def solve(self, curvature: CurvatureOperator, gradient: Tensor) -> Solution:
-        """Solve (J^T J / N + damping I) x = gradient, shape (P,)."""
-        return conjugate_gradient(curvature, gradient, self.cg_max_steps)
 
 
 def descend(jacobian: Jacobian, direction: Tensor, gradient: Tensor, returns: Tensor) -> float:
@@ -227,15 +222,3 @@ def descend(jacobian: Jacobian, direction: Tensor, gradient: Tensor, returns: Te
         length = lowest if 0.0 < lowest < length / 2 else length / 2
     assign_flat(jacobian.params, theta)
     return here
-
-
-def value_jacobian(
-    policy: ActorCriticPolicy, params: Sequence[nn.Parameter], observations: PyTorchObs
-) -> Jacobian:
-    """V of N states, shape (N, 1), with its Jacobian by ``params``."""
-    mlp = critic_mlp(policy)
-    if mlp is not None and MlpJacobian.fits(mlp):
-        jacobian = MlpJacobian(mlp, flat_features(policy, observations))
-        if set(jacobian.params) == set(params):
-            return jacobian
-    return AutogradJacobian(lambda: policy.predict_values(observations), params)

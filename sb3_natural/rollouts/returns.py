@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sb3_natural.shapes import check_shape
+
 __all__ = ["advantages_and_returns"]
 
 
@@ -25,7 +27,10 @@ def advantages_and_returns(
     :param last_values: V of the states after the last step, shape (n_envs,)
     :param dones: whether the last step ended an episode, shape (n_envs,)
     :return: advantages and returns, shape (n_steps, n_envs)
+    :raises ValueError: an array has another shape; names it
     """
+    check_shape(rewards.shape, values=values, episode_starts=episode_starts)
+    check_shape(rewards.shape[1:], last_values=last_values, dones=dones)
     goes_on = 1.0 - np.concatenate([episode_starts[1:], dones[None].astype(np.float32)])
     next_values = np.concatenate([values[1:], last_values[None]])
     deltas = rewards + gamma * next_values * goes_on - values

@@ -149,7 +149,7 @@ class ClippedSurrogate:
         by_phi = self._family.score(self._distribution, phi, batch.actions)
         by_phi.mul_(torch.from_numpy(by_log_prob)[:, None])
         if self._ent_coef:
-            by_phi.sub_(self._family.entropy_score(phi), alpha=self._ent_coef / len(phi))
+            by_phi.sub_(self._family.entropy_gradient(phi), alpha=self._ent_coef / len(phi))
         entropy = self._family.entropy(phi).mean().item()
         values = self._critic.forward(batch.features).numpy()[:, 0]
         value_loss, by_value = self._value_loss(values, batch)

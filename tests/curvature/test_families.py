@@ -73,13 +73,13 @@ def test_kl_score_is_the_gradient_of_the_kl_divergence(case):
     p, q = random_phi(6, k), random_phi(6, k)
     expected = gradient(lambda phi: family.kl(p, phi), q)
     assert expected.abs().sum(dim=1).min() > 0.1
-    torch.testing.assert_close(family.kl_score(p, q), expected, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(family.kl_score(p, p), torch.zeros_like(p), rtol=0, atol=1e-15)
+    torch.testing.assert_close(family.kl_gradient(p, q), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(family.kl_gradient(p, p), torch.zeros_like(p), rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("case", ALL)
 def test_kl_is_torchs(case):
-    """What kl_score is compared with."""
+    """What kl_gradient is compared with."""
     distribution, k = ALL[case]
     p, q = random_phi(6, k), random_phi(6, k)
 
@@ -115,7 +115,7 @@ def test_entropy_score_is_the_gradient_of_the_entropy(case):
     family, phi = family_of(distribution), random_phi(6, k)
     expected = gradient(family.entropy, phi)
     assert expected.abs().sum(dim=1).min() > 0.01
-    torch.testing.assert_close(family.entropy_score(phi), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(family.entropy_gradient(phi), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("case", DISCRETE)
@@ -123,7 +123,7 @@ def test_gradients_stay_finite_where_one_action_is_nearly_certain(case):
     distribution, k, _ = DISCRETE[case]
     family = family_of(distribution)
     p, q = (1e4 * random_phi(6, k).float() for _ in range(2))
-    for result in (family.kl_score(p, q), family.entropy(p), family.entropy_score(p)):
+    for result in (family.kl_gradient(p, q), family.entropy(p), family.entropy_gradient(p)):
         assert result.isfinite().all()
     assert family.entropy(p).abs().max() < 1e-6
 

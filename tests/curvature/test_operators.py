@@ -13,8 +13,14 @@ from torch import nn
 
 from sb3_natural.curvature.families import family_of
 from sb3_natural.curvature.jacobian import AutogradJacobian
-from sb3_natural.curvature.operators import CurvatureOperator, FisherOperator
+from sb3_natural.curvature.operators import (
+    CurvatureOperator,
+    Damped,
+    FisherOperator,
+    GaussNewtonOperator,
+)
 from sb3_natural.networks.parameters import assign_flat, flatten, parameters_behind
+from sb3_natural.observations import take
 from tests.helpers import (
     ACTION_SPACES,
     DEVICES,
@@ -151,7 +157,7 @@ def test_metric_factor_and_kl_agree_with_each_other(actions):
     for column in range(phi.shape[1]):
         unit = torch.zeros_like(phi)
         unit[:, column] = 1
-        assert close(family.metric_at(phi)(unit), metric[:, :, column], 1e-12)
+        assert close(family.fisher_at(phi)(unit), metric[:, :, column], 1e-12)
     hessian = torch.autograd.functional.hessian(lambda other: family.kl(phi, other).sum(), phi)
     samples = torch.arange(len(phi))
     assert close(metric, hessian[samples, :, samples, :], 1e-10)
@@ -187,7 +193,7 @@ def test_bernoulli_closed_form(p):
     family = family_of(policy.action_dist)
     theta = nn.Parameter(torch.tensor([[p]], dtype=torch.float64))
     jacobian = AutogradJacobian(lambda: torch.log(theta / (1 - theta)), [theta])
-    fisher = CurvatureOperator(jacobian, family.metric_at(jacobian.outputs))
+    fisher = CurvatureOperator(jacobian, family.fisher_at(jacobian.outputs))
     assert fisher.dense().item() == pytest.approx(1 / p + 1 / (1 - p), rel=1e-12)
 
 
@@ -209,7 +215,7 @@ def test_gaussian_closed_form():
 @pytest.mark.parametrize(("actions", "observations", "shared"), CASES)
 def test_diagonal_is_exact(actions, observations, shared):
     policy = make_policy(actions, observations, shared)
-    fisher = FisherOperator(policy, make_observations(policy, 3), damping=0.1)
+    fisher = FisherOperator(policy, make_observations(policy, 3))
     diagonal = fisher.diagonal()
     some = torch.randperm(fisher.shape[0])[:60]
     for index in some:
@@ -278,15 +284,67 @@ def test_expected_outer_product_of_scores_is_the_fisher():
     assert close(fisher.dense(), total, 1e-12)
 
 
-def test_damping_adds_a_multiple_of_the_identity_but_not_to_the_quadratic_form():
+def operators(policy, batch):
+    critic = [*policy.mlp_extractor.value_net.parameters(), *policy.value_net.parameters()]
+    yield FisherOperator(policy, batch)
+    yield GaussNewtonOperator(policy, critic, batch)
+
+
+def test_damping_adds_a_multiple_of_the_identity_in_every_respect():
     policy = make_policy("gaussian")
-    batch = make_observations(policy, 5)
-    plain, damped = FisherOperator(policy, batch), FisherOperator(policy, batch, damping=0.3)
-    v = torch.randn(plain.shape[0], dtype=torch.float64)
-    assert close(damped @ v, plain @ v + 0.3 * v, 1e-14)
-    expected = pytest.approx((v @ (plain @ v)).item(), rel=1e-12)
-    assert plain.quadratic_form(v) == expected
-    assert damped.quadratic_form(v) == expected
+    for plain in operators(policy, make_observations(policy, 5)):
+        damped = Damped(plain, 0.3)
+        twice = Damped(Damped(plain, 0.1), 0.2)
+        matrix = plain.dense() + 0.3 * torch.eye(plain.shape[0], dtype=torch.float64)
+        v = torch.randn(plain.shape[0], dtype=torch.float64)
+        for operator in (damped, twice):
+            assert operator.shape == plain.shape
+            assert close(operator @ v, matrix @ v, 1e-13)
+            assert close(operator.dense(), matrix, 1e-14)
+            assert close(operator.diagonal(), matrix.diagonal(), 1e-14)
+            assert operator.quadratic_form(v) == pytest.approx((v @ matrix @ v).item(), rel=1e-12)
+        assert plain.quadratic_form(v) == pytest.approx((v @ (plain @ v)).item(), rel=1e-12)
+        assert torch.equal(Damped(plain, 0.0) @ v, plain @ v)
+
+
+@pytest.mark.parametrize("observations", OBSERVATION_SPACES)
+@pytest.mark.parametrize("n_samples", [None, 4])
+def test_gauss_newton_is_that_of_curvlinops_and_its_diagonal_is_exact(observations, n_samples):
+    """curvlinops: the Gauss-Newton matrix of the mean squared error, which has a factor of 2."""
+    policy = make_policy("gaussian", observations, share_features_extractor=False)
+    batch = make_observations(policy, 6)
+    params = parameters_behind(policy.predict_values(batch), policy)
+    torch.manual_seed(3)
+    operator = GaussNewtonOperator(policy, params, batch, n_samples)
+    if n_samples:
+        torch.manual_seed(3)
+        batch = take(batch, torch.randperm(6)[:n_samples])
+    n = n_samples or 6
+    assert operator.n_samples == n
+
+    class Values(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.policy = policy
+
+        def forward(self, observations):
+            return self.policy.predict_values(observations)
+
+    ggn = GGNLinearOperator(
+        Values(),
+        nn.MSELoss(),
+        params,
+        [(batch, torch.zeros(n, 1, dtype=torch.float64))],
+        check_deterministic=False,
+        batch_size_fn=lambda _: n,
+    )
+    v = torch.randn(operator.shape[0], dtype=torch.float64)
+    assert close(operator @ v, ggn @ v / 2)
+    diagonal = operator.diagonal()
+    for index in torch.randperm(operator.shape[0])[:60]:
+        unit = torch.zeros_like(v)
+        unit[index] = 1
+        assert diagonal[index].item() == pytest.approx((operator @ unit)[index].item(), abs=1e-9)
 
 
 def test_subsample_uses_that_many_states_of_the_batch():
@@ -326,12 +384,16 @@ def test_bad_arguments_are_named():
     policy = make_policy("gaussian")
     batch = make_observations(policy, 3)
     with pytest.raises(ValueError, match=r"damping must be finite and not negative, got -1"):
-        FisherOperator(policy, batch, damping=-1)
+        Damped(FisherOperator(policy, batch), -1)
     with pytest.raises(ValueError, match=r"n_samples must be at least 1, got 0"):
         FisherOperator(policy, batch, n_samples=0)
     fisher = FisherOperator(policy, batch)
     with pytest.raises(ValueError, match=rf"\({fisher.shape[0]},\).*got shape \(2,\)"):
         fisher @ torch.ones(2)
+    with pytest.raises(ValueError, match=rf"vector .*\({fisher.shape[0]},\).*got shape \(1, 2\)"):
+        Damped(fisher, 0.1).quadratic_form(torch.ones(1, 2))
+    with pytest.raises(ValueError, match=r"cotangent must have shape \(3, 4\), got shape \(4, 3\)"):
+        fisher.jacobian.vjp(torch.ones(4, 3))
     with pytest.raises(ValueError, match="scores need the actions"):
         fisher.scores()
     with pytest.raises(ValueError, match="No trainable parameter"):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sb3_natural.curvature.operators import FisherOperator
+from sb3_natural.curvature.operators import Damped, FisherOperator
 from sb3_natural.curvature.solvers import Dense, NoStepError
 from sb3_natural.curvature.trust_region import (
     backtracking_line_search,
@@ -25,9 +25,9 @@ def test_predicted_kl_equals_measured_kl_to_second_order(actions):
     batch = make_observations(policy, 50)
     with torch.no_grad():
         taken = policy.get_distribution(batch).sample()
-    fisher = FisherOperator(policy, batch, taken, damping=0.1)
+    fisher = FisherOperator(policy, batch, taken)
     gradient = fisher.scores().T @ torch.randn(50, dtype=torch.float64) / 50
-    x = Dense().solve(fisher, gradient).direction
+    x = Dense().solve(Damped(fisher, 0.1), gradient).direction
     theta = flatten(p.detach() for p in fisher.params)
     old = fisher.statistics
     quadratic_form = fisher.quadratic_form(x)
@@ -63,21 +63,18 @@ def test_line_search_takes_the_first_length_that_improves_within_delta():
 
 
 def test_line_search_gives_up_after_max_steps():
-    found = backtracking_line_search(
-        quadratic_world, 8.0, objective=0.0, target_kl=1.0, shrinking_factor=0.5, max_steps=3
-    )
-    assert found is None
+    with pytest.raises(NoStepError, match="no improvement within target_kl"):
+        backtracking_line_search(
+            quadratic_world, 8.0, objective=0.0, target_kl=1.0, shrinking_factor=0.5, max_steps=3
+        )
 
 
-def test_line_search_never_accepts_nan():
-    found = backtracking_line_search(
-        lambda length: (math.nan, 0.0), 1.0, 0.0, 1.0, shrinking_factor=0.5, max_steps=3
-    )
-    assert found is None
-    found = backtracking_line_search(
-        lambda length: (1.0, math.nan), 1.0, 0.0, 1.0, shrinking_factor=0.5, max_steps=3
-    )
-    assert found is None
+@pytest.mark.parametrize("measured", [(math.nan, 0.0), (1.0, math.nan)])
+def test_line_search_never_accepts_nan(measured):
+    with pytest.raises(NoStepError, match="no improvement within target_kl"):
+        backtracking_line_search(
+            lambda length: measured, 1.0, 0.0, 1.0, shrinking_factor=0.5, max_steps=3
+        )
 
 
 def test_a_step_within_bounds_is_taken_as_it_is():

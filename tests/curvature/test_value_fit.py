@@ -9,9 +9,9 @@ from scipy.optimize import minimize_scalar
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from sb3_natural.curvature.operators import CurvatureOperator
-from sb3_natural.curvature.solvers import NoStepError
-from sb3_natural.curvature.value_fit import AdamCritic, GaussNewtonCritic, descend, value_jacobian
+from sb3_natural.curvature.operators import GaussNewtonOperator, value_jacobian
+from sb3_natural.curvature.solvers import ConjugateGradient, Dense, NoStepError, Solver
+from sb3_natural.curvature.value_fit import AdamFit, GaussNewtonFit, descend
 from sb3_natural.networks.parameters import assign_flat, flatten
 from tests.helpers import make_observations, make_policy
 
@@ -35,7 +35,7 @@ def test_gauss_newton_solves_a_linear_critic_in_one_step():
     policy = make_policy("gaussian", net_arch=())
     buffer = filled_buffer(policy)
     params = list(policy.value_net.parameters())
-    loss = GaussNewtonCritic(n_steps=1, cg_max_steps=50, damping=0.0).fit(policy, params, buffer)
+    loss = GaussNewtonFit(1, ConjugateGradient(50), damping=0.0).fit(policy, params, buffer)
     states = np.c_[buffer.observations.reshape(64, 4), np.ones(64)].astype(float)
     returns = buffer.returns.flatten().astype(float)
     weights, *_ = np.linalg.lstsq(states, returns, rcond=None)
@@ -48,7 +48,8 @@ def test_gauss_newton_solves_a_linear_critic_in_one_step():
     assert loss == pytest.approx(np.mean((states @ weights - returns) ** 2), rel=1e-4)
 
 
-def test_gauss_newton_step_equals_dense_levenberg_marquardt():
+@pytest.mark.parametrize("solver", [ConjugateGradient(200), Dense()], ids=["cg", "dense"])
+def test_gauss_newton_step_equals_dense_levenberg_marquardt(solver):
     policy = make_policy("gaussian")
     buffer = filled_buffer(policy)
     params = critic_params(policy)
@@ -63,7 +64,7 @@ def test_gauss_newton_step_equals_dense_levenberg_marquardt():
     matrix = jacobian.T @ jacobian / 64 + 0.01 * torch.eye(jacobian.shape[1]).double()
     step = torch.linalg.solve(matrix, jacobian.T @ errors.detach() / 64)
     before = flatten(p.detach() for p in params)
-    GaussNewtonCritic(n_steps=1, cg_max_steps=200, damping=0.01).fit(policy, params, buffer)
+    GaussNewtonFit(1, solver, damping=0.01).fit(policy, params, buffer)
     after = flatten(p.detach() for p in params)
     torch.testing.assert_close(after - before, step, rtol=1e-2, atol=1e-4)
 
@@ -75,10 +76,10 @@ def test_curvature_of_some_samples_and_the_gradient_of_all(n_samples):
     params = critic_params(policy)
     before = flatten(p.detach() for p in params)
 
-    class Checked(GaussNewtonCritic):
-        def solve(self, curvature, gradient):
-            self.seen = (curvature.n_samples, curvature.dense(), gradient)
-            return super().solve(curvature, gradient)
+    class Checked(Solver):
+        def solve(self, operator, b):
+            self.seen = (operator.operator.n_samples, operator.dense(), b)
+            return ConjugateGradient(300).solve(operator, b)
 
     np.random.seed(0)  # noqa: NPY002  (SB3's buffer shuffles with it)
     batch = next(buffer.get())
@@ -88,16 +89,17 @@ def test_curvature_of_some_samples_and_the_gradient_of_all(n_samples):
     torch.manual_seed(0)
     drawn = torch.randperm(64)[:n_samples] if n_samples < 64 else slice(None)
     some = value_jacobian(policy, params, batch.observations[drawn])
-    matrix = CurvatureOperator(some, lambda u: u, 0.01).dense()
+    rows = torch.stack([some.vjp(unit[:, None]) for unit in torch.eye(n_samples).double()])
+    matrix = rows.T @ rows / n_samples + 0.01 * torch.eye(rows.shape[1]).double()
     step = torch.linalg.solve(matrix, gradient)
 
     np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)
-    critic = Checked(1, 300, 0.01, n_curvature_samples=n_samples)
-    critic.fit(policy, params, buffer)
-    assert critic.seen[0] == n_samples
-    torch.testing.assert_close(critic.seen[1], matrix)
-    torch.testing.assert_close(critic.seen[2], gradient)
+    solver = Checked()
+    GaussNewtonFit(1, solver, 0.01, n_curvature_samples=n_samples).fit(policy, params, buffer)
+    assert solver.seen[0] == n_samples
+    torch.testing.assert_close(solver.seen[1], matrix)
+    torch.testing.assert_close(solver.seen[2], gradient)
     moved = flatten(p.detach() for p in params) - before
     # Of the step that 20 samples ask for, as much as lowers the error of all 64.
     length = float(moved @ step / (step @ step))
@@ -196,7 +198,7 @@ def test_samples_unlike_all_others_do_not_throw_the_critic_off():
         buffer.add(observation, np.zeros((1, 1)), np.zeros(1), np.zeros(1), zero, zero)
     buffer.returns = 3.0 * rng.normal(size=(512, 1)).astype(np.float32)
     error = float(np.mean(buffer.returns**2))
-    critic = GaussNewtonCritic(2, 10, damping=0.01, n_curvature_samples=16)
+    critic = GaussNewtonFit(2, ConjugateGradient(), damping=0.01, n_curvature_samples=16)
 
     losses = [critic.fit(policy, params, buffer) for _ in range(20)]
 
@@ -211,7 +213,7 @@ def test_gauss_newton_matrix_is_the_fisher_of_a_unit_variance_gaussian():
     observations = make_observations(policy, 10)
     params = critic_params(policy)
     values = policy.predict_values(observations)
-    operator = CurvatureOperator(value_jacobian(policy, params, observations), lambda u: u)
+    operator = GaussNewtonOperator(policy, params, observations)
     half_mse = 0.5 * (policy.predict_values(observations) - values.detach()).square().mean()
     grad = flatten(torch.autograd.grad(half_mse, params, create_graph=True))
     v = torch.randn_like(grad)
@@ -221,7 +223,7 @@ def test_gauss_newton_matrix_is_the_fisher_of_a_unit_variance_gaussian():
 
 @pytest.mark.parametrize(
     "critic",
-    [AdamCritic(n_epochs=20, batch_size=16), GaussNewtonCritic(2, 10, damping=0.01)],
+    [AdamFit(n_epochs=20, batch_size=16), GaussNewtonFit(2, ConjugateGradient(), 0.01)],
     ids=["adam", "gauss_newton"],
 )
 def test_critic_learns_and_moves_nothing_but_its_own(critic):
@@ -258,5 +260,5 @@ def test_a_gauss_newton_step_that_overflows_is_taken_back():
     params = critic_params(policy)
     before = flatten(p.detach() for p in params).clone()
     with pytest.raises(NoStepError):
-        GaussNewtonCritic(1, 10, damping=0.0).fit(policy, params, buffer)
+        GaussNewtonFit(1, ConjugateGradient(), damping=0.0).fit(policy, params, buffer)
     assert torch.equal(flatten(p.detach() for p in params), before)

@@ -436,3 +436,12 @@ def test_environments_without_a_monitor_get_one_and_the_lean_vec_env():
     train_nothing(model).learn(64)
     assert isinstance(model.get_env(), DummyVecEnv)
     assert model.ep_info_buffer
+
+
+@pytest.mark.parametrize("name", ["values", "episode_starts", "last_values", "dones"])
+def test_an_array_of_another_shape_is_named(name):
+    one = np.ones((4, 2), np.float32)
+    arrays = dict(values=one, episode_starts=one, last_values=one[0], dones=one[0] > 0)
+    arrays[name] = arrays[name][..., :1]
+    with pytest.raises(ValueError, match=rf"{name} must have shape \((4, )?2,?\), got shape"):
+        advantages_and_returns(one, **arrays, gamma=0.5, gae_lambda=0.9)
