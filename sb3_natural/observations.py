@@ -4,42 +4,40 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
-__all__ = ["batch_length", "first_sample", "mapped", "stacked", "take"]
+__all__ = ["at", "batch_length", "first_sample", "mapped", "parts", "stacked"]
 
 
 def mapped(function: Callable[..., Any], first: Any, *others: Any) -> Any:
-    """The function of the observations, part by part where they are dicts.
+    """What a function makes of observations: a dict, key by key, where they are dicts.
 
-    :param others: further arguments of the function, with the parts of ``first``
+    :param others: further observations, whose parts are further arguments of the function
     """
     if isinstance(first, dict):
         return {key: function(part, *(o[key] for o in others)) for key, part in first.items()}
     return function(first, *others)
 
 
+def parts(observations: Any) -> list[Any]:
+    """All arrays or tensors in them."""
+    return list(observations.values()) if isinstance(observations, dict) else [observations]
+
+
 def batch_length(observations: Any) -> int:
     """The number of samples."""
-    return len(
-        next(iter(observations.values())) if isinstance(observations, dict) else observations
-    )
+    return len(parts(observations)[0])
 
 
-def take(observations: Any, rows: torch.Tensor) -> Any:
-    """Some of the samples.
-
-    :param observations: tensors
-    :param rows: their numbers, on any device
-    """
-    return mapped(lambda tensor: tensor[rows.to(tensor.device)], observations)
+def at(observations: Any, index: Any) -> Any:
+    """The samples at an index, a slice or several indices; of tensors, these are on the CPU."""
+    return mapped(lambda part: part[index], observations)
 
 
 def first_sample(observations: Any) -> Any:
     """The first sample, as a batch of one."""
-    return mapped(lambda tensor: tensor[:1], observations)
+    return at(observations, slice(1))
 
 
 def stacked(observations: Sequence[Any]) -> Any:
     """Single observations, in arrays, as a batch."""
-    return mapped(lambda *parts: np.stack(parts), *observations)
+    return mapped(lambda *samples: np.stack(samples), *observations)

@@ -45,6 +45,7 @@ from sb3_natural.curvature.trust_region import linearised_projection
 from sb3_natural.loading import Loadable, opened
 from sb3_natural.networks.mlp import actor_mlp
 from sb3_natural.networks.threads import one_thread_if_small
+from sb3_natural.observations import at
 from sb3_natural.rollouts.actors import Actor, TorchActor, make_actor
 from sb3_natural.rollouts.collection import FastRollouts
 from sb3_natural.rollouts.recorders import Recorder
@@ -346,7 +347,7 @@ class ACER(Loadable, FastRollouts):
             )
             average, bounded = None, gradient
             if self.trust_region:
-                average = policy.average_statistics(_first(batch.observations, n))
+                average = policy.average_statistics(at(batch.observations, slice(n)))
                 kl_gradient = policy.family.kl_gradient(average, current)
                 bounded = linearised_projection(gradient, kl_gradient, self.delta)
         value_loss = critic_loss(estimates, targets)
@@ -554,9 +555,3 @@ class ACER(Loadable, FastRollouts):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_rng"]
-
-
-def _first(observations: Any, n: int) -> Any:
-    if isinstance(observations, dict):
-        return {key: tensor[:n] for key, tensor in observations.items()}
-    return observations[:n]

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from numpy.lib import format as npy
 
 from sb3_natural.loading import space_from_plain, space_to_plain
+from sb3_natural.observations import at, batch_length, mapped, parts, stacked
 
 __all__ = ["SegmentBuffer", "Segments"]
 
@@ -120,10 +121,10 @@ class SegmentBuffer:
         moved = np.zeros(self.n_envs, dtype=bool)
         here, before = self._row(self._n_added), self._row(self._n_added - 1)
         if self._size > 0:
-            moved = _differ(_at(self._observations, here), observations) | self._starts_anew
+            moved = _differ(at(self._observations, here), observations) | self._starts_anew
             moved &= ~self._terminals[before] & (self._cut_at[before] < 0)
             if moved.any():
-                last = _at(_at(self._observations, here), moved)
+                last = at(at(self._observations, here), moved)
                 self._cut_at[before, moved] = self._cuts.push(last)
         _set(self._observations, here, observations)
         self._starts_anew = False
@@ -162,7 +163,7 @@ class SegmentBuffer:
         if last_observations:
             index = list(last_observations)
             self._terminals[here, index] = False
-            self._cut_at[here, index] = self._cuts.push(_stack(list(last_observations.values())))
+            self._cut_at[here, index] = self._cuts.push(stacked(list(last_observations.values())))
         _set(self._observations, self._row(self._n_added), next_observations)
 
     def latest(self, n_steps: int) -> Segments:
@@ -323,15 +324,15 @@ class SegmentBuffer:
         n_segments = len(starts)
         times = starts + np.arange(n_steps + 1)[:, None]
         rows = self._row(times)
-        seen = _at(self._observations, (rows, envs))
-        observations = _map(seen, lambda array: array.reshape(-1, *array.shape[2:]))
+        seen = at(self._observations, (rows, envs))
+        observations = mapped(lambda array: array.reshape(-1, *array.shape[2:]), seen)
         steps = (rows[:-1], envs)
         terminals, cut_at = self._terminals[steps], self._cut_at[steps]
         cut = cut_at >= 0
         next_rows = np.arange(n_segments, (n_steps + 1) * n_segments).reshape(n_steps, n_segments)
         if cut.any():
             next_rows[cut] = len(times) * n_segments + np.arange(int(cut.sum()))
-            observations = _concatenate(observations, self._cuts.get(cut_at[cut]))
+            observations = mapped(_joined, observations, self._cuts.get(cut_at[cut]))
         return Segments(
             observations,
             self._actions[steps],
@@ -359,9 +360,7 @@ class _Queue:
 
     def push(self, observations: Any) -> np.ndarray:
         """Add some, (n, ...); their addresses, (n,)."""
-        n = len(
-            next(iter(observations.values())) if isinstance(observations, dict) else observations
-        )
+        n = batch_length(observations)
         if self._last + n - self._first > self._capacity:
             self._grow(2 * (self._last + n - self._first))
         addresses = np.arange(self._last, self._last + n)
@@ -375,7 +374,7 @@ class _Queue:
 
     def get(self, addresses: np.ndarray) -> Any:
         """Those at some addresses, (n, ...)."""
-        return _at(self._items, addresses % self._capacity)
+        return at(self._items, addresses % self._capacity)
 
     def _grow(self, capacity: int) -> None:
         held = np.arange(self._first, self._last)
@@ -395,22 +394,11 @@ def _empty(space: spaces.Space, shape: tuple[int, ...]) -> Any:
     return np.zeros((*shape, *space.shape), dtype=space.dtype)
 
 
-def _map(observations: Any, function: Any) -> Any:
-    if isinstance(observations, dict):
-        return {key: function(array) for key, array in observations.items()}
-    return function(observations)
-
-
-def _at(observations: Any, index: Any) -> Any:
-    return _map(observations, lambda array: array[index])
-
-
 def _set(observations: Any, index: Any, values: Any) -> None:
-    if isinstance(observations, dict):
-        for key, array in observations.items():
-            array[index] = _as_dtype(values[key], array.dtype)
-    else:
-        observations[index] = _as_dtype(values, observations.dtype)
+    def put(array: np.ndarray, new: Any) -> None:
+        array[index] = _as_dtype(new, array.dtype)
+
+    mapped(put, observations, values)
 
 
 def _as_dtype(values: Any, dtype: np.dtype) -> Any:
@@ -506,21 +494,15 @@ def _check_within(name: str, array: Any, space: spaces.Space, from_start: bool =
         _check_finite(name, array)
 
 
-def _stack(observations: list[Any]) -> Any:
-    if isinstance(observations[0], dict):
-        return {key: np.stack([each[key] for each in observations]) for key in observations[0]}
-    return np.stack(observations)
-
-
-def _concatenate(first: Any, second: Any) -> Any:
-    if isinstance(first, dict):
-        return {key: np.concatenate([array, second[key]]) for key, array in first.items()}
+def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.concatenate([first, second])
 
 
 def _differ(first: Any, second: Any) -> np.ndarray:
     """Which environments' observations are not the same, (n_envs,)."""
-    if isinstance(first, dict):
-        return np.any([_differ(array, second[key]) for key, array in first.items()], axis=0)
-    # In the precision that is held: 0.1 is not the same number in another one.
-    return (first != np.asarray(second, dtype=first.dtype)).reshape(len(first), -1).any(axis=1)
+
+    def differs(held: np.ndarray, seen: Any) -> np.ndarray:
+        # In the precision that is held: 0.1 is not the same number in another one.
+        return (held != np.asarray(seen, dtype=held.dtype)).reshape(len(held), -1).any(axis=1)
+
+    return np.any(parts(mapped(differs, first, second)), axis=0)

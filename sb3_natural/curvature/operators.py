@@ -29,7 +29,7 @@ from sb3_natural.curvature.families import ActionFamily, family_of
 from sb3_natural.curvature.jacobian import AutogradJacobian, Jacobian, MlpJacobian
 from sb3_natural.curvature.per_sample import per_sample_vjp, sum_of_squares
 from sb3_natural.networks.mlp import actor_mlp, critic_mlp, flat_features
-from sb3_natural.observations import batch_length, first_sample, take
+from sb3_natural.observations import at, batch_length, first_sample
 
 __all__ = [
     "CurvatureOperator",
@@ -220,7 +220,7 @@ class FisherOperator(CurvatureOperator):
     ) -> None:
         chosen = _drawn(observations, n_samples)
         if chosen is not None:
-            observations = take(observations, chosen)
+            observations = at(observations, chosen)
             actions = None if actions is None else actions[chosen]
         self.policy = policy
         self.observations = observations
@@ -291,7 +291,7 @@ class GaussNewtonOperator(CurvatureOperator):
     ) -> None:
         chosen = _drawn(observations, n_samples)
         if chosen is not None:
-            observations = take(observations, chosen)
+            observations = at(observations, chosen)
         self.policy = policy
         self.observations = observations
         super().__init__(value_jacobian(policy, params, observations), lambda u: u)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sb3_natural.networks.parameters import flatten, split
-from sb3_natural.observations import take
+from sb3_natural.observations import at
 
 __all__ = ["per_sample_vjp", "sum_of_squares"]
 
@@ -40,7 +40,7 @@ def per_sample_vjp(
         # but fails for policies whose forward pass looks at values (one-hot encoding does).
         padded = own.new_zeros(n, m, n, k)
         padded[range(n), :, range(n)] = own
-        outputs = function(*(take(part, rows) for part in inputs))
+        outputs = function(*(at(part, rows) for part in inputs))
         grads = torch.autograd.grad(
             outputs, list(params), padded.view(n * m, n, k), is_grads_batched=True
         )

@@ -24,6 +24,7 @@ from torch import Tensor
 from sb3_natural.environments.vec_env import LeanDummyVecEnv, as_monitored
 from sb3_natural.networks.mlp import actor_mlp, critic_mlp
 from sb3_natural.networks.threads import one_thread_if_small
+from sb3_natural.observations import mapped
 from sb3_natural.rollouts.actors import ROLLOUT_PATHS, Actor, ForwardActor, make_actor
 from sb3_natural.rollouts.finiteness import CheckedSteps, VecCheckFinite, surely_finite
 from sb3_natural.rollouts.recorders import BufferRecorder, Recorder, Step
@@ -225,7 +226,7 @@ class FastRollouts(OnPolicyAlgorithm):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self._reset_noise(env)
             # A copy for those who look at it: the next step may use the array again.
-            last_obs: Any = _map(np.copy, self._last_obs) if watched else self._last_obs
+            last_obs: Any = mapped(np.copy, self._last_obs) if watched else self._last_obs
             actions = actor.sample(last_obs)
             _check_actions(actions, self.num_timesteps)
             clipped_actions = to_env(actions)
@@ -330,9 +331,3 @@ def _check_actions(actions: np.ndarray, num_timesteps: int) -> None:
             f"the policy returned a non-finite action ({actions[~finite][0]}) after "
             f"num_timesteps={num_timesteps}: its parameters are not finite any more"
         )
-
-
-def _map(function: Callable[[np.ndarray], np.ndarray], observations: Any) -> Any:
-    if isinstance(observations, dict):
-        return {key: function(array) for key, array in observations.items()}
-    return function(observations)

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from torch import Tensor
 
 from sb3_natural.networks.mlp import critic_mlp, flat_features, mlp_outputs
+from sb3_natural.observations import at, mapped, stacked
 from sb3_natural.rollouts.actors import Actor
 from sb3_natural.rollouts.deferred import Deferred
 from sb3_natural.rollouts.returns import advantages_and_returns
@@ -151,18 +152,18 @@ class BufferRecorder(Recorder):
 
     def begin(self, observations: Any) -> None:
         """Store what the actions were taken in."""
-        buffer, pos = self._buffer, self._buffer.pos
-        if isinstance(buffer.observations, dict):
-            for key, rows in buffer.observations.items():
-                _set_row(rows, pos, observations[key])
-        else:
-            _set_row(buffer.observations, pos, observations)
+        mapped(self._store, self._buffer.observations, observations)
+
+    def _store(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """rows[pos] = values, whose shape may differ by axes of length one or flattened ones."""
+        row = rows[self._buffer.pos]
+        row[...] = values if values.shape == row.shape else values.reshape(row.shape)
 
     def add(self, step: Step) -> None:
         """What ``RolloutBuffer.add`` does, without the critic."""
         buffer, pos = self._buffer, self._buffer.pos
         self._likelihoods.append(self._actor.likelihood())
-        _set_row(buffer.actions, pos, step.actions)
+        self._store(buffer.actions, step.actions)
         buffer.rewards[pos] = step.rewards
         buffer.episode_starts[pos] = step.episode_starts
         if step.dones.any():
@@ -194,7 +195,7 @@ class BufferRecorder(Recorder):
 
     def stop(self, step: Step) -> None:
         """Evaluate the steps before this one, which is dropped, as in SB3."""
-        self.begin(_map(np.zeros_like, step.observations))
+        self.begin(mapped(np.zeros_like, step.observations))
         self.evaluate()
 
     @torch.no_grad()
@@ -246,13 +247,9 @@ class BufferRecorder(Recorder):
     def _chunks(self, n_samples: int) -> Iterator[Any]:
         """Observations of the first samples, time-major, as the policy takes them."""
         n_rows = _chunk_rows(self._policy)
-        observations: Any = self._buffer.observations
+        observations = mapped(_rows, self._buffer.observations)
         for start in range(0, n_samples, n_rows):
-            chunk = slice(start, min(start + n_rows, n_samples))
-            if isinstance(observations, dict):
-                part: Any = {key: _rows(array)[chunk] for key, array in observations.items()}
-            else:
-                part = _rows(observations)[chunk]
+            part = at(observations, slice(start, min(start + n_rows, n_samples)))
             yield obs_as_tensor(part, self._algorithm.device)
 
     def _bootstrap(self) -> None:
@@ -260,8 +257,8 @@ class BufferRecorder(Recorder):
         n_rows = _chunk_rows(self._policy)
         for start in range(0, len(self._time_limits), n_rows):
             ended = self._time_limits[start : start + n_rows]
-            stacked = _stack([limit.observation for limit in ended])
-            values = self._policy.predict_values(self._policy.obs_to_tensor(stacked)[0])
+            last = stacked([limit.observation for limit in ended])
+            values = self._policy.predict_values(self._policy.obs_to_tensor(last)[0])
             for limit, value in zip(ended, values.reshape(-1).tolist(), strict=True):
                 self._buffer.rewards[limit.step, limit.env_index] += self._algorithm.gamma * value
 
@@ -291,28 +288,10 @@ def _chunk_rows(policy: Any) -> int:
     return max(1, _CHUNK_ELEMENTS // spaces.flatdim(policy.observation_space))
 
 
-def _map(function: Callable[[np.ndarray], np.ndarray], observations: Any) -> Any:
-    if isinstance(observations, dict):
-        return {key: function(array) for key, array in observations.items()}
-    return function(observations)
-
-
 def _get(mapping: Callable[[], Any], key: str) -> Tensor:
     return mapping()[key]
-
-
-def _set_row(rows: np.ndarray, pos: int, values: np.ndarray) -> None:
-    """rows[pos] = values, whose shape may differ by axes of length one or flattened ones."""
-    row = rows[pos]
-    row[...] = values if values.shape == row.shape else values.reshape(row.shape)
 
 
 def _rows(array: np.ndarray) -> np.ndarray:
     """(n_steps, n_envs, ...) -> (n_steps * n_envs, ...), without a copy."""
     return array.reshape(-1, *array.shape[2:])
-
-
-def _stack(observations: list[Any]) -> Any:
-    if isinstance(observations[0], dict):
-        return {key: np.stack([part[key] for part in observations]) for key in observations[0]}
-    return np.stack(observations)

@@ -20,7 +20,7 @@ from sb3_natural.curvature.operators import (
     GaussNewtonOperator,
 )
 from sb3_natural.networks.parameters import assign_flat, flatten, parameters_behind
-from sb3_natural.observations import take
+from sb3_natural.observations import at
 from tests.helpers import (
     ACTION_SPACES,
     DEVICES,
@@ -318,7 +318,7 @@ def test_gauss_newton_is_that_of_curvlinops_and_its_diagonal_is_exact(observatio
     operator = GaussNewtonOperator(policy, params, batch, n_samples)
     if n_samples:
         torch.manual_seed(3)
-        batch = take(batch, torch.randperm(6)[:n_samples])
+        batch = at(batch, torch.randperm(6)[:n_samples])
     n = n_samples or 6
     assert operator.n_samples == n
 
