@@ -1,6 +1,6 @@
-"""Checking the arguments of constructors: each by its annotation, and by a range where it has one.
+"""Checking the arguments of constructors: each against its annotation, and its range if it has one.
 
-A constructor says beside its signature what the annotations cannot say::
+A decorator says what the annotations cannot say::
 
     >>> class Learner:
     ...     @checked(n_steps=at_least(1), gamma=between(0, 1))
@@ -12,7 +12,7 @@ A constructor says beside its signature what the annotations cannot say::
     Traceback (most recent call last):
     ValueError: gamma must be between 0 and 1, or None, got 1.5
 
-NaN is in no range. NumPy's scalars pass for Python's, and are turned into them.
+NaN is in no range. NumPy's scalars are taken for Python's, and converted to them.
 """
 
 import collections.abc
@@ -58,7 +58,7 @@ class Range(NamedTuple):
 
 
 def at_least(low: float) -> Range:
-    """low and more."""
+    """low or more."""
     return Range(f"at least {low}", lambda value: value >= low)
 
 
@@ -69,7 +69,7 @@ def between(low: float, high: float, ends: bool = True) -> Range:
     """
     if ends:
         return Range(f"between {low} and {high}", lambda value: low <= value <= high)
-    return Range(f"between {low} and {high}, without these", lambda value: low < value < high)
+    return Range(f"between {low} and {high}, exclusive", lambda value: low < value < high)
 
 
 def one_of(choices: Iterable[str]) -> Range:
@@ -101,7 +101,7 @@ def checked(**ranges: Range) -> Callable[[Function], Function]:
 
     ``env`` is left to SB3, which takes environments of several libraries.
 
-    :param ranges: which values are valid, by argument, beyond what its annotation says
+    :param ranges: by argument, which values are valid among those of its annotation
     """
 
     def decorate(function: Function) -> Function:
@@ -137,11 +137,11 @@ def check_argument(algorithm: Any, name: str, value: Any) -> None:
 
 
 def check_attributes(algorithm: Any) -> None:
-    """Check all arguments of the constructor that an algorithm of SB3's keeps as attributes.
+    """Check all arguments of the constructor that one of SB3's algorithms keeps as attributes.
 
-    Costs next to nothing where none has been assigned since the last time.
+    Costs next to nothing if none has been assigned since the last check.
 
-    :raises ValueError: naming the first that is not valid
+    :raises ValueError: the first that is not valid; names it
     """
     rules, values = _rules_of(algorithm), vars(algorithm)
     if "observation_space" not in values:
@@ -157,7 +157,7 @@ def check_attributes(algorithm: Any) -> None:
 
 
 def _rules_of(algorithm: Any) -> "dict[str, _Rule]":
-    """Of the constructor that checks: a derived class may have one of its own before it."""
+    """Those of the constructor that checks: a derived class may have its own in front of it."""
     cls = algorithm if isinstance(algorithm, type) else type(algorithm)
     found = (getattr(vars(base).get("__init__"), "_rules", None) for base in cls.__mro__)
     return next(rules for rules in found if rules is not None)
@@ -175,13 +175,13 @@ class _Kind(NamedTuple):
     text: str
     accepts: Callable[[Any], bool]
     is_ranged: bool = False
-    """Whether the argument's range is about values of this type."""
+    """Whether the argument's range applies to values of this type."""
 
 
 class _Rule:
     """What one argument may be.
 
-    :param name: the argument's
+    :param name: of the argument
     :param hint: its annotation
     :param within: its range, if it has one
     """
@@ -192,7 +192,7 @@ class _Rule:
         self._range = within
 
     def checked(self, value: Any) -> Any:
-        """The value, as Python's own where it is a scalar of NumPy's.
+        """The value; a NumPy scalar as Python's own.
 
         :raises ValueError: it is not valid
         """
@@ -242,7 +242,7 @@ _PLAIN: dict[Any, _Kind] = {
     bool: _Kind("True or False", lambda value: isinstance(value, bool)),
     int: _Kind("an integer", lambda value: _is_number(value, int), is_ranged=True),
     float: _Kind("a number", lambda value: _is_number(value, int | float), is_ranged=True),
-    # A path is welcome where its name is.
+    # A path is as good as its name.
     str: _Kind("a string", lambda value: isinstance(value, str | os.PathLike), is_ranged=True),
     types.NoneType: _Kind("None", lambda value: value is None),
 }

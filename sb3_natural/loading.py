@@ -1,8 +1,8 @@
-"""Loading saved models: whose file it is, and how to load it without executing anything in it.
+"""Loading saved models: which algorithm a file is of, and how to load it without executing it.
 
 SB3 saves a model's attributes as JSON where it can and as pickles where it cannot, and loading a
-pickle executes whatever code is in it. ``load(..., weights_only=True)`` looks at no pickle. What it
-needs of the pickled attributes, spaces above all, is saved once more as JSON.
+pickle executes whatever code is in it. ``load(..., weights_only=True)`` opens no pickle. Those of
+the pickled attributes that it needs, spaces above all, are saved as JSON too.
 """
 
 import base64
@@ -18,26 +18,24 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import numpy as np
 import sb3_contrib
 import stable_baselines3
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.save_util import is_json_serializable, open_path
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
 
-__all__ = ["Loadable", "opened", "space_from_plain", "space_to_plain"]
+from sb3_natural.spaces import integer, space_from_plain, space_to_plain
+
+__all__ = ["Loadable", "opened"]
 
 SelfLoadable = TypeVar("SelfLoadable", bound="Loadable")
 
 _SPACES = ("observation_space", "action_space")
-# What a file may make us hold before anything of it has been checked.
+# What a file may make us hold before anything in it has been checked.
 MAX_SETTINGS = 2**26  # bytes
-MAX_ELEMENTS = 2**24  # of a Box, whose bounds are held for each
-MAX_DEPTH = 8  # of Dict spaces in each other
 
 # Models of version 0.1 may hold pickles of solvers and critics: where their modules are now, and
 # what their classes are called.
@@ -57,7 +55,7 @@ _RENAMED = {
 def opened(
     path: str | pathlib.Path | io.BufferedIOBase, mode: str, suffix: str, verbose: int = 0
 ) -> Iterator[Any]:
-    """A file, as SB3's ``open_path`` opens it; what was open before stays open."""
+    """A file, opened as by SB3's ``open_path``; a file that was open before stays open."""
     file = open_path(path, mode, verbose=verbose, suffix=suffix)
     try:
         yield file
@@ -67,7 +65,7 @@ def opened(
 
 
 class Loadable(BaseAlgorithm):
-    """Mixin for SB3's algorithms: refuses files of others by name, and loads without pickles."""
+    """Mixin for SB3's algorithms: refuses other algorithms' files, and can load without pickles."""
 
     _plain_settings: dict[str, Any]
 
@@ -96,18 +94,18 @@ class Loadable(BaseAlgorithm):
     ) -> SelfLoadable:
         """Load a model; arguments as for every SB3 algorithm.
 
-        Without ``weights_only`` this executes code that the file may contain: load only files from
+        Without ``weights_only`` this executes any code that the file contains: load only files from
         people whom you trust.
 
         :param weights_only: take nothing from the file but parameters and plain settings (numbers,
             strings, lists, spaces) that a new model has, and execute nothing. Settings that need
-            code (a policy class of one's own, classes in ``policy_kwargs``, a schedule) have to be
-            given as keywords, the policy as ``policy``. Neither ``env`` nor ``tensorboard_log`` is
-            taken from the file, and the log's averages of the latest episodes start anew.
+            code (your own policy class, classes in ``policy_kwargs``, a schedule) have to be given
+            as keywords, the policy as ``policy``. Neither ``env`` nor ``tensorboard_log`` is taken
+            from the file, and the logged averages over the latest episodes start afresh
         :param kwargs: arguments of the constructor to change
-        :raises ValueError: the file is of another algorithm, whose name the message says; or it is
-            no saved model. With ``weights_only`` also: settings are missing without its code, which
-            the message lists; or settings, spaces or parameters are not valid
+        :raises ValueError: the file is of another algorithm, which the message names, or not a
+            saved model. With ``weights_only`` also: settings that need code are missing, which the
+            message lists; or settings, spaces or parameters are not valid
         """
         with _opened_zip(path) as archive:
             settings = _saved_settings(archive, path, MAX_SETTINGS if weights_only else None)
@@ -141,24 +139,24 @@ def _opened_zip(path: str | pathlib.Path | io.BufferedIOBase) -> Iterator[zipfil
         try:
             archive = zipfile.ZipFile(file)
         except zipfile.BadZipFile:
-            raise ValueError(f"{path} is no zip file, as saved models are") from None
+            raise ValueError(f"{path} is not a zip file, as saved models are") from None
         with archive:
             yield archive
 
 
 def _saved_settings(archive: zipfile.ZipFile, path: Any, limit: int | None) -> dict[str, Any]:
-    """The attributes in the file; those that are pickled, as SB3 wraps them up."""
+    """The attributes in the file; pickled ones as SB3 wraps them."""
     try:
         size = archive.getinfo("data").file_size
         if limit is not None and size > limit:
-            raise ValueError(f"its data of {size} bytes are more than {limit}")
+            raise ValueError(f"its data have {size} bytes, more than {limit}")
         settings = json.loads(archive.read("data"))
         if not isinstance(settings, dict) or not settings:
-            raise ValueError("its data are no attributes by name")
+            raise ValueError("its data are not attributes by name")
         if not isinstance(settings.get("_plain_settings", {}), dict):
-            raise ValueError("its _plain_settings are no settings by name")
+            raise ValueError("its _plain_settings are not settings by name")
     except Exception as error:  # a file may be wrong in any way
-        raise ValueError(f"{path} is no saved model: {error}") from error
+        raise ValueError(f"{path} is not a saved model: {error}") from error
     return settings
 
 
@@ -189,7 +187,7 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-# Whose file?
+# Which algorithm is the file of?
 
 
 def _refuse_other_algorithms(
@@ -211,14 +209,14 @@ def _refuse_other_algorithms(
 
 
 def _algorithm_names(cls: type) -> list[str]:
-    """The class's own, and those of the algorithms that it is derived from."""
+    """The class's name, and those of the algorithms that it is derived from."""
     return [
         base.__name__ for base in cls.__mro__ if issubclass(base, Loadable) and base is not Loadable
     ]
 
 
 def _algorithms_with(names: Iterable[str]) -> list[type[BaseAlgorithm]]:
-    """The algorithms whose constructors' arguments are most like the saved attributes' names."""
+    """The algorithms whose constructors' arguments match the names of saved attributes best."""
     import sb3_natural  # here, since its algorithms use this module
 
     known = [
@@ -235,7 +233,7 @@ def _algorithms_with(names: Iterable[str]) -> list[type[BaseAlgorithm]]:
 
 
 def _own_arguments(algorithm: type[BaseAlgorithm]) -> set[str]:
-    """The arguments of the constructors, but for those that all algorithms have."""
+    """The arguments of the constructors, except those that all algorithms have."""
     inherited = inspect.signature(BaseAlgorithm).parameters.keys()
     return {
         name
@@ -246,11 +244,11 @@ def _own_arguments(algorithm: type[BaseAlgorithm]) -> set[str]:
     }
 
 
-# Without its code.
+# Loading without executing code
 
 
 def _plain_settings(model: Any) -> dict[str, Any]:
-    """What JSON can say of the attributes that SB3 would pickle, and whose they are."""
+    """As JSON: the attributes that SB3 would pickle, where possible, and the algorithm's name."""
     plain: dict[str, Any] = {}
     for alias, policy_class in model.policy_aliases.items():
         if policy_class is model.policy_class:
@@ -274,8 +272,8 @@ def _without_code(
 ) -> dict[str, Any]:
     """The attributes to load: those that a new model has, with the file's values.
 
-    :param given: what ``load`` was given, by name; ``policy`` is no attribute
-    :raises ValueError: some are nowhere, or are no values; names them
+    :param given: what ``load`` was given, by name; ``policy`` is not an attribute
+    :raises ValueError: some are missing everywhere, or not valid; names them
     """
     plain = settings.get("_plain_settings", {})
     alias = plain.get("policy")
@@ -306,18 +304,17 @@ def _without_code(
         space = plain.get(name)
         values[name] = getattr(env, name, None) if space is None else space_from_plain(space)
         missing += ["env"] if values[name] is None and name not in given else []
-    values["n_envs"] = _integer(settings.get("n_envs", 1), "n_envs", 1)
+    values["n_envs"] = integer(settings.get("n_envs", 1), "n_envs", 1)
     if missing:
         raise ValueError(
-            f"weights_only=True executes no code of the file, and without it the file does not say "
-            f"{', '.join(dict.fromkeys(missing))}: give "
-            f"{'it as a keyword' if len(set(missing)) == 1 else 'them as keywords'} of load"
+            f"weights_only=True executes no code in the file, and without it these are missing: "
+            f"{', '.join(dict.fromkeys(missing))}. Give them to load() as keywords"
         )
     return values
 
 
 def _arguments(cls: type) -> set[str]:
-    """What the constructor takes, or passes on to that of a class that it is derived from."""
+    """What the constructor takes, or passes on to the constructor of a base class."""
     names: set[str] = set()
     for base in cls.__mro__:
         if "__init__" in vars(base):
@@ -337,7 +334,7 @@ def _number(name: str, value: Any) -> float:
 def _copy_of_parameters(
     cls: type[Loadable], archive: zipfile.ZipFile, values: Iterable[str]
 ) -> io.BytesIO:
-    """The file again, with the names of these values and its parameters, and nothing executable."""
+    """A copy of the file with the names of these values and its parameters: nothing executable."""
     copy = io.BytesIO()
     with zipfile.ZipFile(copy, "w") as new:
         new.writestr("data", json.dumps(dict.fromkeys(values)))
@@ -348,7 +345,7 @@ def _copy_of_parameters(
                 variables = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
                 _, known = cls._get_torch_save_params(cls.__new__(cls))
                 if not isinstance(variables, dict) or not variables.keys() <= set(known):
-                    raise ValueError(f"{name} holds other variables than {known}")
+                    raise ValueError(f"{name} holds variables other than {known}")
             if content:
                 new.writestr(name, content)
         if "system_info.txt" in archive.namelist():  # which SB3 prints
@@ -356,120 +353,3 @@ def _copy_of_parameters(
             new.writestr("system_info.txt", "\n".join(ascii(line.decode())[1:-1] for line in lines))
     copy.seek(0)
     return copy
-
-
-def space_to_plain(space: spaces.Space) -> dict[str, Any]:
-    """A space as JSON; one of a derived class, as what it is derived from.
-
-    :raises ValueError: it would not come back: it is of another kind than what algorithms of SB3's
-        take, say
-    """
-    try:
-        plain = _to_plain(space)
-        if space_from_plain(json.loads(json.dumps(plain))) != space:
-            raise ValueError("what comes back from JSON is not the same")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{space!r:.200} cannot be saved: {error}") from error
-    return plain
-
-
-def _to_plain(space: spaces.Space) -> dict[str, Any]:
-    if isinstance(space, spaces.Dict):
-        parts = {key: _to_plain(part) for key, part in space.spaces.items()}
-        return {"space": "Dict", "spaces": parts}
-    dtype = str(space.dtype)
-    if isinstance(space, spaces.Box):
-        plain = {"space": "Box", "low": _shortened(space.low), "high": _shortened(space.high)}
-        return plain | {"shape": list(space.shape), "dtype": dtype}
-    if isinstance(space, spaces.Discrete):
-        plain = {"space": "Discrete", "n": int(space.n), "start": int(space.start)}
-        return plain | {"dtype": dtype}
-    if isinstance(space, spaces.MultiDiscrete):
-        plain = {"space": "MultiDiscrete", "nvec": space.nvec.tolist()}
-        return plain | {"start": space.start.tolist(), "dtype": dtype}
-    if isinstance(space, spaces.MultiBinary):
-        return {"space": "MultiBinary", "n": np.asarray(space.n).tolist()}
-    raise ValueError("it is no Box, Discrete, MultiDiscrete or MultiBinary, nor a Dict of such")
-
-
-def _shortened(bounds: np.ndarray) -> Any:
-    """One number, where all are the same."""
-    same = bounds.size > 0 and (bounds == bounds.flat[0]).all()
-    return bounds.flat[0].item() if same else bounds.tolist()
-
-
-def space_from_plain(plain: Any) -> spaces.Space:
-    """The inverse of :func:`space_to_plain`.
-
-    :raises ValueError: it is none of its results
-    """
-    try:
-        return _from_plain(plain, MAX_DEPTH)
-    except Exception as error:  # a file may be wrong in any way
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{reprlib.repr(plain)} is no space: {what}") from error
-
-
-def _from_plain(plain: Any, depth: int) -> spaces.Space:
-    kind = plain["space"]
-    if kind == "Dict":
-        if depth == 0:
-            raise ValueError("Dict spaces are too deep in each other")
-        return spaces.Dict(
-            {key: _from_plain(part, depth - 1) for key, part in plain["spaces"].items()}
-        )
-    if kind == "Box":
-        return _box_from_plain(plain)
-    if kind == "Discrete":
-        n = _integer(plain["n"], "n", 1)
-        first, dtype = _integer(plain["start"], "start", -(2**62)), _dtype(plain, "int64")
-        # Gymnasium knows of other dtypes since 1.3 only, and earlier files name none.
-        other: Any = {} if dtype == np.int64 else {"dtype": dtype}
-        return spaces.Discrete(n, start=first, **other)
-    if kind == "MultiDiscrete":
-        nvec, start = np.asarray(plain["nvec"]), np.asarray(plain["start"])
-        if nvec.dtype.kind != "i" or start.dtype.kind != "i":
-            raise ValueError(f"nvec and start must be integers, got {reprlib.repr(plain)}")
-        return spaces.MultiDiscrete(nvec, _dtype(plain).type, start=start)
-    if kind == "MultiBinary":
-        n = plain["n"]
-        _check_shape(n if isinstance(n, list) else [n], 1)
-        return spaces.MultiBinary(n)
-    raise ValueError(f"{reprlib.repr(kind)} is none of the spaces that are saved")
-
-
-def _box_from_plain(plain: Mapping[str, Any]) -> spaces.Box:
-    dtype, shape = _dtype(plain), plain["shape"]
-    _check_shape(shape, 0)
-    ends = []
-    for end in ("low", "high"):
-        bounds = np.asarray(plain[end])
-        if bounds.dtype.kind not in "biuf" or np.isnan(bounds).any():
-            raise ValueError(f"{end} must be numbers, got {reprlib.repr(plain[end])}")
-        ends.append(np.broadcast_to(bounds.astype(dtype), shape))
-    return spaces.Box(*ends, tuple(shape), dtype.type)  # type: ignore[call-overload]
-
-
-def _dtype(plain: Mapping[str, Any], default: str | None = None) -> np.dtype:
-    name = plain.get("dtype", default)
-    if not isinstance(name, str) or len(name) > 16 or np.dtype(name).kind not in "biuf":
-        raise ValueError(f"dtype must be one of numbers, got {reprlib.repr(name)}")
-    return np.dtype(name)
-
-
-def _check_shape(shape: Any, low: int) -> None:
-    if (
-        not isinstance(shape, list)
-        or math.prod(_integer(n, "a dimension", low) for n in shape) > MAX_ELEMENTS
-    ):
-        raise ValueError(
-            f"its shape must have at most {MAX_ELEMENTS} elements, got {reprlib.repr(shape)}"
-        )
-
-
-def _integer(value: Any, name: str, low: int) -> int:
-    if type(value) is not int or not low <= value < 2**62:
-        raise ValueError(
-            f"{name} must be an integer that is at least {low}, got {reprlib.repr(value)}"
-        )
-    return value

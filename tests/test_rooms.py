@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # One subject each, for every room but networks.
-TOOLS = {f"sb3_natural.{name}" for name in ("arguments", "observations", "shapes")}
+TOOLS = {f"sb3_natural.{name}" for name in ("arguments", "observations", "shapes", "spaces")}
 ROOMS = {
     f"sb3_natural.{room}"
     for room in ("curvature", "networks", "rollouts", "environments", "updates")
@@ -39,7 +39,8 @@ ARROWS = {
     "sb3_natural.environments": TOOLS,
     "sb3_natural.networks": set(),
     **{tool: set() for tool in TOOLS},
-    "sb3_natural.loading": {"sb3_natural"},  # whose file it is: all algorithms are looked at
+    # Which algorithm a file is of is found among all of them.
+    "sb3_natural.loading": TOOLS | {"sb3_natural"},
 }
 PACKAGES = sorted(name for name in ARROWS if "." not in name)
 

@@ -13,8 +13,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.lib import format as npy
 
-from sb3_natural.loading import space_from_plain, space_to_plain
 from sb3_natural.observations import at, batch_length, mapped, parts, stacked
+from sb3_natural.spaces import space_from_plain, space_to_plain
 
 __all__ = ["SegmentBuffer", "Segments"]
 

@@ -61,7 +61,7 @@ from sb3_natural.rollouts.collection import FastRollouts, forget_graph
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
 
 DEFAULT_TARGET_KL = 0.02
-# A gradient below this is rounding error; the KL-normalised step would blow it up to full length.
+# A gradient below this is a rounding error, which the KL-normalised step would blow up.
 VANISHING = 1e-12
 
 
@@ -86,8 +86,8 @@ class NPG(Loadable, FastRollouts):
     to old action probabilities, and A the GAE advantages. The length of the step is
 
     - *KL-normalised* (default): ``theta += sqrt(2 target_kl / x^T F x) x``, so that the quadratic
-      model of the KL divergence between the old and the new policy equals ``target_kl``; where the
-      model fails, shortened until the measured divergence is below 1.5 ``target_kl``;
+      model of the KL divergence between the old and the new policy equals ``target_kl``; if the
+      model fails, the step is shortened until the measured divergence is at most 1.5 ``target_kl``;
     - *fixed* (``step_size``): ``theta += step_size x``, as in Kakade 2001;
     - *with line search* (``line_search=True``): the KL-normalised step, shrunk until the surrogate
       improves and the measured KL divergence is within ``target_kl``: this is TRPO.
@@ -95,8 +95,8 @@ class NPG(Loadable, FastRollouts):
     Papers: Kakade 2001 (A natural policy gradient), Rajeswaran et al. 2017 (the KL-normalised
     step), Schulman et al. 2015 (TRPO, GAE).
 
-    The policy update and the critic both run with the policy in evaluation mode (dropout off, batch
-    norm frozen): the distribution whose KL divergence is bounded is the one that acted.
+    Both the policy and the critic are updated with the policy in evaluation mode (dropout off,
+    batch norm frozen): the distribution whose KL divergence is bounded is the one that acted.
 
     :param policy: the policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class)
     :param env: the environment to learn from (if registered in Gymnasium, can be str)
@@ -113,14 +113,14 @@ class NPG(Loadable, FastRollouts):
         ``target_kl``
     :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
         or a :class:`~sb3_natural.curvature.solvers.Solver`
-    :param cg_max_steps: conjugate gradient iterations at most, for the policy
+    :param cg_max_steps: most iterations of conjugate gradient, for the policy
         (``fisher_solver="cg"``) and for each Gauss-Newton step of the critic
         (``critic_solver="cg"``)
     :param cg_tol: relative residual at which the policy's conjugate gradient stops
     :param cg_damping: multiple of the identity added to F, for every solver
     :param line_search: shrink the step as TRPO does; needs ``target_kl``
-    :param line_search_shrinking_factor: factor between two tries of the line search
-    :param line_search_max_iter: tries of the line search before the update is skipped
+    :param line_search_shrinking_factor: ratio of successive lengths that the line search tries
+    :param line_search_max_iter: how many lengths it tries before the update is skipped
     :param critic: "gauss_newton" (natural-gradient steps on the whole rollout), "adam" (minibatch
         regression), or a :class:`~sb3_natural.curvature.value_fit.ValueFit`
     :param n_critic_updates: critic updates per rollout: epochs of Adam (10 by default), or
@@ -128,10 +128,10 @@ class NPG(Loadable, FastRollouts):
     :param critic_solver: how the Gauss-Newton critic solves for its step: "cg", "diagonal",
         "dense", "identity", or a :class:`~sb3_natural.curvature.solvers.Solver`
     :param critic_damping: damping of the Gauss-Newton critic
-    :param critic_curvature_samples: samples that each Gauss-Newton step estimates its curvature
-        from, drawn at random from the rollout; the gradient uses all of them. None: all of them
+    :param critic_curvature_samples: how many samples, drawn at random from the rollout, each
+        Gauss-Newton step estimates its curvature from; the gradient uses all. None: all
     :param sub_sampling_factor: use one in this many states, drawn at random, for the Fisher
-        information; the gradient uses all of them
+        information; the gradient uses all
     :param normalize_advantage: whether to normalise the advantages over the rollout
     :param use_sde: whether to use generalised state-dependent exploration (gSDE)
     :param sde_sample_freq: sample a new gSDE noise matrix every n steps (-1: once per rollout)
@@ -144,7 +144,7 @@ class NPG(Loadable, FastRollouts):
     :param device: device (cpu, cuda, ...) on which the code should be run
     :param seed: seed for the pseudo random generators
     :param _init_setup_model: whether or not to build the network at the creation of the instance
-    :raises ValueError: an argument is out of range or of another type, or two exclude each other
+    :raises ValueError: an argument is out of range or of the wrong type, or two exclude each other
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -278,8 +278,8 @@ class NPG(Loadable, FastRollouts):
             raise ValueError("fisher_solver='empirical' needs cg_damping > 0, got 0")
         if isinstance(self.critic_solver, Empirical):
             raise ValueError(
-                "critic_solver must not be Empirical, which is made of a policy's scores; "
-                "fisher_solver may be"
+                "critic_solver must be one of cg, diagonal, dense, identity, or another Solver, "
+                "got Empirical, which needs a policy's scores"
             )
 
     def _setup_model(self) -> None:
@@ -295,7 +295,7 @@ class NPG(Loadable, FastRollouts):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         self._check_arguments()
         result = super()._setup_learn(*args, **kwargs)
-        # Before any step is taken, on what the environment really shows.
+        # Before any step is taken, on an observation that the environment really gives.
         observation, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
         self.policy.set_training_mode(False)
         _, value_params = split_parameters(self.policy, observation)
@@ -421,7 +421,7 @@ class NPG(Loadable, FastRollouts):
         return advantages
 
     def _actions(self, batch: RolloutBufferSamples) -> Tensor:
-        """The actions as the distribution's ``log_prob`` wants them."""
+        """The actions in the form that the distribution's ``log_prob`` takes."""
         if isinstance(self.action_space, spaces.Discrete):
             return batch.actions.long().flatten()
         return batch.actions
@@ -504,7 +504,7 @@ class NPG(Loadable, FastRollouts):
         """Train for ``total_timesteps`` environment steps; see SB3's ``BaseAlgorithm.learn``.
 
         :raises TypeError: the policy's action distribution is not supported
-        :raises ValueError: an argument has been set to what it cannot be, the critic has no
+        :raises ValueError: an argument has been set to an invalid value, the critic has no
             parameters of its own, or an observation, a reward or an action is NaN or infinite
         """
         return super().learn(

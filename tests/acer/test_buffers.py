@@ -401,7 +401,7 @@ def test_a_broken_file_is_no_buffer():
         with pytest.raises(ValueError, match=r"^not a replay buffer of ACER's"):
             loaded(arrays | {"header": np.array(json.dumps(header | {name: value}))})
     unknown = header | {"observation_space": {"space": "Tuple"}}
-    with pytest.raises(ValueError, match="'Tuple' is none of the spaces"):
+    with pytest.raises(ValueError, match="'Tuple' is not a kind of space"):
         loaded(arrays | {"header": np.array(json.dumps(unknown))})
 
 
