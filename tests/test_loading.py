@@ -227,7 +227,7 @@ def test_what_needs_code_is_named_and_can_be_given(tmp_path):
     with pytest.raises(ValueError, match=message):
         NPG.load(tmp_path / "model", weights_only=True)
     given = {name: value for name, value in needs_code.items() if name != "policy_kwargs"}
-    with pytest.raises(ValueError, match="are missing: policy_kwargs. Give them"):
+    with pytest.raises(ValueError, match="are missing: policy_kwargs"):
         NPG.load(tmp_path / "model", weights_only=True, policy=OwnPolicy, **given)
     loaded = NPG.load(tmp_path / "model", weights_only=True, policy=OwnPolicy, **needs_code)
     assert same(weights(model), weights(loaded))
@@ -325,7 +325,9 @@ def test_plain_settings_that_are_none_are_named(tmp_path):
     make(NPG).save(tmp_path / "model")
     path = changed(tmp_path / "model.zip", lambda settings: settings.update(_plain_settings=5))
     for weights_only in (False, True):
-        with pytest.raises(ValueError, match=r"changed\.zip is not a saved model: .*_plain_settings"):
+        with pytest.raises(
+            ValueError, match=r"changed\.zip is not a saved model: .*_plain_settings"
+        ):
             NPG.load(path, weights_only=weights_only)
 
 
@@ -385,7 +387,9 @@ def test_the_file_sets_no_variables_of_torch(tmp_path):
     torch.save({"policy.action_net.weight": torch.zeros(2, 64)}, content)
     with zipfile.ZipFile(tmp_path / "model.zip", "a") as archive:
         archive.writestr("tensors.pth", content.getvalue())
-    with pytest.raises(ValueError, match=r"model cannot be loaded: tensors\.pth holds other"):
+    with pytest.raises(
+        ValueError, match=r"model cannot be loaded: tensors\.pth holds variables other than"
+    ):
         NPG.load(tmp_path / "model", weights_only=True)
 
 

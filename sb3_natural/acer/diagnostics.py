@@ -1,4 +1,4 @@
-"""What ACER logs of its updates."""
+"""What ACER logs about its updates."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ __all__ = ["Update", "summary"]
 
 
 class Update(NamedTuple):
-    """What one update saw and did, detached."""
+    """What one update used and did, detached."""
 
     phi: Tensor
     """(N, K), before the step"""
@@ -43,10 +43,10 @@ def summary(
 ) -> dict[str, float]:
     """Means over all samples of some updates.
 
-    ``policy_loss`` and ``correction_loss`` are the surrogates whose gradients are -g's two parts;
-    ``value_loss`` is half the mean squared error of Q to Qret; ``projected`` is the fraction of
-    samples that the trust region changed, ``projection`` how far, relative to the mean length of
-    g; ``replay_age`` is in environment steps.
+    ``policy_loss`` and ``correction_loss`` are the surrogates whose gradients are the two parts of
+    -g; ``value_loss`` is half the mean squared error of Q to Qret; ``projected`` is the fraction of
+    samples that the trust region changed, ``projection`` the mean change relative to the mean
+    length of g; ``replay_age`` is in environment steps.
     """
 
     def all_of(get: Callable[[Update], Tensor]) -> Tensor:

@@ -1,9 +1,9 @@
-"""What the Fisher information needs to know of an action distribution.
+"""What the Fisher information needs to know about an action distribution.
 
-Every distribution that SB3 builds is described by the *statistics* phi(s) that the network puts
-out for a state s, and by the distribution's own Fisher information M(phi). The three families
-below cover them all: Gaussians (with or without gSDE, squashed or not), blocks of categoricals,
-and Bernoullis.
+Every distribution that SB3 builds is described by the *statistics* phi(s) that the network outputs
+for a state s, and by the distribution's own Fisher information M(phi). The three families below
+cover them all: Gaussians (with or without gSDE, squashed or not), blocks of categoricals, and
+Bernoullis.
 """
 
 import copy
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 ACTION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-"""Those for which SB3's policies have a distribution of one of the families."""
+"""The action spaces for which SB3's policies use one of the families."""
 
 
 class ActionFamily(ABC):
@@ -48,13 +48,13 @@ class ActionFamily(ABC):
 
     @abstractmethod
     def statistics(self, distribution: Distribution) -> Tensor:
-        """phi, shape (N, K), still attached to the graph of the network that produced it."""
+        """phi, shape (N, K), attached to the graph of the network that produced it."""
 
     @abstractmethod
     def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         """u -> M(phi) u for every sample; phi, u and the result have shape (N, K).
 
-        A function, since a phi meets many u: what depends on phi alone is computed once.
+        It is a function because one phi meets many u: what depends on phi alone is computed once.
         """
 
     @abstractmethod
@@ -66,9 +66,9 @@ class ActionFamily(ABC):
         """KL(p || q) for every sample, in nats, shape (N,)."""
 
     def log_prob(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
-        """log pi(a) for every sample, shape (N,), as a function of phi; NaN where phi is no good.
+        """log pi(a) for every sample, shape (N,), as a function of phi; NaN if phi is not finite.
 
-        :param distribution: an SB3 distribution of this family; what it holds is not used
+        :param distribution: an SB3 distribution of this family; its current state is not used
         :param actions: as the distribution's own ``log_prob`` takes them
         """
         at_phi = copy.copy(distribution)
@@ -77,11 +77,11 @@ class ActionFamily(ABC):
 
     @abstractmethod
     def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
-        """grad_phi log pi(a) for every sample, shape (N, K); arguments of :meth:`log_prob`."""
+        """grad_phi log pi(a) for every sample, shape (N, K); arguments as for :meth:`log_prob`."""
 
     @abstractmethod
     def sample(self, distribution: Distribution, phi: Tensor, n_samples: int) -> Tensor:
-        """Actions drawn at phi, as ``log_prob`` takes them: (n_samples, N, ...)."""
+        """Actions drawn at phi, in the form that ``log_prob`` takes: (n_samples, N, ...)."""
 
     @abstractmethod
     def kl_gradient(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class ActionFamily(ABC):
 
     @abstractmethod
     def entropy(self, phi: Tensor) -> Tensor:
-        """Entropy for every sample, in nats, shape (N,); of a squashed Gaussian, before tanh."""
+        """Entropy for every sample, in nats, shape (N,); for a squashed Gaussian, before tanh."""
 
     @abstractmethod
     def entropy_gradient(self, phi: Tensor) -> Tensor:
@@ -101,16 +101,16 @@ class ActionFamily(ABC):
 
     @abstractmethod
     def randomness(self, phi: Tensor) -> dict[str, float]:
-        """How random the actions are: mean ``std`` for Gaussians, mean ``entropy`` (nats) else."""
+        """How random the actions are: for Gaussians the mean ``std``, else the mean ``entropy``."""
 
 
 class GaussianFamily(ActionFamily):
     """Diagonal Gaussian; phi = (mean, log_std), M = diag(1 / sigma^2, 2).
 
     gSDE is the same family: autograd differentiates log sigma(s) through the exploration matrix
-    like any other output. By SB3's default it stops there, before the features that sigma(s) is
-    computed from, so for gSDE the quadratic model misses the part of the KL divergence that comes
-    through them: ``train/kl`` and ``train/kl_predicted`` differ by more than elsewhere.
+    like any other output. By default SB3 cuts the graph there, before the features that sigma(s) is
+    computed from. So for gSDE the quadratic model misses the part of the KL divergence that comes
+    through the features, and ``train/kl`` and ``train/kl_predicted`` differ by more than elsewhere.
 
     Squashing by tanh changes neither M nor the KL divergence, because tanh is a bijection that does
     not depend on the parameters.
@@ -143,7 +143,7 @@ class GaussianFamily(ActionFamily):
         if type(distribution) is not DiagGaussianDistribution:
             return super().log_prob(distribution, phi, actions)
         mean, log_std = phi.chunk(2, dim=1)
-        # The mean first: the result takes its memory layout, which is phi's.
+        # The mean comes first: the result takes its memory layout, which is phi's.
         z = (mean - actions) * torch.exp(-log_std)
         return -(0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)
 
@@ -201,7 +201,7 @@ class CategoricalFamily(ActionFamily):
     def statistics(self, distribution: Distribution) -> Tensor:
         held = distribution.distribution
         blocks = cast(list[Categorical], held if isinstance(held, list) else [held])
-        # torch normalises the logits; a shift per block is a direction that M does not see.
+        # torch normalises the logits, which shifts each block: a direction that M does not see.
         return torch.cat([block.logits for block in blocks], dim=1)
 
     def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
@@ -223,7 +223,7 @@ class CategoricalFamily(ActionFamily):
         start = 0
         for logits in self._blocks(phi):
             p, stop = logits.softmax(dim=1), start + logits.shape[1]
-            # Column k is sqrt(p_k) (e_k - p): the score of category k, weighted by its chance.
+            # Column k is sqrt(p_k) (e_k - p): the score of category k, times sqrt(p_k).
             block = torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None, :]
             factor[:, start:stop, start:stop] = block
             start = stop
@@ -276,7 +276,7 @@ class CategoricalFamily(ActionFamily):
         return _joined(scores)
 
     def _log_probabilities(self, phi: Tensor) -> list[Tensor]:
-        # Finite, so that an impossible action (a logit of -inf) adds 0 to an entropy.
+        # Finite, so that an impossible action (a logit of -inf) adds 0 to the entropy.
         smallest = torch.finfo(phi.dtype).min
         return [logits.log_softmax(dim=1).clamp(min=smallest) for logits in self._blocks(phi)]
 
@@ -340,8 +340,8 @@ class BernoulliFamily(ActionFamily):
 def family_of(distribution: object) -> ActionFamily:
     """The family that an SB3 distribution belongs to.
 
-    :raises TypeError: the distribution is none of SB3's, nor derived from one of them; the message
-        lists what is supported
+    :raises TypeError: the distribution is not one of SB3's or derived from one; the message lists
+        what is supported
     """
     if isinstance(distribution, (DiagGaussianDistribution, StateDependentNoiseDistribution)):
         return GaussianFamily()
@@ -380,8 +380,8 @@ def _unsquashed(distribution: Distribution, actions: Tensor) -> Tensor:
     return TanhBijector.inverse(actions) if _squashes(distribution) else actions
 
 
-# Without torch's validation: where a step has made the statistics invalid the divergence is NaN,
-# which the caller can see, instead of an exception in the middle of the step.
+# Without torch's validation: if a step has made the statistics invalid, the divergence is NaN,
+# which the caller can see. With it, there would be an exception in the middle of the step.
 
 
 def _categorical(logits: Tensor) -> Categorical:

@@ -1,10 +1,10 @@
 """The Jacobian of a network's outputs with respect to its parameters, as two products.
 
-J v says how the outputs move when the parameters move by v; J^T u collects what the outputs want of
-the parameters. Curvature, natural gradients and ordinary gradients are made of these two.
+J v says how the outputs move when the parameters move by v; J^T u turns a gradient by the outputs
+into one by the parameters. Curvature, natural gradients and ordinary gradients are made of these.
 
-Two implementations: :class:`AutogradJacobian` for any network, :class:`MlpJacobian` for plain
-multilayer perceptrons, which needs no graph and half the time.
+There are two implementations: :class:`AutogradJacobian` for any network, and :class:`MlpJacobian`
+for plain multilayer perceptrons, which needs no graph and takes half the time.
 """
 
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ __all__ = ["AutogradJacobian", "Jacobian", "MlpJacobian"]
 
 
 class Jacobian(ABC):
-    """J at the parameters' values when it was built, for a batch of N samples with K outputs.
+    """J at the parameters' values when this was built, for a batch of N samples with K outputs.
 
     :ivar params: the P parameters to differentiate by
     :ivar outputs: shape (N, K), detached
@@ -79,7 +79,7 @@ class AutogradJacobian(Jacobian):
         self._attached = forward()
         self.outputs = self._attached.detach()
         # J^T u is linear in u. Differentiating it once more with respect to u gives J v, for any
-        # network that has a backward pass and at the price of one (Townsend 2017).
+        # network that has a backward pass, and at the cost of one (Townsend 2017).
         self._cotangent = torch.zeros_like(self.outputs, requires_grad=True)
         pullback: tuple[Tensor | None, ...] = ()
         if self._attached.requires_grad:
@@ -122,14 +122,14 @@ class MlpJacobian(Jacobian):
         J v:    da_l = W_l dh_{l-1} + dW_l h_{l-1} + db_l,   dh_l = D_l da_l
         J^T u:  gW_l = d_l h_{l-1}^T,  gb_l = d_l,           d_{l-1} = D_{l-1} W_l^T d_l
 
-    Work goes in blocks of samples through two buffers, so memory beyond the activations does not
-    grow with the batch.
+    Blocks of samples pass through two buffers, so memory beyond the activations does not grow with
+    the batch.
 
     :param mlp: its activations must be among :attr:`ACTIVATIONS`
     :param features: shape (N, n_features)
-    :param log_std: the logarithm of a Gaussian's standard deviation, a parameter of the same length
-        as the network's outputs; if given, it joins the outputs on the right (and the parameters
-        on the left, where SB3 has it)
+    :param log_std: the logarithm of a Gaussian's standard deviation, a parameter as long as the
+        network's outputs; if given, it is appended to the outputs, and put in front of the
+        parameters, where SB3 has it
     """
 
     def __init__(self, mlp: Mlp, features: Tensor, log_std: nn.Parameter | None = None) -> None:
@@ -153,7 +153,7 @@ class MlpJacobian(Jacobian):
         activations = [like.new_empty(n_samples, width) for width in hidden]
         n_rows = max(_MIN_ROWS, _BLOCK_ELEMENTS // max(hidden, default=1))
         n_rows = min(n_samples, n_rows)
-        # One layer's block goes into one of them, the next layer's into the other.
+        # One layer's block goes into one buffer, the next layer's into the other.
         room = like.new_empty(2, n_rows * max(hidden, default=0))
         blocks = []
         for start in range(0, n_samples, n_rows):
@@ -195,7 +195,10 @@ class MlpJacobian(Jacobian):
         return self._forward(keep=False)
 
     def _forward(self, keep: bool) -> Tensor:
-        """The outputs; the hidden activations are kept, or go where the next block's will."""
+        """The outputs.
+
+        :param keep: whether to keep the hidden activations, or reuse their memory for each block
+        """
         outputs, means = self._new_outputs()
         for block in self._blocks:
             h = block.inputs[0]
@@ -247,14 +250,14 @@ class MlpJacobian(Jacobian):
         return collected
 
     def _split(self, vector: Tensor) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
-        """A flat vector's parts: log_std, weights, biases."""
+        """The parts of a flat vector: log_std, weights, biases."""
         parts = list(vector.split_with_sizes(self._sizes))
         log_std = None if self._log_std is None else parts.pop(0)
         weights = [part.view_as(own) for part, own in zip(parts[::2], self._weights, strict=True)]
         return log_std, weights, parts[1::2]
 
     def _new_outputs(self) -> tuple[Tensor, Tensor]:
-        """Room for outputs, transposed, and the part of it that the last layer fills.
+        """Memory for outputs, transposed, and the part of it that the last layer fills.
 
         A product with few rows and N columns takes half the time of one with N rows and few
         columns.
@@ -270,13 +273,13 @@ class MlpJacobian(Jacobian):
     def _check_versions(self) -> None:
         if self._current_versions() != self._versions:
             raise RuntimeError(
-                "the parameters have changed since this Jacobian was built; its activations are "
-                "those of the old ones: build a new one"
+                "the parameters have changed since this Jacobian was built, but its activations "
+                "have not: build a new one"
             )
 
 
 class _Block(NamedTuple):
-    """Some of the samples, and room to work on them."""
+    """Some of the samples, and memory to work in."""
 
     rows: slice
     inputs: list[Tensor]  # of each layer: the features, then activations
@@ -284,7 +287,7 @@ class _Block(NamedTuple):
     ones: Tensor
 
 
-# Elements of a buffer: a block should stay in a core's cache, and be long enough for the matrix
+# Elements of a buffer: a block should fit into a core's cache, and be long enough for matrix
 # products to run at full speed.
 _BLOCK_ELEMENTS = 2**18
 _MIN_ROWS = 256
@@ -293,7 +296,7 @@ _MIN_ROWS = 256
 def _add_outer(total: Tensor, delta: Tensor, inputs: Tensor) -> None:
     """total += delta^T inputs, shapes (n_out, n_in), (N, n_out), (N, n_in)."""
     if inputs.shape[1] < delta.shape[1]:
-        # Few columns again: transposed, it takes half the time.
+        # Few columns again: the transposed product takes half the time.
         total.add_(torch.mm(inputs.t(), delta).t())
     else:
         total.addmm_(delta.t(), inputs)

@@ -1,7 +1,7 @@
 """Curvature matrices as linear operators: products, not entries.
 
-With J(s) the Jacobian of a network's outputs for a state s, and M(s) a small matrix between these
-outputs, both curvatures of this library are
+With J(s) the Jacobian of a network's outputs in a state s, and M(s) a small matrix over these
+outputs, both curvature matrices of this library are
 
     mean_s J(s)^T M(s) J(s).
 
@@ -12,7 +12,7 @@ but needs only first derivatives of the network: a product is one Jacobian-vecto
 multiplication by M, one vector-Jacobian product. For the critic M = I
 (:class:`GaussNewtonOperator`).
 
-Neither contains a damping. ``Damped(operator, damping)`` adds it, and is an operator again.
+Neither contains any damping. ``Damped(operator, damping)`` adds it, and is an operator again.
 """
 
 import math
@@ -206,7 +206,7 @@ class FisherOperator(CurvatureOperator):
         take half the time of autograd's
     :raises TypeError: the action distribution is not supported
     :raises ValueError: n_samples is less than 1
-    :ivar distribution: one of SB3's, of the policy's kind; what it holds does not matter
+    :ivar distribution: one of SB3's, of the policy's kind; its current state does not matter
     :ivar family: its action family
     """
 
@@ -318,7 +318,7 @@ def _drawn(observations: PyTorchObs, n_samples: int | None) -> Tensor | None:
 
 @torch.no_grad()
 def action_distribution(policy: ActorCriticPolicy, observations: PyTorchObs) -> Distribution:
-    """A distribution of the kind that the policy returns; what it holds does not matter."""
+    """A distribution of the kind that the policy returns, in any state."""
     if actor_mlp(policy) is not None:
         return policy.action_dist
     return policy.get_distribution(first_sample(observations))

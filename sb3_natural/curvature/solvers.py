@@ -1,9 +1,8 @@
 """Solvers of A x = b, A a curvature operator: from a gradient b to a natural gradient x.
 
-All share one small interface, :class:`Solver`. Choose by name (``NPG(fisher_solver="cg")``) or pass
-an instance, which gives access to what a name leaves at its default. They serve the policy, where A
-is the damped Fisher information, and the Gauss-Newton critic (``critic_solver``), but for
-``empirical``, which needs a policy.
+All share one small interface, :class:`Solver`. Choose one by name (``NPG(fisher_solver="cg")``), or
+pass an instance to set what a name leaves at its default. They serve the policy, where A is the
+damped Fisher information, and (except ``empirical``) the Gauss-Newton critic (``critic_solver``).
 
 =============  =======================================  ==========================================
 name           cost                                     when

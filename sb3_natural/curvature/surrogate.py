@@ -15,11 +15,11 @@ class Surrogate:
 
     Source: Schulman et al. 2015, equation 14.
 
-    :param distribution: an SB3 distribution of the policy's kind; what it holds is not used
+    :param distribution: an SB3 distribution of the policy's kind; its current state is not used
     :param actions: N actions, as the distribution's ``log_prob`` takes them
     :param old_log_prob: log pi_old(a|s), (N,)
     :param advantages: A, (N,)
-    :raises ValueError: a shape is another one
+    :raises ValueError: ``old_log_prob`` or ``advantages`` has another shape
     """
 
     def __init__(

@@ -103,7 +103,7 @@ class StepTaken(NamedTuple):
     kl: float
     """The measured KL divergence, in nats."""
     shortenings: int = 0
-    """How often it was made shorter."""
+    """How many times it was shortened."""
 
 
 def fixed_step(evaluate: Callable[[float], tuple[float, float]], length: float) -> StepTaken:
@@ -124,7 +124,7 @@ def shortened_step(
     """The step of the given length, made shorter while its KL divergence is far beyond delta.
 
     The KL-normalised length relies on a quadratic model of the divergence. Where that fails (a
-    nearly certain policy about to change its mind), a step meant for 0.02 nats can be one of tens.
+    nearly certain policy about to change its mind), a step meant for 0.02 nats can measure tens.
     "Far beyond" is 1.5 delta, where SB3's PPO stops, too. Unlike in TRPO, the surrogate need not
     improve. Each try goes to where the parabola through the measured divergence has delta, or to
     half the length if that is longer.
@@ -139,7 +139,7 @@ def shortened_step(
         objective, kl = evaluate(length)
         if kl <= KL_TOLERANCE * target_kl + _KL_ROUNDING and math.isfinite(objective):
             return StepTaken(length, objective, kl, shortenings)
-        # By half at most: far away the parabola knows little. NaN and infinity end there, too.
+        # By half at most: far away the parabola knows little. NaN and infinity are halved, too.
         length *= max(0.5, math.sqrt(target_kl / kl)) if target_kl < kl < math.inf else 0.5
     raise NoStepError(
         f"the KL divergence is {kl:.3g} nats after {_MAX_SHORTENINGS} shortenings of the step, "
@@ -155,7 +155,7 @@ def backtracking_line_search(
     shrinking_factor: float,
     max_steps: int,
 ) -> StepTaken:
-    """The longest of ``length * shrinking_factor^k`` whose step is an improvement within delta.
+    """The longest step, of ``length * shrinking_factor^k``, that is an improvement within delta.
 
     Source: Schulman et al. 2015, appendix C.
 

@@ -66,7 +66,7 @@ class AdamFit(ValueFit):
     def fit(
         self, policy: ActorCriticPolicy, params: Sequence[nn.Parameter], buffer: RolloutBuffer
     ) -> float:
-        """See :meth:`ValueFit.fit`; the error is the mean over the minibatches, as they came by."""
+        """See :meth:`ValueFit.fit`; the error is a mean over minibatches, each before its step"""
         losses = []
         before = flatten(param.detach() for param in params)
         optimizer_before = copy.deepcopy(policy.optimizer.state_dict())
@@ -86,14 +86,17 @@ class AdamFit(ValueFit):
             assign_flat(params, before)
             policy.optimizer.load_state_dict(optimizer_before)
             raise NoStepError(
-                "the critic's parameters, or what its optimiser remembers, would not be finite "
-                f"(its mean squared error came to {torch.stack(losses).mean().item():.3g})"
+                "the critic's parameters, or its optimiser's state, would not be finite "
+                f"(its mean squared error was {torch.stack(losses).mean().item():.3g})"
             )
         return torch.stack(losses).mean().item()
 
 
 def _is_finite(params: Sequence[nn.Parameter], optimizer: Optimizer) -> bool:
-    """An infinite second moment in Adam stops a parameter for good, without a trace in it."""
+    """Whether parameters and optimiser state are finite.
+
+    An infinite second moment in Adam stops a parameter for good without making it infinite.
+    """
     states = [value for param in params for value in optimizer.state[param].values()]
     remembered = [value for value in states if torch.is_tensor(value)]
     return bool(torch.isfinite(flatten([*params, *remembered])).all())
@@ -102,11 +105,11 @@ def _is_finite(params: Sequence[nn.Parameter], optimizer: Optimizer) -> bool:
 def split_parameters(
     policy: ActorCriticPolicy, observations: PyTorchObs
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The trainable parameters that move the policy, and those that move its values alone.
+    """The trainable parameters that move the policy, and those that move only its values.
 
-    Found through autograd, so that no parameter needs a particular name.
+    Found through autograd, so no parameter needs a particular name.
 
-    :param observations: of which one is looked at
+    :param observations: only the first is used
     """
     actor, critic = actor_mlp(policy), critic_mlp(policy)
     if actor is not None and critic is not None:
@@ -128,7 +131,7 @@ def _trainable(params: Sequence[nn.Parameter]) -> list[nn.Parameter]:
 def _behind(output: Tensor, policy: nn.Module) -> list[nn.Parameter]:
     try:
         return parameters_behind(output, policy)
-    except ValueError:  # all of them are frozen
+    except ValueError:  # all are frozen
         return []
 
 
@@ -191,26 +194,26 @@ class GaussNewtonFit(ValueFit):
 
 
 def descend(jacobian: Jacobian, direction: Tensor, gradient: Tensor, returns: Tensor) -> float:
-    """Move along a direction as far as the squared error falls: all of it, if it falls there.
+    """Take a step, or as much of it as lowers the squared error.
 
-    Where it does not, the way is shortened to the lowest point of the parabola through the error
-    and its slope here and the error there, and at least by half. Curvature from few samples does
-    not see the directions in which those few do not differ, and the network is not linear: without
-    this, single steps could multiply the error by a thousand.
+    If the error is not lower after the whole step, the step is shortened to the lowest point of the
+    parabola through the error and its slope here and the error there, and at least by half.
+    Curvature from a few samples misses the directions in which these do not differ, and the network
+    is not linear: without this, single steps could multiply the error by a thousand.
 
-    :param jacobian: of V, with its outputs at the parameters as they are
+    :param jacobian: of V, built at the parameters as they are
     :param direction: shape (P,)
     :param gradient: half of the error's descent direction, ``J^T (returns - V) / N``, shape (P,)
     :param returns: shape (N, 1)
-    :return: the mean squared error where the parameters are now; they have not moved if no
-        shortened step lowers it
-    :raises NoStepError: the direction or the error here is not finite; nothing has moved
+    :return: the mean squared error after the step; the parameters have not moved if no shortened
+        step lowers it
+    :raises NoStepError: the direction or the error is not finite; nothing has moved
     """
     here = F.mse_loss(jacobian.outputs, returns).item()
     if not math.isfinite(here) or not torch.isfinite(direction).all():
         raise NoStepError("the critic's Gauss-Newton step is not finite; use more critic_damping")
     theta = flatten(param.detach() for param in jacobian.params)
-    fall = 2.0 * float(gradient @ direction)  # of the error by length, at the beginning
+    fall = 2.0 * float(gradient @ direction)  # of the error, per unit of length, at first
     length = 1.0
     for _ in range(_TRIES):
         assign_flat(jacobian.params, theta + length * direction)
@@ -218,7 +221,7 @@ def descend(jacobian: Jacobian, direction: Tensor, gradient: Tensor, returns: Te
         if there <= here:
             return there
         lowest = fall * length**2 / (2.0 * (there - here + fall * length))
-        # Not a number and infinity, too, end here.
+        # NaN and infinity end here, too.
         length = lowest if 0.0 < lowest < length / 2 else length / 2
     assign_flat(jacobian.params, theta)
     return here

@@ -1,12 +1,12 @@
 """Parallel simulation: one call for SB3's vectorised environments and for EnvPool's C++ pool.
 
-EnvPool steps all environments in C++ threads. Three of its habits differ from what SB3 expects of a
-``VecEnv`` and are changed here:
+EnvPool steps all environments in C++ threads. It differs from what SB3 expects of a ``VecEnv`` in
+three ways, which are changed here:
 
 - It resets an environment in the step *after* an episode's last one, and ignores the action of that
-  step. Here the ended ones are reset within the last step, by a second call for them alone.
-- At the time limit it reports a truncation even where the episode also terminated there. Here it
-  gets no limit, and Gymnasium's is counted outside.
+  step. Here environments are reset within the last step, by a second call for them alone.
+- At the time limit it reports a truncation even if the episode also terminated there. Here it gets
+  no limit, and Gymnasium's limit is counted outside.
 - It takes seeds at construction only. Here ``seed`` makes the next ``reset`` build a new pool.
 """
 
@@ -59,7 +59,7 @@ def make_vec_env(
     monitor_kwargs: dict[str, Any] | None = None,
     wrapper_kwargs: dict[str, Any] | None = None,
 ) -> VecEnv:
-    """SB3's ``make_vec_env``, with a choice of who simulates.
+    """SB3's ``make_vec_env``, with a choice of the backend that simulates.
 
     Example::
 
@@ -70,7 +70,7 @@ def make_vec_env(
 
     :param env_id: an id registered in Gymnasium; with ``"dummy"`` and ``"subproc"`` also a class or
         a function that returns an environment
-    :param n_envs: how many environments
+    :param n_envs: number of environments
     :param seed: environment i gets ``seed + i``; None draws one from NumPy's global generator
     :param backend: ``"dummy"`` (one after the other, in this process), ``"subproc"`` (one process
         each) or ``"envpool"`` (C++ threads; see :class:`EnvPoolVecEnv`)
@@ -82,11 +82,13 @@ def make_vec_env(
         ``num_threads``
     :param monitor_kwargs: arguments of SB3's ``Monitor``; not with ``"envpool"``
     :param wrapper_kwargs: arguments of ``wrapper_class``; not with ``"envpool"``
-    :raises ValueError: an unknown backend, or an argument that EnvPool cannot honour
+    :raises ValueError: the backend is unknown, or EnvPool does not support an argument
     :raises ImportError: ``backend="envpool"`` without EnvPool installed
     """
     if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r}: the backends are {', '.join(map(repr, BACKENDS))}")
+        raise ValueError(
+            f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}"
+        )
     python_only: dict[str, Any] = dict(
         monitor_dir=monitor_dir,
         wrapper_class=wrapper_class,
@@ -107,13 +109,13 @@ def make_vec_env(
     for name, value in python_only.items():
         if value is not None:
             raise ValueError(
-                f"{name}={value!r}: EnvPool simulates in C++, where no Python wrapper reaches; "
-                f"leave {name} at None, or take backend='dummy' or 'subproc'"
+                f"{name}={value!r}: EnvPool simulates in C++, out of reach of Python wrappers; "
+                f"leave {name} at None, or use backend='dummy' or 'subproc'"
             )
     if not isinstance(env_id, str):
         raise ValueError(
             f"env_id={env_id!r}: EnvPool takes the id of a task, such as 'HalfCheetah-v5'; for a "
-            "class or a function take backend='dummy' or 'subproc'"
+            "class or a function use backend='dummy' or 'subproc'"
         )
     env = EnvPoolVecEnv(env_id, n_envs, seed, env_kwargs=env_kwargs, **(vec_env_kwargs or {}))
     if seed is not None:
@@ -124,32 +126,33 @@ def make_vec_env(
 class EnvPoolVecEnv(VecEnv):
     """EnvPool's environments as an SB3 ``VecEnv``.
 
-    The task is Gymnasium's: its time limit, its spaces (where EnvPool's differ, it is refused) and,
-    where EnvPool has them, its options. What SB3's ``Monitor`` reports in ``infos`` is in them
-    here too. Differences from ``DummyVecEnv`` of the same id:
+    The task is Gymnasium's: its time limit, its spaces (an error if EnvPool's differ) and, if
+    EnvPool has them, its options. ``infos`` hold what SB3's ``Monitor`` adds to them. Differences
+    from ``DummyVecEnv`` with the same id:
 
     - The random streams are EnvPool's: the same seed gives other initial states.
     - EnvPool's rewards are float32, so an episode's return is a sum of rounded rewards.
-    - ``infos[i]`` is empty unless episode i ended in this step: neither the parts of the reward nor
-      ``"TimeLimit.truncated": False`` are given in every step. ``reset_infos`` are empty.
-    - The environments are no Python objects: no rendering, no reset options, no ``set_attr`` and no
-      ``env_method``; ``get_attr`` knows ``render_mode``, ``spec`` and the two spaces.
-    - EnvPool 1.2.5 brings MuJoCo 3.6.0. With the same one under Gymnasium, the -v5 tasks give equal
-      observations, and rewards equal in float32 (seen for all nine but Walker2d, where only the
-      first five steps were compared). MuJoCo 4.0.0 rounds differently, and steps Ant and Humanoid
-      differently: one step from the same state differs by 1e-5 in the median there, and by more
+    - ``infos[i]`` is empty unless episode i ended in this step: it holds neither the parts of the
+      reward nor ``"TimeLimit.truncated": False`` in every step. ``reset_infos`` are empty.
+    - The environments are not Python objects: there is no rendering, and there are no reset
+      options, no ``set_attr`` and no ``env_method``; ``get_attr`` knows ``render_mode``, ``spec``
+      and the two spaces.
+    - EnvPool 1.2.5 brings MuJoCo 3.6.0. With the same version under Gymnasium, the -v5 tasks give
+      equal observations, and rewards equal in float32 (this was checked for all nine, but for
+      Walker2d over five steps only). MuJoCo 4.0.0 rounds differently, and steps Ant and Humanoid
+      differently: there, one step from the same state differs by 1e-5 in the median, and by more
       where contacts change.
-    - EnvPool 1.2.5's Pendulum-v1, at its speed limit, turns the angle by the speed before it is
-      limited; Gymnasium by the limited one.
+    - At its speed limit, EnvPool 1.2.5's Pendulum-v1 turns the angle by the speed before it is
+      limited, Gymnasium's by the limited speed.
 
     :param env_id: an id that both Gymnasium and EnvPool know
-    :param n_envs: how many environments
+    :param n_envs: number of environments
     :param seed: environment i gets ``seed + i``; None draws one from NumPy's global generator.
         Seeds that differ by a multiple of 2^32 are the same to EnvPool
-    :param num_threads: how many C++ threads; None for one per core, at most ``n_envs``
-    :param env_kwargs: arguments of ``gymnasium.make``, under Gymnasium's names
+    :param num_threads: number of C++ threads; None for one per core, at most ``n_envs``
+    :param env_kwargs: arguments of ``gymnasium.make``, by Gymnasium's names
     :raises ImportError: EnvPool is not installed; names the extra that installs it
-    :raises ValueError: EnvPool does not have the task or an option, or has other spaces
+    :raises ValueError: EnvPool does not have the task or an option, or its spaces differ
     """
 
     @checked()
@@ -163,7 +166,7 @@ class EnvPoolVecEnv(VecEnv):
     ) -> None:
         for name, value in (("n_envs", n_envs), ("num_threads", num_threads)):
             if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: at least 1 is needed")
+                raise ValueError(f"{name} must be at least 1, got {value}")
         self._envpool = _import_envpool()
         task = _task(self._envpool, env_id, env_kwargs or {})
         self._attributes: dict[str, Any] = {
@@ -188,7 +191,7 @@ class EnvPoolVecEnv(VecEnv):
         self.seed(seed)
 
     def reset(self) -> np.ndarray:
-        """Start a new episode everywhere; with new seeds if :meth:`seed` was called before.
+        """Start new episodes in all environments, with new seeds if :meth:`seed` was called.
 
         :return: the first observations, (n_envs, \\*shape)
         """
@@ -213,12 +216,12 @@ class EnvPoolVecEnv(VecEnv):
         actions = np.asarray(actions)
         if actions.shape != self._action_shape:
             raise ValueError(
-                f"actions of shape {actions.shape}: the shape has to be {self._action_shape}"
+                f"actions must have shape {self._action_shape}, got shape {actions.shape}"
             )
         if self._pool is None or self._is_stepping:
             raise RuntimeError(
-                "step_async() needs a reset() before the first step, a step_wait() after each "
-                "step_async(), and no close() before it"
+                "step_async() needs a reset() before the first step and a step_wait() after each "
+                "step_async(), and cannot be called after close()"
             )
         self._pool.send(actions)
         self._is_stepping = True
@@ -250,10 +253,9 @@ class EnvPoolVecEnv(VecEnv):
         terminated: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        """Fill the ended episodes' infos, and put the next episodes' first observations in place.
+        """Fill in the ended episodes' infos, and the next episodes' first observations.
 
-        The reset draws from an environment's random stream what EnvPool's own, one step later,
-        would have drawn.
+        This reset draws the same random numbers as EnvPool's own, which would come one step later.
         """
         seconds = round(time.time() - self._start, 6)
         for index in ended:
@@ -272,7 +274,7 @@ class EnvPoolVecEnv(VecEnv):
         self._lengths[ended] = 0
 
     def _as_in_space(self, received: np.ndarray) -> np.ndarray:
-        # Pools return new arrays, which nobody else holds: a copy is needed for another dtype only.
+        # Pools return new arrays, which nobody else holds: only another dtype needs a copy.
         shape = (len(received), *self._observation_shape)
         return received.reshape(shape).astype(self._observation_dtype, copy=False)
 
@@ -298,23 +300,25 @@ class EnvPoolVecEnv(VecEnv):
         self._close_pool()
 
     def set_options(self, options: list[dict] | dict | None = None) -> None:
-        """Accepts no options: EnvPool's resets take none.
+        """Refuse all options: EnvPool's resets take none.
 
         :raises ValueError: an option is given
         """
         if any(options if isinstance(options, list) else [options]):
-            raise ValueError(f"options={options!r}: resets in EnvPool take no options")
+            raise ValueError(
+                f"options must be empty, since EnvPool's resets take none; got {options!r}"
+            )
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """The attribute of each environment.
 
-        :raises AttributeError: it is none of ``render_mode`` (None), ``spec`` (Gymnasium's),
-            ``observation_space`` and ``action_space``
+        :raises AttributeError: it is not ``render_mode`` (None), ``spec`` (Gymnasium's),
+            ``observation_space`` or ``action_space``
         """
         if attr_name not in self._attributes:
             raise AttributeError(
-                f"{attr_name!r}: environments simulated by EnvPool have no attributes but "
-                f"{', '.join(self._attributes)}; take backend='dummy' or 'subproc' for others"
+                f"{attr_name!r}: environments simulated by EnvPool have only the attributes "
+                f"{', '.join(self._attributes)}; use backend='dummy' or 'subproc' for others"
             )
         return [self._attributes[attr_name] for _ in self._get_indices(indices)]
 
@@ -325,7 +329,7 @@ class EnvPoolVecEnv(VecEnv):
         """
         raise NotImplementedError(
             f"set_attr({attr_name!r}, ...): environments simulated by EnvPool cannot be changed; "
-            "options go into env_kwargs, or take backend='dummy' or 'subproc'"
+            "give options as env_kwargs, or use backend='dummy' or 'subproc'"
         )
 
     def env_method(
@@ -341,18 +345,18 @@ class EnvPoolVecEnv(VecEnv):
         """
         raise NotImplementedError(
             f"env_method({method_name!r}): environments simulated by EnvPool have no methods; "
-            "take backend='dummy' or 'subproc'"
+            "use backend='dummy' or 'subproc'"
         )
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """True for ``Monitor``, whose reports are given here, and False for all other wrappers."""
+        """True for ``Monitor``, whose reports ``infos`` hold, and False for all other wrappers."""
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
 
 class _Task(NamedTuple):
-    """A task that Gymnasium and EnvPool agree about."""
+    """A task that is the same in Gymnasium and EnvPool."""
 
     spec: EnvSpec
     observation_space: spaces.Space
@@ -372,11 +376,11 @@ def _import_envpool() -> ModuleType:
 
 
 def _task(envpool: ModuleType, env_id: str, env_kwargs: dict[str, Any]) -> _Task:
-    """Find EnvPool's options for Gymnasium's task, and compare the spaces."""
+    """EnvPool's options for Gymnasium's task; checks that the spaces are the same."""
     if env_kwargs.get("render_mode") is not None:
         raise ValueError(
             f"env_kwargs has render_mode={env_kwargs['render_mode']!r}: EnvPoolVecEnv does not "
-            "render; leave it out, or take backend='dummy'"
+            "render; leave it out, or use backend='dummy'"
         )
     env = gym.make(env_id, **env_kwargs)
     try:
@@ -385,7 +389,7 @@ def _task(envpool: ModuleType, env_id: str, env_kwargs: dict[str, Any]) -> _Task
         if spec.id not in envpool.list_all_envs():
             raise ValueError(
                 f"env_id={env_id!r}: EnvPool {envpool.__version__} does not have this task; "
-                "take backend='dummy' or 'subproc'"
+                "use backend='dummy' or 'subproc'"
             )
         defaults = {
             name: parameter.default
@@ -405,10 +409,10 @@ def _task(envpool: ModuleType, env_id: str, env_kwargs: dict[str, Any]) -> _Task
 def _pool_options(
     env_id: str, values: dict[str, Any], env_kwargs: dict[str, Any], known: dict[str, Any]
 ) -> dict[str, Any]:
-    """EnvPool's options that say what Gymnasium's say, defaults included.
+    """EnvPool's options that correspond to Gymnasium's, defaults included.
 
-    :param values: Gymnasium's options, all of them
-    :param env_kwargs: what the caller asked for, and EnvPool has to have
+    :param values: all of Gymnasium's options
+    :param env_kwargs: those that the caller gave, which EnvPool must support
     :param known: EnvPool's options with their defaults
     """
     translated = {name: _translate(name, value, known) for name, value in values.items()}
@@ -416,9 +420,9 @@ def _pool_options(
         if name not in _MAKE_ARGUMENTS and not translated.get(name):
             valid = sorted(name for name, options in translated.items() if options)
             raise ValueError(
-                f"env_kwargs has {name}={env_kwargs[name]!r}, which EnvPool cannot honour for "
-                f"{env_id}: it has {', '.join([*valid, 'max_episode_steps'])}; for anything else "
-                "take backend='dummy' or 'subproc'"
+                f"env_kwargs has {name}={env_kwargs[name]!r}, which EnvPool does not support for "
+                f"{env_id}: it supports {', '.join([*valid, 'max_episode_steps'])}; for anything "
+                "else use backend='dummy' or 'subproc'"
             )
     options = {"max_episode_steps": _NO_LIMIT}
     for pool_options in translated.values():
@@ -427,9 +431,9 @@ def _pool_options(
 
 
 def _translate(name: str, value: Any, known: dict[str, Any]) -> dict[str, Any]:
-    """EnvPool's options for one of Gymnasium's, or none at all."""
+    """EnvPool's options for one of Gymnasium's; empty if there are none."""
     name = _RENAMED.get(name, name)
-    # An XML file is looked up among EnvPool's own, so that the same name could mean another model.
+    # EnvPool looks an XML file up among its own, so the same name could mean another model.
     if name in known and name != "xml_file":
         return {name: value}
     stem = name.removesuffix("_range")
@@ -445,7 +449,7 @@ def _translate(name: str, value: Any, known: dict[str, Any]) -> dict[str, Any]:
 def _check_space(
     env_id: str, kind: str, expected: spaces.Space, found: spaces.Space | dict[str, Any]
 ) -> None:
-    """Refuse spaces that differ; an action may be given to EnvPool in a wider type."""
+    """Refuse spaces that differ; EnvPool's action space may have a wider type."""
     if isinstance(expected, spaces.Box) and isinstance(found, spaces.Box):
         wider = kind == "action" and np.can_cast(expected.dtype, found.dtype, "safe")
         same = (
@@ -459,6 +463,6 @@ def _check_space(
     if not same:
         raise ValueError(
             f"env_id={env_id!r}: the {kind} space is {expected!r} in Gymnasium and {found!r} in "
-            "EnvPool. EnvPoolVecEnv takes Box and Discrete spaces that are the same in both; "
-            "take backend='dummy' or 'subproc'"
+            "EnvPool. EnvPoolVecEnv needs Box or Discrete spaces that are the same in both; "
+            "use backend='dummy' or 'subproc'"
         )

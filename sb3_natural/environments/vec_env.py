@@ -1,4 +1,4 @@
-"""SB3's ``DummyVecEnv``, with less copying."""
+"""SB3's ``DummyVecEnv`` with less copying."""
 
 from collections import OrderedDict
 from copy import deepcopy
@@ -20,11 +20,11 @@ _IMMUTABLE = frozenset(
 
 
 class LeanDummyVecEnv(DummyVecEnv):
-    """A ``DummyVecEnv`` that returns the same, quicker.
+    """A ``DummyVecEnv`` that returns the same, faster.
 
     SB3's makes deep copies of all observations and infos at every step, which takes about 13
     microseconds for one environment, a quarter of a step of HalfCheetah-v5. Here arrays are copied
-    as arrays, and of an info only what could be changed later.
+    as arrays, and of an info only values that could be changed later.
     """
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -51,7 +51,7 @@ class LeanDummyVecEnv(DummyVecEnv):
 
 
 def as_monitored(env: gym.Env, verbose: int = 0) -> gym.Env:
-    """The environment with SB3's Monitor around it, if it has none."""
+    """The environment, wrapped in SB3's Monitor unless it is already."""
     if is_wrapped(env, Monitor):
         return env
     if verbose >= 1:

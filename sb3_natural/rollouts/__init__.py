@@ -1,1 +1,1 @@
-"""Fast rollout collection."""
+"""Fast rollout collection: actors, recorders, checks."""

@@ -1,8 +1,8 @@
-"""What picks the actions while a rollout is collected: nothing but the actor's forward pass.
+"""Picking the actions of a rollout with nothing but the actor's forward pass.
 
 SB3's ``policy.forward`` also computes values and log-probabilities, through modules and
-distribution objects; of its time, nearly all is overhead. An actor here only samples, with torch's
-random numbers drawn in the order and the shapes in which SB3 draws them.
+distribution objects; nearly all of its time is overhead. An actor here only samples, and draws
+torch's random numbers in the same order and shapes as SB3.
 
 =========  =========================================================  ============================
 path       how                                                        equal to SB3's actions
@@ -10,10 +10,10 @@ path       how                                                        equal to S
 ``numpy``  the usual networks, layer by layer in numpy                up to rounding
 ``torch``  any network, without the critic; for the usual ones the    bit for bit
            same kernels, called directly
-``sb3``    SB3's own collection, values and all                       is SB3
+``sb3``    SB3's own collection, values included                      it is SB3
 =========  =========================================================  ============================
 
-Besides being slow to call, torch's code drives the simulator's out of the processor's caches: with
+Besides being slow to call, torch's code displaces the simulator's from the processor's caches: with
 torch in between, a step of HalfCheetah-v5 takes 53 microseconds instead of 39.
 """
 
@@ -55,33 +55,34 @@ ROLLOUT_PATHS = ("numpy", "torch", "sb3")
 class Actor(Protocol):
     """Samples actions, with the parameters' values at that moment.
 
-    Values may change between two actions (a callback anneals ``log_std``, say). Where a parameter
-    or a layer was exchanged for another object, :meth:`is_current` says so.
+    Values may change between two actions (if a callback anneals ``log_std``, say). If a parameter
+    or a layer has been replaced by another object, :meth:`is_current` says so.
     """
 
     path: str
 
     def sample(self, observations: VecEnvObs) -> np.ndarray:
-        """Actions for what a VecEnv returns.
+        """Actions for a VecEnv's observations.
 
-        :return: a fresh array of shape (n_envs, *action shape)
+        :return: a new array of shape (n_envs, *action shape)
         """
 
     def statistics(self) -> np.ndarray:
         """phi of the distributions that the last actions came from, shape (n_envs, K).
 
-        As in :class:`~sb3_natural.curvature.families.ActionFamily`, up to a shift of logits. The
-        array is fresh: later steps do not change it.
+        As in :class:`~sb3_natural.curvature.families.ActionFamily`, up to a shift of logits. It is
+        a new array, which later steps do not change.
         """
 
     def likelihood(self) -> Tensor | np.ndarray:
-        """What :meth:`log_probs` needs to know of the last actions' distributions."""
+        """What :meth:`log_probs` needs to know about the last actions' distributions."""
 
     def log_probs(self, likelihoods: Sequence[Any], actions: Tensor) -> Tensor:
         """Log-probabilities of actions under the distributions that they came from.
 
         :param likelihoods: what :meth:`likelihood` returned, step by step
-        :param actions: as the distribution's ``log_prob`` takes them, one row an action, time-major
+        :param actions: as the distribution's ``log_prob`` takes them, one row per action,
+            time-major
         :return: shape (n_steps * n_envs,), on the actions' device
         """
 
@@ -92,11 +93,11 @@ class Actor(Protocol):
 def make_actor(
     policy: nn.Module, path: str, forward: Callable[..., Any] = ActorCriticPolicy.forward
 ) -> Actor | None:
-    """The actor for a path, or None where the path does not fit the policy.
+    """The actor for a path, or None if the path does not fit the policy.
 
     :param path: "numpy" or "torch"
-    :param forward: the ``forward`` that is known to pick its actions as SB3's does; a policy with
-        any other may do so in a way of its own
+    :param forward: the ``forward`` that is known to pick actions as SB3's does; a policy with
+        another one may pick them differently
     """
     if not isinstance(policy, ActorCriticPolicy) or "forward" in vars(policy):
         return None
@@ -116,7 +117,7 @@ def make_actor(
 
 
 class TorchActor:
-    """The actor half of any policy."""
+    """The actor of any policy."""
 
     path = "torch"
 
@@ -155,7 +156,7 @@ class TorchActor:
 
 
 class ForwardActor(TorchActor):
-    """A policy whose ``forward`` is its own, as SB3's loop calls it."""
+    """A policy with its own ``forward``, which is called as in SB3's loop."""
 
     path = "sb3"
 
@@ -168,7 +169,7 @@ class ForwardActor(TorchActor):
 
 
 class _PlainActor:
-    """What actors of the usual networks share: which memory they read, and their likelihoods."""
+    """What the actors of the usual networks share: the memory they read, and likelihoods."""
 
     _phi: np.ndarray
 
@@ -211,7 +212,7 @@ class _PlainActor:
 
 
 def _what_is_held(policy: ActorCriticPolicy) -> list[tuple[dict[str, Any], str, Any]]:
-    """By which names in which dictionaries a usual policy holds its actor's layers and numbers."""
+    """The dictionaries and names by which a usual policy holds its actor's layers and numbers."""
     body: Any = policy.mlp_extractor.policy_net
     held: list[tuple[dict[str, Any], str, Any]] = [
         (vars(policy), "action_dist", policy.action_dist),
@@ -226,7 +227,7 @@ def _what_is_held(policy: ActorCriticPolicy) -> list[tuple[dict[str, Any], str, 
 
 
 class MlpActor(_PlainActor):
-    """The usual network: the kernels that SB3 ends up in, without the way there."""
+    """The usual network: the kernels that SB3 ends up calling, called directly."""
 
     path = "torch"
 
@@ -275,7 +276,7 @@ class NumpyActor(_PlainActor):
         self._log_std_row = None if self._log_std is None else self._log_std.numpy()
         self._draw = _numpy_sampler(policy)
 
-    # A probability that underflows to zero is one; numpy may have been told to raise.
+    # A probability may underflow to zero, and numpy may have been told to raise then.
     @np.errstate(all="ignore")
     def sample(self, observations: VecEnvObs) -> np.ndarray:
         """See :class:`Actor`."""
@@ -298,7 +299,7 @@ class NumpyActor(_PlainActor):
 
 
 def _torch_sampler(policy: ActorCriticPolicy) -> Callable[[Tensor], Tensor]:
-    """Maps the network's outputs to actions as the policy's distribution samples them."""
+    """A map from the network's outputs to actions, sampled as by the policy's distribution."""
     distribution = policy.action_dist
     if isinstance(distribution, DiagGaussianDistribution):
         log_std = policy.log_std.detach()
@@ -339,7 +340,7 @@ def _numpy_sampler(policy: ActorCriticPolicy) -> Callable[[np.ndarray], np.ndarr
 
 
 class _Noise:
-    """Random numbers of torch's in an array, which the next draw overwrites."""
+    """Torch's random numbers in an array, which the next draw overwrites."""
 
     def __init__(self, fill: Callable[[Tensor], Tensor]) -> None:
         self._fill = fill
@@ -371,7 +372,7 @@ class _CategoricalSampler:
 def _multinomial_is_a_race() -> bool:
     """Whether ``torch.multinomial`` draws one sample as argmax(p / q), q exponential.
 
-    It does so in the versions of torch known today, where its own checks take ten times as long.
+    Today's versions of torch do, but their checks take ten times as long.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,8 +1,8 @@
 """Fast rollout collection, for every on-policy algorithm of Stable-Baselines3.
 
-SB3 evaluates actor and critic at each step and keeps all three results. Of these only the action is
-needed to go on. Here values, log-probabilities and the bootstrap values of time-limited episodes
-come from one batched pass over the full rollout; the buffer ends up the same.
+At each step SB3 computes an action, its log-probability and a value, but only the action is needed
+to go on. Here values, log-probabilities and the bootstrap values of time-limited episodes come from
+one batched pass over the full rollout; the buffer ends up the same.
 """
 
 import time
@@ -33,11 +33,11 @@ __all__ = ["FastRollouts", "forget_graph"]
 
 
 class _PassedOn:
-    """An argument that SB3 copies on construction: assigning it later passes it on as well.
+    """An argument that SB3 copies on construction: assigning it later updates the copy as well.
 
-    Without this, ``model.gamma = 0.9`` would be ignored without a word.
+    Without this, ``model.gamma = 0.9`` would be ignored silently.
 
-    :param pass_on: gives the new value to whatever has the copy
+    :param pass_on: gives the new value to whatever holds the copy
     """
 
     def __init__(self, pass_on: Callable[[Any], None]) -> None:
@@ -49,7 +49,7 @@ class _PassedOn:
     def __get__(self, algorithm: Any, owner: type | None = None) -> Any:
         try:
             return vars(algorithm)[self._name]
-        except (KeyError, TypeError):  # not set yet, or asked of the class
+        except (KeyError, TypeError):  # not set yet, or looked up on the class
             raise AttributeError(self._name) from None
 
     def __set__(self, algorithm: Any, value: Any) -> None:
@@ -72,22 +72,22 @@ class FastRollouts(OnPolicyAlgorithm):
     """Mixin for SB3's on-policy algorithms: ``class PPO(FastRollouts, stable_baselines3.PPO)``.
 
     With the same seed the rollout buffer equals the one that SB3 fills, up to float32 rounding. In
-    chaotic simulators rounding grows: in HalfCheetah-v5 a difference of 1e-7 in an action is one of
-    0.1 in the rewards 50 steps later. Where equality over a whole rollout matters there, set
-    ``model.rollout_path = "torch"``: then actions are the same bit for bit.
+    chaotic simulators rounding errors grow: in HalfCheetah-v5 a difference of 1e-7 in an action
+    becomes one of 0.1 in the rewards 50 steps later. If equality over a whole rollout matters
+    there, set ``model.rollout_path = "torch"``, which gives the same actions bit for bit.
 
-    What callbacks see is the same too; ``obs_tensor``, ``values`` and ``log_probs`` of a step are
-    computed when looked at. (The buffer's own rows of these are filled when it is full.)
+    Callbacks see the same, too: ``obs_tensor``, ``values`` and ``log_probs`` of a step are computed
+    when they are used. (The buffer's own values and log-probabilities are filled in at the end.)
 
-    NaN or infinity in an observation, a reward or an action raises where it appears.
+    NaN or infinity in an observation, a reward or an action raises an error where it appears.
 
-    Schedules never see a progress below 0, which SB3's reaches in the last rollout if the budget
-    is no multiple of rollouts. ``gamma``, ``gae_lambda``, ``n_steps`` and ``learning_rate`` may be
-    assigned between two rollouts. What a callback changes of the policy acts at the next step;
-    values are those of the critic that stands at the end of the rollout.
+    Schedules never see a progress below 0, which SB3's reaches in the last rollout if the budget is
+    not a multiple of the rollout's length. ``gamma``, ``gae_lambda``, ``n_steps`` and
+    ``learning_rate`` may be assigned between two rollouts. Changes that a callback makes to the
+    policy take effect at the next step; values are those of the critic at the end of the rollout.
 
-    Logs ``time/collect_fraction``: the share of ``learn``'s time so far that went into collecting
-    (callbacks included, so evaluations done by an ``EvalCallback`` count as collection).
+    Logs ``time/collect_fraction``: the share of ``learn``'s time so far that was spent collecting
+    (callbacks included, so evaluations by an ``EvalCallback`` count as collection).
     """
 
     gamma = _PassedOn(_tell_buffer)
@@ -101,9 +101,10 @@ class FastRollouts(OnPolicyAlgorithm):
     def rollout_path(self) -> str:
         """How actions are computed: "numpy", "torch" or "sb3".
 
-        See :mod:`sb3_natural.rollouts.actors`. Chosen by policy and device: "numpy" for the usual
-        networks on the CPU, "sb3" for policies with a ``forward`` and buffers with an ``add`` of
-        their own, "torch" otherwise. Assign one of them to force it, or None to choose again.
+        See :mod:`sb3_natural.rollouts.actors`. It depends on policy, buffer and device: "numpy" for
+        the usual networks on the CPU, "sb3" for policies with their own ``forward`` and buffers
+        with their own ``add``, "torch" otherwise. Assign a path to force it, or None for the
+        default.
         """
         actor = self._make_actor()
         return "sb3" if actor is None else actor.path
@@ -112,7 +113,7 @@ class FastRollouts(OnPolicyAlgorithm):
     def rollout_path(self, path: str | None) -> None:
         """Force a path.
 
-        :raises ValueError: an unknown path, or one that does not fit policy, device and buffer
+        :raises ValueError: the path is unknown, or does not fit policy, device and buffer
         """
         if path is not None and path not in ROLLOUT_PATHS:
             raise ValueError(
@@ -128,7 +129,7 @@ class FastRollouts(OnPolicyAlgorithm):
             )
 
     def _make_actor(self) -> Actor | None:
-        """The actor of the rollout to come; None where SB3's own collection is to be used."""
+        """The actor of the next rollout; None if SB3's own collection is to be used."""
         own_add = type(self.rollout_buffer).add not in (RolloutBuffer.add, DictRolloutBuffer.add)
         if own_add or self._forced_path == "sb3":
             return None
@@ -151,7 +152,7 @@ class FastRollouts(OnPolicyAlgorithm):
 
     @np.errstate(all="ignore")
     def train(self) -> None:
-        """Update the policy as the algorithm does; a trained model can be copied and pickled."""
+        """Update the policy. Afterwards the model can be copied and pickled."""
         super().train()
         forget_graph(self.policy)
 
@@ -201,7 +202,7 @@ class FastRollouts(OnPolicyAlgorithm):
         buffer: Any,
         n_rollout_steps: int,
     ) -> bool:
-        """SB3's loop, with the critic's part taken out."""
+        """SB3's loop, without the critic."""
         assert self._last_obs is not None, "collect_rollouts is called by learn()"
         assert self._last_episode_starts is not None
         self.policy.set_training_mode(False)
@@ -225,7 +226,7 @@ class FastRollouts(OnPolicyAlgorithm):
         for n_steps in range(n_rollout_steps):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self._reset_noise(env)
-            # A copy for those who look at it: the next step may use the array again.
+            # A copy for callbacks: the next step may reuse the array.
             last_obs: Any = mapped(np.copy, self._last_obs) if watched else self._last_obs
             actions = actor.sample(last_obs)
             _check_actions(actions, self.num_timesteps)
@@ -255,7 +256,7 @@ class FastRollouts(OnPolicyAlgorithm):
             self._update_info_buffer(infos, dones)
             rollout.add(step)
             self._last_obs = new_obs  # type: ignore[assignment]
-            # A copy, since it is read after the next step, for which the array may serve again.
+            # A copy, since it is used after the next step, which may reuse the array.
             self._last_episode_starts = dones.copy()
             if watched and (current := self._current(actor)) is not actor:
                 actor = current
@@ -268,18 +269,18 @@ class FastRollouts(OnPolicyAlgorithm):
         return True
 
     def _current(self, actor: Actor) -> Actor:
-        """The actor, or another one if a callback has exchanged what it reads."""
+        """The actor, or a new one if a callback has replaced what it reads."""
         if actor.is_current(self.policy):
             return actor
         return self._make_actor() or ForwardActor(self.policy)
 
     @torch.no_grad()
     def _reset_noise(self, env: VecEnv) -> None:
-        """New exploration noise for gSDE, without a graph, which could not be copied."""
+        """New exploration noise for gSDE, without a graph: tensors with one cannot be copied."""
         self.policy.reset_noise(env.num_envs)
 
     def _recorder(self, buffer: Any, actor: Actor) -> Recorder:
-        """What writes down the rollout to come."""
+        """The recorder of the next rollout."""
         return BufferRecorder(self, buffer, actor)
 
     def dump_logs(self, iteration: int = 0) -> None:
@@ -290,7 +291,7 @@ class FastRollouts(OnPolicyAlgorithm):
 
 
 def forget_graph(policy: Any) -> None:
-    """Let go of the last forward pass's graph, which SB3's distribution objects hold on to.
+    """Drop the graph of the last forward pass, which SB3's distribution objects keep.
 
     A tensor with a graph can be neither copied (``copy.deepcopy``) nor pickled.
     """
@@ -298,7 +299,7 @@ def forget_graph(policy: Any) -> None:
 
 
 def _detach_inside(value: Any) -> Any:
-    """The value; tensors in it, however deep in distributions and lists, are without a graph."""
+    """The value with its tensors detached, however deep in distributions and lists they are."""
     if isinstance(value, Tensor):
         return value if value.grad_fn is None else value.detach()
     if isinstance(value, list):
@@ -310,7 +311,7 @@ def _detach_inside(value: Any) -> Any:
 
 
 def _is_watched(callback: BaseCallback) -> bool:
-    """Whether anybody looks at the steps: SB3 makes a callback of the user's None, too."""
+    """Whether the user gave a callback: SB3 wraps None in one, too."""
     return not (type(callback) is ConvertCallback and callback.callback is None)
 
 
@@ -321,7 +322,7 @@ def _action_transform(algorithm: FastRollouts) -> Callable[[np.ndarray], np.ndar
         return lambda actions: actions
     if algorithm.policy.squash_output:
         return algorithm.policy.unscale_action
-    # np.clip checks its arguments for longer than the clipping takes.
+    # np.clip spends longer on checking its arguments than on clipping.
     return lambda actions: np.minimum(np.maximum(actions, space.low), space.high)
 
 
@@ -329,5 +330,5 @@ def _check_actions(actions: np.ndarray, num_timesteps: int) -> None:
     if not surely_finite(actions) and not (finite := np.isfinite(actions)).all():
         raise ValueError(
             f"the policy returned a non-finite action ({actions[~finite][0]}) after "
-            f"num_timesteps={num_timesteps}: its parameters are not finite any more"
+            f"num_timesteps={num_timesteps}: its parameters are no longer finite"
         )

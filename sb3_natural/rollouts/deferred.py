@@ -1,4 +1,4 @@
-"""A tensor that is computed when somebody looks at it."""
+"""A tensor that is computed when it is first used."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +14,9 @@ __all__ = ["Deferred"]
 class Deferred:
     """Stands for the tensor that a function without arguments returns.
 
-    Any use of it as a tensor (a method, an operator, an argument of a torch or numpy function)
-    calls the function, once, without recording gradients, and goes on with the result. To make one
-    costs a tenth of making a tensor.
+    The first use as a tensor (a method, an operator, an argument of a torch or numpy function)
+    calls the function, without recording gradients; this and all later uses get the result. Making
+    one costs a tenth of making a tensor.
 
     >>> deferred = Deferred(lambda: torch.ones(2, 3))
     >>> isinstance(deferred, Tensor), deferred.shape
@@ -40,7 +40,7 @@ class Deferred:
         return self._result
 
     @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # what isinstance() asks for
+    def __class__(self) -> Any:  # isinstance() looks at this
         return Tensor
 
     @classmethod

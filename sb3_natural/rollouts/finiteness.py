@@ -1,4 +1,4 @@
-"""Finding NaNs and infinities where they appear: in what an environment returns."""
+"""Finding NaNs and infinities where they first appear: in what an environment returns."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,9 +12,9 @@ __all__ = ["CheckedSteps", "FiniteCheck", "VecCheckFinite", "surely_finite"]
 
 
 class FiniteCheck:
-    """Raises where a non-finite value first appears; says whose it is, and when.
+    """Raises when a non-finite value first appears, and names the environment and the step.
 
-    SB3's ``VecCheckNan`` finds the value; environment and step are what one needs to reproduce it.
+    SB3's ``VecCheckNan`` finds the value only; to reproduce it, one needs environment and step.
 
     :param n_envs: number of environments
     :param n_steps_before: environment steps (over all environments) taken so far
@@ -38,7 +38,7 @@ class FiniteCheck:
             self.check_observations(observations)
         if dones.any():
             for index in np.flatnonzero(dones):
-                # Of an episode's last observation only the value is used, after a time limit.
+                # It is used only after a time limit, for its value.
                 self._check_terminal(int(index), infos[index].get("terminal_observation"))
 
     def check_observations(self, observations: VecEnvObs) -> None:
@@ -71,10 +71,10 @@ class FiniteCheck:
 class CheckedSteps:
     """A :class:`FiniteCheck` of what environments return, and of what wrappers make of it.
 
-    ``VecNormalize`` spreads one environment's NaN over all, so the environments are looked at
-    before any wrapper. For that something stands around the innermost ``VecEnv``, but only while it
-    steps: whoever walks through the wrappers at another time (SB3's ``sync_envs_normalization``
-    does) finds them as the user made them.
+    ``VecNormalize`` spreads one environment's NaN over all of them, so the innermost ``VecEnv`` is
+    checked as well. It is wrapped for that only while it steps: code that walks through the
+    wrappers at another time (as SB3's ``sync_envs_normalization`` does) finds them as the user made
+    them.
 
     :param env: the environments
     :param n_steps_before: environment steps (over all environments) taken so far
@@ -97,7 +97,7 @@ class CheckedSteps:
         return self.checked(lambda: self._env.step(actions))
 
     def checked(self, step: Callable[[], VecEnvStepReturn]) -> VecEnvStepReturn:
-        """What a function returns that has the environments step."""
+        """What ``step`` returns, which makes the environments step; checked."""
         wrapper = self._innermost_wrapper
         if wrapper is None:
             result = step()
@@ -112,7 +112,7 @@ class CheckedSteps:
 
 
 class _Checking:
-    """Stands for a ``VecEnv``, and checks what its steps return."""
+    """Takes the place of a ``VecEnv``, and checks what its steps return."""
 
     def __init__(self, venv: VecEnv, check: FiniteCheck) -> None:
         self.venv = venv
@@ -128,7 +128,7 @@ class _Checking:
 
 
 class VecCheckFinite(VecEnvWrapper):
-    """:class:`CheckedSteps` as a wrapper, for whatever steps a ``VecEnv`` by itself.
+    """:class:`CheckedSteps` as a wrapper, for code that steps a ``VecEnv`` by itself.
 
     :param venv: the environments
     :param n_steps_before: environment steps (over all environments) taken before this wrapper
@@ -144,14 +144,14 @@ class VecCheckFinite(VecEnvWrapper):
         return observations
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Wait for the step, and check what it brought."""
+        """Wait for the step, and check what it returned."""
         return self._steps.checked(self.venv.step_wait)
 
 
 def surely_finite(array: np.ndarray) -> bool:
-    """Whether one quick look is enough: a sum of squares is not finite if an element is not.
+    """Whether a quick check shows that all is finite: the sum of squares is.
 
-    It may also overflow, so False means "look again".
+    The sum may also overflow, so False means "look closer".
     """
     return array.dtype.kind != "f" or math.isfinite(np.vdot(array, array))
 

@@ -1,4 +1,4 @@
-"""Writing a rollout down: transitions at once, what the critic says of them in one batched pass."""
+"""Recording a rollout: transitions at once, values and log-probabilities in one batched pass."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -23,13 +23,13 @@ from sb3_natural.rollouts.returns import advantages_and_returns
 
 __all__ = ["BufferRecorder", "Recorder", "Step"]
 
-# Elements of the observations that go through the networks at a time after a rollout: little
-# enough for the activations of images, much more than an MLP needs to run at full speed.
+# Elements of the observations that go through the networks at a time after a rollout: few enough
+# for the activations of images to fit in memory, many more than an MLP needs for full speed.
 _CHUNK_ELEMENTS = 2**22
 
 
 class _TimeLimit(NamedTuple):
-    """An episode that was cut off: its last reward is to be bootstrapped."""
+    """An episode that a time limit ended: its last reward is to be bootstrapped."""
 
     step: int
     env_index: int
@@ -46,12 +46,12 @@ class Step(NamedTuple):
     rewards: np.ndarray
     """(n_envs,), as the others below"""
     episode_starts: np.ndarray
-    """Whether ``observations`` are the first of an episode."""
+    """Whether the observation is the first of an episode."""
     dones: np.ndarray
     """Whether the step ended an episode."""
     infos: list[dict[str, Any]]
     new_observations: Any
-    """What it led to, (n_envs, ...); where an episode ended, the first of the next."""
+    """What the step led to, (n_envs, ...); where an episode ended, the first of the next."""
 
     def cut_off(self) -> dict[int, Any]:
         """The last observations of the episodes that a time limit ended, by environment."""
@@ -64,10 +64,10 @@ class Step(NamedTuple):
 
 
 class Recorder(ABC):
-    """Writes down the steps of one rollout.
+    """Records the steps of one rollout.
 
-    :param algorithm: whose rollout it is
-    :param actor: what picks the actions
+    :param algorithm: the algorithm that collects it
+    :param actor: picks the actions
     """
 
     def __init__(self, algorithm: OnPolicyAlgorithm, actor: Actor) -> None:
@@ -76,7 +76,7 @@ class Recorder(ABC):
 
     @abstractmethod
     def begin(self, observations: VecEnvObs) -> None:
-        """A step from these observations is about to be taken; it may overwrite them."""
+        """A step is about to be taken from these observations, and may overwrite them."""
 
     @abstractmethod
     def add(self, step: Step) -> None:
@@ -88,7 +88,7 @@ class Recorder(ABC):
 
     @abstractmethod
     def stop(self, step: Step) -> None:
-        """A callback has ended the rollout before its time, at this step."""
+        """A callback has ended the rollout early, at this step."""
 
     @abstractmethod
     def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
@@ -98,7 +98,7 @@ class Recorder(ABC):
         """
 
     def deferred(self, step: int, observations: VecEnvObs, actions: np.ndarray) -> dict[str, Any]:
-        """What SB3's loop also computes at a step: here, if a callback looks at it.
+        """What SB3's loop also computes at each step; here it is computed when a callback uses it.
 
         :return: ``obs_tensor`` and ``values``, shape (n_envs, 1), and ``log_probs``, (n_envs,)
         """
@@ -135,7 +135,7 @@ class Recorder(ABC):
 
 
 class BufferRecorder(Recorder):
-    """Fills a rollout buffer: transitions at once, what the critic says of them at the end."""
+    """Fills a rollout buffer: transitions at once, values and log-probabilities at the end."""
 
     def __init__(self, algorithm: OnPolicyAlgorithm, buffer: RolloutBuffer, actor: Actor) -> None:
         super().__init__(algorithm, actor)
@@ -151,7 +151,7 @@ class BufferRecorder(Recorder):
         return self._algorithm.policy  # a callback may have exchanged it
 
     def begin(self, observations: Any) -> None:
-        """Store what the actions were taken in."""
+        """Store the observations."""
         mapped(self._store, self._buffer.observations, observations)
 
     def _store(self, rows: np.ndarray, values: np.ndarray) -> None:
@@ -160,7 +160,7 @@ class BufferRecorder(Recorder):
         row[...] = values if values.shape == row.shape else values.reshape(row.shape)
 
     def add(self, step: Step) -> None:
-        """What ``RolloutBuffer.add`` does, without the critic."""
+        """Do what ``RolloutBuffer.add`` does, without the critic."""
         buffer, pos = self._buffer, self._buffer.pos
         self._likelihoods.append(self._actor.likelihood())
         self._store(buffer.actions, step.actions)
@@ -173,12 +173,12 @@ class BufferRecorder(Recorder):
 
     def _note_time_limits(self, step: Step) -> None:
         for index, last_observation in step.cut_off().items():
-            # A copy, since it is read at the end of the rollout.
+            # A copy, since it is used at the end of the rollout.
             kept = copy.deepcopy(last_observation)
             self._time_limits.append(_TimeLimit(self._buffer.pos, index, kept))
 
     def change_actor(self, actor: Actor) -> None:
-        """Settle the log-probabilities of the actions so far: the actor knows what they need."""
+        """Compute the log-probabilities so far, for which the old actor is needed."""
         self._settle_log_probs()
         super().change_actor(actor)
 
@@ -201,7 +201,7 @@ class BufferRecorder(Recorder):
     @torch.no_grad()
     @np.errstate(all="ignore")  # advantages fade out into denormal numbers, and should
     def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
-        """Evaluate all steps; advantages and returns."""
+        """Evaluate all steps, and compute advantages and returns."""
         self.evaluate()
         on_device = obs_as_tensor(last_observations, self._algorithm.device)  # type: ignore[arg-type]
         last_values = self._policy.predict_values(on_device)
@@ -230,7 +230,7 @@ class BufferRecorder(Recorder):
             if torch.isnan(tensor).any():
                 raise ValueError(
                     f"the policy returned a {name} of nan in the rollout up to num_timesteps="
-                    f"{self._algorithm.num_timesteps}: its parameters are not finite any more"
+                    f"{self._algorithm.num_timesteps}: its parameters are no longer finite"
                 )
         self._evaluated_steps = values, log_probs
         buffer.values[:n_steps] = values.squeeze(2).cpu().numpy()
@@ -238,14 +238,14 @@ class BufferRecorder(Recorder):
         self._bootstrap()
 
     def _values(self, observations: Any) -> Tensor:
-        """Values, (N, 1): ``policy.predict_values``, quicker."""
+        """Values, (N, 1), as from ``policy.predict_values`` but faster."""
         critic = critic_mlp(self._policy)
         if critic is None:
             return self._policy.predict_values(observations)
         return mlp_outputs(critic, flat_features(self._policy, observations))
 
     def _chunks(self, n_samples: int) -> Iterator[Any]:
-        """Observations of the first samples, time-major, as the policy takes them."""
+        """The first observations, time-major, in chunks that the policy can take."""
         n_rows = _chunk_rows(self._policy)
         observations = mapped(_rows, self._buffer.observations)
         for start in range(0, n_samples, n_rows):
@@ -253,7 +253,7 @@ class BufferRecorder(Recorder):
             yield obs_as_tensor(part, self._algorithm.device)
 
     def _bootstrap(self) -> None:
-        """Add gamma V(last observation) to the last rewards of episodes that were cut off."""
+        """Add gamma V(last observation) to the last reward of episodes that time limits ended."""
         n_rows = _chunk_rows(self._policy)
         for start in range(0, len(self._time_limits), n_rows):
             ended = self._time_limits[start : start + n_rows]
@@ -280,7 +280,7 @@ def _compute_returns(buffer: RolloutBuffer, last_values: Tensor, dones: np.ndarr
 
 
 def _log_prob_shape(policy: Any, actions: Tensor) -> tuple[int, ...]:
-    """The shape in which ``log_prob`` wants a batch of actions: flat, and (N,) for Discrete."""
+    """The shape in which ``log_prob`` takes a batch of actions: flat, and (N,) for Discrete."""
     return (-1,) if isinstance(policy.action_space, spaces.Discrete) else (len(actions), -1)
 
 

@@ -1,4 +1,4 @@
-"""What a rollout is worth: advantages and returns from rewards and values."""
+"""Advantages and returns from rewards and values."""
 
 import numpy as np
 
@@ -16,10 +16,10 @@ def advantages_and_returns(
     gamma: float,
     gae_lambda: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Generalised advantage estimates and the TD(lambda) returns that go with them.
+    """Generalised advantage estimates, and the TD(lambda) returns that go with them.
 
-    Bit for bit what SB3's ``RolloutBuffer.compute_returns_and_advantage`` computes; all but the
-    recursion itself is done for all steps at once. Source: Schulman et al. 2016, equation 16.
+    Bit for bit what SB3's ``RolloutBuffer.compute_returns_and_advantage`` computes; everything but
+    the recursion itself is done for all steps at once. Source: Schulman et al. 2016, equation 16.
 
     :param rewards: shape (n_steps, n_envs)
     :param values: V of the states, shape (n_steps, n_envs)

@@ -1,8 +1,8 @@
 """Adam over all parameters as one vector.
 
-Adam treats every number alike, so it need not know which tensor a number belongs to. torch's goes
-through the parameters one by one, a dozen small operations for each, which for the usual networks
-takes longer than the arithmetic.
+Adam treats all numbers alike, so it need not know which tensor a number belongs to. Torch's Adam
+goes through the parameters one by one, with a dozen small operations for each, which for the usual
+networks takes longer than the arithmetic.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ from sb3_natural.networks.parameters import flatten, split
 
 __all__ = ["FlatAdam", "flat_adam"]
 
-# Of a parameter group's options these choose among torch's implementations of the same step.
+# These options of a parameter group choose among torch's implementations of the same step.
 _IMPLEMENTATIONS = ("foreach", "fused", "capturable", "differentiable")
 
 
 class FlatAdam:
-    """An Adam optimiser's step for a flat gradient.
+    """The step of an Adam optimiser, for a flat gradient.
 
     :ivar vector: all parameters, (P,)
     """
@@ -56,14 +56,14 @@ class FlatAdam:
         self._flat.step()
 
     def lend(self) -> list[Tensor]:
-        """Make the parameters views of the vector; returns what they were."""
+        """Make the parameters views of the vector; return the memory that they had."""
         before = [param.data for param in self._params]
         for param, part in zip(self._params, split(self.vector, self._params), strict=True):
             param.data = part
         return before
 
     def give_back(self, before: list[Tensor]) -> None:
-        """Give the parameters their own memory and their last gradient, the optimiser its state."""
+        """Give back the parameters' memory and last gradient, and the optimiser's state."""
         grads = None
         if self._parameter.grad is not None:
             grads = list(split(self._parameter.grad, self._params))
@@ -87,12 +87,12 @@ class FlatAdam:
 
 @contextmanager
 def flat_adam(optimizer: Adam, params: Sequence[nn.Parameter]) -> Iterator[FlatAdam]:
-    """Take many steps over flat gradients; after the ``with`` block all is as if ``optimizer`` had.
+    """Take many steps with flat gradients; afterwards all is as if ``optimizer`` had taken them.
 
-    Up to rounding: torch's fused step computes in another order.
+    The results are the same up to rounding: torch's fused step computes in another order.
 
     :param optimizer: one that :func:`fits`
-    :param params: the optimiser's parameters, in the order that the gradients will have
+    :param params: the optimiser's parameters, in the order of the gradients
     """
     flat = FlatAdam(optimizer, params)
     before = flat.lend()
@@ -103,7 +103,7 @@ def flat_adam(optimizer: Adam, params: Sequence[nn.Parameter]) -> Iterator[FlatA
 
 
 def fits(optimizer: Optimizer, params: Sequence[nn.Parameter]) -> bool:
-    """Whether the optimiser is torch's own Adam, and its parameters are these, all alike."""
+    """Whether the optimiser is torch's own Adam, and treats exactly these parameters alike."""
     if type(optimizer) is not Adam or len(optimizer.param_groups) != 1:
         return False
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
