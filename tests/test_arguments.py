@@ -232,7 +232,9 @@ def test_vectorised_environments_name_the_argument(backend):
     for name, value in dict(n_envs=2.5, seed="0", env_kwargs=[], start_index=None).items():
         with pytest.raises(ValueError, match=f"^{name} must be .*, got {re.escape(repr(value))}"):
             make_vec_env("CartPole-v1", backend=backend, **{name: value})
-    with pytest.raises(ValueError, match=r"^n_envs must be an integer, got 2\.0"):
+    with pytest.raises(
+        ValueError, match=r"^n_envs must be an integer that is at least 1, got 2\.0"
+    ):
         EnvPoolVecEnv("CartPole-v1", 2.0)
     with pytest.raises(ValueError, match=r"^env_id must be a string, or a function, got 3"):
         make_vec_env(3, backend=backend)

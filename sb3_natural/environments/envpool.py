@@ -26,7 +26,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from sb3_natural.arguments import at_least, checked
+from sb3_natural.arguments import at_least, checked, one_of
 from sb3_natural.environments.vec_env import LeanDummyVecEnv
 
 __all__ = ["EnvPoolVecEnv", "make_vec_env"]
@@ -44,7 +44,12 @@ _RENAMED = {
 }
 
 
-@checked(n_envs=at_least(1), seed=at_least(0), start_index=at_least(0))
+@checked(
+    n_envs=at_least(1),
+    seed=at_least(0),
+    backend=one_of(BACKENDS),
+    start_index=at_least(0),
+)
 def make_vec_env(
     env_id: str | Callable[..., gym.Env],
     n_envs: int = 1,
@@ -85,10 +90,6 @@ def make_vec_env(
     :raises ValueError: the backend is unknown, or EnvPool does not support an argument
     :raises ImportError: ``backend="envpool"`` without EnvPool installed
     """
-    if backend not in BACKENDS:
-        raise ValueError(
-            f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}"
-        )
     python_only: dict[str, Any] = dict(
         monitor_dir=monitor_dir,
         wrapper_class=wrapper_class,
@@ -155,7 +156,7 @@ class EnvPoolVecEnv(VecEnv):
     :raises ValueError: EnvPool does not have the task or an option, or its spaces differ
     """
 
-    @checked()
+    @checked(n_envs=at_least(1), num_threads=at_least(1))
     def __init__(
         self,
         env_id: str,
@@ -164,9 +165,6 @@ class EnvPoolVecEnv(VecEnv):
         num_threads: int | None = None,
         env_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        for name, value in (("n_envs", n_envs), ("num_threads", num_threads)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
         self._envpool = _import_envpool()
         task = _task(self._envpool, env_id, env_kwargs or {})
         self._attributes: dict[str, Any] = {

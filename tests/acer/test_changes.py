@@ -187,7 +187,9 @@ def test_parameters_that_are_not_finite_stop_training_by_name(env_id, which):
         for parameter in spoilt.values():
             parameter.fill_(math.nan)
     # Non-finite actions are found before that, where actions are numbers.
-    message = rf"({'|'.join(spoilt)}) of the policy is no longer finite.*num_timesteps=8, after \d+ upd"
+    message = (
+        rf"({'|'.join(spoilt)}) of the policy is no longer finite.*num_timesteps=8, after \d+ upd"
+    )
     with pytest.raises(ValueError, match=rf"^{message}|returned a non-finite action"):
         model.learn(16)
     assert model._skipped_updates == 0
