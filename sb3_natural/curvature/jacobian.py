@@ -10,13 +10,15 @@ for plain multilayer perceptrons, which needs no graph and takes half the time.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sb3_natural.networks.mlp import Mlp, activate
+from sb3_natural.networks.activations import known
+from sb3_natural.networks.mlp import Mlp
 from sb3_natural.networks.parameters import flatten, split
+from sb3_natural.networks.passes import fast_functions, hidden_layers, hidden_outputs
 from sb3_natural.shapes import check_shape
 
 __all__ = ["AutogradJacobian", "Jacobian", "MlpJacobian"]
@@ -125,7 +127,7 @@ class MlpJacobian(Jacobian):
     Blocks of samples pass through two buffers, so memory beyond the activations does not grow with
     the batch.
 
-    :param mlp: its activations must be among :attr:`ACTIVATIONS`
+    :param mlp: a network that :meth:`fits`
     :param features: shape (N, n_features)
     :param log_std: the logarithm of a Gaussian's standard deviation, a parameter as long as the
         network's outputs; if given, it is appended to the outputs, and put in front of the
@@ -138,12 +140,14 @@ class MlpJacobian(Jacobian):
         self.params = [log_std] if log_std is not None else []
         self.params += mlp.params
         self._versions = self._current_versions()
-        # Detached tensors share the parameters' memory and need no torch.no_grad().
-        self._weights = [layer.weight.detach() for layer in mlp.linears]
-        self._biases = [layer.bias.detach() for layer in mlp.linears]
+        self._weights, self._biases = mlp.weights, mlp.biases
         self._sizes = [param.numel() for param in self.params]
-        self._slopes = [_slope(activation) for activation in mlp.activations]
         self._features = features.to(mlp.linears[0].weight.dtype)
+        functions = mlp.functions
+        self._hidden = hidden_layers(
+            self._weights, self._biases, fast_functions(functions, features.device)
+        )
+        self._slopes = known([activation.slope for activation in functions])
         self._blocks = self._make_blocks()
         self.outputs = self._forward(keep=True)
 
@@ -167,28 +171,12 @@ class MlpJacobian(Jacobian):
             blocks.append(_Block(rows, inputs, buffers, like.new_ones(length)))
         return blocks
 
-    ACTIVATIONS: tuple[type[nn.Module], ...] = (
-        nn.Tanh,
-        nn.ReLU,
-        nn.Sigmoid,
-        nn.ELU,
-        nn.LeakyReLU,
-    )
-    """Those whose derivative can be told from their output."""
-
-    @classmethod
-    def fits(cls, mlp: Mlp) -> bool:
-        """Whether this class can do it: the activations are known, and no parameter is frozen."""
-        for activation in mlp.activations:
-            if type(activation) not in cls.ACTIVATIONS:
-                return False
-            # Below zero these would map two inputs to one output.
-            if (
-                getattr(activation, "negative_slope", 1) <= 0
-                or getattr(activation, "alpha", 1) <= 0
-            ):
-                return False
-        return all(param.requires_grad for param in mlp.params)
+    @staticmethod
+    def fits(mlp: Mlp) -> bool:
+        """Whether each activation's output determines its slope, and no parameter is frozen."""
+        return all(activation.slope is not None for activation in mlp.functions) and all(
+            param.requires_grad for param in mlp.params
+        )
 
     def evaluate(self) -> Tensor:
         """See :meth:`Jacobian.evaluate`."""
@@ -201,11 +189,8 @@ class MlpJacobian(Jacobian):
         """
         outputs, means = self._new_outputs()
         for block in self._blocks:
-            h = block.inputs[0]
-            for index, activation in enumerate(self._mlp.activations):
-                out = block.inputs[index + 1] if keep else block.buffers[index]
-                torch.addmm(self._biases[index], h, self._weights[index].t(), out=out)
-                h = activate(activation, out)
+            buffers = block.inputs[1:] if keep else block.buffers
+            h = hidden_outputs(self._hidden, block.inputs[0], buffers)
             out = means[:, block.rows]
             torch.addmm(self._biases[-1][:, None], self._weights[-1], h.t(), out=out)
         if self._log_std is not None:
@@ -300,25 +285,3 @@ def _add_outer(total: Tensor, delta: Tensor, inputs: Tensor) -> None:
         total.add_(torch.mm(inputs.t(), delta).t())
     else:
         total.addmm_(delta.t(), inputs)
-
-
-def _slope(activation: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    """A function (grad, output) -> grad f', in place; autograd's own kernels."""
-    aten = torch.ops.aten
-    kind = type(activation)
-    if kind is nn.Tanh:
-        return lambda grad, out: aten.tanh_backward.grad_input(grad, out, grad_input=grad)
-    if kind is nn.ReLU:
-        return lambda grad, out: aten.threshold_backward.grad_input(grad, out, 0, grad_input=grad)
-    if kind is nn.Sigmoid:
-        return lambda grad, out: aten.sigmoid_backward.grad_input(grad, out, grad_input=grad)
-    if kind is nn.LeakyReLU:
-        slope = activation.negative_slope
-        return lambda grad, out: aten.leaky_relu_backward.grad_input(
-            grad, out, slope, True, grad_input=grad
-        )
-    assert kind is nn.ELU
-    alpha = activation.alpha
-    return lambda grad, out: aten.elu_backward.grad_input(
-        grad, alpha, 1, 1, True, out, grad_input=grad
-    )

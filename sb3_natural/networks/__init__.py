@@ -1,1 +1,1 @@
-"""Plain multilayer perceptrons, and parameters as vectors."""
+"""Plain multilayer perceptrons: activations, passes, and parameters as vectors."""

@@ -1,15 +1,13 @@
-"""The multilayer perceptrons inside an SB3 policy, if that is all it consists of.
+"""The multilayer perceptrons inside an SB3 policy, if the policy consists of nothing else.
 
-Nearly everybody's policy is a chain of Linear layers with a pointwise function between them. Where
-that is so, acting and Fisher products need neither modules nor autograd; where anything about the
-policy is out of the ordinary, ``None`` is returned and the general way is taken.
+Most policies are chains of Linear layers with elementwise functions between them. For these, acting
+and Fisher products need neither modules nor autograd. For any other policy, :func:`actor_mlp` and
+:func:`critic_mlp` return None, and the caller uses a general method.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-import torch
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
@@ -23,9 +21,11 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 
-__all__ = ["Mlp", "activate", "actor_mlp", "critic_mlp", "flat_features", "mlp_outputs"]
+from sb3_natural.networks.activations import Activation, activation_of
 
-# The outputs of the actor's last layer (and log_std) are all that these need to know.
+__all__ = ["Mlp", "actor_mlp", "critic_mlp", "flat_features"]
+
+# The outputs of the actor's last layer, and log_std, determine these distributions.
 _DISTRIBUTIONS = (
     DiagGaussianDistribution,
     CategoricalDistribution,
@@ -35,7 +35,7 @@ _DISTRIBUTIONS = (
 
 
 class Mlp(NamedTuple):
-    """Linear layers with an activation after each but the last."""
+    """Linear layers, with an activation after each of them but the last."""
 
     linears: tuple[nn.Linear, ...]
     activations: tuple[nn.Module, ...]
@@ -45,11 +45,28 @@ class Mlp(NamedTuple):
         """Weights and biases, layer by layer."""
         return [param for layer in self.linears for param in layer.parameters()]
 
+    # Detached tensors share the parameters' memory and need no torch.no_grad().
+    @property
+    def weights(self) -> list[Tensor]:
+        """The layers' weights, detached."""
+        return [layer.weight.detach() for layer in self.linears]
+
+    @property
+    def biases(self) -> list[Tensor]:
+        """The layers' biases, detached."""
+        return [layer.bias.detach() for layer in self.linears]
+
+    @property
+    def functions(self) -> list[Activation]:
+        """What is known about each activation."""
+        return [activation_of(module) for module in self.activations]
+
 
 def actor_mlp(policy: nn.Module) -> Mlp | None:
     """The network from :func:`flat_features` to the action distribution's parameters.
 
-    ``log_std`` is not part of it. None for gSDE, whose noise depends on the last hidden layer.
+    ``log_std`` is not part of it. With gSDE, whose noise depends on the last hidden layer, it is
+    None.
     """
     if not _is_plain(policy, ("get_distribution", "_get_action_dist_from_latent")):
         return None
@@ -67,34 +84,10 @@ def critic_mlp(policy: nn.Module) -> Mlp | None:
     return _read(policy.mlp_extractor.value_net, policy.value_net)
 
 
-def mlp_outputs(mlp: Mlp, features: Tensor) -> Tensor:
-    """The network's outputs, shape (N, n_outputs), detached."""
-    *hidden, last = mlp.linears
-    h = features
-    with torch.no_grad():
-        for layer, activation in zip(hidden, mlp.activations, strict=True):
-            h = activate(activation, torch.addmm(layer.bias, h, layer.weight.t()))
-        # Transposed: with few rows and N columns it takes half the time.
-        return torch.addmm(last.bias[:, None], last.weight, h.t()).t()
-
-
-def activate(activation: nn.Module, x: Tensor) -> Tensor:
-    """The activation's output, in x's place; x must not require a gradient."""
-    kind = type(activation)
-    if kind is nn.Tanh:
-        if x.device.type == "cpu":
-            np.tanh(x.numpy(), x.numpy())  # as exact as torch's, and several times faster
-            return x
-        return x.tanh_()
-    if kind is nn.ReLU:
-        return x.relu_()
-    return x.copy_(activation(x))
-
-
 def flat_features(policy: ActorCriticPolicy, observations: PyTorchObs) -> Tensor:
-    """What the first layer sees: observations as floats, one row each, shape (N, n_features).
+    """The inputs of the first layer: observations as rows of floats, shape (N, n_features).
 
-    Discrete observations become one-hot vectors, images are scaled, as SB3 does it.
+    As in SB3, discrete observations become one-hot vectors and images are scaled.
     """
     features = preprocess_obs(
         observations, policy.observation_space, normalize_images=policy.normalize_images
@@ -127,7 +120,7 @@ def _read(body: nn.Module, head: nn.Module) -> Mlp | None:
         return None
     modules = list(body)
     activations = modules[1::2]
-    # Exact types: a layer that is derived from Linear (spectral norm, say) does more than Linear.
+    # Exact types: a class derived from Linear may do more (spectral normalisation, for example).
     linears = [
         layer
         for layer in (*modules[::2], head)
@@ -135,7 +128,7 @@ def _read(body: nn.Module, head: nn.Module) -> Mlp | None:
     ]
     if len(linears) != len(activations) + 1 or len(modules) != 2 * len(activations):
         return None
-    # An activation has nothing to learn: PReLU and whole layers in its place are left to autograd.
+    # No activation here has parameters: PReLU, or a layer in its place, is left to autograd.
     if any(list(layer.parameters()) for layer in activations):
         return None
     return Mlp(tuple(linears), tuple(activations))

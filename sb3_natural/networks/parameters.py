@@ -1,4 +1,4 @@
-"""A policy's parameters as one flat vector, and which of them matter."""
+"""A policy's parameters as one flat vector, and those that an output depends on."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -9,7 +9,7 @@ __all__ = ["assign_flat", "flatten", "parameters_behind", "split"]
 
 
 def flatten(tensors: Iterable[Tensor]) -> Tensor:
-    """The tensors' elements as one vector, in order."""
+    """All elements of the tensors as one vector, in order."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
@@ -20,7 +20,7 @@ def split(vector: Tensor, params: Sequence[Tensor]) -> Iterator[Tensor]:
 
 
 def assign_flat(params: Sequence[nn.Parameter], vector: Tensor) -> None:
-    """Copy a flat vector into the parameters, in order and in place."""
+    """Copy a flat vector into the parameters: in order, in place."""
     with torch.no_grad():
         for param, part in zip(params, split(vector, params), strict=True):
             param.copy_(part)
@@ -29,7 +29,7 @@ def assign_flat(params: Sequence[nn.Parameter], vector: Tensor) -> None:
 def parameters_behind(output: Tensor, module: nn.Module) -> list[nn.Parameter]:
     """The module's trainable parameters that ``output`` depends on, in the module's order.
 
-    Found by walking the graph, so no parameter needs a particular name.
+    Found through autograd, whatever the parameters' names.
 
     :raises ValueError: ``output`` depends on none of them
     """

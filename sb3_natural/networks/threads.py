@@ -1,7 +1,7 @@
-"""How many threads torch uses while this library computes.
+"""The number of threads that torch uses while this library computes.
 
-Splitting a product among threads costs some ten microseconds, and far more on a machine that is
-busy with other things (a sweep, say); the products of the usual networks do not take that long.
+Splitting a product among threads costs about ten microseconds, and far more on a busy machine
+(during a sweep, for example). The products of the usual networks do not take that long.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ SMALL = 2**26
 
 @contextmanager
 def one_thread_if_small(mlp: Mlp | None, n_samples: int) -> Iterator[None]:
-    """Use one thread inside the ``with`` block where more do not pay; the user's number after it.
+    """Use one thread inside the ``with`` block if more do not pay, and the user's number after it.
 
-    :param mlp: the network; None is any other than an MLP, for which nothing is changed
-    :param n_samples: the batches that it is applied to
+    :param mlp: the network; None stands for one that is not a plain MLP: nothing changes
+    :param n_samples: number of samples in each batch
     """
     before = torch.get_num_threads()
     if mlp is None or before == 1 or n_samples * _widest(mlp) > SMALL:

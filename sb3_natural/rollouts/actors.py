@@ -1,19 +1,19 @@
-"""Picking the actions of a rollout with nothing but the actor's forward pass.
+"""Actors, which pick the actions while a rollout is collected.
 
 SB3's ``policy.forward`` also computes values and log-probabilities, through modules and
-distribution objects; nearly all of its time is overhead. An actor here only samples, and draws
-torch's random numbers in the same order and shapes as SB3.
+distribution objects; nearly all of its time is overhead. An actor runs the policy's own forward
+pass and samples, nothing else. It draws torch's random numbers in SB3's order and shapes.
 
 =========  =========================================================  ============================
 path       how                                                        equal to SB3's actions
 =========  =========================================================  ============================
-``numpy``  the usual networks, layer by layer in numpy                up to rounding
-``torch``  any network, without the critic; for the usual ones the    bit for bit
+``numpy``  plain networks, layer by layer in numpy                    up to rounding
+``torch``  any network, without the critic; for plain ones the        bit for bit
            same kernels, called directly
-``sb3``    SB3's own collection, values included                      it is SB3
+``sb3``    SB3's own collection, including values                     is SB3
 =========  =========================================================  ============================
 
-Besides being slow to call, torch's code displaces the simulator's from the processor's caches: with
+Torch is slow to call, and its code also evicts the simulator's from the processor's caches: with
 torch in between, a step of HalfCheetah-v5 takes 53 microseconds instead of 39.
 """
 
@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from sb3_natural.curvature.families import family_of
 from sb3_natural.networks.mlp import Mlp, actor_mlp, flat_features
+from sb3_natural.networks.passes import hidden_layers, hidden_outputs, numpy_fits, numpy_forward
 
 __all__ = [
     "ROLLOUT_PATHS",
@@ -53,16 +54,16 @@ ROLLOUT_PATHS = ("numpy", "torch", "sb3")
 
 
 class Actor(Protocol):
-    """Samples actions, with the parameters' values at that moment.
+    """Samples actions with the current values of the parameters.
 
-    Values may change between two actions (if a callback anneals ``log_std``, say). If a parameter
-    or a layer has been replaced by another object, :meth:`is_current` says so.
+    Values may change between two actions; a callback may anneal ``log_std``, for example. If a
+    parameter or a layer has been replaced by another object, :meth:`is_current` is false.
     """
 
     path: str
 
     def sample(self, observations: VecEnvObs) -> np.ndarray:
-        """Actions for a VecEnv's observations.
+        """Actions for the observations that a VecEnv returns.
 
         :return: a new array of shape (n_envs, *action shape)
         """
@@ -70,24 +71,24 @@ class Actor(Protocol):
     def statistics(self) -> np.ndarray:
         """phi of the distributions that the last actions came from, shape (n_envs, K).
 
-        As in :class:`~sb3_natural.curvature.families.ActionFamily`, up to a shift of logits. It is
-        a new array, which later steps do not change.
+        As in :class:`~sb3_natural.curvature.families.ActionFamily`, up to a shift of logits. Later
+        steps do not change the array.
         """
 
     def likelihood(self) -> Tensor | np.ndarray:
-        """What :meth:`log_probs` needs to know about the last actions' distributions."""
+        """What :meth:`log_probs` needs to know about the distributions of the last actions."""
 
     def log_probs(self, likelihoods: Sequence[Any], actions: Tensor) -> Tensor:
         """Log-probabilities of actions under the distributions that they came from.
 
-        :param likelihoods: what :meth:`likelihood` returned, step by step
+        :param likelihoods: what :meth:`likelihood` returned after each step
         :param actions: as the distribution's ``log_prob`` takes them, one row per action,
             time-major
         :return: shape (n_steps * n_envs,), on the actions' device
         """
 
     def is_current(self, policy: nn.Module) -> bool:
-        """Whether this actor still reads the parameters that the policy has."""
+        """Whether the parameters that this actor reads are still the policy's."""
 
 
 def make_actor(
@@ -97,27 +98,27 @@ def make_actor(
 
     :param path: "numpy" or "torch"
     :param forward: the ``forward`` that is known to pick actions as SB3's does; a policy with
-        another one may pick them differently
+        another ``forward`` may pick them differently
     """
     if not isinstance(policy, ActorCriticPolicy) or "forward" in vars(policy):
         return None
     if type(policy).forward is not forward:
         return None
     mlp = actor_mlp(policy)
-    usual = (
+    plain = (
         mlp is not None
         and mlp.linears[0].weight.device.type == "cpu"
         and all(layer.weight.dtype == torch.float32 for layer in mlp.linears)
     )
     if path == "torch":
-        return MlpActor(policy, mlp) if usual and mlp else TorchActor(policy)
-    if usual and mlp and all(type(layer) in _NUMPY_ACTIVATIONS for layer in mlp.activations):
+        return MlpActor(policy, mlp) if plain and mlp else TorchActor(policy)
+    if plain and mlp and numpy_fits(mlp):
         return NumpyActor(policy, mlp)
     return None
 
 
 class TorchActor:
-    """The actor of any policy."""
+    """Acts with any policy, but leaves out the critic."""
 
     path = "torch"
 
@@ -132,7 +133,7 @@ class TorchActor:
             distribution = self._policy.get_distribution(on_device)
             actions = distribution.get_actions()
             self._log_prob = distribution.log_prob(actions)
-        # The policy's own object holds another distribution after the next call.
+        # The policy reuses its own object for the next distribution.
         self._distribution = copy.copy(distribution)
         return actions.reshape(-1, *self._shape).cpu().numpy()
 
@@ -143,7 +144,7 @@ class TorchActor:
             return family.statistics(self._distribution).cpu().numpy()
 
     def likelihood(self) -> Tensor:
-        """See :class:`Actor`: the log-probabilities themselves, which any distribution has."""
+        """See :class:`Actor`: the log-probabilities themselves."""
         return self._log_prob
 
     def log_probs(self, likelihoods: Sequence[Tensor], actions: Tensor) -> Tensor:
@@ -156,7 +157,7 @@ class TorchActor:
 
 
 class ForwardActor(TorchActor):
-    """A policy with its own ``forward``, which is called as in SB3's loop."""
+    """Acts with a policy that has its own ``forward``, as SB3's loop does."""
 
     path = "sb3"
 
@@ -169,7 +170,7 @@ class ForwardActor(TorchActor):
 
 
 class _PlainActor:
-    """What the actors of the usual networks share: the memory they read, and likelihoods."""
+    """What the actors of plain networks share: the memory that they read, and their likelihoods."""
 
     _phi: np.ndarray
 
@@ -180,10 +181,12 @@ class _PlainActor:
         self._log_std: Tensor | None = None
         if isinstance(policy.action_dist, DiagGaussianDistribution):
             self._log_std = policy.log_std.detach()
-        self._held = _what_is_held(policy)
-        self._layers = [held for *_, held in self._held if isinstance(held, nn.Module)]
+        self._attributes = _attributes(policy)
+        self._layers = [value for *_, value in self._attributes if isinstance(value, nn.Module)]
         self._addresses = [
-            (held, held.data_ptr()) for *_, held in self._held if isinstance(held, nn.Parameter)
+            (value, value.data_ptr())
+            for *_, value in self._attributes
+            if isinstance(value, nn.Parameter)
         ]
 
     def statistics(self) -> np.ndarray:
@@ -206,15 +209,18 @@ class _PlainActor:
             policy is self._policy
             and "forward" not in vars(policy)
             and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in self._layers)
-            and all(holder.get(name) is held for holder, name, held in self._held)
+            and all(owner.get(name) is value for owner, name, value in self._attributes)
             and all(param.data_ptr() == address for param, address in self._addresses)
         )
 
 
-def _what_is_held(policy: ActorCriticPolicy) -> list[tuple[dict[str, Any], str, Any]]:
-    """The dictionaries and names by which a usual policy holds its actor's layers and numbers."""
+def _attributes(policy: ActorCriticPolicy) -> list[tuple[dict[str, Any], str, Any]]:
+    """All objects that make up a plain policy's actor, each with its dictionary and its name there.
+
+    If one of them is replaced, the actor is out of date.
+    """
     body: Any = policy.mlp_extractor.policy_net
-    held: list[tuple[dict[str, Any], str, Any]] = [
+    attributes: list[tuple[dict[str, Any], str, Any]] = [
         (vars(policy), "action_dist", policy.action_dist),
         (policy._modules, "mlp_extractor", policy.mlp_extractor),
         (policy.mlp_extractor._modules, "policy_net", body),
@@ -222,34 +228,30 @@ def _what_is_held(policy: ActorCriticPolicy) -> list[tuple[dict[str, Any], str, 
         *((body._modules, name, module) for name, module in body.named_children()),
     ]
     for module in (*body.children(), policy.action_net, policy):
-        held += [(module._parameters, name, param) for name, param in module._parameters.items()]
-    return held
+        own = module._parameters
+        attributes += [(own, name, param) for name, param in own.items()]
+    return attributes
 
 
 class MlpActor(_PlainActor):
-    """The usual network: the kernels that SB3 ends up calling, called directly."""
+    """Acts with a plain network by calling the kernels that SB3 ends up calling."""
 
     path = "torch"
 
     def __init__(self, policy: ActorCriticPolicy, mlp: Mlp) -> None:
         super().__init__(policy, mlp)
-        # Detached tensors share the parameters' memory and need no torch.no_grad().
-        layers = [(layer.bias.detach(), layer.weight.detach().t()) for layer in mlp.linears]
-        self._hidden = [
-            (bias, weight, _IN_PLACE.get(type(activation), activation))
-            for (bias, weight), activation in zip(layers, mlp.activations, strict=False)
-        ]
-        self._head = layers[-1]
+        weights, biases = mlp.weights, mlp.biases
+        self._hidden = hidden_layers(weights, biases, [f.forward for f in mlp.functions])
+        self._head = biases[-1], weights[-1].t()
         self._draw = _torch_sampler(policy)
 
     def sample(self, observations: VecEnvObs) -> np.ndarray:
         """See :class:`Actor`."""
         assert isinstance(observations, np.ndarray)
-        x = flat_features(self._policy, torch.as_tensor(observations))
-        for bias, weight, activation in self._hidden:
-            x = activation(torch.addmm(bias, x, weight))
+        features = flat_features(self._policy, torch.as_tensor(observations))
+        h = hidden_outputs(self._hidden, features)
         bias, weight = self._head
-        phi = outputs = torch.addmm(bias, x, weight)
+        phi = outputs = torch.addmm(bias, h, weight)
         if self._log_std is not None:
             phi = torch.cat([outputs, self._log_std.expand_as(outputs)], dim=1)
         self._phi = phi.numpy()
@@ -257,49 +259,35 @@ class MlpActor(_PlainActor):
 
 
 class NumpyActor(_PlainActor):
-    """The usual network in numpy, whose calls cost less than torch's."""
+    """Acts with a plain network in numpy, whose calls cost less than torch's."""
 
     path = "numpy"
 
     def __init__(self, policy: ActorCriticPolicy, mlp: Mlp) -> None:
         super().__init__(policy, mlp)
         self._features = _numpy_features(policy)
-        layers = [
-            (layer.bias.detach().numpy(), layer.weight.detach().numpy().T) for layer in mlp.linears
-        ]
-        self._hidden = [
-            (bias, weight, _NUMPY_ACTIVATIONS[type(activation)](activation))
-            for (bias, weight), activation in zip(layers, mlp.activations, strict=False)
-        ]
-        self._head = layers[-1]
-        self._n_outputs = len(self._head[0])
+        self._outputs = numpy_forward(mlp)
         self._log_std_row = None if self._log_std is None else self._log_std.numpy()
         self._draw = _numpy_sampler(policy)
 
-    # A probability may underflow to zero, and numpy may have been told to raise then.
+    # A probability may underflow to zero, and the user may have told numpy to raise then.
     @np.errstate(all="ignore")
     def sample(self, observations: VecEnvObs) -> np.ndarray:
         """See :class:`Actor`."""
-        x = self._features(observations)
-        for bias, weight, activation in self._hidden:
-            x = x.dot(weight)
-            x += bias
-            activation(x, x)
-        bias, weight = self._head
-        x = x.dot(weight)
-        x += bias
+        x = self._outputs(self._features(observations))
         if self._log_std_row is None:
             self._phi = x
         else:
-            self._phi = np.empty((len(x), 2 * self._n_outputs), dtype=np.float32)
-            self._phi[:, : self._n_outputs] = x
-            self._phi[:, self._n_outputs :] = self._log_std_row
+            n_samples, n_outputs = x.shape
+            phi = self._phi = np.empty((n_samples, 2 * n_outputs), dtype=np.float32)
+            phi[:, :n_outputs] = x
+            phi[:, n_outputs:] = self._log_std_row
         actions = self._draw(x)
         return actions if actions.shape[1:] == self._shape else actions.reshape(-1, *self._shape)
 
 
 def _torch_sampler(policy: ActorCriticPolicy) -> Callable[[Tensor], Tensor]:
-    """A map from the network's outputs to actions, sampled as by the policy's distribution."""
+    """A function from the network's outputs to actions, sampled as by the policy's distribution."""
     distribution = policy.action_dist
     if isinstance(distribution, DiagGaussianDistribution):
         log_std = policy.log_std.detach()
@@ -315,13 +303,13 @@ def _torch_sampler(policy: ActorCriticPolicy) -> Callable[[Tensor], Tensor]:
 
 
 def _sample_categorical(logits: Tensor) -> Tensor:
-    # Normalised twice, like torch.distributions.Categorical: for the same bits.
+    # Normalised twice, as in torch.distributions.Categorical, to get the same bits.
     normalised = logits - logits.logsumexp(dim=-1, keepdim=True)
     return torch.multinomial(normalised.softmax(dim=-1), 1, True).squeeze(1)
 
 
 def _numpy_sampler(policy: ActorCriticPolicy) -> Callable[[np.ndarray], np.ndarray]:
-    """The same for arrays; only the random numbers themselves come from torch."""
+    """The same for arrays; only the random numbers come from torch."""
     distribution = policy.action_dist
     if isinstance(distribution, DiagGaussianDistribution):
         log_std = policy.log_std.detach().numpy()
@@ -340,7 +328,7 @@ def _numpy_sampler(policy: ActorCriticPolicy) -> Callable[[np.ndarray], np.ndarr
 
 
 class _Noise:
-    """Torch's random numbers in an array, which the next draw overwrites."""
+    """An array of torch's random numbers, which the next draw overwrites."""
 
     def __init__(self, fill: Callable[[Tensor], Tensor]) -> None:
         self._fill = fill
@@ -370,9 +358,9 @@ class _CategoricalSampler:
 
 @cache
 def _multinomial_is_a_race() -> bool:
-    """Whether ``torch.multinomial`` draws one sample as argmax(p / q), q exponential.
+    """Whether ``torch.multinomial`` draws one sample as argmax(p / q), with q exponential.
 
-    Today's versions of torch do, but their checks take ten times as long.
+    It does so in today's versions of torch, where its checks take ten times as long as the draw.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -399,59 +387,3 @@ def _action_shape(policy: ActorCriticPolicy) -> tuple[int, ...]:
     shape = policy.action_space.shape
     assert shape is not None
     return shape
-
-
-# addmm's result is nobody else's, so it can be overwritten; other activations are simply called.
-_IN_PLACE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
-    nn.Tanh: torch.tanh_,
-    nn.ReLU: torch.relu_,
-    nn.Sigmoid: torch.sigmoid_,
-}
-
-
-# Numpy's activations write into their second argument, like a ufunc.
-_Pointwise = Callable[[np.ndarray, np.ndarray], Any]
-
-
-def _elu(module: Any) -> _Pointwise:
-    alpha = np.float32(module.alpha)
-
-    def elu(x: np.ndarray, out: np.ndarray) -> None:
-        np.copyto(out, np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))))
-
-    return elu
-
-
-def _leaky_relu(module: Any) -> _Pointwise:
-    slope = np.float32(module.negative_slope)
-
-    def leaky_relu(x: np.ndarray, out: np.ndarray) -> None:
-        np.copyto(out, np.where(x > 0, x, slope * x))
-
-    return leaky_relu
-
-
-def _relu(x: np.ndarray, out: np.ndarray) -> None:
-    np.maximum(x, 0, out=out)
-
-
-def _sigmoid(x: np.ndarray, out: np.ndarray) -> None:
-    # tanh does not overflow.
-    np.tanh(np.multiply(x, 0.5, out), out)
-    np.multiply(np.add(out, 1, out), 0.5, out)
-
-
-def _silu(x: np.ndarray, out: np.ndarray) -> None:
-    gate = np.empty_like(x)
-    _sigmoid(x, gate)
-    np.multiply(x, gate, out)
-
-
-_NUMPY_ACTIVATIONS: dict[type[nn.Module], Callable[[Any], _Pointwise]] = {
-    nn.Tanh: lambda _: np.tanh,
-    nn.ReLU: lambda _: _relu,
-    nn.ELU: _elu,
-    nn.LeakyReLU: _leaky_relu,
-    nn.Sigmoid: lambda _: _sigmoid,
-    nn.SiLU: lambda _: _silu,
-}

@@ -15,7 +15,8 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from torch import Tensor
 
-from sb3_natural.networks.mlp import critic_mlp, flat_features, mlp_outputs
+from sb3_natural.networks.mlp import critic_mlp, flat_features
+from sb3_natural.networks.passes import mlp_outputs
 from sb3_natural.observations import at, mapped, stacked
 from sb3_natural.rollouts.actors import Actor
 from sb3_natural.rollouts.deferred import Deferred

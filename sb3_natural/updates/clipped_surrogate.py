@@ -1,9 +1,9 @@
-"""PPO's loss and its gradient for the usual networks, without autograd.
+"""PPO's loss and its gradient for plain networks, without autograd.
 
 With minibatches of a few dozen samples, most of an update's time is not arithmetic but overhead:
-modules, distribution objects and a graph for each minibatch, and an optimiser that goes through the
+modules, distribution objects and a graph for each minibatch, and an optimiser that visits the
 parameters one by one. The loss depends on the networks only through the action distribution's
-statistics phi and the value, so its gradient is two products J^T u.
+statistics phi and the value, so its gradient consists of two products J^T u.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ __all__ = ["ClippedSurrogate", "Losses", "Minibatch", "Networks", "plain_network
 
 
 class Networks(NamedTuple):
-    """Actor and critic of a policy that consists of two multilayer perceptrons."""
+    """Actor and critic of a policy that consists of two plain multilayer perceptrons."""
 
     actor: Mlp
     critic: Mlp
@@ -37,7 +37,7 @@ class Networks(NamedTuple):
 
 
 def plain_networks(policy: nn.Module) -> Networks | None:
-    """The policy's networks, or None if it is not two MLPs that ``Backprop`` can handle."""
+    """The policy's networks, or None if it is not just two MLPs that fit :class:`Backprop`."""
     actor, critic = actor_mlp(policy), critic_mlp(policy)
     if actor is None or critic is None or not (Backprop.fits(actor) and Backprop.fits(critic)):
         return None
@@ -56,7 +56,7 @@ def plain_networks(policy: nn.Module) -> Networks | None:
 
 
 def _has_backward_hooks(policy: nn.Module) -> bool:
-    """Whether any hook needs gradients from autograd."""
+    """Whether there are hooks on gradients, which only autograd calls."""
     return bool(
         any(module._backward_hooks or module._backward_pre_hooks for module in policy.modules())
         or any(
@@ -76,7 +76,7 @@ class Minibatch(NamedTuple):
     actions: Tensor
     """As the distribution's ``log_prob`` takes them."""
     old_values: np.ndarray
-    """(N,), like the others below."""
+    """(N,), like the fields below."""
     old_log_prob: np.ndarray
     advantages: np.ndarray
     returns: np.ndarray
@@ -95,18 +95,18 @@ class Losses(NamedTuple):
 class ClippedSurrogate:
     """-mean(min(rho A, clip(rho, 1 - epsilon, 1 + epsilon) A)), with the critic's loss and entropy.
 
-    Source: Schulman et al. 2017, equations 7 and 9; the clipped value loss is that of OpenAI's
-    baselines. The numbers are SB3's, up to rounding.
+    Source: Schulman et al. 2017, equations 7 and 9; the clipped value loss comes from OpenAI's
+    baselines. The results are SB3's, up to rounding.
 
-    :param policy: whose networks these are
+    :param policy: the policy that the networks belong to
     :param networks: from :func:`plain_networks`
     :param theta: their parameters as one vector, (P,)
     :param clip_range: epsilon
-    :param clip_range_vf: the same for values; None for no clipping
+    :param clip_range_vf: the same for values; None does not clip them
     :param ent_coef: weight of the entropy, in nats
     :param vf_coef: weight of the critic's loss
-    :param normalize_advantage: whether to scale each minibatch's advantages to mean 0 and standard
-        deviation 1
+    :param normalize_advantage: whether to scale each minibatch's advantages to mean 0 and
+        standard deviation 1
     """
 
     def __init__(
@@ -158,9 +158,9 @@ class ClippedSurrogate:
         return Losses(policy_loss, value_loss, -entropy, clip_fraction, approx_kl)
 
     def gradient(self) -> Tensor:
-        """The gradient of the last losses' :meth:`total` by theta, (P,).
+        """The gradient of :meth:`total` with respect to theta, for the last losses; (P,).
 
-        The next call reuses its memory.
+        The next call overwrites it.
         """
         by_phi, by_value = self._by_outputs
         if len(self._log_std) > 0:
@@ -173,7 +173,7 @@ class ClippedSurrogate:
     def _surrogate(
         self, log_prob: np.ndarray, batch: Minibatch
     ) -> tuple[float, float, float, np.ndarray]:
-        """Loss, share of clipped samples, approximate KL divergence, d loss / d log pi(a|s)."""
+        """Loss, fraction of clipped samples, approximate KL divergence, d loss / d log pi(a|s)."""
         advantages = batch.advantages
         if self._normalize_advantage and len(advantages) > 1:
             centred = advantages - advantages.mean()
@@ -183,7 +183,7 @@ class ClippedSurrogate:
         ratio = np.exp(log_ratio)
         unclipped = advantages * ratio
         clipped = advantages * np.minimum(np.maximum(ratio, 1 - epsilon), 1 + epsilon)
-        # Where the clipped one is smaller, it does not depend on log_prob.
+        # Where the clipped term is the smaller one, the loss is constant.
         by_log_prob = unclipped * (unclipped <= clipped) * np.float32(-1 / len(ratio))
         moved = ratio - 1
         return (
@@ -194,7 +194,7 @@ class ClippedSurrogate:
         )
 
     def _value_loss(self, values: np.ndarray, batch: Minibatch) -> tuple[float, np.ndarray]:
-        """Mean squared error, and ``vf_coef`` times its derivative by the values."""
+        """Mean squared error, and ``vf_coef`` times its derivative with respect to the values."""
         factor = np.float32(2 * self._vf_coef / len(values))
         if self._clip_range_vf is None:
             error = values - batch.returns

@@ -12,6 +12,7 @@ from stable_baselines3.common.policies import (
 from torch import nn
 
 from sb3_natural.curvature.families import CategoricalFamily, family_of
+from sb3_natural.networks.activations import ACTIVATIONS
 from sb3_natural.rollouts.actors import MlpActor, NumpyActor, TorchActor, make_actor
 from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, make_observations
 
@@ -118,11 +119,14 @@ def test_statistics_in_every_observation_space(actions, path):
 
 
 @pytest.mark.parametrize("path", ["numpy", "mlp"])
-@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU, nn.ELU, nn.LeakyReLU, nn.SiLU])
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, nn.GELU])
 @pytest.mark.parametrize("net_arch", [[], [7], [6, 5, 4]])
 def test_statistics_of_every_network(net_arch, activation, path):
     policy = float32_policy("gaussian", net_arch=net_arch, activation_fn=activation)
     actor = ACTORS[path](policy)
+    if path == "numpy" and activation is nn.GELU and net_arch:
+        assert actor is None
+        return
     assert isinstance(actor, KINDS[path])
     assert_statistics(actor, policy)
 
