@@ -10,7 +10,6 @@ what x gains per unit of its length in the metric A, relative to the exact solut
 goes on with the plain solution after ten steps, whatever the others say.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ from benchmarks.suite import load_suite
 from benchmarks.tables import Number, Table, Text
 from benchmarks.zoo import model_arguments
 from sb3_natural import NPG
-from sb3_natural.common.critic import GaussNewtonCritic
-from sb3_natural.common.fisher import CurvatureOperator, FisherOperator
-from sb3_natural.common.solvers import FisherSolver, Solution, conjugate_gradient
+from sb3_natural.curvature.operators import Operator
+from sb3_natural.curvature.solvers import Solution, Solver, conjugate_gradient
+from sb3_natural.curvature.value_fit import GaussNewtonFit
 
 STEPS = (2, 3, 5, 7, 10, 15, 20)
 EXACT_STEPS = 80
@@ -44,8 +43,10 @@ def compare(env_id: str, n_timesteps: int, seed: int = 0) -> pd.DataFrame:
     model = make_model(spec, arguments, make_env(spec, arguments, arguments.n_envs, seed))
     assert isinstance(model, NPG)
     rows: list[dict[str, Any]] = []
-    model.fisher_solver = _PolicySystems(rows)
-    model.critic = _CriticSystems(rows, n_steps=2, damping=model.critic_damping)
+    model.fisher_solver = _Comparison(rows, ["policy"], with_diagonal=True)
+    # The first and the second step of an update are systems of their own.
+    critic = _Comparison(rows, ["critic, step 1", "critic, step 2"])
+    model.critic = GaussNewtonFit(2, critic, model.critic_damping)
     model.learn(n_timesteps)
     return pd.DataFrame(rows)
 
@@ -85,81 +86,78 @@ def save(frames: dict[str, pd.DataFrame], out: Path) -> None:
     write_whole(out / "products.csv", table.to_csv(index=False, float_format="%.4g"))
 
 
-class _Comparison:
-    """Solves a system in all ways and keeps a row for each."""
+class _Comparison(Solver):
+    """Solves every system in all ways and keeps a row for each; returns the plain solution.
 
-    def __init__(self, rows: list[dict[str, Any]], system: str) -> None:
+    :param systems: the names of those that come up in each update, in their order
+    :param with_diagonal: whether to try the diagonal as a preconditioner
+    """
+
+    def __init__(
+        self, rows: list[dict[str, Any]], systems: list[str], with_diagonal: bool = False
+    ) -> None:
         self._rows = rows
-        self._system = system
-        self._update = 0
-        self._last: dict[int, Tensor] = {}
+        self._systems = systems
+        self._with_diagonal = with_diagonal
+        self._n_solved = 0
+        self._last: dict[tuple[str, int], Tensor] = {}
 
-    def solve(
-        self, operator: CurvatureOperator, gradient: Tensor, diagonal: Tensor | None
-    ) -> Solution:
-        """The plain solution; rows for this one and the others."""
-        exact = conjugate_gradient(operator, gradient, EXACT_STEPS, tol=1e-6)
-        best = gain(operator, gradient, exact.direction)
+    def solve(self, operator: Operator, b: Tensor) -> Solution:
+        update, index = divmod(self._n_solved, len(self._systems))
+        system = self._systems[index]
+        diagonal = operator.diagonal() if self._with_diagonal else None
+        exact = conjugate_gradient(operator, b, EXACT_STEPS, tol=1e-6)
+        best = gain(operator, b, exact.direction)
         for steps in STEPS:
-            for variant, solution in self._variants(operator, gradient, diagonal, steps):
+            last = self._last.get((system, steps))
+            solutions = _variants(operator, b, steps, last, diagonal)
+            newest = solutions.get("warm start", solutions["plain"])
+            self._last[system, steps] = newest.direction
+            for variant, solution in solutions.items():
                 self._rows.append(
                     {
-                        "system": self._system,
-                        "update": self._update,
+                        "system": system,
+                        "update": update,
                         "variant": variant,
                         "products": steps,
                         "residual": solution.residual,
-                        "efficiency": gain(operator, gradient, solution.direction) / best,
+                        "efficiency": gain(operator, b, solution.direction) / best,
                     }
                 )
-                if variant == "plain" and steps == USUAL_STEPS:
-                    usual = solution
-        self._update += 1
+            if steps == USUAL_STEPS:
+                usual = solutions["plain"]
+        self._n_solved += 1
         return usual
 
-    def _variants(
-        self, operator: CurvatureOperator, gradient: Tensor, diagonal: Tensor | None, steps: int
-    ) -> list[tuple[str, Solution]]:
-        found = [("plain", conjugate_gradient(operator, gradient, steps, tol=0))]
-        last = self._last.get(steps)
-        if last is not None:  # the start costs one of the products
-            warm = conjugate_gradient(operator, gradient, steps - 1, tol=0, x0=last)
-            found.append(("warm start", warm))
-            self._last[steps] = warm.direction
-        else:
-            self._last[steps] = found[0][1].direction
-        if diagonal is not None:
-            scaled: Callable[[Tensor], Tensor] = lambda r: r / diagonal  # noqa: E731
-            preconditioned = conjugate_gradient(
-                operator, gradient, steps, tol=0, precondition=scaled
-            )
-            found.append(("diagonal", preconditioned))
-        return found
+
+def _variants(
+    operator: Operator, b: Tensor, steps: int, last: Tensor | None, diagonal: Tensor | None
+) -> dict[str, Solution]:
+    """The solutions after so many products, by what was done to save some.
+
+    :param last: where a warm start begins
+    :param diagonal: of the operator, to be preconditioned with
+    """
+    found = {"plain": conjugate_gradient(operator, b, steps, tol=0)}
+    if last is not None:
+        found["warm start"] = _from(last, operator, b, steps)
+    if diagonal is not None:
+        found["diagonal"] = conjugate_gradient(
+            operator, b, steps, tol=0, preconditioner=lambda r: r / diagonal
+        )
+    return found
 
 
-class _PolicySystems(FisherSolver):
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self._comparison = _Comparison(rows, "policy")
-
-    def solve(self, fisher: FisherOperator, gradient: Tensor) -> Solution:
-        return self._comparison.solve(fisher, gradient, fisher.diagonal())
-
-
-class _CriticSystems(GaussNewtonCritic):
-    """The first and the second step of an update are systems of their own."""
-
-    def __init__(self, rows: list[dict[str, Any]], n_steps: int, damping: float) -> None:
-        super().__init__(n_steps, USUAL_STEPS, damping)
-        self._comparisons = [_Comparison(rows, f"critic, step {i + 1}") for i in range(n_steps)]
-        self._next = 0
-
-    def solve(self, curvature: CurvatureOperator, gradient: Tensor) -> Solution:
-        comparison = self._comparisons[self._next % self.n_steps]
-        self._next += 1
-        return comparison.solve(curvature, gradient, None)
+def _from(start: Tensor, operator: Operator, b: Tensor, steps: int) -> Solution:
+    """Conjugate gradient from a start, which costs one of the products."""
+    remainder = b - operator @ start
+    rest = conjugate_gradient(operator, remainder, steps - 1, tol=0)
+    assert rest.residual is not None
+    residual = rest.residual * (remainder.norm() / b.norm()).item()
+    return Solution(start + rest.direction, steps, residual)
 
 
-def gain(operator: CurvatureOperator, gradient: Tensor, x: Tensor) -> float:
+def gain(operator: Operator, gradient: Tensor, x: Tensor) -> float:
     """g^T x / sqrt(x^T A x)."""
     x64 = x.double()
     return ((gradient.double() @ x64) / (x64 @ (operator @ x).double()).sqrt()).item()

@@ -2,7 +2,7 @@
 
 from sb3_natural.acer import ACER
 from sb3_natural.baselines import A2C, PPO, TRPO
-from sb3_natural.common.envpool import make_vec_env
+from sb3_natural.environments.envpool import make_vec_env
 from sb3_natural.npg import NPG
 
 __version__ = "0.1.0"

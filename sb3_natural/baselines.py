@@ -1,7 +1,6 @@
-"""The peers, faster: SB3's PPO and A2C and sb3-contrib's TRPO with fast rollouts, PPO with a fast
-update too.
+"""SB3's PPO and A2C and sb3-contrib's TRPO, faster: with fast rollouts, and PPO with a fast update.
 
-Results are theirs; models saved by either load into the other.
+Their results are the same, and models saved by either load into the other.
 """
 
 import warnings
@@ -16,31 +15,31 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
-from sb3_natural.common.clipped_surrogate import (
+from sb3_natural.networks.mlp import flat_features
+from sb3_natural.networks.threads import one_thread_if_small
+from sb3_natural.rollouts.collection import FastRollouts
+from sb3_natural.updates.clipped_surrogate import (
     ClippedSurrogate,
     Losses,
     Minibatch,
     Networks,
     plain_networks,
 )
-from sb3_natural.common.flat_adam import FlatAdam, fits, flat_adam
-from sb3_natural.common.mlp import flat_features
-from sb3_natural.common.rollouts import FastRollouts
-from sb3_natural.common.threads import one_thread_if_small
+from sb3_natural.updates.flat_adam import FlatAdam, fits, flat_adam
 
 __all__ = ["A2C", "PPO", "TRPO"]
 
 
 class PPO(FastRollouts, stable_baselines3.PPO):
-    """``stable_baselines3.PPO`` with :class:`~sb3_natural.common.rollouts.FastRollouts`.
+    """``stable_baselines3.PPO`` with :class:`~sb3_natural.rollouts.collection.FastRollouts`.
 
-    Where the rollout path is "numpy" and the optimiser Adam, the update does without autograd, too:
-    the same minibatches and the same steps, up to rounding, in a fraction of the time. The last
-    minibatch's gradient is left in the parameters' ``grad``; with hooks on parameters or modules
-    the update is SB3's own.
+    If the rollout path is "numpy" and the optimiser Adam, the update does not use autograd either:
+    it takes the same steps on the same minibatches, up to rounding, in a fraction of the time. The
+    last minibatch's gradient is left in the parameters' ``grad``. If parameters or modules have
+    hooks, the update is SB3's own.
     """
 
-    @np.errstate(all="ignore")  # as torch does, which is what SB3 computes this with
+    @np.errstate(all="ignore")  # like torch, with which SB3 computes this
     def train(self) -> None:
         """Update policy and critic from the rollout buffer."""
         networks = self._plain_networks()
@@ -73,7 +72,7 @@ class PPO(FastRollouts, stable_baselines3.PPO):
         self._record(epochs, surrogate, clip_range, clip_range_vf)
 
     def _plain_networks(self) -> Networks | None:
-        """The networks, if the update can do without autograd; None where SB3's own is needed."""
+        """The networks if the update can do without autograd; None if SB3's own is needed."""
         if self.rollout_path != "numpy":
             return None
         if type(self.rollout_buffer).get is not RolloutBuffer.get:
@@ -84,7 +83,7 @@ class PPO(FastRollouts, stable_baselines3.PPO):
         return networks
 
     def _run_epochs(self, surrogate: ClippedSurrogate, optimizer: FlatAdam) -> list[list[Losses]]:
-        """Take all steps, or until ``target_kl`` is passed; the losses of each epoch."""
+        """Take all steps, or those until ``target_kl`` is exceeded; the losses of each epoch."""
         epochs: list[list[Losses]] = []
         for epoch in range(self.n_epochs):
             epochs.append([])
@@ -122,7 +121,7 @@ class PPO(FastRollouts, stable_baselines3.PPO):
         clip_range: float,
         clip_range_vf: float | None,
     ) -> None:
-        """What SB3 logs: means over all minibatches, but of the KL divergence in the last epoch."""
+        """Log what SB3 logs: means over all minibatches, or the last epoch's (KL divergence)."""
         log = self.logger.record
         means = Losses(*np.mean([losses for epoch in epochs for losses in epoch], axis=0).tolist())
         log("train/entropy_loss", means.entropy)
@@ -145,15 +144,18 @@ class PPO(FastRollouts, stable_baselines3.PPO):
 
 
 class A2C(FastRollouts, stable_baselines3.A2C):
-    """``stable_baselines3.A2C`` with :class:`~sb3_natural.common.rollouts.FastRollouts`."""
+    """``stable_baselines3.A2C`` with :class:`~sb3_natural.rollouts.collection.FastRollouts`."""
 
 
 class TRPO(FastRollouts, sb3_contrib.TRPO):
-    """``sb3_contrib.TRPO`` with :class:`~sb3_natural.common.rollouts.FastRollouts`.
+    """``sb3_contrib.TRPO`` with :class:`~sb3_natural.rollouts.collection.FastRollouts`.
 
     An update whose step is not a number is undone, with a warning. The curvature is a second
-    derivative in single precision, and with observations of some thousands it may come out negative
+    derivative in single precision; with observations in the thousands it can come out negative
     along the direction.
+
+    ``train/kl_divergence_loss`` is logged under NPG's name ``train/kl`` as well. For Box and
+    MultiBinary actions it is the mean over an action's dimensions, while NPG's is the sum.
     """
 
     def train(self) -> None:
@@ -168,7 +170,12 @@ class TRPO(FastRollouts, sb3_contrib.TRPO):
             with torch.no_grad():
                 for param, value in zip(params, before, strict=True):
                     param.copy_(value)
-            warnings.warn(f"TRPO's update is undone, as its step is none: {error}", stacklevel=2)
+            warnings.warn(
+                f"TRPO's update is undone, since its step is not a number: {error}", stacklevel=2
+            )
+        else:
+            kl = self.logger.name_to_value["train/kl_divergence_loss"]
+            self.logger.record("train/kl", kl)
 
 
 def _clip_norm(gradient: Tensor, max_norm: float) -> Tensor:

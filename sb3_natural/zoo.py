@@ -1,11 +1,12 @@
 """RL Baselines3 Zoo with our algorithms: ``python -m sb3_natural.zoo train --algo npg --env ID``.
 
-The Zoo's own command line, scripts and options (https://github.com/DLR-RM/rl-baselines3-zoo), which
-know NPG and ACER here, with our hyperparameters unless a file is named with ``--conf-file``.
+This is the Zoo's own command line, with its scripts and options
+(https://github.com/DLR-RM/rl-baselines3-zoo), but it knows NPG and ACER too. They are trained with
+the hyperparameters in this package unless ``--conf-file`` names a file.
 
-What the Zoo cannot do with them: search for hyperparameters (``-optimize``) and take those of a
-trial of such a search (``--trial-id``), since it knows no ranges for them; ``python -m studies`` of
-the clone searches instead.
+The Zoo cannot search for hyperparameters of NPG and ACER (``-optimize``), nor use a trial of such a
+search (``--trial-id``), because it has no ranges for them. ``python -m studies`` in a clone of the
+repository searches instead.
 """
 
 import argparse
@@ -23,13 +24,13 @@ __all__ = ["ALGORITHMS", "main", "register"]
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"npg": NPG, "acer": ACER}
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
-# The Zoo's own, which takes other words for an error with a traceback.
+# The Zoo answers any other word with a traceback.
 SCRIPTS = ("train", "enjoy", "plot_train", "plot_from_file", "all_plots")
 _SCHEDULES = ("target_kl", "step_size")
 
 
 def register() -> None:
-    """Make our algorithms known to RL Zoo, and the schedules that they have.
+    """Make our algorithms and their schedules known to RL Zoo.
 
     :raises ImportError: RL Zoo is not installed
     """
@@ -42,7 +43,7 @@ def register() -> None:
     known = ExperimentManager._preprocess_schedules
 
     def with_ours(hyperparams: dict[str, Any]) -> dict[str, Any]:
-        # The Zoo makes schedules of its own algorithms' arguments only.
+        # The Zoo turns only the arguments of its own algorithms into schedules.
         for key in _SCHEDULES:
             if isinstance(hyperparams.get(key), str):
                 hyperparams[key] = SimpleLinearSchedule(float(hyperparams[key].split("_")[1]))
@@ -52,7 +53,7 @@ def register() -> None:
 
 
 def with_our_hyperparameters(arguments: Sequence[str]) -> list[str]:
-    """The Zoo's arguments, with our file added where one of our algorithms is trained without one.
+    """The Zoo's arguments, plus our file if they train one of our algorithms and name no file.
 
     :param arguments: those of the command line, such as ``["train", "--algo", "npg"]``
     """
@@ -66,23 +67,24 @@ def with_our_hyperparameters(arguments: Sequence[str]) -> list[str]:
 
 
 def unsupported(arguments: Sequence[str]) -> str | None:
-    """What of the Zoo's command line our algorithms cannot be used with, and what else can be done.
+    """Which option is not supported for our algorithms, and what can be done instead.
 
     :param arguments: those of the command line
-    :return: None if there is nothing of that kind
+    :return: None if all are supported
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--algo")
     parser.add_argument("--trial-id")
     given, others = parser.parse_known_args(arguments)
-    # The Zoo takes beginnings of its options, too.
+    # The Zoo takes abbreviations of its options, too.
     searches = any(each == "-optimize" or each.startswith("--optimize") for each in others)
     if given.algo not in ALGORITHMS or not (searches or given.trial_id):
         return None
     option = "--optimize-hyperparameters" if searches else "--trial-id"
     return (
-        f"{option} is not supported for {given.algo}: RL Zoo knows no ranges for its "
-        f"hyperparameters; search with python -m studies run --algo {given.algo}, in a clone"
+        f"{option} is not supported for {given.algo}: RL Zoo has no ranges for its "
+        f"hyperparameters; search with python -m studies run --algo {given.algo}, in a clone of "
+        "the repository"
     )
 
 
@@ -90,8 +92,8 @@ def main() -> None:
     """Hand over to the Zoo's command line."""
     usage = argparse.ArgumentParser(
         prog="python -m sb3_natural.zoo",
-        description="RL Baselines3 Zoo's scripts, which know NPG and ACER here.",
-        epilog="SCRIPT --help shows the options of one.",
+        description="RL Baselines3 Zoo's scripts, with NPG and ACER.",
+        epilog="SCRIPT --help shows a script's options.",
     )
     usage.add_argument("script", metavar="SCRIPT", choices=SCRIPTS, help=", ".join(SCRIPTS))
     usage.parse_args(sys.argv[1:2])
@@ -100,7 +102,9 @@ def main() -> None:
 
         register()
     except ImportError as error:
-        sys.exit(f'error: RL Baselines3 Zoo is needed: pip install "sb3-natural[zoo]" ({error})')
+        sys.exit(
+            f'error: RL Baselines3 Zoo is not installed: pip install "sb3-natural[zoo]" ({error})'
+        )
     if reason := unsupported(sys.argv[1:]):
         sys.exit(f"error: {reason}")
     sys.argv[1:] = with_our_hyperparameters(sys.argv[1:])

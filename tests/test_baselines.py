@@ -14,11 +14,11 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import set_random_seed
 from torch import nn
 
-from sb3_natural import PPO, TRPO
-from sb3_natural.common.clipped_surrogate import ClippedSurrogate, Minibatch, plain_networks
-from sb3_natural.common.flat_adam import FlatAdam
-from sb3_natural.common.parameters import flatten
-from tests.common.test_jacobian import plain
+from sb3_natural import NPG, PPO, TRPO
+from sb3_natural.networks.parameters import flatten
+from sb3_natural.updates.clipped_surrogate import ClippedSurrogate, Minibatch, plain_networks
+from sb3_natural.updates.flat_adam import FlatAdam
+from tests.curvature.test_jacobian import plain
 from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv, make_observations
 from tests.helpers import make_policy as make_float64_policy
 
@@ -297,3 +297,10 @@ def test_learns():
     model = PPO("MlpPolicy", gym.make("CartPole-v1"), seed=0, device="cpu").learn(12_000)
     lengths = [info["l"] for info in model.ep_info_buffer]
     assert np.mean(lengths[-20:]) > 100
+
+
+def test_the_kl_divergence_is_logged_under_both_names():
+    for algorithm in (NPG, TRPO):
+        model = algorithm("MlpPolicy", "Pendulum-v1", n_steps=64, seed=0, device="cpu").learn(64)
+        log = model.logger.name_to_value
+        assert log["train/kl"] == log["train/kl_divergence_loss"] > 0

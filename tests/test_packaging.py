@@ -142,7 +142,7 @@ def test_every_extra_is_proved_somewhere():
 
 # Of a module that wants an extra, or more than the suite.
 EXTRA_OF = {
-    "sb3_natural/common/envpool.py": "envpool",
+    "sb3_natural/environments/envpool.py": "envpool",
     "sb3_natural/zoo.py": "zoo",
     "benchmarks/engines/ray_cluster.py": "ray",
     "benchmarks/speed/pfrl_worker.py": "peers",

@@ -15,9 +15,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
 import sb3_natural
 from sb3_natural import acer
-from sb3_natural.common.envpool import EnvPoolVecEnv
-from sb3_natural.common.finite import VecCheckFinite
-from sb3_natural.common.vec_env import LeanDummyVecEnv
+from sb3_natural.environments.envpool import EnvPoolVecEnv
+from sb3_natural.environments.vec_env import LeanDummyVecEnv
+from sb3_natural.rollouts.finiteness import VecCheckFinite
 
 # A name is looked up in the first peer that has it. ``SegmentBuffer`` has none: it is no buffer of
 # SB3's, and nothing of SB3's calls it.

@@ -163,6 +163,7 @@ CHANGES = [
     ("NPG", "critic_curvature_samples", 3),
     ("NPG", "critic", "adam"),
     ("NPG", "fisher_solver", "identity"),
+    ("NPG", "critic_solver", "identity"),
     ("NPG", "line_search", True),
     ("NPG", "normalize_advantage", False),
     ("NPG", "sub_sampling_factor", 4),

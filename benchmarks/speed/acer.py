@@ -31,7 +31,7 @@ def _watched(model: ACER) -> Iterator[tuple[str, Any, str]]:
         ("projection", algorithm, "policy_gradient"),
         ("projection", algorithm, "linearised_projection"),
         ("projection", policy, "average_statistics"),
-        ("projection", policy.family, "kl_score"),
+        ("projection", policy.family, "kl_gradient"),
         ("backward", torch.Tensor, "backward"),
         ("optimiser", policy.optimizer, "zero_grad"),
         ("optimiser", torch.nn.utils, "clip_grad_norm_"),

@@ -18,7 +18,7 @@ from benchmarks.speed.memory import peak_resident_mib, resident_mib
 from benchmarks.speed.protocol import UnavailableError
 from benchmarks.speed.stopwatch import Stopwatch, phases
 from sb3_natural import NPG, make_vec_env
-from sb3_natural.common.rollouts import FastRollouts
+from sb3_natural.rollouts.collection import FastRollouts
 
 SEED = 0
 
@@ -162,15 +162,20 @@ def _watch_acting(stopwatch: Stopwatch, model: OnPolicyAlgorithm) -> None:
     if not isinstance(model, FastRollouts):
         stopwatch.watch(model.policy, "forward", "acting", only_during="collecting")
         return
-    path, make_actor = model.rollout_path, model._make_actor
+    path, make_actor, make_recorder = model.rollout_path, model._make_actor, model._recorder
 
     def make_watched_actor() -> Any:
         actor = make_actor()
         stopwatch.watch(actor, "sample", "acting")
         return actor
 
+    def make_watched_recorder(buffer: Any, actor: Any) -> Any:
+        recorder = make_recorder(buffer, actor)
+        stopwatch.watch(recorder, "_values", "acting")
+        return recorder
+
     model._make_actor = make_watched_actor  # type: ignore[method-assign]
-    stopwatch.watch(model, "_values", "acting")
+    model._recorder = make_watched_recorder  # type: ignore[method-assign]
     assert model.rollout_path == path, "being watched must not change the way actions are computed"
 
 

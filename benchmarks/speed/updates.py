@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from benchmarks.speed.memory import peak_resident_mib, resident_mib
 from benchmarks.speed.stopwatch import Stopwatch
 from sb3_natural import NPG
-from sb3_natural.common.critic import Critic
-from sb3_natural.common.fisher import FisherOperator
-from sb3_natural.common.parameters import assign_flat, flatten, parameters_behind
+from sb3_natural.curvature.operators import Damped, FisherOperator
+from sb3_natural.curvature.value_fit import ValueFit
+from sb3_natural.networks.parameters import assign_flat, flatten, parameters_behind
+from sb3_natural.npg import npg as algorithm
 
 N_OBSERVATIONS, N_ACTIONS = 17, 6
 # TRPO's defaults.
@@ -94,8 +95,8 @@ def compare_products(hidden: Sequence[int], n_samples: int, repeats: int) -> dic
     hidden = tuple(hidden)
     npg, trpo, _ = _pair(hidden, n_samples, 10)
     observations = next(npg.rollout_buffer.get(batch_size=None)).observations
-    layers = FisherOperator(npg.policy, observations, damping=DAMPING, fast=True)
-    autograd = FisherOperator(npg.policy, observations, damping=DAMPING, fast=False)
+    layers = Damped(FisherOperator(npg.policy, observations, fast=True), DAMPING)
+    autograd = Damped(FisherOperator(npg.policy, observations, fast=False), DAMPING)
     vector = torch.ones(layers.shape[0])
     activations, weights = torch.randn(n_samples, hidden[0]), torch.randn(hidden[0], hidden[-1])
     square = torch.randn(1_024, 1_024)
@@ -172,7 +173,7 @@ class _Spaces(gym.Env):
     action_space = spaces.Box(-1, 1, (N_ACTIONS,), np.float32)
 
 
-class _NoCritic(Critic):
+class _NoCritic(ValueFit):
     """Leaves the critic as it is."""
 
     def fit(self, policy: object, params: object, buffer: object) -> float:
@@ -188,7 +189,7 @@ def _pair(
     stopwatch = Stopwatch()
     npg.fisher_solver = npg._make_solver()  # an object, to be watched
     stopwatch.watch(npg.fisher_solver, "solve", "solve")
-    stopwatch.watch(npg, "_take_step", "line_search")
+    stopwatch.watch(algorithm, "backtracking_line_search", "line_search")
     trpo.policy.load_state_dict(npg.policy.state_dict())
     for model in (npg, trpo):
         _fill(model, n_samples)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
@@ -30,8 +29,7 @@ from sb3_natural.acer.policies import ACERPolicy, CnnPolicy, MlpPolicy, MultiInp
 from sb3_natural.acer.recording import SegmentRecorder
 from sb3_natural.acer.retrace import retrace
 from sb3_natural.acer.scaling import ReturnScale
-from sb3_natural.common.actors import Actor, TorchActor, make_actor
-from sb3_natural.common.arguments import (
+from sb3_natural.arguments import (
     DEVICE,
     FINITE_AND_NOT_NEGATIVE,
     POSITIVE,
@@ -42,15 +40,19 @@ from sb3_natural.common.arguments import (
     check_attributes,
     checked,
 )
-from sb3_natural.common.loading import Loadable, opened
-from sb3_natural.common.mlp import actor_mlp
-from sb3_natural.common.rollouts import FastRollouts, Recorder
-from sb3_natural.common.threads import one_thread_if_small
-from sb3_natural.common.trust_region import linearised_projection
+from sb3_natural.curvature.families import ACTION_SPACES
+from sb3_natural.curvature.trust_region import linearised_projection
+from sb3_natural.loading import Loadable, opened
+from sb3_natural.networks.mlp import actor_mlp
+from sb3_natural.networks.threads import one_thread_if_small
+from sb3_natural.observations import at
+from sb3_natural.rollouts.actors import Actor, TorchActor, make_actor
+from sb3_natural.rollouts.collection import FastRollouts
+from sb3_natural.rollouts.recorders import Recorder
 
 SelfACER = TypeVar("SelfACER", bound="ACER")
 
-# With more updates than this between two rollouts, training would stand still.
+# With more updates than this between two rollouts, training would seem to hang.
 MAX_REPLAY_RATIO = 10_000
 
 
@@ -58,7 +60,7 @@ class Batch(NamedTuple):
     """Segments as the update uses them, on the model's device; N = n_steps * n_segments."""
 
     observations: PyTorchObs
-    """Normalised, (R, ...); the first N are those that actions were taken in."""
+    """Normalised, (R, ...); actions were taken in the first N."""
     actions: Tensor
     """(N,) for Discrete, otherwise (N, n_dims)"""
     mu: Tensor
@@ -70,8 +72,8 @@ class Batch(NamedTuple):
 class ACER(Loadable, FastRollouts):
     """Actor-critic with experience replay, for discrete and continuous actions.
 
-    Every ``n_steps`` steps of each environment there is one update on these steps, and then a
-    random number of updates, ``replay_ratio`` in the mean, on segments drawn from the replay
+    After every ``n_steps`` steps of each environment there is one update on these steps. Then comes
+    a random number of updates, ``replay_ratio`` on average, on segments drawn from the replay
     buffer. An update
 
     - computes targets for the critic Q with Retrace (Munos et al. 2016), from the importance ratios
@@ -80,20 +82,20 @@ class ACER(Loadable, FastRollouts):
       (logits, or mean and log_std), with rho truncated at c = ``correction_term`` and a correction
       that makes up for the truncation;
     - bounds it by a trust region around a slowly moving average of the policy: the z nearest to g
-      with ``k^T z <= delta``, k the gradient of the KL divergence from the average policy;
-    - back-propagates z through phi, and the critic's loss with it.
+      with ``k^T z <= delta``, where k is the gradient of the KL divergence from the average policy;
+    - back-propagates z through phi, together with the critic's loss.
 
-    Discrete actions have a critic with one output an action; Box, MultiDiscrete and MultiBinary a
-    stochastic duelling network.
+    For Discrete actions the critic has one output per action; for Box, MultiDiscrete and
+    MultiBinary it is a stochastic duelling network.
 
-    Paper: Wang et al. 2017, Sample efficient actor-critic with experience replay. What differs from
-    it: rewards are divided by a running estimate of the standard deviation of the return
+    Paper: Wang et al. 2017, Sample efficient actor-critic with experience replay. There are two
+    differences. Rewards are divided by a running estimate of the standard deviation of the return
     (``normalize_returns``), so that delta, the entropy bonus and the clipping of gradients do not
-    depend on the scale of rewards; k is taken with respect to logits, where it is bounded, instead
-    of probabilities. Argument names are those of Stable-Baselines 2.
+    depend on the scale of rewards. And k is taken with respect to logits, where it is bounded,
+    instead of probabilities. Argument names are those of Stable-Baselines 2.
 
     Updates run with the policy in evaluation mode (dropout off, batch norm frozen): rho compares
-    distributions that acted.
+    the distributions that actions are drawn from.
 
     :param policy: the policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class
         derived from :class:`~sb3_natural.acer.policies.ACERPolicy`)
@@ -102,11 +104,11 @@ class ACER(Loadable, FastRollouts):
     :param n_steps: length of a segment: steps in each environment per rollout
     :param gamma: discount factor
     :param buffer_size: steps in the replay buffer, over all environments
-    :param replay_ratio: updates on replayed segments per rollout, in the mean (they are Poisson
+    :param replay_ratio: updates on replayed segments per rollout, on average (the number is Poisson
         distributed); 0 for learning on-policy
     :param replay_start: steps in the replay buffer, over all environments, before the first replay
     :param replay_batch_size: segments in an update on replay; None: as many as environments
-    :param correction_term: c, where importance ratios are truncated, ``math.inf`` for never
+    :param correction_term: c, at which importance ratios are truncated; ``math.inf`` for never
     :param trust_region: whether to bound the policy gradient by the trust region
     :param delta: bound of the trust region: how much the KL divergence from the average policy may
         grow to first order along the gradient of a sample
@@ -115,10 +117,10 @@ class ACER(Loadable, FastRollouts):
     :param ent_coef: weight of the entropy bonus
     :param max_grad_norm: norm at which the gradient of an update is clipped
     :param n_sdn_samples: actions per state over which the stochastic duelling network averages
-    :param retrace: whether Q's targets use Retrace's traces; without, they are off-policy
-        returns that nothing corrects (for comparison)
-    :param duelling: whether Q(s, a) is a stochastic duelling network rather than a plain one beside
-        V (for comparison; Discrete actions have neither)
+    :param retrace: whether Q's targets use Retrace's traces; without them they are uncorrected
+        off-policy returns (for comparison)
+    :param duelling: whether Q(s, a) is a stochastic duelling network, or a plain one beside V (for
+        comparison; Discrete actions use neither)
     :param normalize_returns: whether to divide rewards by the standard deviation of the return
     :param stats_window_size: number of episodes that the logged episode statistics average over
     :param tensorboard_log: the log location for TensorBoard (if None, no logging)
@@ -127,7 +129,7 @@ class ACER(Loadable, FastRollouts):
     :param device: device (cpu, cuda, ...) on which the code should be run
     :param seed: seed for the pseudo random generators
     :param _init_setup_model: whether or not to build the network at the creation of the instance
-    :raises ValueError: an argument is out of range or of another type; names it
+    :raises ValueError: an argument is out of range or of the wrong type; names it
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -195,9 +197,9 @@ class ACER(Loadable, FastRollouts):
             learning_rate=learning_rate,
             n_steps=n_steps,
             gamma=gamma,
-            gae_lambda=1.0,  # part of SB3's base class, like the next but one; ACER has Retrace
+            gae_lambda=1.0,  # SB3's base class wants it; ACER has Retrace
             ent_coef=ent_coef,
-            vf_coef=0.0,
+            vf_coef=0.0,  # likewise; ACER has q_coef
             max_grad_norm=max_grad_norm,
             use_sde=False,
             sde_sample_freq=-1,
@@ -208,12 +210,7 @@ class ACER(Loadable, FastRollouts):
             device=device,
             seed=seed,
             _init_setup_model=False,
-            supported_action_spaces=(
-                spaces.Box,
-                spaces.Discrete,
-                spaces.MultiDiscrete,
-                spaces.MultiBinary,
-            ),
+            supported_action_spaces=ACTION_SPACES,
         )
         self.buffer_size = buffer_size
         self.replay_ratio = replay_ratio
@@ -237,7 +234,7 @@ class ACER(Loadable, FastRollouts):
         check_attributes(self)
         if self.n_steps * self.n_envs > self.buffer_size:
             raise ValueError(
-                f"buffer_size={self.buffer_size} steps do not hold one segment of "
+                f"buffer_size={self.buffer_size} steps cannot hold one segment of "
                 f"n_steps={self.n_steps} steps for each of {self.n_envs} environments: it must be "
                 f"at least {self.n_steps * self.n_envs}"
             )
@@ -258,7 +255,7 @@ class ACER(Loadable, FastRollouts):
         )
         if not isinstance(policy, ACERPolicy):
             raise ValueError(
-                "policy must be derived from sb3_natural.acer.ACERPolicy, whose critic values "
+                "policy must be derived from sb3_natural.acer.ACERPolicy, whose critic rates "
                 f"actions; got {type(policy).__name__}"
             )
         self.policy = policy.to(self.device)
@@ -273,26 +270,26 @@ class ACER(Loadable, FastRollouts):
         self._return_scale.setup(self.gamma, self.n_envs)
 
     def set_random_seed(self, seed: int | None = None) -> None:
-        """Seed all generators, that of replay included."""
+        """Seed all generators, including that of replay."""
         super().set_random_seed(seed)
         self._rng = np.random.default_rng(seed)
 
     @property
     def rollout_buffer(self) -> SegmentBuffer:  # type: ignore[override]
-        """The replay buffer: rollouts are written into it directly."""
+        """The replay buffer, into which rollouts are written directly."""
         return self.replay_buffer
 
     def _make_actor(self) -> Actor | None:
         paths = ["torch"] if self._forced_path == "torch" else ["numpy", "torch"]
         actors = (make_actor(self.policy, path, ACERPolicy.forward) for path in paths)
-        # A forward() of the policy's own is not used: it would not say what mu was.
+        # The policy's own forward() is not used: it would not say what mu was.
         return next(filter(None, actors), None) or TorchActor(self.policy)
 
     def _recorder(self, buffer: SegmentBuffer, actor: Actor) -> Recorder:
         self._check_arguments()
         if self.buffer_size // self.n_envs != buffer.capacity:
             raise ValueError(
-                f"buffer_size={self.buffer_size} came too late: the replay buffer has been made "
+                f"buffer_size={self.buffer_size} was set too late: the replay buffer was made "
                 f"for {buffer.capacity * self.n_envs} steps; save the model, and load it with "
                 f"buffer_size={self.buffer_size}"
             )
@@ -302,13 +299,13 @@ class ACER(Loadable, FastRollouts):
 
     @property
     def _normalisation(self) -> VecNormalize | None:
-        """What is undone before steps are stored, and done again when they are sampled.
+        """The normalisation to undo before steps are stored, and to redo when they are sampled.
 
-        Under another wrapper (stacked frames, say) observations are stored as they come.
+        If another wrapper is around it (to stack frames, say), observations are stored as they are.
         """
         return self._vec_normalize_env if self.env is self._vec_normalize_env else None
 
-    @np.errstate(all="ignore")  # traces fade out into denormal numbers, and should
+    @np.errstate(all="ignore")  # traces may fade into denormal numbers
     def train(self) -> None:
         """One update on the rollout, then a Poisson number of updates on replayed segments."""
         check_attributes(self)  # callbacks may have set some
@@ -350,8 +347,8 @@ class ACER(Loadable, FastRollouts):
             )
             average, bounded = None, gradient
             if self.trust_region:
-                average = policy.average_statistics(_first(batch.observations, n))
-                kl_gradient = policy.family.kl_score(average, current)
+                average = policy.average_statistics(at(batch.observations, slice(n)))
+                kl_gradient = policy.family.kl_gradient(average, current)
                 bounded = linearised_projection(gradient, kl_gradient, self.delta)
         value_loss = critic_loss(estimates, targets)
         if not policy.is_discrete:
@@ -400,9 +397,9 @@ class ACER(Loadable, FastRollouts):
     def _targets(
         self, batch: Batch, segments: Segments, estimates: Estimates
     ) -> tuple[Tensor, Tensor]:
-        """Qret, and what the policy gradient uses for it: Qopc with a duelling network; (N,)."""
+        """Qret, and what the policy gradient uses instead: Qopc with a duelling network; (N,)."""
         shape = segments.rewards.shape
-        # In numpy, whose calls on small arrays cost a fraction of torch's.
+        # In numpy: its calls on small arrays cost a fraction of torch's.
         values, q, traces = (
             tensor.detach().cpu().numpy()
             for tensor in (estimates.values, estimates.q, estimates.traces)
@@ -443,7 +440,7 @@ class ACER(Loadable, FastRollouts):
         for name, tensor in self.policy.state_dict().items():
             if not torch.isfinite(tensor).all():
                 raise ValueError(
-                    f"{name} of the policy is not finite any more (num_timesteps="
+                    f"{name} of the policy is no longer finite (num_timesteps="
                     f"{self.num_timesteps}, after {self._n_updates} updates): "
                     "training cannot go on from here"
                 )
@@ -472,7 +469,7 @@ class ACER(Loadable, FastRollouts):
         """Learn; arguments as for every SB3 algorithm.
 
         :raises ValueError: an observation, a reward, an action or a parameter is NaN or infinite,
-            or an argument has been set to what it cannot be
+            or an argument has been set to an invalid value
         """
         super().learn(
             total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
@@ -489,7 +486,7 @@ class ACER(Loadable, FastRollouts):
         :param path: a file; ``.npz`` is added to a name without a suffix
         :raises ValueError: a space is of a kind that the file cannot hold; names it
         """
-        self.replay_buffer.header()  # what cannot be saved is refused before there is a file
+        self.replay_buffer.header()  # raises before there is a file
         with opened(path, "w", "npz", self.verbose) as file:
             self.replay_buffer.save(file)
 
@@ -500,18 +497,18 @@ class ACER(Loadable, FastRollouts):
         *,
         trust: bool = False,
     ) -> None:
-        """Go on with a saved replay buffer, and with its size.
+        """Replace the replay buffer, and its size, by a saved one.
 
         Nothing in the file is executed, unless ``trust`` is given.
 
         :param path: as for :meth:`save_replay_buffer`
         :param truncate_last_traj: whether the environments start new episodes after this. If not,
-            they may go on with those that the buffer ends with; where they show something else than
-            these ended with, the episode is taken as cut off nevertheless
+            they may continue those at the end of the buffer; an environment whose observation
+            differs from the last one there counts as reset all the same
         :param trust: whether to load pickles too, which earlier versions wrote; loading a pickle
             executes whatever code is in it
-        :raises ValueError: it does not fit the model: another space, number of environments or
-            size; or it is no replay buffer, or a pickle without ``trust``
+        :raises ValueError: it does not fit the model (another space, number of environments or
+            size), or the file is not a replay buffer, or a pickle without ``trust``
         """
         loaded = self._read_replay_buffer(path, trust)
         held = self.replay_buffer
@@ -552,15 +549,9 @@ class ACER(Loadable, FastRollouts):
             loaded = load_from_pkl(file)
         if not isinstance(loaded, SegmentBuffer):
             raise ValueError(
-                f"{path} holds a {type(loaded).__name__}, not a replay buffer of ACER's"
+                f"{path} holds a {type(loaded).__name__}, not one of ACER's replay buffers"
             )
         return loaded
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_rng"]
-
-
-def _first(observations: Any, n: int) -> Any:
-    if isinstance(observations, dict):
-        return {key: tensor[:n] for key, tensor in observations.items()}
-    return observations[:n]

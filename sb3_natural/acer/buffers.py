@@ -1,4 +1,4 @@
-"""Replay memory that gives back segments of trajectories, with the policy that acted in them."""
+"""Replay memory: segments of trajectories, with the policy that acted in them."""
 
 import contextlib
 import io
@@ -13,23 +13,24 @@ import numpy as np
 from gymnasium import spaces
 from numpy.lib import format as npy
 
-from sb3_natural.common.loading import space_from_plain, space_to_plain
+from sb3_natural.observations import at, batch_length, mapped, parts, stacked
+from sb3_natural.spaces import space_from_plain, space_to_plain
 
 __all__ = ["SegmentBuffer", "Segments"]
 
 FORMAT = 1
-# More steps than anybody takes, and far from what 64 bits hold.
+# More steps than anybody takes, and far below what 64 bits hold.
 MAX_COUNT = 2**53
 MAX_STATISTICS = 2**24
 _ARRAYS = ("observations", "actions", "rewards", "statistics", "terminals", "cut_at")
 
 
 class Segments(NamedTuple):
-    """Some segments of n_steps steps, time-major; observations as the environments gave them."""
+    """Segments of n_steps steps, time-major, with observations as the environments gave them."""
 
     observations: Any
-    """(R, ...), or a dict of such: row ``t * n_segments + i`` is what segment i saw before step t,
-    t = 0 ... n_steps; after these come the last observations of episodes that were cut off."""
+    """(R, ...), or a dict of these: row ``t * n_segments + i`` is what segment i showed before step
+    t, t = 0 ... n_steps; after these come the last observations of episodes that were cut off."""
     actions: np.ndarray
     """(n_steps, n_segments, *action shape)"""
     rewards: np.ndarray
@@ -49,14 +50,14 @@ class Segments(NamedTuple):
 class SegmentBuffer:
     """The latest steps of each environment, in a ring; segments may start anywhere in it.
 
-    An observation is held once: what a step led to is the observation of the next. Only the last
-    observation of an episode that a time limit cut off (or that was reset from outside) is not, and
-    is kept in a second, smaller ring.
+    Each observation is stored once: the result of a step is the observation of the next. The
+    exception is the last observation of an episode that a time limit cut off (or that was reset
+    from outside), which is kept in a second, smaller ring.
 
     :param buffer_size: steps to hold, over all environments
-    :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of such
+    :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these
     :param action_space: Box, Discrete, MultiDiscrete or MultiBinary
-    :param n_statistics: K, numbers that describe an action distribution
+    :param n_statistics: K, the number of statistics that describe an action distribution
     :param n_envs: number of environments
     """
 
@@ -85,7 +86,7 @@ class SegmentBuffer:
         shape = (self.capacity + 1, n_envs)
         self._observations = _empty(observation_space, shape)
         assert action_space.shape is not None
-        # What a Gaussian draws is a float, whatever the Box holds.
+        # A Gaussian draws floats, whatever the Box's type.
         action_dtype = np.float32 if isinstance(action_space, spaces.Box) else action_space.dtype
         self._actions = np.zeros((*shape, *action_space.shape), dtype=action_dtype)
         self._rewards = np.zeros(shape, dtype=np.float32)
@@ -104,14 +105,14 @@ class SegmentBuffer:
         return self._n_added - self._n_before
 
     def start_anew(self) -> None:
-        """Say that the next rollout begins with new episodes in all environments."""
+        """Note that the next rollout begins with new episodes in all environments."""
         self._starts_anew = True
 
     def resume(self, observations: Any) -> np.ndarray:
-        """Say what the environments show before the first step of a rollout.
+        """Add the observations before the first step of a rollout.
 
-        Environments that were reset since the last rollout (a new call of ``learn``, say) show
-        something else than what their last step led to: there the episode is cut off.
+        If an environment has been reset since the last rollout (by a new call of ``learn``, say),
+        its observation is not the one that its last step led to: there the episode is cut off.
 
         :param observations: as the environments gave them, (n_envs, ...)
         :return: which episodes were cut off, (n_envs,)
@@ -120,10 +121,10 @@ class SegmentBuffer:
         moved = np.zeros(self.n_envs, dtype=bool)
         here, before = self._row(self._n_added), self._row(self._n_added - 1)
         if self._size > 0:
-            moved = _differ(_at(self._observations, here), observations) | self._starts_anew
+            moved = _differ(at(self._observations, here), observations) | self._starts_anew
             moved &= ~self._terminals[before] & (self._cut_at[before] < 0)
             if moved.any():
-                last = _at(_at(self._observations, here), moved)
+                last = at(at(self._observations, here), moved)
                 self._cut_at[before, moved] = self._cuts.push(last)
         _set(self._observations, here, observations)
         self._starts_anew = False
@@ -138,14 +139,14 @@ class SegmentBuffer:
         dones: np.ndarray,
         last_observations: dict[int, Any],
     ) -> None:
-        """Add one step of all environments, which follows what was added before.
+        """Add the next step of all environments.
 
         :param actions: (n_envs, *action shape)
         :param rewards: (n_envs,), as the environments gave them
         :param statistics: phi of the policy that acted, (n_envs, K)
         :param next_observations: (n_envs, ...); of the next episode where one has ended
         :param dones: whether an episode has ended, (n_envs,)
-        :param last_observations: of the episodes that a time limit has cut off, by environment
+        :param last_observations: those of episodes that a time limit has cut off, by environment
         """
         here = self._row(self._n_added)
         if self._size == self.capacity:
@@ -162,11 +163,11 @@ class SegmentBuffer:
         if last_observations:
             index = list(last_observations)
             self._terminals[here, index] = False
-            self._cut_at[here, index] = self._cuts.push(_stack(list(last_observations.values())))
+            self._cut_at[here, index] = self._cuts.push(stacked(list(last_observations.values())))
         _set(self._observations, self._row(self._n_added), next_observations)
 
     def latest(self, n_steps: int) -> Segments:
-        """The last steps of every environment, in the environments' order.
+        """The last steps of each environment, in the environments' order.
 
         :raises ValueError: fewer than n_steps steps of each environment are held
         """
@@ -185,7 +186,7 @@ class SegmentBuffer:
         return self._gather(starts, rng.integers(self.n_envs, size=n_segments), n_steps)
 
     def header(self) -> dict[str, Any]:
-        """What is saved beside the arrays, for JSON.
+        """What is saved beside the arrays, as JSON.
 
         :raises ValueError: a space is of a kind that JSON cannot hold
         """
@@ -216,8 +217,8 @@ class SegmentBuffer:
     def load(cls, file: BinaryIO, replaced: "SegmentBuffer | None" = None) -> "SegmentBuffer":
         """The inverse of :meth:`save`. Nothing in the file is executed.
 
-        :param replaced: a buffer that the loaded one has to fit, as :meth:`check_fits` says; this
-            is checked before any array is read
+        :param replaced: a buffer that the loaded one has to fit (see :meth:`check_fits`); this is
+            checked before any array is read
         :raises ValueError: the file is not what ``save`` writes, or does not fit
         """
         with _refusing():
@@ -234,7 +235,7 @@ class SegmentBuffer:
 
     @classmethod
     def _without_arrays(cls, header: Any) -> "SegmentBuffer":
-        """With arrays of one environment and no step, which say what those of a file are like."""
+        """A buffer with the header's counts, and empty arrays like those to be read."""
         observation_space = space_from_plain(header["observation_space"])
         action_space = space_from_plain(header["action_space"])
         n_statistics = _count(header, "n_statistics", 0, MAX_STATISTICS)
@@ -282,7 +283,7 @@ class SegmentBuffer:
             raise ValueError("its terminals are neither True nor False")
         for name in ("rewards", "statistics"):
             _check_finite(name, getattr(self, f"_{name}"))
-        # A policy counts its choices from 0, and what it draws for a Box may lie outside.
+        # A policy counts its choices from 0, and its draws for a Box may lie outside.
         _check_within("actions", self._actions, self.action_space, from_start=False)
         _check_within("observations", self._observations, self.observation_space)
         _check_within("cuts", self._cuts._items, self.observation_space)
@@ -323,15 +324,15 @@ class SegmentBuffer:
         n_segments = len(starts)
         times = starts + np.arange(n_steps + 1)[:, None]
         rows = self._row(times)
-        seen = _at(self._observations, (rows, envs))
-        observations = _map(seen, lambda array: array.reshape(-1, *array.shape[2:]))
+        seen = at(self._observations, (rows, envs))
+        observations = mapped(lambda array: array.reshape(-1, *array.shape[2:]), seen)
         steps = (rows[:-1], envs)
         terminals, cut_at = self._terminals[steps], self._cut_at[steps]
         cut = cut_at >= 0
         next_rows = np.arange(n_segments, (n_steps + 1) * n_segments).reshape(n_steps, n_segments)
         if cut.any():
             next_rows[cut] = len(times) * n_segments + np.arange(int(cut.sum()))
-            observations = _concatenate(observations, self._cuts.get(cut_at[cut]))
+            observations = mapped(_joined, observations, self._cuts.get(cut_at[cut]))
         return Segments(
             observations,
             self._actions[steps],
@@ -348,7 +349,7 @@ class SegmentBuffer:
 
 
 class _Queue:
-    """Observations, first in, first out, addressed by how many came before them."""
+    """Observations, first in, first out; an address is the number of those added before."""
 
     def __init__(self, space: spaces.Space) -> None:
         self._space = space
@@ -358,10 +359,8 @@ class _Queue:
         self._last = 0
 
     def push(self, observations: Any) -> np.ndarray:
-        """Add some, (n, ...); their addresses, (n,)."""
-        n = len(
-            next(iter(observations.values())) if isinstance(observations, dict) else observations
-        )
+        """Add some, (n, ...); return their addresses, (n,)."""
+        n = batch_length(observations)
         if self._last + n - self._first > self._capacity:
             self._grow(2 * (self._last + n - self._first))
         addresses = np.arange(self._last, self._last + n)
@@ -375,7 +374,7 @@ class _Queue:
 
     def get(self, addresses: np.ndarray) -> Any:
         """Those at some addresses, (n, ...)."""
-        return _at(self._items, addresses % self._capacity)
+        return at(self._items, addresses % self._capacity)
 
     def _grow(self, capacity: int) -> None:
         held = np.arange(self._first, self._last)
@@ -395,26 +394,15 @@ def _empty(space: spaces.Space, shape: tuple[int, ...]) -> Any:
     return np.zeros((*shape, *space.shape), dtype=space.dtype)
 
 
-def _map(observations: Any, function: Any) -> Any:
-    if isinstance(observations, dict):
-        return {key: function(array) for key, array in observations.items()}
-    return function(observations)
-
-
-def _at(observations: Any, index: Any) -> Any:
-    return _map(observations, lambda array: array[index])
-
-
 def _set(observations: Any, index: Any, values: Any) -> None:
-    if isinstance(observations, dict):
-        for key, array in observations.items():
-            array[index] = _as_dtype(values[key], array.dtype)
-    else:
-        observations[index] = _as_dtype(values, observations.dtype)
+    def put(array: np.ndarray, new: Any) -> None:
+        array[index] = _as_dtype(new, array.dtype)
+
+    mapped(put, observations, values)
 
 
 def _as_dtype(values: Any, dtype: np.dtype) -> Any:
-    """Rounded where an integer went through a normalisation and back."""
+    """Rounded if the dtype is an integer: its values may have been normalised and back."""
     values = np.asarray(values)
     return np.rint(values) if dtype.kind in "iu" and values.dtype.kind == "f" else values
 
@@ -426,14 +414,14 @@ def _named(name: str, held: Any) -> list[tuple[str, np.ndarray]]:
 
 
 def _read(members: "_Members", name: str, like: Any) -> Any:
-    """The array or arrays of a file that :func:`_named` named."""
+    """The array or arrays of a file, by the names that :func:`_named` gives."""
     if isinstance(like, dict):
         return {key: _read(members, f"{name}/{key}", part) for key, part in like.items()}
     return members.read(name)
 
 
 class _Members:
-    """The arrays of a file in npz format, none of which is larger than the file.
+    """The arrays of a file in npz format; none may be larger than the file.
 
     :param file: as ``np.savez`` writes it, without compression
     """
@@ -443,9 +431,9 @@ class _Members:
         self._archive = zipfile.ZipFile(file)
 
     def check(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-        """Check what an array is like, without reading it.
+        """Check an array's dtype and shape without reading it.
 
-        :raises ValueError: it is something else
+        :raises ValueError: they are not as given
         """
         _, *found = self._declared(name)
         if found != [dtype, shape]:
@@ -474,13 +462,15 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a file may be wrong in any way
-        raise ValueError(f"not a replay buffer of ACER's ({error})") from error
+        raise ValueError(f"not one of ACER's replay buffers ({error})") from error
 
 
 def _count(header: Any, name: str, low: int = 0, high: int = MAX_COUNT) -> int:
     value = header[name]
     if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"its {name} is {reprlib.repr(value)}, no integer from {low} to {high}")
+        raise ValueError(
+            f"its {name} must be an integer from {low} to {high}, got {reprlib.repr(value)}"
+        )
     return value
 
 
@@ -490,7 +480,7 @@ def _check_finite(name: str, array: np.ndarray) -> None:
 
 
 def _check_within(name: str, array: Any, space: spaces.Space, from_start: bool = True) -> None:
-    """Rows that hold no step yet are zeros, which is why 0 is always valid."""
+    """Check that values are in a space. 0 is always valid: rows without a step hold zeros."""
     if isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():
             _check_within(f"{name}/{key}", array[key], part)
@@ -506,21 +496,15 @@ def _check_within(name: str, array: Any, space: spaces.Space, from_start: bool =
         _check_finite(name, array)
 
 
-def _stack(observations: list[Any]) -> Any:
-    if isinstance(observations[0], dict):
-        return {key: np.stack([each[key] for each in observations]) for key in observations[0]}
-    return np.stack(observations)
-
-
-def _concatenate(first: Any, second: Any) -> Any:
-    if isinstance(first, dict):
-        return {key: np.concatenate([array, second[key]]) for key, array in first.items()}
+def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.concatenate([first, second])
 
 
 def _differ(first: Any, second: Any) -> np.ndarray:
-    """Which environments' observations are not the same, (n_envs,)."""
-    if isinstance(first, dict):
-        return np.any([_differ(array, second[key]) for key, array in first.items()], axis=0)
-    # In the precision that is held: 0.1 is not the same number in another one.
-    return (first != np.asarray(second, dtype=first.dtype)).reshape(len(first), -1).any(axis=1)
+    """Which environments' observations differ, (n_envs,)."""
+
+    def differs(held: np.ndarray, seen: Any) -> np.ndarray:
+        # In the stored precision: 0.1 is not the same number in another one.
+        return (held != np.asarray(seen, dtype=held.dtype)).reshape(len(held), -1).any(axis=1)
+
+    return np.any(parts(mapped(differs, first, second)), axis=0)

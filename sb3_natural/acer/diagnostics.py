@@ -1,4 +1,4 @@
-"""What ACER logs of its updates."""
+"""What ACER logs about its updates."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from sb3_natural.acer.loss import Estimates
 from sb3_natural.acer.retrace import truncated_weight
-from sb3_natural.common.families import ActionFamily
+from sb3_natural.curvature.families import ActionFamily
 
 __all__ = ["Update", "summary"]
 
 
 class Update(NamedTuple):
-    """What one update saw and did, detached."""
+    """What one update used and did, detached."""
 
     phi: Tensor
     """(N, K), before the step"""
@@ -43,10 +43,10 @@ def summary(
 ) -> dict[str, float]:
     """Means over all samples of some updates.
 
-    ``policy_loss`` and ``correction_loss`` are the surrogates whose gradients are -g's two parts;
-    ``value_loss`` is half the mean squared error of Q to Qret; ``projected`` is the fraction of
-    samples that the trust region changed, ``projection`` how far, relative to the mean length of
-    g; ``replay_age`` is in environment steps.
+    ``policy_loss`` and ``correction_loss`` are the surrogates whose gradients are the two parts of
+    -g; ``value_loss`` is half the mean squared error of Q to Qret; ``projected`` is the fraction of
+    samples that the trust region changed, ``projection`` the mean change relative to the mean
+    length of g; ``replay_age`` is in environment steps.
     """
 
     def all_of(get: Callable[[Update], Tensor]) -> Tensor:
@@ -79,7 +79,7 @@ def summary(
     names, values = list(means), torch.stack(list(means.values())).tolist()
     return {
         **dict(zip(names, values, strict=True)),
-        **family.spread(phi),
+        **family.randomness(phi),
         "grad_norm": float(np.mean(norms)),
         "grad_norm_clipped": float(np.mean([min(norm, max_grad_norm) for norm in norms])),
         "replay_age": _replay_age(updates),

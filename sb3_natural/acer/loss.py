@@ -1,8 +1,7 @@
-"""What ACER wants of its networks: the policy gradient with respect to the statistics phi, and the
-critic's loss.
+"""ACER's policy gradient with respect to the statistics phi, and its critic's loss.
 
-Everything here is per sample, N of them, in any order but for Retrace itself. Notation follows Wang
-et al. 2017: rho = pi(a|s) / mu(a|s), c = ``correction_term``.
+Everything here is per sample, for N samples in any order. Notation follows Wang et al. 2017:
+rho = pi(a|s) / mu(a|s), c = ``correction_term``.
 """
 
 from typing import NamedTuple
@@ -25,18 +24,18 @@ __all__ = [
 
 
 class Estimates(NamedTuple):
-    """What the networks say of a batch; detached but for ``q`` and ``values``."""
+    """What the networks say about a batch; all but ``q`` and ``values`` are detached."""
 
     log_prob: Tensor
-    """log pi(a|s) of the actions taken, (N,)"""
+    """log pi(a|s) for the actions taken, (N,)"""
     log_rho: Tensor
-    """log pi(a|s) - log mu(a|s) of the actions taken, (N,)"""
+    """log pi(a|s) - log mu(a|s) for the actions taken, (N,)"""
     traces: Tensor
     """c_t of Retrace, (N,)"""
     q: Tensor
-    """Q(s, a) of the actions taken, (N,)"""
+    """Q(s, a) for the actions taken, (N,)"""
     values: Tensor
-    """V(s) of all rows, also of the states that segments end in, (R,)"""
+    """V(s) of all rows, including the states that segments end in, (R,)"""
     correction: Tensor
     """What truncating rho leaves out of the policy gradient, with respect to phi, (N, K)"""
     correction_objective: Tensor
@@ -46,7 +45,7 @@ class Estimates(NamedTuple):
 def discrete_estimates(
     policy: ACERPolicy, phi: Tensor, latent: Tensor, mu: Tensor, actions: Tensor, c: float
 ) -> Estimates:
-    """For Discrete actions, where the critic knows Q(s, .) and all sums over actions are exact.
+    """For Discrete actions: the critic outputs Q(s, .), so all sums over actions are exact.
 
     The correction is ``sum_a [1 - c / rho(a)]_+ pi(a) (Q(a) - V) grad_phi log pi(a)``
     (equation 7); with respect to logits, grad log pi(a) = e_a - pi.
@@ -92,8 +91,8 @@ def duelling_estimates(
     (equation 9).
 
     :param actions: (N, n_dims)
-    :param n_samples: u_i per state; arguments else as for :func:`discrete_estimates`
-    :param duelling: False takes the network's A(s, a) for Q(s, a) itself, unrelated to V
+    :param n_samples: how many u_i per state; other arguments as for :func:`discrete_estimates`
+    :param duelling: False takes the network's A(s, a) for Q(s, a) itself, without V
     """
     n, head, family = len(mu), policy.value_net, policy.family
     values = head.value(latent)
@@ -107,7 +106,7 @@ def duelling_estimates(
         log_prob_other = family.log_prob(distribution, phi, other)
         log_rho_other = log_prob_other - family.log_prob(distribution, mu, other)
     outputs = head.advantage(latent[:n], torch.cat([actions[None], drawn]))
-    # What turns the network's outputs into Q(s, a).
+    # Added to the network's outputs, this gives Q(s, a).
     offset = values[:n] - outputs[1:-1].mean(dim=0) if duelling else torch.zeros_like(outputs[0])
     q = outputs[0] + offset
     with torch.no_grad():
@@ -126,7 +125,7 @@ def policy_gradient(
     c: float,
     ent_coef: float,
 ) -> Tensor:
-    """g: what raises the expected return (and the entropy), with respect to phi, (N, K).
+    """g, the gradient of the expected return (and of the entropy bonus) by phi, (N, K).
 
     :param advantages: Qret - V or Qopc - V, (N,)
     """
@@ -135,7 +134,7 @@ def policy_gradient(
     gradient = weight[:, None] * policy.family.score(distribution, phi, actions)
     gradient += estimates.correction
     if ent_coef != 0:
-        gradient += ent_coef * policy.family.entropy_score(phi)
+        gradient += ent_coef * policy.family.entropy_gradient(phi)
     return gradient
 
 
@@ -150,8 +149,8 @@ def critic_loss(estimates: Estimates, targets: Tensor) -> Tensor:
 def state_value_loss(estimates: Estimates, targets: Tensor, duelling: bool) -> Tensor:
     """A loss whose gradient is that of half the mean squared error of V to its target.
 
-    With a duelling network the target is ``V + min(1, rho) (Qret - Q)``. A plain Q does not
-    contain V, and says nothing about it; then it is ``V + min(1, rho) (Qret - V)``.
+    With a duelling network the target is ``V + min(1, rho) (Qret - Q)``. A plain Q does not contain
+    V, so there it is ``V + min(1, rho) (Qret - V)``.
 
     :param targets: Qret, (N,)
     """

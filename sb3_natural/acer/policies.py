@@ -1,4 +1,4 @@
-"""ACER's networks: SB3's actor, a critic of actions, and a slowly following average of the actor.
+"""ACER's networks: SB3's actor, a critic that rates actions, and a moving average of the actor.
 
 The critic is a vector of Q(s, .) for Discrete actions and a stochastic duelling network otherwise
 (Wang et al. 2017, section 5.1).
@@ -20,20 +20,20 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from sb3_natural.common.families import ActionFamily, family_of
+from sb3_natural.curvature.families import ActionFamily, family_of
 
 __all__ = ["ACERPolicy", "CnnPolicy", "DuellingHead", "MlpPolicy", "MultiInputPolicy"]
 
-# Wider bounds are none to a policy whose actions first deviate by about one.
+# Wider bounds do not matter to a policy whose actions deviate by about one at first.
 WIDE = 1000.0
 
 
 class ACERPolicy(ActorCriticPolicy):
-    """SB3's actor-critic policy with Q values in the place of V.
+    """SB3's actor-critic policy with Q values in place of V.
 
-    Arguments are SB3's, but the activation is ReLU by default and the optimiser RMSprop (which is
-    what the paper uses); gSDE is not supported. ``value_net`` is the critic's head: a Linear layer
-    with one output an action for Discrete, a :class:`DuellingHead` otherwise.
+    Arguments are SB3's, but by default the activation is ReLU and the optimiser RMSprop (which the
+    paper uses); gSDE is not supported. ``value_net`` is the critic's head: for Discrete actions a
+    Linear layer with one output per action, otherwise a :class:`DuellingHead`.
     """
 
     average: nn.ModuleList
@@ -50,7 +50,7 @@ class ACERPolicy(ActorCriticPolicy):
         **kwargs: Any,
     ) -> None:
         if optimizer_kwargs is None and optimizer_class is torch.optim.RMSprop:
-            # foreach: the same numbers in fewer calls, which are what a small network waits for.
+            # foreach: the same numbers in fewer calls, which take most of a small network's time.
             optimizer_kwargs = dict(alpha=0.99, eps=1e-5, foreach=True)
         kwargs["activation_fn"] = activation_fn
         kwargs["optimizer_class"] = optimizer_class
@@ -76,43 +76,47 @@ class ACERPolicy(ActorCriticPolicy):
             lr=lr_schedule(1),  # type: ignore[call-arg]
             **self.optimizer_kwargs,
         )
-        # After the optimizer, which is not to move it.
+        # Made after the optimiser, which must not move it.
         self.average = copy.deepcopy(nn.ModuleList(self._actor_modules()))
         self.average.requires_grad_(False)
-        if isinstance(self.action_dist, DiagGaussianDistribution):
+        if self._is_gaussian:
             self.average_log_std = nn.Parameter(self.log_std.detach().clone(), requires_grad=False)
         self.find_averaged()
 
     @property
     def trained(self) -> list[nn.Parameter]:
-        """What the optimiser moves: everything but the average policy, as it is built."""
+        """The parameters that the optimiser moves: all but those of the average policy."""
         return [param for group in self.optimizer.param_groups for param in group["params"]]
 
     @property
     def n_statistics(self) -> int:
-        """K, how many numbers describe an action distribution."""
+        """K, the number of statistics that describe an action distribution."""
         sizes: Any = self.action_dist
         n_outputs = int(np.sum(getattr(sizes, "action_dim", None) or sizes.action_dims))
-        return n_outputs * (2 if isinstance(sizes, DiagGaussianDistribution) else 1)
+        return n_outputs * (2 if self._is_gaussian else 1)
 
     @property
     def is_discrete(self) -> bool:
-        """Whether the critic puts out the values of all actions."""
+        """Whether the critic outputs the values of all actions."""
         return isinstance(self.action_space, spaces.Discrete)
+
+    @property
+    def _is_gaussian(self) -> bool:
+        return isinstance(self.action_dist, DiagGaussianDistribution)
 
     def _actor_modules(self) -> list[nn.Module]:
         return [self.pi_features_extractor, self.mlp_extractor.policy_net, self.action_net]
 
     def find_averaged(self) -> None:
-        """Find the parameters that :meth:`update_average` is about, should one be another object.
+        """Find the parameters for :meth:`update_average`; needed after one has been replaced.
 
-        Not done there, since walking through modules takes longer than moving what is in them.
+        It is not done there because walking through modules takes longer than the update.
         """
         self._averages: list[Tensor] = list(self.average.parameters())
         self._averaged: list[Tensor] = [
             parameter for module in self._actor_modules() for parameter in module.parameters()
         ]
-        if isinstance(self.action_dist, DiagGaussianDistribution):
+        if self._is_gaussian:
             self._averages.append(self.average_log_std)
             self._averaged.append(self.log_std)
 
@@ -129,7 +133,8 @@ class ACERPolicy(ActorCriticPolicy):
         else:
             pi_features = vf_features = features
         outputs = self.action_net(self.mlp_extractor.forward_actor(pi_features))
-        return self._phi(outputs, "log_std"), self.mlp_extractor.forward_critic(vf_features)
+        phi = _phi(outputs, self.log_std if self._is_gaussian else None)
+        return phi, self.mlp_extractor.forward_critic(vf_features)
 
     @torch.no_grad()
     def average_statistics(self, observations: PyTorchObs) -> Tensor:
@@ -138,15 +143,11 @@ class ACERPolicy(ActorCriticPolicy):
         features = super(ActorCriticPolicy, self).extract_features(
             observations, cast(BaseFeaturesExtractor, extractor)
         )
-        return self._phi(action_net(policy_net(features)), "average_log_std")
-
-    def _phi(self, outputs: Tensor, log_std: str) -> Tensor:
-        if not isinstance(self.action_dist, DiagGaussianDistribution):
-            return outputs
-        return torch.cat([outputs, getattr(self, log_std).expand_as(outputs)], dim=1)
+        outputs = action_net(policy_net(features))
+        return _phi(outputs, self.average_log_std if self._is_gaussian else None)
 
     def values_from(self, phi: Tensor, latent: Tensor) -> Tensor:
-        """V(s), (N,): of Discrete actions, the mean of Q under the policy."""
+        """V(s), (N,); for Discrete actions, the mean of Q under the policy."""
         if self.is_discrete:
             return (phi.softmax(dim=1) * self.value_net(latent)).sum(dim=1)
         return self.value_net.value(latent)
@@ -171,12 +172,16 @@ class ACERPolicy(ActorCriticPolicy):
         return self.predict_values(obs), distribution.log_prob(actions), distribution.entropy()
 
 
+def _phi(outputs: Tensor, log_std: Tensor | None) -> Tensor:
+    return outputs if log_std is None else torch.cat([outputs, log_std.expand_as(outputs)], dim=1)
+
+
 class DuellingHead(nn.Module):
     """V(s) and A(s, a), from which Q(s, a) = V(s) + A(s, a) - mean_i A(s, u_i), u_i ~ pi.
 
     :param latent_dim: H, size of the critic's last hidden layer
     :param action_space: Box, MultiDiscrete or MultiBinary
-    :param activation_fn: activation of A's hidden layer, which has H units as well
+    :param activation_fn: activation of A's hidden layer, which has H units, too
     """
 
     low: Tensor
@@ -203,7 +208,7 @@ class DuellingHead(nn.Module):
         return self.value_layer(latent).squeeze(1)
 
     def advantage(self, latent: Tensor, actions: Tensor) -> Tensor:
-        """A(s, a), before its mean is taken off.
+        """A(s, a), before its mean is subtracted.
 
         :param latent: (N, H)
         :param actions: (M, N, ...): M actions for each state
@@ -213,9 +218,9 @@ class DuellingHead(nn.Module):
         return self.advantage_layer(self.activation(inputs)).squeeze(-1)
 
     def _encode(self, actions: Tensor) -> Tensor:
-        """What the network sees of actions: (M, N, ...) -> (M, N, n_inputs)."""
+        """Actions as the network's inputs: (M, N, ...) -> (M, N, n_inputs)."""
         if isinstance(self.action_space, spaces.Box):
-            # As the environment sees it: clipped, with bounds at -1 and 1 (where there are any).
+            # As in the environment: clipped, and scaled so that any bounds are at -1 and 1.
             clipped = torch.minimum(torch.maximum(actions.flatten(2), self.low), self.high)
             return (clipped - self.centre) / self.half_width
         if isinstance(self.action_space, spaces.MultiDiscrete):

@@ -1,4 +1,4 @@
-"""From the environments into the replay buffer."""
+"""Recording rollouts in the replay buffer."""
 
 from typing import Any
 
@@ -8,9 +8,10 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from torch import Tensor
 
 from sb3_natural.acer.buffers import SegmentBuffer
-from sb3_natural.common.actors import Actor
-from sb3_natural.common.deferred import Deferred
-from sb3_natural.common.rollouts import FastRollouts, Recorder, Step
+from sb3_natural.rollouts.actors import Actor
+from sb3_natural.rollouts.collection import FastRollouts
+from sb3_natural.rollouts.deferred import Deferred
+from sb3_natural.rollouts.recorders import Recorder, Step
 
 __all__ = ["SegmentRecorder"]
 
@@ -18,14 +19,14 @@ __all__ = ["SegmentRecorder"]
 class SegmentRecorder(Recorder):
     """Writes the steps of a rollout into a replay buffer.
 
-    With ``VecNormalize`` it stores what the environments gave, before normalisation: statistics
-    move on while data lies in the buffer. Of an episode's last observation ``VecNormalize`` hands
-    on only the normalised form; undoing that is exact unless it was clipped.
+    With ``VecNormalize`` it stores what the environments gave, before normalisation, because the
+    statistics change while data is in the buffer. ``VecNormalize`` passes on an episode's last
+    observation only in normalised form; undoing that is exact unless the observation was clipped.
 
-    :param algorithm: whose rollout it is
-    :param buffer: where to
-    :param actor: what picks the actions
-    :param normalisation: what the observations have gone through, if it is to be undone
+    :param algorithm: the algorithm that collects the rollout
+    :param buffer: where the steps go
+    :param actor: picks the actions
+    :param normalisation: the wrapper whose normalisation is to be undone, if any
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class SegmentRecorder(Recorder):
         self.cut_off = buffer.resume(last_observations)
 
     def begin(self, observations: VecEnvObs) -> None:
-        """Nothing to do: the buffer holds them since the step that led to them."""
+        """Do nothing: the buffer has held them since the step that led to them."""
 
     def add(self, step: Step) -> None:
         """Add the step to the buffer, with the statistics of the policy that acted."""
@@ -59,13 +60,13 @@ class SegmentRecorder(Recorder):
         self._buffer.add(step.actions, rewards, statistics, new_observations, step.dones, cut_off)
 
     def stop(self, step: Step) -> None:
-        """Add this step too, and go on from where it led: a gap would be replayed."""
+        """Add this step too, and go on from where it led: otherwise there would be a gap."""
         self.add(step)
         self._algorithm._last_obs = step.new_observations
         self._algorithm._last_episode_starts = step.dones
 
     def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
-        """The values, when they are looked at."""
+        """The values, computed when they are used."""
         policy = self._algorithm.policy
         values: Any = Deferred(
             lambda: policy.predict_values(policy.obs_to_tensor(last_observations)[0])  # type: ignore[arg-type]

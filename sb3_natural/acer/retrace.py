@@ -1,7 +1,7 @@
 """Off-policy targets and truncated importance weights (Munos et al. 2016; Wang et al. 2017).
 
-Pure functions. Arrays are time-major, of shape (n_steps, n_envs) with any number of trailing axes;
-numpy arrays and torch tensors are both welcome, and come back as what they were.
+Pure functions. Arrays are time-major, of shape (n_steps, n_envs) with any number of trailing axes,
+either numpy arrays or torch tensors; the results are of the same kind.
 """
 
 from typing import TypeVar
@@ -9,6 +9,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+
+from sb3_natural.shapes import check_shape
 
 __all__ = ["correction_weight", "retrace", "trace", "truncated_weight"]
 
@@ -27,17 +29,25 @@ def retrace(
 
     ``Qret_t = r_t + gamma [V_{t+1} + continues_t c_{t+1} (Qret_{t+1} - Q(s_{t+1}, a_{t+1}))]``,
     without the second term at the last step. Source: Munos et al. 2016, equation 4, in the form of
-    Wang et al. 2017, section 3.1; with traces of one it is Wang's Qopc.
+    Wang et al. 2017, section 3.1; with all traces one it is Wang's Qopc.
 
     :param rewards: r_t
-    :param next_values: V of the state that the action led to: 0 where the episode terminated there,
-        the value of the true last observation where a time limit cut it off
+    :param next_values: V of the state that the action led to: 0 where the episode terminated, the
+        value of the true last observation where a time limit ended it
     :param q_values: Q(s_t, a_t)
     :param traces: c_t, usually min(1, rho_t)
     :param continues: 1 where step t + 1 belongs to the same episode, else 0; the last is not used
     :param gamma: discount factor
     :return: Qret_t
+    :raises ValueError: an array has another shape than the rewards; names it
     """
+    check_shape(
+        rewards.shape,
+        next_values=next_values,
+        q_values=q_values,
+        traces=traces,
+        continues=continues,
+    )
     targets = rewards + gamma * next_values
     decays = gamma * (continues[:-1] * traces[1:])
     targets[:-1] -= decays * q_values[1:]
@@ -47,7 +57,7 @@ def retrace(
 
 
 def trace(log_rho: Tensor, n_dims: int = 1) -> Tensor:
-    """min(1, rho^(1 / n_dims)): how much of a later error passes a step. Any shape.
+    """min(1, rho^(1 / n_dims)): the share of later errors that passes a step. Any shape.
 
     :param log_rho: log importance ratio log pi(a|s) - log mu(a|s)
     :param n_dims: dimensions of the action, 1 for Discrete (Wang et al. 2017, section 5.2)
@@ -58,13 +68,13 @@ def trace(log_rho: Tensor, n_dims: int = 1) -> Tensor:
 def truncated_weight(log_rho: Tensor, c: float) -> Tensor:
     """min(c, rho): the weight of an action that was taken. Any shape.
 
-    :param c: where the weight is truncated, ``math.inf`` for never
+    :param c: where the weight is truncated; ``math.inf`` for never
     """
     return log_rho.exp().clamp(max=c)
 
 
 def correction_weight(log_rho: Tensor, c: float) -> Tensor:
-    """[1 - c / rho]_+: the weight, under pi, of what the truncation at c left out. Any shape."""
+    """[1 - c / rho]_+: the weight, under pi, of what truncation at c leaves out. Any shape."""
     if c == float("inf"):
         return torch.zeros_like(log_rho)
     return (1 - c * torch.exp(-log_rho)).clamp(min=0.0)

@@ -1,5 +1,7 @@
-"""The scale of returns, so that delta, the entropy bonus and the critic's loss mean the same in
-every environment."""
+"""The scale of returns.
+
+Dividing by it makes delta, the entropy bonus and the critic's loss comparable between environments.
+"""
 
 import math
 from typing import Any
@@ -11,27 +13,26 @@ __all__ = ["ReturnScale"]
 
 
 class ReturnScale:
-    """Standard deviation of discounted returns, as ``VecNormalize`` estimates it.
+    """Standard deviation of discounted returns, estimated as by ``VecNormalize``.
 
-    Rewards are divided by it when they are used, not when they are stored, so that what lies in
-    the replay buffer stays right while the estimate moves.
-
+    Rewards are divided by it when they are used, not when they are stored, so that the replay
+    buffer stays valid while the estimate changes.
     """
 
     def __init__(self) -> None:
         self._gamma = 1.0
         self._returns = np.zeros(0)
-        # Without SB3's prior, which outweighs small returns.
+        # Without SB3's prior, which would outweigh small returns.
         self._moments = RunningMeanStd(epsilon=0.0, shape=())
 
     @property
     def std(self) -> float:
-        """The current estimate; 1 while nothing but zeros has been seen."""
+        """The current estimate; 1 as long as all rewards have been zero."""
         std = math.sqrt(float(self._moments.var))
         return std if std > 0 and self._moments.count > 0 else 1.0
 
     def setup(self, gamma: float, n_envs: int) -> None:
-        """Go on with these settings; with another number of environments all episodes are new.
+        """Set discount factor and number of environments; a new number means new episodes.
 
         :param gamma: discount factor
         :param n_envs: number of environments
@@ -41,7 +42,7 @@ class ReturnScale:
             self._returns = np.zeros(n_envs)
 
     def to_plain(self) -> dict[str, Any]:
-        """All numbers, for JSON."""
+        """All numbers, as values that JSON can hold."""
         moments = {name: float(getattr(self._moments, name)) for name in ("mean", "var", "count")}
         return {"gamma": self._gamma, "returns": self._returns.tolist(), **moments}
 
@@ -49,16 +50,16 @@ class ReturnScale:
     def from_plain(cls, plain: dict[str, Any]) -> "ReturnScale":
         """The inverse of :meth:`to_plain`.
 
-        :raises ValueError: it is none of its results
+        :raises ValueError: ``plain`` is not a result of :meth:`to_plain`
         """
         try:
             gamma, mean, var, count = (float(plain[k]) for k in ("gamma", "mean", "var", "count"))
             returns = np.array(plain["returns"], dtype=float)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"the scale of returns is not complete: {error}") from error
+            raise ValueError(f"the scale of returns is incomplete: {error}") from error
         finite = np.isfinite([gamma, mean, var, count]).all() and np.isfinite(returns).all()
         if not finite or returns.ndim != 1 or var < 0 or count < 0:
-            raise ValueError("the scale of returns is none: not finite, or negative")
+            raise ValueError("the scale of returns is invalid: not finite, or negative")
         scale = cls()
         scale._gamma, scale._returns = gamma, returns
         scale._moments.mean, scale._moments.var = np.array(mean), np.array(var)
@@ -66,11 +67,11 @@ class ReturnScale:
         return scale
 
     def end_episodes(self, ended: np.ndarray) -> None:
-        """Say that episodes were reset from outside, (n_envs,)."""
+        """Note which environments were reset from outside, (n_envs,)."""
         self._returns = self._returns * ~ended
 
     def update(self, rewards: np.ndarray, dones: np.ndarray) -> None:
-        """Take in the rewards of a rollout.
+        """Add the rewards of a rollout.
 
         :param rewards: (n_steps, n_envs)
         :param dones: whether an episode ended at the step, (n_steps, n_envs)

@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from stable_baselines3.common.type_aliases import (
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
 from torch import Tensor, nn
 
-from sb3_natural.common.arguments import (
+from sb3_natural.arguments import (
     DEVICE,
     FINITE_AND_NOT_NEGATIVE,
     POSITIVE_AND_FINITE,
@@ -31,50 +32,47 @@ from sb3_natural.common.arguments import (
     checked,
     one_of,
 )
-from sb3_natural.common.critic import AdamCritic, Critic, GaussNewtonCritic, split_parameters
-from sb3_natural.common.families import family_of
-from sb3_natural.common.fisher import FisherOperator, statistics_jacobian
-from sb3_natural.common.loading import Loadable
-from sb3_natural.common.mlp import actor_mlp, critic_mlp
-from sb3_natural.common.parameters import assign_flat, flatten
-from sb3_natural.common.rollouts import FastRollouts, forget_graph
-from sb3_natural.common.solvers import (
+from sb3_natural.curvature.families import ACTION_SPACES, family_of
+from sb3_natural.curvature.operators import Damped, FisherOperator, statistics_jacobian
+from sb3_natural.curvature.solvers import (
     SOLVERS,
     ConjugateGradient,
-    FisherSolver,
+    Empirical,
     NoStepError,
     Solution,
+    Solver,
 )
-from sb3_natural.common.surrogate import Surrogate
-from sb3_natural.common.threads import one_thread_if_small
-from sb3_natural.common.trust_region import (
+from sb3_natural.curvature.surrogate import Surrogate
+from sb3_natural.curvature.trust_region import (
+    PolicyLine,
     StepTaken,
     backtracking_line_search,
+    fixed_step,
     kl_normalised_length,
     shortened_step,
 )
+from sb3_natural.curvature.value_fit import AdamFit, GaussNewtonFit, ValueFit, split_parameters
+from sb3_natural.loading import Loadable
+from sb3_natural.networks.mlp import actor_mlp, critic_mlp
+from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_natural.rollouts.collection import FastRollouts, forget_graph
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
-Result = TypeVar("Result")
 
 DEFAULT_TARGET_KL = 0.02
-# A gradient below this is rounding error; the KL-normalised step would blow it up to full length.
+# A gradient below this is a rounding error, which the KL-normalised step would blow up.
 VANISHING = 1e-12
 
 
 class PolicyStep(NamedTuple):
-    """What one policy update did."""
+    """What one policy update did: by default nothing."""
 
-    objective: float = 0.0
-    kl: float = 0.0
+    taken: StepTaken = StepTaken(0.0, 0.0, 0.0)
     kl_predicted: float = 0.0
-    length: float = 0.0
-    shortenings: int = 0
-    iterations: int | None = None
-    residual: float | None = None
-    spread: dict[str, float] | None = None
-    """How random the new policy's actions are; see ``ActionFamily.spread``."""
+    solution: Solution | None = None
+    randomness: dict[str, float] | None = None
+    """See ``ActionFamily.randomness``; of the new policy."""
 
 
 class NPG(Loadable, FastRollouts):
@@ -88,8 +86,8 @@ class NPG(Loadable, FastRollouts):
     to old action probabilities, and A the GAE advantages. The length of the step is
 
     - *KL-normalised* (default): ``theta += sqrt(2 target_kl / x^T F x) x``, so that the quadratic
-      model of the KL divergence between the old and the new policy equals ``target_kl``; where the
-      model fails, shortened until the measured divergence is below 1.5 ``target_kl``;
+      model of the KL divergence between the old and the new policy equals ``target_kl``; if the
+      model fails, the step is shortened until the measured divergence is at most 1.5 ``target_kl``;
     - *fixed* (``step_size``): ``theta += step_size x``, as in Kakade 2001;
     - *with line search* (``line_search=True``): the KL-normalised step, shrunk until the surrogate
       improves and the measured KL divergence is within ``target_kl``: this is TRPO.
@@ -97,8 +95,8 @@ class NPG(Loadable, FastRollouts):
     Papers: Kakade 2001 (A natural policy gradient), Rajeswaran et al. 2017 (the KL-normalised
     step), Schulman et al. 2015 (TRPO, GAE).
 
-    The policy update and the critic both run with the policy in evaluation mode (dropout off, batch
-    norm frozen): the distribution whose KL divergence is bounded is the one that acted.
+    Both the policy and the critic are updated with the policy in evaluation mode (dropout off,
+    batch norm frozen): the distribution whose KL divergence is bounded is the one that acted.
 
     :param policy: the policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class)
     :param env: the environment to learn from (if registered in Gymnasium, can be str)
@@ -114,23 +112,26 @@ class NPG(Loadable, FastRollouts):
     :param step_size: fixed multiple of the natural gradient, a float or a schedule; excludes
         ``target_kl``
     :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
-        or a :class:`~sb3_natural.common.solvers.FisherSolver`
-    :param cg_max_steps: conjugate gradient iterations at most, for the policy
+        or a :class:`~sb3_natural.curvature.solvers.Solver`
+    :param cg_max_steps: most iterations of conjugate gradient, for the policy
         (``fisher_solver="cg"``) and for each Gauss-Newton step of the critic
+        (``critic_solver="cg"``)
     :param cg_tol: relative residual at which the policy's conjugate gradient stops
     :param cg_damping: multiple of the identity added to F, for every solver
     :param line_search: shrink the step as TRPO does; needs ``target_kl``
-    :param line_search_shrinking_factor: factor between two tries of the line search
-    :param line_search_max_iter: tries of the line search before the update is skipped
+    :param line_search_shrinking_factor: ratio of successive lengths that the line search tries
+    :param line_search_max_iter: how many lengths it tries before the update is skipped
     :param critic: "gauss_newton" (natural-gradient steps on the whole rollout), "adam" (minibatch
-        regression), or a :class:`~sb3_natural.common.critic.Critic`
+        regression), or a :class:`~sb3_natural.curvature.value_fit.ValueFit`
     :param n_critic_updates: critic updates per rollout: epochs of Adam (10 by default), or
         Gauss-Newton steps (2 by default)
+    :param critic_solver: how the Gauss-Newton critic solves for its step: "cg", "diagonal",
+        "dense", "identity", or a :class:`~sb3_natural.curvature.solvers.Solver`
     :param critic_damping: damping of the Gauss-Newton critic
-    :param critic_curvature_samples: samples that each Gauss-Newton step estimates its curvature
-        from, drawn at random from the rollout; the gradient uses all of them. None: all of them
+    :param critic_curvature_samples: how many samples, drawn at random from the rollout, each
+        Gauss-Newton step estimates its curvature from; the gradient uses all. None: all
     :param sub_sampling_factor: use one in this many states, drawn at random, for the Fisher
-        information; the gradient uses all of them
+        information; the gradient uses all
     :param normalize_advantage: whether to normalise the advantages over the rollout
     :param use_sde: whether to use generalised state-dependent exploration (gSDE)
     :param sde_sample_freq: sample a new gSDE noise matrix every n steps (-1: once per rollout)
@@ -143,7 +144,7 @@ class NPG(Loadable, FastRollouts):
     :param device: device (cpu, cuda, ...) on which the code should be run
     :param seed: seed for the pseudo random generators
     :param _init_setup_model: whether or not to build the network at the creation of the instance
-    :raises ValueError: an argument is out of range or of another type, or two exclude each other
+    :raises ValueError: an argument is out of range or of the wrong type, or two exclude each other
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -172,6 +173,7 @@ class NPG(Loadable, FastRollouts):
         line_search_shrinking_factor=between(0, 1, ends=False),
         line_search_max_iter=at_least(1),
         n_critic_updates=at_least(1),
+        critic_solver=one_of(name for name in SOLVERS if name != "empirical"),
         critic_damping=FINITE_AND_NOT_NEGATIVE,
         critic_curvature_samples=at_least(1),
         sub_sampling_factor=at_least(1),
@@ -187,15 +189,16 @@ class NPG(Loadable, FastRollouts):
         gae_lambda: float = 0.95,
         target_kl: float | Schedule | None = None,
         step_size: float | Schedule | None = None,
-        fisher_solver: str | FisherSolver = "cg",
+        fisher_solver: str | Solver = "cg",
         cg_max_steps: int = 10,
         cg_tol: float = 1e-5,
         cg_damping: float = 0.1,
         line_search: bool = False,
         line_search_shrinking_factor: float = 0.8,
         line_search_max_iter: int = 10,
-        critic: Literal["adam", "gauss_newton"] | Critic = "gauss_newton",
+        critic: Literal["adam", "gauss_newton"] | ValueFit = "gauss_newton",
         n_critic_updates: int | None = None,
+        critic_solver: str | Solver = "cg",
         critic_damping: float = 0.01,
         critic_curvature_samples: int | None = 512,
         sub_sampling_factor: int = 1,
@@ -233,15 +236,8 @@ class NPG(Loadable, FastRollouts):
             device=device,
             seed=seed,
             _init_setup_model=False,
-            supported_action_spaces=(
-                spaces.Box,
-                spaces.Discrete,
-                spaces.MultiDiscrete,
-                spaces.MultiBinary,
-            ),
+            supported_action_spaces=ACTION_SPACES,
         )
-        if target_kl is None and step_size is None:
-            target_kl = DEFAULT_TARGET_KL
         self.batch_size = batch_size
         self.target_kl = target_kl
         self.step_size = step_size
@@ -254,6 +250,7 @@ class NPG(Loadable, FastRollouts):
         self.line_search_max_iter = line_search_max_iter
         self.critic = critic
         self.n_critic_updates = n_critic_updates
+        self.critic_solver = critic_solver
         self.critic_damping = critic_damping
         self.critic_curvature_samples = critic_curvature_samples
         self.sub_sampling_factor = sub_sampling_factor
@@ -275,10 +272,19 @@ class NPG(Loadable, FastRollouts):
                 "line_search=True shrinks the step until the KL divergence is within target_kl: "
                 "give target_kl instead of step_size"
             )
+        if self.target_kl is None and self.step_size is None:
+            raise ValueError("target_kl=None and step_size=None: give one of them")
         if self.fisher_solver == "empirical" and self.cg_damping == 0:
             raise ValueError("fisher_solver='empirical' needs cg_damping > 0, got 0")
+        if isinstance(self.critic_solver, Empirical):
+            raise ValueError(
+                "critic_solver must be one of cg, diagonal, dense, identity, or another Solver, "
+                "got Empirical, which needs a policy's scores"
+            )
 
     def _setup_model(self) -> None:
+        if self.target_kl is None and self.step_size is None:
+            self.target_kl = DEFAULT_TARGET_KL
         self._check_arguments()  # here, since load() may bring new ones
         super()._setup_model()
         if self.target_kl is not None:
@@ -289,7 +295,7 @@ class NPG(Loadable, FastRollouts):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         self._check_arguments()
         result = super()._setup_learn(*args, **kwargs)
-        # Before any step is taken, on what the environment really shows.
+        # Before any step is taken, on an observation that the environment really gives.
         observation, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
         self.policy.set_training_mode(False)
         _, value_params = split_parameters(self.policy, observation)
@@ -302,26 +308,22 @@ class NPG(Loadable, FastRollouts):
             )
         return result
 
-    def _make_solver(self) -> FisherSolver:
-        if isinstance(self.fisher_solver, FisherSolver):
-            return self.fisher_solver
-        if self.fisher_solver == "cg":
-            return ConjugateGradient(self.cg_max_steps, self.cg_tol)
-        return SOLVERS[self.fisher_solver]()
+    def _make_solver(self) -> Solver:
+        return _solver(self.fisher_solver, ConjugateGradient(self.cg_max_steps, self.cg_tol))
 
-    def _make_critic(self) -> Critic:
-        if isinstance(self.critic, Critic):
+    def _make_critic(self) -> ValueFit:
+        if isinstance(self.critic, ValueFit):
             return self.critic
         if self.critic == "adam":
-            return AdamCritic(self.n_critic_updates or 10, self.batch_size)
-        return GaussNewtonCritic(
+            return AdamFit(self.n_critic_updates or 10, self.batch_size)
+        return GaussNewtonFit(
             self.n_critic_updates or 2,
-            self.cg_max_steps,
+            _solver(self.critic_solver, ConjugateGradient(self.cg_max_steps)),
             self.critic_damping,
             self.critic_curvature_samples,
         )
 
-    @np.errstate(all="ignore")  # what is not finite is looked for, in every direction and step
+    @np.errstate(all="ignore")  # every direction and step is checked for non-finite numbers
     def train(self) -> None:
         """Update the policy, then the critic, from the rollout buffer."""
         self._check_arguments()  # here too, since they may be assigned at any time
@@ -329,20 +331,20 @@ class NPG(Loadable, FastRollouts):
         self._update_learning_rate(self.policy.optimizer)
         batch = next(self.rollout_buffer.get(batch_size=None))
         policy_params, value_params = split_parameters(self.policy, batch.observations)
+        step, value_loss = PolicyStep(), math.nan
 
         mlp = actor_mlp(self.policy) or critic_mlp(self.policy)
         with one_thread_if_small(mlp, len(batch.advantages)):
-            step = PolicyStep()
             if policy_params:  # and not all of them frozen
-                step = self._or_skip(lambda: self._policy_step(batch), "policy", step)
-            if not value_params:
-                value_loss = nn.functional.mse_loss(batch.old_values, batch.returns).item()
+                with self._skipping("policy"):
+                    step = self._policy_step(batch)
+            if value_params:
+                with self._skipping("critic"):
+                    value_loss = self._make_critic().fit(
+                        self.policy, value_params, self.rollout_buffer
+                    )
             else:
-                value_loss = self._or_skip(
-                    lambda: self._make_critic().fit(self.policy, value_params, self.rollout_buffer),
-                    "critic",
-                    math.nan,
-                )
+                value_loss = nn.functional.mse_loss(batch.old_values, batch.returns).item()
 
         self._n_updates += 1
         self._record(step, value_loss, batch)
@@ -353,101 +355,53 @@ class NPG(Loadable, FastRollouts):
 
         :raises NoStepError: no sound step exists; the parameters are as before
         """
-        fisher = FisherOperator(
-            self.policy,
-            batch.observations,
-            self._actions(batch),
-            damping=self.cg_damping,
-            n_samples=math.ceil(len(batch.advantages) / self.sub_sampling_factor),
-        )
+        actions = self._actions(batch)
+        n_samples = math.ceil(len(actions) / self.sub_sampling_factor)
+        fisher = FisherOperator(self.policy, batch.observations, actions, n_samples)
         jacobian = fisher.jacobian  # of the states that the Fisher information uses
         if self.sub_sampling_factor > 1:
             _, jacobian = statistics_jacobian(self.policy, batch.observations)
 
-        old_phi = jacobian.outputs
-        surrogate = Surrogate(
-            fisher.distribution,
-            self._actions(batch),
-            batch.old_log_prob,
-            self._usable_advantages(batch.advantages),
-        )
-        objective, phi_gradient = surrogate.with_gradient(old_phi)
+        advantages = self._usable_advantages(batch.advantages)
+        surrogate = Surrogate(fisher.distribution, actions, batch.old_log_prob, advantages)
+        objective, phi_gradient = surrogate.with_gradient(jacobian.outputs)
         gradient = jacobian.vjp(phi_gradient)
         if not torch.isfinite(gradient).all():
             raise NoStepError("the policy gradient is not finite")
         if gradient.norm() < VANISHING:
             raise NoStepError(f"the policy gradient vanishes (norm {gradient.norm().item():.3g})")
 
-        solution = self._make_solver().solve(fisher, gradient)
+        damped = Damped(fisher, self.cg_damping)
+        solution = self._make_solver().solve(damped, gradient)
         direction = solution.direction
         if not torch.isfinite(direction).all():
             raise NoStepError("the natural gradient is not finite")
+        quadratic_form = damped.undamped_form(direction, solution.curvature)
 
-        theta = flatten(param.detach() for param in fisher.params)
-        quadratic_form = self._quadratic_form(fisher, solution)
-        new_phi = old_phi
-
-        def move(length: float) -> tuple[float, float]:
-            """Put the policy there; the surrogate and the KL divergence, NaN for a step too far."""
-            nonlocal new_phi
-            assign_flat(fisher.params, theta + length * direction)
-            new_phi = jacobian.evaluate()
-            return surrogate(new_phi), fisher.family.kl(old_phi, new_phi).mean().item()
-
+        line = PolicyLine(fisher, jacobian, surrogate, direction)
         try:
-            taken = self._take_step(move, objective, quadratic_form)
+            if self.step_size is not None:
+                taken = fixed_step(line, self._now("step_size", self.step_size))
+            else:
+                target_kl = self._now("target_kl", self.target_kl)
+                length = kl_normalised_length(quadratic_form, target_kl)
+                # A schedule that has come down to zero asks for no step, not for a search.
+                if self.line_search and target_kl > 0:
+                    taken = backtracking_line_search(
+                        line,
+                        length,
+                        objective,
+                        target_kl,
+                        self.line_search_shrinking_factor,
+                        self.line_search_max_iter,
+                    )
+                else:
+                    taken = shortened_step(line, length, target_kl)
         except Exception:  # whatever went wrong, the policy is never left half-way
-            assign_flat(fisher.params, theta)
+            line.go_back()
             raise
-        return PolicyStep(
-            objective=taken.objective,
-            kl=taken.kl,
-            kl_predicted=0.5 * taken.length**2 * quadratic_form,
-            length=taken.length,
-            shortenings=taken.shortenings,
-            iterations=solution.iterations,
-            residual=solution.residual,
-            spread=fisher.family.spread(new_phi),
-        )
-
-    def _quadratic_form(self, fisher: FisherOperator, solution: Solution) -> float:
-        """x^T F x, without the damping: half a product, or none where the solver knows enough."""
-        if solution.curvature is not None:
-            damping = fisher.damping * solution.direction.double().square().sum().item()
-            # Both are known to about 1e-6, and so is their difference, unless little is left.
-            if solution.curvature - damping > 0.1 * solution.curvature:
-                return solution.curvature - damping
-        return fisher.quadratic_form(solution.direction)
-
-    def _take_step(
-        self,
-        move: Callable[[float], tuple[float, float]],
-        objective: float,
-        quadratic_form: float,
-    ) -> StepTaken:
-        """Choose a length, and go there."""
-        if self.step_size is not None:
-            length = self._scheduled("step_size")
-            new_objective, kl = move(length)
-            if not (math.isfinite(new_objective) and math.isfinite(kl)):
-                raise NoStepError("the step would make the policy non-finite")
-            return StepTaken(length, new_objective, kl)
-        target_kl = self._scheduled("target_kl")
-        length = kl_normalised_length(quadratic_form, target_kl)
-        # A schedule that has come down to zero asks for no step, not for a search.
-        if not self.line_search or target_kl == 0:
-            return shortened_step(move, length, target_kl)
-        found = backtracking_line_search(
-            move,
-            length,
-            objective,
-            target_kl,
-            self.line_search_shrinking_factor,
-            self.line_search_max_iter,
-        )
-        if found is None:
-            raise NoStepError("the line search found no improvement within target_kl")
-        return found
+        kl_predicted = 0.5 * taken.length**2 * quadratic_form
+        return PolicyStep(taken, kl_predicted, solution, fisher.family.randomness(line.phi))
 
     def _usable_advantages(self, advantages: Tensor) -> Tensor:
         """The advantages, normalised if asked for.
@@ -458,23 +412,28 @@ class NPG(Loadable, FastRollouts):
             raise NoStepError("an advantage is not finite")
         if len(advantages) < 2:
             raise NoStepError("a batch of one sample prefers no action to another")
-        spread = advantages.std()
-        # Up to rounding, equal advantages have no spread; normalising would amplify the rounding.
-        if not spread > 1e-6 * advantages.abs().max():
+        deviation = advantages.std()
+        # Equal advantages deviate by rounding errors, which normalising would blow up.
+        if not deviation > 1e-6 * advantages.abs().max():
             raise NoStepError("all advantages are equal")
         if self.normalize_advantage:
-            return (advantages - advantages.mean()) / (spread + 1e-8)
+            return (advantages - advantages.mean()) / (deviation + 1e-8)
         return advantages
 
     def _actions(self, batch: RolloutBufferSamples) -> Tensor:
-        """The actions as the distribution's ``log_prob`` wants them."""
+        """The actions in the form that the distribution's ``log_prob`` takes."""
         if isinstance(self.action_space, spaces.Discrete):
             return batch.actions.long().flatten()
         return batch.actions
 
-    def _scheduled(self, name: str) -> float:
+    def _now(self, name: str, schedule: float | Schedule | None) -> float:
+        """What a schedule gives at this point of the training.
+
+        :raises ValueError: it is negative or not finite
+        """
+        assert schedule is not None, name
         # Assigned after construction it may be a plain number.
-        value = FloatSchedule(getattr(self, name))(self._current_progress_remaining)
+        value = FloatSchedule(schedule)(self._current_progress_remaining)
         if not 0 <= value < math.inf:
             raise ValueError(
                 f"the schedule of {name} gave {value} with "
@@ -483,10 +442,14 @@ class NPG(Loadable, FastRollouts):
             )
         return value
 
-    def _or_skip(self, update: Callable[[], Result], what: str, skipped: Result) -> Result:
-        """Run an update; if no sound step exists, count it, warn once per reason, and go on."""
+    @contextmanager
+    def _skipping(self, what: str) -> Iterator[None]:
+        """Skip the update in the ``with`` block if it finds no sound step.
+
+        Counts what was skipped, and warns once for each reason.
+        """
         try:
-            return update()
+            yield
         except NoStepError as error:
             self._skipped_updates += 1
             reason = f"{what} update skipped: {error}"
@@ -494,29 +457,29 @@ class NPG(Loadable, FastRollouts):
             if (kind := reason.split("(")[0]) not in self._warned:
                 self._warned.add(kind)
                 warnings.warn(
-                    f"{reason}. Further ones are counted in train/skipped_updates.", stacklevel=2
+                    f"{reason}. Further ones are counted in train/skipped_updates.", stacklevel=3
                 )
-            return skipped
 
     def _record(self, step: PolicyStep, value_loss: float, batch: RolloutBufferSamples) -> None:
-        spread = step.spread
-        if spread is None:  # there was no step
+        randomness = step.randomness
+        if randomness is None:  # there was no step
             with torch.no_grad():
                 distribution = self.policy.get_distribution(batch.observations)
                 family = family_of(distribution)
-                spread = family.spread(family.statistics(distribution))
+                randomness = family.randomness(family.statistics(distribution))
         log = self.logger.record
-        log("train/policy_objective", step.objective)
-        log("train/kl", step.kl)
+        log("train/policy_objective", step.taken.objective)
+        log("train/kl", step.taken.kl)
+        log("train/kl_divergence_loss", step.taken.kl)  # TRPO's name for it
         log("train/kl_predicted", step.kl_predicted)
         if self.target_kl is not None:
-            log("train/target_kl", self._scheduled("target_kl"))
-        log("train/step_length", step.length)
+            log("train/target_kl", self._now("target_kl", self.target_kl))
+        log("train/step_length", step.taken.length)
         if self.target_kl is not None:
-            log("train/step_shortenings", step.shortenings)
-        if step.iterations is not None:
-            log("train/cg_iterations", step.iterations)
-            log("train/cg_residual", step.residual)
+            log("train/step_shortenings", step.taken.shortenings)
+        if step.solution is not None and step.solution.iterations is not None:
+            log("train/cg_iterations", step.solution.iterations)
+            log("train/cg_residual", step.solution.residual)
         log("train/value_loss", value_loss)
         log(
             "train/explained_variance",
@@ -524,7 +487,7 @@ class NPG(Loadable, FastRollouts):
                 self.rollout_buffer.values.flatten(), self.rollout_buffer.returns.flatten()
             ),
         )
-        for name, value in spread.items():
+        for name, value in randomness.items():
             log(f"train/{name}", value)
         log("train/skipped_updates", self._skipped_updates)
         log("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -541,7 +504,7 @@ class NPG(Loadable, FastRollouts):
         """Train for ``total_timesteps`` environment steps; see SB3's ``BaseAlgorithm.learn``.
 
         :raises TypeError: the policy's action distribution is not supported
-        :raises ValueError: an argument has been set to what it cannot be, the critic has no
+        :raises ValueError: an argument has been set to an invalid value, the critic has no
             parameters of its own, or an observation, a reward or an action is NaN or infinite
         """
         return super().learn(
@@ -552,3 +515,13 @@ class NPG(Loadable, FastRollouts):
             reset_num_timesteps=reset_num_timesteps,
             progress_bar=progress_bar,
         )
+
+
+def _solver(chosen: str | Solver, cg: ConjugateGradient) -> Solver:
+    """The solver that an argument is or names.
+
+    :param cg: what "cg" stands for
+    """
+    if isinstance(chosen, Solver):
+        return chosen
+    return cg if chosen == "cg" else SOLVERS[chosen]()

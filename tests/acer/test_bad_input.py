@@ -223,7 +223,7 @@ def test_files_that_are_no_replay_buffer_for_this_model(what, tmp_path):
     if what in OTHER_BUFFERS or what == "format":
         assert re.search(rf"its {what} is .*, the model's is ", str(error.value))
     else:
-        assert "not a replay buffer" in str(error.value)
+        assert "not one of ACER's replay buffers" in str(error.value)
     assert model.replay_buffer is held
     assert len(held) == 16
     for array, copied in zip(held.latest(8), before, strict=True):
@@ -251,10 +251,10 @@ def test_a_pickle_is_not_loaded_unless_it_is_trusted(tmp_path):
     assert not marker.exists()
     arrays = {"header": np.array(Bomb(marker), dtype=object)}
     np.savez(tmp_path / "objects.npz", allow_pickle=True, **arrays)
-    with pytest.raises(ValueError, match=r"objects.npz: not a replay buffer of ACER's"):
+    with pytest.raises(ValueError, match=r"objects.npz: not one of ACER's replay buffers"):
         model.load_replay_buffer(tmp_path / "objects.npz", trust=True)
     assert not marker.exists()
-    with pytest.raises(ValueError, match="holds a NoneType, not a replay buffer"):
+    with pytest.raises(ValueError, match="holds a NoneType, not one of ACER's"):
         model.load_replay_buffer(path, trust=True)
     assert marker.exists()
 
@@ -298,10 +298,10 @@ def test_a_broken_replay_buffer_is_named(tmp_path):
     contents = [arrays | {"rewards": arrays["rewards"] * np.nan}, {"x": np.zeros(2)}]
     for content in contents:
         np.savez(path, **content)
-        with pytest.raises(ValueError, match=r"buffer\.npz: not a replay buffer of ACER's"):
+        with pytest.raises(ValueError, match=r"buffer\.npz: not one of ACER's replay buffers"):
             model.load_replay_buffer(path)
     path.write_bytes(b"PK and nothing else")
-    with pytest.raises(ValueError, match=r"buffer\.npz: not a replay buffer of ACER's"):
+    with pytest.raises(ValueError, match=r"buffer\.npz: not one of ACER's replay buffers"):
         model.load_replay_buffer(path)
     assert model.replay_buffer is held
 

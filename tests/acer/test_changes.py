@@ -92,7 +92,7 @@ def test_an_attribute_that_cannot_be_is_refused_by_name(name, value):
 def test_a_rollout_that_does_not_fit_the_replay_buffer_is_not_begun(name):
     model = make(buffer_size=100).learn(16)
     setattr(model, name, dict(n_steps=101, buffer_size=64)[name])
-    with pytest.raises(ValueError, match=rf"buffer_size=.*{name}=|buffer_size=64 came too late"):
+    with pytest.raises(ValueError, match=rf"buffer_size=.*{name}=|buffer_size=64 was set too late"):
         model.learn(16)
     assert len(model.replay_buffer) == 16
 
@@ -187,7 +187,9 @@ def test_parameters_that_are_not_finite_stop_training_by_name(env_id, which):
         for parameter in spoilt.values():
             parameter.fill_(math.nan)
     # Non-finite actions are found before that, where actions are numbers.
-    message = rf"({'|'.join(spoilt)}) of the policy is not finite.*num_timesteps=8, after \d+ upd"
+    message = (
+        rf"({'|'.join(spoilt)}) of the policy is no longer finite.*num_timesteps=8, after \d+ upd"
+    )
     with pytest.raises(ValueError, match=rf"^{message}|returned a non-finite action"):
         model.learn(16)
     assert model._skipped_updates == 0
@@ -195,7 +197,7 @@ def test_parameters_that_are_not_finite_stop_training_by_name(env_id, which):
 
 def test_a_last_step_that_leaves_numbers_behind_is_found():
     model = make(replay_ratio=0, learning_rate=1e38)
-    with pytest.raises(ValueError, match="of the policy is not finite any more"):
+    with pytest.raises(ValueError, match="of the policy is no longer finite"):
         model.learn(8)
     assert model.num_timesteps == 8
 

@@ -246,3 +246,13 @@ def test_truncated_gradient_and_its_correction_are_the_policy_gradient(c):
         weight = truncated_weight(estimates.log_rho, c) * advantages[:, action]
         parts += (behaviour[:, action] * weight)[:, None] * scores[:, action]
     torch.testing.assert_close(parts + estimates.correction, exact, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["next_values", "q_values", "traces", "continues"])
+@pytest.mark.parametrize("as_what", [dict, as_tensors])
+def test_an_array_of_another_shape_is_named(name, as_what):
+    """Broadcasting would give targets that are wrong."""
+    segments = random_segments((12, 5))
+    segments[name] = segments[name][:, :1]
+    with pytest.raises(ValueError, match=rf"{name} must have shape \(12, 5\), got shape \(12, 1\)"):
+        retrace(**as_what(segments), gamma=GAMMA)

@@ -416,7 +416,7 @@ def test_a_loaded_replay_buffer_brings_its_size(tmp_path):
 
 def test_envpool_runs():
     pytest.importorskip("envpool", reason="EnvPool has no wheel for this platform or Python")
-    from sb3_natural.common.envpool import make_vec_env as make_pool
+    from sb3_natural.environments.envpool import make_vec_env as make_pool
 
     for env_id in ("CartPole-v1", "Pendulum-v1"):
         one_thread = dict(num_threads=1)

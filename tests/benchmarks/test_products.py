@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.products import STEPS, compare, efficiency_table, gain, save, summarise
 from benchmarks.tables import to_text
-from sb3_natural.common.solvers import conjugate_gradient
+from sb3_natural.curvature.solvers import conjugate_gradient
 
 
 class Matrix:

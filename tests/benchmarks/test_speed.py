@@ -32,7 +32,7 @@ from benchmarks.speed.report import markdown_table
 from benchmarks.speed.results import Results, Spread, Target, targets
 from benchmarks.speed.stopwatch import ACER_PARTS, PHASES, Stopwatch, acer_parts, phases
 from benchmarks.speed.updates import compare_updates, product_flops
-from sb3_natural.common.fisher import FisherOperator
+from sb3_natural.curvature.operators import FisherOperator
 
 TINY = Sizes(
     repeats=1,

@@ -19,11 +19,18 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from sb3_natural import NPG
-from sb3_natural.common.critic import split_parameters
-from sb3_natural.common.fisher import FisherOperator
-from sb3_natural.common.parameters import assign_flat, flatten
-from sb3_natural.common.solvers import SOLVERS, FisherSolver, Solution, conjugate_gradient
-from sb3_natural.common.trust_region import kl_normalised_length
+from sb3_natural.curvature.operators import Damped, FisherOperator
+from sb3_natural.curvature.solvers import (
+    SOLVERS,
+    ConjugateGradient,
+    Empirical,
+    Solution,
+    Solver,
+    conjugate_gradient,
+)
+from sb3_natural.curvature.trust_region import kl_normalised_length
+from sb3_natural.curvature.value_fit import split_parameters
+from sb3_natural.networks.parameters import assign_flat, flatten
 from tests.helpers import DEVICES, SpacesEnv, make_observations, make_policy
 
 
@@ -64,9 +71,9 @@ class LinearMap(nn.Module):
 
 def natural_step(policy, batch, taken, advantages, solver, delta=1e-3):
     """Move the policy by one KL-normalised step; return the statistics it then has."""
-    fisher = FisherOperator(policy, batch, taken, damping=1e-10)
+    fisher = FisherOperator(policy, batch, taken)
     gradient = fisher.scores().T @ advantages / len(advantages)
-    x = SOLVERS[solver]().solve(fisher, gradient).direction
+    x = SOLVERS[solver]().solve(Damped(fisher, 1e-10), gradient).direction
     theta = flatten(p.detach() for p in fisher.params)
     length = kl_normalised_length(fisher.quadratic_form(x), delta)
     assign_flat(fisher.params, theta + length * x)
@@ -209,25 +216,55 @@ def test_every_solver_improves_the_surrogate(solver):
     assert ("train/cg_iterations" in logged(model)) == (solver == "cg")
 
 
+@pytest.mark.parametrize("solver", ["cg", "diagonal", "dense", "identity", ConjugateGradient(3)])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_every_solver_of_the_critic_lowers_its_error(solver, env_id):
+    model = NPG(
+        "MlpPolicy",
+        env_id,
+        n_steps=128,
+        critic_solver=solver,
+        policy_kwargs=dict(net_arch=[8]),
+        seed=0,
+    )
+    before = collected(model).rollout_buffer
+    error = float(np.mean((before.values - before.returns) ** 2))
+    model.train()
+    assert logged(model)["train/value_loss"] < error
+    assert logged(model)["train/skipped_updates"] == 0
+
+
+def test_the_critics_solver_is_conjugate_gradient_with_cg_max_steps():
+    results = []
+    for arguments in (
+        dict(cg_max_steps=4),
+        dict(cg_max_steps=4, critic_solver=ConjugateGradient(4)),
+    ):
+        model = collected(NPG("MlpPolicy", "Pendulum-v1", n_steps=128, seed=0, **arguments))
+        model.train()
+        results.append(policy_weights(model))
+    assert torch.equal(*results)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_update_runs_on_every_device(device):
     model = NPG("MlpPolicy", "Pendulum-v1", n_steps=64, device=device, seed=0).learn(128)
     assert torch.isfinite(policy_weights(model)).all()
 
 
-class Spoilt(FisherSolver):
+class Spoilt(Solver):
     """A system that is not positive definite."""
 
     def solve(self, fisher, gradient):
         return conjugate_gradient(-torch.eye(len(gradient)), gradient)
 
 
-class NotANumber(FisherSolver):
+class NotANumber(Solver):
     def solve(self, fisher, gradient):
         return Solution(gradient * math.nan)
 
 
-class FarTooLong(FisherSolver):
+class FarTooLong(Solver):
     def solve(self, fisher, gradient):
         return Solution(gradient * 1e30)
 
@@ -400,7 +437,7 @@ def test_update_measures_the_policy_that_acted():
         (dict(target_kl=-1.0), "target_kl must be positive .*, got -1"),
         (dict(step_size=0.0), "step_size must be positive .*, got 0"),
         (dict(fisher_solver="kfc"), "fisher_solver must be one of cg, .*got 'kfc'"),
-        (dict(critic="sgd"), "critic must be 'adam' or 'gauss_newton', or a Critic, got 'sgd'"),
+        (dict(critic="sgd"), "critic must be 'adam' or 'gauss_newton', or a ValueFit, got 'sgd'"),
         (dict(cg_damping=-0.1), "cg_damping must be finite and not negative, got -0.1"),
         (dict(cg_max_steps=0), "cg_max_steps must be at least 1, got 0"),
         (dict(n_steps=0), "n_steps must be at least 1, got 0"),
@@ -411,6 +448,12 @@ def test_update_measures_the_policy_that_acted():
         (dict(line_search_shrinking_factor=1.0), "line_search_shrinking_factor .*got 1.0"),
         (dict(line_search_max_iter=0), "line_search_max_iter must be at least 1, got 0"),
         (dict(fisher_solver="empirical", cg_damping=0), "needs cg_damping > 0, got 0"),
+        (
+            dict(critic_solver="empirical"),
+            "critic_solver must be one of cg, diagonal, dense, identity, or a Solver, "
+            "got 'empirical'",
+        ),
+        (dict(critic_solver=Empirical()), "critic_solver must be one of cg.*got Empirical"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -432,12 +475,14 @@ def test_quadratic_form_of_the_solver_is_that_of_the_operator(damping):
     """x^T F x from conjugate gradient's numbers, or from a product where damping drowns it."""
     model = collected(NPG("MlpPolicy", "Pendulum-v1", n_steps=256, cg_damping=damping, seed=0))
     batch = next(model.rollout_buffer.get())
-    fisher = FisherOperator(model.policy, batch.observations, damping=damping)
+    damped = Damped(FisherOperator(model.policy, batch.observations), damping)
     exact = FisherOperator(model.policy, batch.observations, fast=False)
-    gradient = exact @ torch.randn(fisher.shape[0])
-    solution = model._make_solver().solve(fisher, gradient)
+    gradient = exact @ torch.randn(exact.shape[0])
+    solution = model._make_solver().solve(damped, gradient)
     expected = exact.quadratic_form(solution.direction)
-    assert model._quadratic_form(fisher, solution) == pytest.approx(expected, rel=1e-4)
+    form = damped.undamped_form(solution.direction, solution.curvature)
+    assert form == pytest.approx(expected, rel=1e-4)
+    assert damped.undamped_form(solution.direction, None) == pytest.approx(expected, rel=1e-4)
     drowned = damping == 1e4
     share = expected / solution.curvature
     assert (share < 0.1) == drowned

@@ -19,7 +19,7 @@ import torch
 
 from sb3_natural.acer.loss import Estimates, critic_loss, discrete_estimates, policy_gradient
 from sb3_natural.acer.retrace import retrace, trace
-from sb3_natural.common.trust_region import linearised_projection
+from sb3_natural.curvature.trust_region import linearised_projection
 from tests.acer.test_update import make_model
 
 T, B, K, GAMMA = 15, 7, 3, 0.97

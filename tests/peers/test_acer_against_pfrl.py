@@ -31,7 +31,7 @@ from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from sb3_natural.acer.loss import discrete_estimates
 from sb3_natural.acer.retrace import correction_weight, trace, truncated_weight
-from sb3_natural.common.trust_region import linearised_projection
+from sb3_natural.curvature.trust_region import linearised_projection
 from tests.acer.test_update import (
     GAMMA,
     assert_same,
@@ -356,7 +356,7 @@ def test_projection_of_a_gaussian_is_pfrls_in_standard_deviations(delta, monkeyp
             theirs = projected(distribution, average, loss, delta, leaf)
 
             g = weights[t, 0] * family.score(model.policy.action_dist, leaf.detach(), action[None])
-            k = family.kl_score(phi_average, leaf.detach())
+            k = family.kl_gradient(phi_average, leaf.detach())
             torch.testing.assert_close(k, autograd, **EXACT)
             ours = linearised_projection(g, k, delta)[0]
             scale = torch.cat([torch.ones(2), log_std.exp()])
@@ -399,8 +399,8 @@ def test_entropy_bonus_is_inside_the_trust_region_and_outside_pfrls(monkeypatch)
         model.policy.log_std.zero_()
         model.policy.average_log_std.fill_(-1.0)
     update = model._update(stored(model, [column]))
-    theirs_bonus = 10.0 * model.policy.family.entropy_score(update.phi)
-    kl_gradient = model.policy.family.kl_score(update.average, update.phi)
+    theirs_bonus = 10.0 * model.policy.family.entropy_gradient(update.phi)
+    kl_gradient = model.policy.family.kl_gradient(update.average, update.phi)
     assert ((update.bounded * kl_gradient).sum(dim=1) <= 1e-9).all()
     z = linearised_projection(update.gradient - theirs_bonus, kl_gradient, 0.0) + theirs_bonus
     assert ((z * kl_gradient).sum(dim=1) > 0.1).any()

@@ -1,1 +1,0 @@
-"""The pieces that natural-gradient algorithms share: curvature, solvers, step lengths, critics."""

@@ -1,0 +1,392 @@
+"""What the Fisher information needs to know about an action distribution.
+
+Every distribution that SB3 builds is described by the *statistics* phi(s) that the network outputs
+for a state s, and by the distribution's own Fisher information M(phi). The three families below
+cover them all: Gaussians (with or without gSDE, squashed or not), blocks of categoricals, and
+Bernoullis.
+"""
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import (
+    BernoulliDistribution,
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    Distribution,
+    MultiCategoricalDistribution,
+    SquashedDiagGaussianDistribution,
+    StateDependentNoiseDistribution,
+    TanhBijector,
+)
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, Independent, Normal, kl_divergence
+
+__all__ = [
+    "ACTION_SPACES",
+    "ActionFamily",
+    "BernoulliFamily",
+    "CategoricalFamily",
+    "GaussianFamily",
+    "family_of",
+]
+
+ACTION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+"""The action spaces for which SB3's policies use one of the families."""
+
+
+class ActionFamily(ABC):
+    """Statistics, Fisher information and KL divergence of one kind of action distribution.
+
+    Shapes: N samples, K statistics.
+    """
+
+    @abstractmethod
+    def statistics(self, distribution: Distribution) -> Tensor:
+        """phi, shape (N, K), attached to the graph of the network that produced it."""
+
+    @abstractmethod
+    def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+        """u -> M(phi) u for every sample; phi, u and the result have shape (N, K).
+
+        It is a function because one phi meets many u: what depends on phi alone is computed once.
+        """
+
+    @abstractmethod
+    def factor(self, phi: Tensor) -> Tensor:
+        """L with M(phi) = L L^T for every sample, shape (N, K, K)."""
+
+    @abstractmethod
+    def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        """KL(p || q) for every sample, in nats, shape (N,)."""
+
+    def log_prob(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        """log pi(a) for every sample, shape (N,), as a function of phi; NaN if phi is not finite.
+
+        :param distribution: an SB3 distribution of this family; its current state is not used
+        :param actions: as the distribution's own ``log_prob`` takes them
+        """
+        at_phi = copy.copy(distribution)
+        at_phi.distribution = self._held(distribution, phi)
+        return at_phi.log_prob(actions)
+
+    @abstractmethod
+    def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        """grad_phi log pi(a) for every sample, shape (N, K); arguments as for :meth:`log_prob`."""
+
+    @abstractmethod
+    def sample(self, distribution: Distribution, phi: Tensor, n_samples: int) -> Tensor:
+        """Actions drawn at phi, in the form that ``log_prob`` takes: (n_samples, N, ...)."""
+
+    @abstractmethod
+    def kl_gradient(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        """grad_phi_q KL(p || q) for every sample, shape (N, K)."""
+
+    @abstractmethod
+    def entropy(self, phi: Tensor) -> Tensor:
+        """Entropy for every sample, in nats, shape (N,); for a squashed Gaussian, before tanh."""
+
+    @abstractmethod
+    def entropy_gradient(self, phi: Tensor) -> Tensor:
+        """grad_phi of :meth:`entropy`, shape (N, K)."""
+
+    @abstractmethod
+    def _held(self, distribution: Distribution, phi: Tensor) -> Any:
+        """The torch distribution(s) that SB3's ``distribution`` holds for statistics phi."""
+
+    @abstractmethod
+    def randomness(self, phi: Tensor) -> dict[str, float]:
+        """How random the actions are: for Gaussians the mean ``std``, else the mean ``entropy``."""
+
+
+class GaussianFamily(ActionFamily):
+    """Diagonal Gaussian; phi = (mean, log_std), M = diag(1 / sigma^2, 2).
+
+    gSDE is the same family: autograd differentiates log sigma(s) through the exploration matrix
+    like any other output. By default SB3 cuts the graph there, before the features that sigma(s) is
+    computed from. So for gSDE the quadratic model misses the part of the KL divergence that comes
+    through the features, and ``train/kl`` and ``train/kl_predicted`` differ by more than elsewhere.
+
+    Squashing by tanh changes neither M nor the KL divergence, because tanh is a bijection that does
+    not depend on the parameters.
+    """
+
+    def statistics(self, distribution: Distribution) -> Tensor:
+        normal = cast(Normal, distribution.distribution)
+        return torch.cat([normal.mean, normal.stddev.log()], dim=1)
+
+    def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+        diagonal = torch.empty_like(phi)  # with phi's memory layout, whatever that is
+        mean_part, log_std_part = diagonal.chunk(2, dim=1)
+        torch.exp(-2 * phi.chunk(2, dim=1)[1], out=mean_part)
+        log_std_part.fill_(2)
+        return diagonal.mul
+
+    def factor(self, phi: Tensor) -> Tensor:
+        log_std = phi.chunk(2, dim=1)[1]
+        return torch.diag_embed(
+            torch.cat([torch.exp(-log_std), torch.full_like(log_std, 2**0.5)], dim=1)
+        )
+
+    def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        (mean_p, log_std_p), (mean_q, log_std_q) = phi_p.chunk(2, dim=1), phi_q.chunk(2, dim=1)
+        wider = log_std_q - log_std_p
+        variances = torch.exp(-2 * wider) + ((mean_p - mean_q) * torch.exp(-log_std_q)).square()
+        return (wider + 0.5 * (variances - 1)).sum(dim=1)
+
+    def log_prob(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        if type(distribution) is not DiagGaussianDistribution:
+            return super().log_prob(distribution, phi, actions)
+        mean, log_std = phi.chunk(2, dim=1)
+        # The mean comes first: the result takes its memory layout, which is phi's.
+        z = (mean - actions) * torch.exp(-log_std)
+        return -(0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=1)
+
+    def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        mean, log_std = phi.chunk(2, dim=1)
+        precision = torch.exp(-log_std)
+        z = (mean - _unsquashed(distribution, actions)) * precision
+        score = torch.empty_like(phi)
+        mean_part, log_std_part = score.chunk(2, dim=1)
+        torch.mul(-z, precision, out=mean_part)
+        torch.sub(z.square(), 1, out=log_std_part)
+        return score
+
+    def sample(self, distribution: Distribution, phi: Tensor, n_samples: int) -> Tensor:
+        mean, log_std = phi.chunk(2, dim=1)
+        noise = torch.randn(n_samples, *mean.shape, dtype=phi.dtype, device=phi.device)
+        return _squashed(distribution, mean + log_std.exp() * noise)
+
+    def kl_gradient(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        (mean_p, log_std_p), (mean_q, log_std_q) = phi_p.chunk(2, dim=1), phi_q.chunk(2, dim=1)
+        precision = torch.exp(-2 * log_std_q)
+        moved = mean_q - mean_p
+        second_moment = (torch.exp(2 * log_std_p) + moved.square()) * precision
+        return torch.cat([moved * precision, 1 - second_moment], dim=1)
+
+    def entropy(self, phi: Tensor) -> Tensor:
+        return (phi.chunk(2, dim=1)[1] + 0.5 * math.log(2 * math.pi * math.e)).sum(dim=1)
+
+    def entropy_gradient(self, phi: Tensor) -> Tensor:
+        mean, log_std = phi.chunk(2, dim=1)
+        return torch.cat([torch.zeros_like(mean), torch.ones_like(log_std)], dim=1)
+
+    def _held(self, distribution: Distribution, phi: Tensor) -> Any:
+        mean, log_std = phi.chunk(2, dim=1)
+        return Normal(mean, log_std.exp(), validate_args=False)
+
+    def randomness(self, phi: Tensor) -> dict[str, float]:
+        return {"std": phi.chunk(2, dim=1)[1].exp().mean().item()}
+
+
+class CategoricalFamily(ActionFamily):
+    """Independent categoricals side by side; phi = their logits, M = diag(p) - p p^T per block.
+
+    A shift of a block's logits changes nothing here.
+
+    A single block is SB3's ``CategoricalDistribution``, several its
+    ``MultiCategoricalDistribution``.
+
+    :param sizes: number of categories of each block; K is their sum
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = [int(size) for size in sizes]
+
+    def statistics(self, distribution: Distribution) -> Tensor:
+        held = distribution.distribution
+        blocks = cast(list[Categorical], held if isinstance(held, list) else [held])
+        # torch normalises the logits, which shifts each block: a direction that M does not see.
+        return torch.cat([block.logits for block in blocks], dim=1)
+
+    def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+        probabilities = [logits.softmax(dim=1) for logits in self._blocks(phi)]
+
+        def product(u: Tensor) -> Tensor:
+            return torch.cat(
+                [
+                    p * (block - (p * block).sum(dim=1, keepdim=True))
+                    for p, block in zip(probabilities, self._blocks(u), strict=True)
+                ],
+                dim=1,
+            )
+
+        return product
+
+    def factor(self, phi: Tensor) -> Tensor:
+        factor = phi.new_zeros(len(phi), phi.shape[1], phi.shape[1])
+        start = 0
+        for logits in self._blocks(phi):
+            p, stop = logits.softmax(dim=1), start + logits.shape[1]
+            # Column k is sqrt(p_k) (e_k - p): the score of category k, times sqrt(p_k).
+            block = torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None, :]
+            factor[:, start:stop, start:stop] = block
+            start = stop
+        return factor
+
+    def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        per_block = [
+            kl_divergence(_categorical(p), _categorical(q))
+            for p, q in zip(self._blocks(phi_p), self._blocks(phi_q), strict=True)
+        ]
+        return torch.stack(per_block, dim=1).sum(dim=1)
+
+    def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        chosen = actions.long().reshape(len(phi), -1)
+        scores = -self._probabilities(phi)
+        if len(self.sizes) > 1:
+            chosen = chosen + torch.tensor([0, *self.sizes[:-1]], device=phi.device).cumsum(dim=0)
+        return scores.scatter_add_(1, chosen, scores.new_ones(chosen.shape))
+
+    def log_prob(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        chosen = actions.long().reshape(len(phi), -1)
+        per_block = [
+            logits.log_softmax(dim=1).gather(1, chosen[:, index : index + 1])
+            for index, logits in enumerate(self._blocks(phi))
+        ]
+        return per_block[0][:, 0] if len(per_block) == 1 else torch.cat(per_block, dim=1).sum(dim=1)
+
+    def sample(self, distribution: Distribution, phi: Tensor, n_samples: int) -> Tensor:
+        drawn = torch.stack(
+            [
+                torch.multinomial(logits.softmax(dim=1), n_samples, replacement=True).t()
+                for logits in self._blocks(phi)
+            ],
+            dim=2,
+        )
+        return drawn if isinstance(distribution, MultiCategoricalDistribution) else drawn[:, :, 0]
+
+    def kl_gradient(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        return self._probabilities(phi_q) - self._probabilities(phi_p)
+
+    def entropy(self, phi: Tensor) -> Tensor:
+        log_p = _joined(self._log_probabilities(phi))
+        return -(log_p.exp() * log_p).sum(dim=1)
+
+    def entropy_gradient(self, phi: Tensor) -> Tensor:
+        scores = []
+        for log_p in self._log_probabilities(phi):
+            p = log_p.exp()
+            scores.append(-p * (log_p - (p * log_p).sum(dim=1, keepdim=True)))
+        return _joined(scores)
+
+    def _log_probabilities(self, phi: Tensor) -> list[Tensor]:
+        # Finite, so that an impossible action (a logit of -inf) adds 0 to the entropy.
+        smallest = torch.finfo(phi.dtype).min
+        return [logits.log_softmax(dim=1).clamp(min=smallest) for logits in self._blocks(phi)]
+
+    def _probabilities(self, phi: Tensor) -> Tensor:
+        return _joined([logits.softmax(dim=1) for logits in self._blocks(phi)])
+
+    def _held(self, distribution: Distribution, phi: Tensor) -> Any:
+        blocks = [Categorical(logits=logits, validate_args=False) for logits in self._blocks(phi)]
+        return blocks if isinstance(distribution, MultiCategoricalDistribution) else blocks[0]
+
+    def randomness(self, phi: Tensor) -> dict[str, float]:
+        return {"entropy": self.entropy(phi).mean().item()}
+
+    def _blocks(self, phi: Tensor) -> tuple[Tensor, ...]:
+        return phi.split(self.sizes, dim=1)
+
+
+class BernoulliFamily(ActionFamily):
+    """Independent coin flips; phi = their logits, M = diag(p (1 - p))."""
+
+    def statistics(self, distribution: Distribution) -> Tensor:
+        return cast(Bernoulli, distribution.distribution).logits
+
+    def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+        p = phi.sigmoid()
+        return (p * (1 - p)).mul
+
+    def factor(self, phi: Tensor) -> Tensor:
+        p = phi.sigmoid()
+        return torch.diag_embed((p * (1 - p)).sqrt())
+
+    def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        return kl_divergence(_bernoullis(phi_p), _bernoullis(phi_q))
+
+    def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        return actions - phi.sigmoid()
+
+    def log_prob(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
+        return super().log_prob(distribution, phi, actions.to(phi.dtype))
+
+    def sample(self, distribution: Distribution, phi: Tensor, n_samples: int) -> Tensor:
+        return torch.bernoulli(phi.sigmoid().expand(n_samples, *phi.shape))
+
+    def kl_gradient(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
+        return phi_q.sigmoid() - phi_p.sigmoid()
+
+    def entropy(self, phi: Tensor) -> Tensor:
+        return _bernoullis(phi).entropy()
+
+    def entropy_gradient(self, phi: Tensor) -> Tensor:
+        p = phi.sigmoid()
+        return -phi * p * (1 - p)
+
+    def _held(self, distribution: Distribution, phi: Tensor) -> Any:
+        return Bernoulli(logits=phi, validate_args=False)
+
+    def randomness(self, phi: Tensor) -> dict[str, float]:
+        return {"entropy": self.entropy(phi).mean().item()}
+
+
+def family_of(distribution: object) -> ActionFamily:
+    """The family that an SB3 distribution belongs to.
+
+    :raises TypeError: the distribution is not one of SB3's or derived from one; the message lists
+        what is supported
+    """
+    if isinstance(distribution, (DiagGaussianDistribution, StateDependentNoiseDistribution)):
+        return GaussianFamily()
+    if isinstance(distribution, CategoricalDistribution):
+        return CategoricalFamily([distribution.action_dim])
+    if isinstance(distribution, MultiCategoricalDistribution):
+        return CategoricalFamily(distribution.action_dims)
+    if isinstance(distribution, BernoulliDistribution):
+        return BernoulliFamily()
+    raise TypeError(
+        f"The policy's get_distribution() returns a {type(distribution).__name__}, whose Fisher "
+        "information is not known. Supported are SB3's DiagGaussianDistribution, "
+        "SquashedDiagGaussianDistribution, StateDependentNoiseDistribution (gSDE), "
+        "CategoricalDistribution, MultiCategoricalDistribution, BernoulliDistribution, and classes "
+        "derived from them."
+    )
+
+
+def _joined(blocks: list[Tensor]) -> Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+
+def _squashes(distribution: Distribution) -> bool:
+    return isinstance(distribution, SquashedDiagGaussianDistribution) or (
+        isinstance(distribution, StateDependentNoiseDistribution)
+        and distribution.bijector is not None
+    )
+
+
+def _squashed(distribution: Distribution, samples: Tensor) -> Tensor:
+    return TanhBijector.forward(samples) if _squashes(distribution) else samples
+
+
+def _unsquashed(distribution: Distribution, actions: Tensor) -> Tensor:
+    """The Gaussian's own sample: before tanh, where there is one."""
+    return TanhBijector.inverse(actions) if _squashes(distribution) else actions
+
+
+# Without torch's validation: if a step has made the statistics invalid, the divergence is NaN,
+# which the caller can see. With it, there would be an exception in the middle of the step.
+
+
+def _categorical(logits: Tensor) -> Categorical:
+    return Categorical(logits=logits, validate_args=False)
+
+
+def _bernoullis(logits: Tensor) -> Independent:
+    return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)

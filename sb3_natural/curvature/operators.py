@@ -1,0 +1,360 @@
+"""Curvature matrices as linear operators: products, not entries.
+
+With J(s) the Jacobian of a network's outputs in a state s, and M(s) a small matrix over these
+outputs, both curvature matrices of this library are
+
+    mean_s J(s)^T M(s) J(s).
+
+For the policy the outputs are the statistics phi of the action distribution, and M its Fisher
+information; then this is the Fisher information of the policy (:class:`FisherOperator`). It equals
+the Hessian of the mean KL divergence at zero displacement (Kakade 2001; Martens 2020, section 5)
+but needs only first derivatives of the network: a product is one Jacobian-vector product, one
+multiplication by M, one vector-Jacobian product. For the critic M = I
+(:class:`GaussNewtonOperator`).
+
+Neither contains any damping. ``Damped(operator, damping)`` adds it, and is an operator again.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor, nn
+
+from sb3_natural.curvature.families import ActionFamily, family_of
+from sb3_natural.curvature.jacobian import AutogradJacobian, Jacobian, MlpJacobian
+from sb3_natural.curvature.per_sample import per_sample_vjp, sum_of_squares
+from sb3_natural.networks.mlp import actor_mlp, critic_mlp, flat_features
+from sb3_natural.observations import at, batch_length, first_sample
+
+__all__ = [
+    "CurvatureOperator",
+    "Damped",
+    "FisherOperator",
+    "GaussNewtonOperator",
+    "Operator",
+    "action_distribution",
+    "statistics_jacobian",
+    "value_jacobian",
+]
+
+
+class Operator(ABC):
+    """A symmetric positive semidefinite P x P matrix A, known by what it does."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """(P, P)."""
+
+    @abstractmethod
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        """A v, a new tensor of shape (P,).
+
+        :raises ValueError: v is not a vector of P elements
+        """
+
+    @abstractmethod
+    def quadratic_form(self, vector: Tensor) -> float:
+        """v^T A v.
+
+        :raises ValueError: v is not a vector of P elements
+        """
+
+    @abstractmethod
+    def diagonal(self) -> Tensor:
+        """The diagonal, exact, shape (P,)."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """The matrix itself, shape (P, P)."""
+
+
+class Damped(Operator):
+    """``operator + damping I``.
+
+    :param damping: finite and not negative
+    :raises ValueError: negative or non-finite damping
+    """
+
+    def __init__(self, operator: Operator, damping: float) -> None:
+        if not 0.0 <= damping < math.inf:
+            raise ValueError(f"damping must be finite and not negative, got {damping}")
+        self.operator = operator
+        self.damping = damping
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See :attr:`Operator.shape`."""
+        return self.operator.shape
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        product = self.operator @ vector
+        return product.add_(vector, alpha=self.damping) if self.damping else product
+
+    def quadratic_form(self, vector: Tensor) -> float:
+        """See :meth:`Operator.quadratic_form`."""
+        return self.operator.quadratic_form(vector) + self._part(vector)
+
+    def diagonal(self) -> Tensor:
+        """See :meth:`Operator.diagonal`."""
+        return self.operator.diagonal() + self.damping
+
+    def dense(self) -> Tensor:
+        """See :meth:`Operator.dense`."""
+        matrix = self.operator.dense()
+        matrix.diagonal().add_(self.damping)
+        return matrix
+
+    def undamped_form(self, vector: Tensor, damped_form: float | None) -> float:
+        """v^T A v of the operator without the damping.
+
+        :param damped_form: v^T (A + damping I) v if it is known (conjugate gradient does), which
+            saves the product
+        """
+        if damped_form is not None:
+            undamped = damped_form - self._part(vector)
+            # Both are known to about 1e-6, and so is their difference, unless little is left.
+            if undamped > 0.1 * damped_form:
+                return undamped
+        return self.operator.quadratic_form(vector)
+
+    def _part(self, vector: Tensor) -> float:
+        """damping |v|^2."""
+        return self.damping * vector.double().square().sum().item()
+
+
+class CurvatureOperator(Operator):
+    """``mean_s J(s)^T M(s) J(s)`` for the outputs of a network.
+
+    :param jacobian: J, of N samples with K outputs, for P parameters
+    :param metric: maps u of shape (N, K) to M u of the same shape, in place or not
+    """
+
+    def __init__(self, jacobian: Jacobian, metric: Callable[[Tensor], Tensor]) -> None:
+        self.jacobian = jacobian
+        self._metric = metric
+
+    @property
+    def params(self) -> list[nn.Parameter]:
+        """The parameters, in the order of the flat vectors."""
+        return self.jacobian.params
+
+    @property
+    def n_samples(self) -> int:
+        """N."""
+        return len(self.jacobian.outputs)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See :attr:`Operator.shape`."""
+        return self.jacobian.n_params, self.jacobian.n_params
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        pushed = self._metric(self.jacobian.jvp(vector))
+        return self.jacobian.vjp(pushed.div_(self.n_samples))
+
+    def quadratic_form(self, vector: Tensor) -> float:
+        """v^T A v, a sum of squares that costs half a product.
+
+        For the Fisher information, half of it is the quadratic model's KL divergence for a step v.
+
+        :raises ValueError: v is not a vector of P elements
+        """
+        pushed = self.jacobian.jvp(vector)
+        return ((pushed * self._metric(pushed.clone())).double().sum() / self.n_samples).item()
+
+    def diagonal(self) -> Tensor:
+        """The diagonal, exact, shape (P,). For small P: it takes P products."""
+        return self.dense().diagonal()
+
+    def dense(self) -> Tensor:
+        """The matrix itself, shape (P, P). For small P: it takes P products."""
+        identity = torch.eye(
+            self.shape[0],
+            dtype=self.jacobian.outputs.dtype,
+            device=self.jacobian.outputs.device,
+        )
+        # Rows equal columns: the matrix is symmetric.
+        return torch.stack([self @ basis_vector for basis_vector in identity])
+
+
+class FisherOperator(CurvatureOperator):
+    """The Fisher information of an SB3 policy over a batch of states, as ``fisher @ v``.
+
+    Works for every policy with SB3's ``get_distribution(observations)`` whose action distribution
+    is one of SB3's: MLP, CNN or Dict observations, shared or separate feature extractors, gSDE. The
+    parameters are those that the action distribution depends on, found through autograd.
+
+    >>> import torch
+    >>> from stable_baselines3 import PPO
+    >>> policy = PPO("MlpPolicy", "CartPole-v1", device="cpu").policy
+    >>> fisher = FisherOperator(policy, torch.randn(32, 4))
+    >>> (Damped(fisher, 0.1) @ torch.ones(fisher.shape[0])).shape
+    torch.Size([4610])
+
+    :param policy: its parameters and train/eval mode are left as they are
+    :param observations: N states, as the rollout buffer gives them
+    :param actions: N actions taken in these states; only :meth:`scores` needs them
+    :param n_samples: use this many states, drawn at random from the batch with torch's generator,
+        instead of all N
+    :param fast: use hand-written products where the policy is a plain multilayer perceptron, which
+        take half the time of autograd's
+    :raises TypeError: the action distribution is not supported
+    :raises ValueError: n_samples is less than 1
+    :ivar distribution: one of SB3's, of the policy's kind; its current state does not matter
+    :ivar family: its action family
+    """
+
+    def __init__(
+        self,
+        policy: ActorCriticPolicy,
+        observations: PyTorchObs,
+        actions: Tensor | None = None,
+        n_samples: int | None = None,
+        fast: bool = True,
+    ) -> None:
+        chosen = _drawn(observations, n_samples)
+        if chosen is not None:
+            observations = at(observations, chosen)
+            actions = None if actions is None else actions[chosen]
+        self.policy = policy
+        self.observations = observations
+        self.actions = actions
+        self.distribution = action_distribution(policy, observations)
+        self.family, jacobian = statistics_jacobian(policy, observations, fast)
+        super().__init__(jacobian, self.family.fisher_at(jacobian.outputs))
+
+    @property
+    def statistics(self) -> Tensor:
+        """phi, shape (N, K), detached."""
+        return self.jacobian.outputs
+
+    def scores(self) -> Tensor:
+        """grad_theta log pi(a_i | s_i) for every sample of the batch, shape (N, P).
+
+        :raises ValueError: the operator was built without actions
+        """
+        if self.actions is None:
+            raise ValueError(
+                "scores need the actions: FisherOperator(policy, observations, actions)"
+            )
+        rows = per_sample_vjp(
+            lambda observation, action: self._distribution(observation).log_prob(action)[:, None],
+            (self.observations, self.actions),
+            self.statistics.new_ones(self.n_samples, 1, 1),
+            self.params,
+        )
+        return torch.cat(list(rows)).squeeze(1)
+
+    def diagonal(self) -> Tensor:
+        """The diagonal, exact, shape (P,), for one backward pass per statistic.
+
+        With M = L L^T it is the mean square of the rows of L^T J.
+        """
+        rows = self.family.factor(self.statistics).transpose(1, 2)
+        squares = sum_of_squares(
+            self.policy, self._statistics, self.observations, rows, self.params
+        )
+        return squares / self.n_samples
+
+    def _distribution(self, observations: PyTorchObs) -> Distribution:
+        return self.policy.get_distribution(observations)
+
+    def _statistics(self, observations: PyTorchObs) -> Tensor:
+        return self.family.statistics(self._distribution(observations))
+
+
+class GaussNewtonOperator(CurvatureOperator):
+    """J^T J / N for the values V of N states: the Gauss-Newton matrix of half the squared error.
+
+    It is the Fisher information of a Gaussian with mean V and unit variance.
+
+    :param policy: its parameters and train/eval mode are left as they are
+    :param params: the P parameters to differentiate by
+    :param observations: N states
+    :param n_samples: use this many states, drawn at random from the batch with torch's generator,
+        instead of all N
+    :raises ValueError: n_samples is less than 1
+    """
+
+    def __init__(
+        self,
+        policy: ActorCriticPolicy,
+        params: Sequence[nn.Parameter],
+        observations: PyTorchObs,
+        n_samples: int | None = None,
+    ) -> None:
+        chosen = _drawn(observations, n_samples)
+        if chosen is not None:
+            observations = at(observations, chosen)
+        self.policy = policy
+        self.observations = observations
+        super().__init__(value_jacobian(policy, params, observations), lambda u: u)
+
+    def diagonal(self) -> Tensor:
+        """The diagonal, exact, shape (P,), for one backward pass: the mean square of J's rows."""
+        ones = self.jacobian.outputs.new_ones(self.n_samples, 1, 1)
+        values = self.policy.predict_values
+        return (
+            sum_of_squares(self.policy, values, self.observations, ones, self.params)
+            / self.n_samples
+        )
+
+
+def _drawn(observations: PyTorchObs, n_samples: int | None) -> Tensor | None:
+    """Which samples to use, without replacement; None for all."""
+    n_given = batch_length(observations)
+    if n_samples is None or n_samples >= n_given:
+        return None
+    if n_samples < 1:
+        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+    return torch.randperm(n_given)[:n_samples]
+
+
+@torch.no_grad()
+def action_distribution(policy: ActorCriticPolicy, observations: PyTorchObs) -> Distribution:
+    """A distribution of the kind that the policy returns, in any state."""
+    if actor_mlp(policy) is not None:
+        return policy.action_dist
+    return policy.get_distribution(first_sample(observations))
+
+
+def statistics_jacobian(
+    policy: ActorCriticPolicy, observations: PyTorchObs, fast: bool = True
+) -> tuple[ActionFamily, Jacobian]:
+    """The statistics phi of a policy's action distribution, with their Jacobian.
+
+    The parameters are those that the action distribution depends on, whatever their names.
+
+    :param observations: N states
+    :param fast: hand-written products where the policy is a plain multilayer perceptron
+    :raises TypeError: the action distribution is not supported
+    """
+    family = family_of(action_distribution(policy, observations))
+    mlp = actor_mlp(policy) if fast else None
+    if mlp is not None and MlpJacobian.fits(mlp):
+        gaussian = isinstance(policy.action_dist, DiagGaussianDistribution)
+        log_std = policy.log_std if gaussian else None
+        if log_std is None or log_std.requires_grad:
+            return family, MlpJacobian(mlp, flat_features(policy, observations), log_std)
+    trainable = [param for param in policy.parameters() if param.requires_grad]
+    return family, AutogradJacobian(
+        lambda: family.statistics(policy.get_distribution(observations)), trainable
+    )
+
+
+def value_jacobian(
+    policy: ActorCriticPolicy, params: Sequence[nn.Parameter], observations: PyTorchObs
+) -> Jacobian:
+    """V of N states, shape (N, 1), with its Jacobian by ``params``."""
+    mlp = critic_mlp(policy)
+    if mlp is not None and MlpJacobian.fits(mlp):
+        jacobian = MlpJacobian(mlp, flat_features(policy, observations))
+        if set(jacobian.params) == set(params):
+            return jacobian
+    return AutogradJacobian(lambda: policy.predict_values(observations), params)

@@ -1,0 +1,255 @@
+"""Solvers of A x = b, A a curvature operator: from a gradient b to a natural gradient x.
+
+All share one small interface, :class:`Solver`. Choose one by name (``NPG(fisher_solver="cg")``), or
+pass an instance to set what a name leaves at its default. They serve the policy, where A is the
+damped Fisher information, and (except ``empirical``) the Gauss-Newton critic (``critic_solver``).
+
+=============  =======================================  ==========================================
+name           cost                                     when
+=============  =======================================  ==========================================
+``cg``         one product a step                       nearly always
+``diagonal``   one backward pass per output             very large networks; ignores correlations
+``empirical``  an N x N system                          few samples; noisy in its choice of actions
+``dense``      P products and P^3                       reference for tests and tiny networks
+``identity``   free                                     the vanilla gradient, for comparison
+=============  =======================================  ==========================================
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from sb3_natural.curvature.operators import Damped, FisherOperator, Operator
+from sb3_natural.shapes import check_shape
+
+__all__ = [
+    "SOLVERS",
+    "ConjugateGradient",
+    "Dense",
+    "Diagonal",
+    "Empirical",
+    "Identity",
+    "NoStepError",
+    "Solution",
+    "Solver",
+    "conjugate_gradient",
+]
+
+
+class NoStepError(ArithmeticError):
+    """No sound step can be computed from this batch; the message says why."""
+
+
+class Solution(NamedTuple):
+    """The direction x with A x = b, and for iterative solvers how it was reached."""
+
+    direction: Tensor
+    """Shape (P,), in the precision of b."""
+    iterations: int | None = None
+    residual: float | None = None
+    """||A x - b|| / ||b||"""
+    curvature: float | None = None
+    """x^T A x, from solvers that know it without another product."""
+
+
+class _Products(Protocol):
+    def __matmul__(self, vector: Tensor) -> Tensor: ...
+
+
+def conjugate_gradient(
+    operator: _Products,
+    b: Tensor,
+    max_steps: int = 10,
+    tol: float = 1e-5,
+    preconditioner: Callable[[Tensor], Tensor] | None = None,
+) -> Solution:
+    """Solve ``operator @ x = b`` for a symmetric positive definite operator.
+
+    Products run in the precision of ``b``; the recurrences and dot products in float64, where the
+    device has it, since they cost nothing next to a product.
+
+    Source: Nocedal & Wright, Numerical Optimization (2006), algorithm 5.3.
+
+    :param b: right-hand side, shape (P,)
+    :param max_steps: stop after this many products
+    :param tol: stop when ``||operator @ x - b|| <= tol ||b||``
+    :param preconditioner: maps r, shape (P,), to an approximation of ``operator^-1 r``; it must be
+        linear, symmetric and positive definite
+    :raises NoStepError: non-positive curvature or a non-finite product was met
+    :raises ValueError: b is not a vector that the operator takes
+    """
+    check_shape((b.numel(),), b=b)
+    exact = _exact_dtype(b)
+    target = b.to(exact)
+    scale = target.norm().item()
+    if scale == 0:
+        return Solution(torch.zeros_like(b), 0, 0.0)
+    x, r = torch.zeros_like(target), target.clone()
+    rr = (r @ r).item()
+    if not math.isfinite(rr):
+        raise NoStepError("the right-hand side is not finite")
+    z = r if preconditioner is None else preconditioner(r)
+    p, rz = z.clone(), (r @ z).item()
+    steps = 0
+    while steps < max_steps and math.sqrt(rr) > tol * scale:
+        product = (operator @ p.to(b.dtype)).to(exact)
+        curvature = (p @ product).item()
+        if not math.isfinite(curvature):
+            raise NoStepError("a product with the curvature matrix is not finite")
+        if curvature <= 0:
+            raise NoStepError(
+                f"conjugate gradient met non-positive curvature ({curvature:.3g}) "
+                f"at step {steps + 1}; more damping makes the system positive definite"
+            )
+        x.add_(p, alpha=rz / curvature)
+        r.sub_(product, alpha=rz / curvature)
+        rr = (r @ r).item()
+        z = r if preconditioner is None else preconditioner(r)
+        rz, previous = rr if preconditioner is None else (r @ z).item(), rz
+        p.mul_(rz / previous).add_(z)
+        steps += 1
+    curvature = (x @ (target - r)).item()
+    return Solution(x.to(b.dtype), steps, math.sqrt(rr) / scale, curvature)
+
+
+class Solver(ABC):
+    """Solves systems with a curvature operator.
+
+    A solver may keep state between updates (running averages, say); it is saved with the model.
+    """
+
+    @abstractmethod
+    def solve(self, operator: Operator, b: Tensor) -> Solution:
+        """Solve A x = b.
+
+        :param operator: A, symmetric and positive semidefinite; a damping is part of it
+        :param b: shape (P,)
+        :raises NoStepError: no sound direction can be found
+        :raises ValueError: b is not a vector of P elements
+        """
+
+
+class ConjugateGradient(Solver):
+    """Conjugate gradient: never forms the matrix.
+
+    :param max_steps: stop after this many products
+    :param tol: stop when the relative residual is below this
+    :param preconditioner: maps r, shape (P,), to an approximation of A^-1 r
+    :raises ValueError: max_steps is less than 1, or tol negative
+    """
+
+    # A class attribute: instances in models of version 0.1 do not have it.
+    preconditioner: Callable[[Tensor], Tensor] | None = None
+
+    def __init__(
+        self,
+        max_steps: int = 10,
+        tol: float = 1e-5,
+        preconditioner: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        if max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+        if not tol >= 0.0:
+            raise ValueError(f"tol must not be negative, got {tol}")
+        self.max_steps = max_steps
+        self.tol = tol
+        self.preconditioner = preconditioner
+
+    def solve(self, operator: Operator, b: Tensor) -> Solution:
+        check_shape(operator.shape[:1], b=b)
+        return conjugate_gradient(operator, b, self.max_steps, self.tol, self.preconditioner)
+
+
+class Diagonal(Solver):
+    """x = b / diag(A): the exact diagonal; correlations are ignored."""
+
+    def solve(self, operator: Operator, b: Tensor) -> Solution:
+        check_shape(operator.shape[:1], b=b)
+        diagonal = operator.diagonal()
+        if not (diagonal > 0).all():
+            raise NoStepError("the diagonal of the curvature matrix has zeros; use more damping")
+        return Solution(b / diagonal)
+
+
+class Empirical(Solver):
+    """The empirical Fisher, mean_i s_i s_i^T of the scores s_i, inverted in sample space.
+
+    With S the N x P matrix of scores, the Woodbury identity gives
+
+        x = (b - S^T (damping N I + S S^T)^-1 S b) / damping,
+
+    exact for the empirical Fisher. Memory is N x P: subsample the states for large networks. With
+    the actions that were taken, x is also Kakade's compatible function approximation: the w that
+    minimises mean((w^T s_i - A_i)^2) + damping |w|^2.
+    """
+
+    def solve(self, operator: Operator, b: Tensor) -> Solution:
+        """See :meth:`Solver.solve`.
+
+        :raises ValueError: the operator is not a damped Fisher information with actions
+        """
+        check_shape(operator.shape[:1], b=b)
+        if not isinstance(operator, Damped) or not isinstance(operator.operator, FisherOperator):
+            raise ValueError(
+                "the empirical Fisher is made of a policy's scores: operator must be "
+                "Damped(FisherOperator(policy, observations, actions), damping), "
+                f"got a {type(operator).__name__}"
+            )
+        damping = operator.damping
+        if damping == 0:
+            raise ValueError(
+                "the empirical Fisher has rank N < P and needs damping > 0; got damping=0"
+            )
+        scores = operator.operator.scores()
+        exact = _exact_dtype(scores)
+        scores, b_exact = scores.to(exact), b.to(exact)
+        gram = scores @ scores.T
+        gram.diagonal().add_(damping * len(scores))
+        factor = _cholesky(gram)
+        inner = torch.cholesky_solve((scores @ b_exact)[:, None], factor).squeeze(1)
+        return Solution(((b_exact - scores.T @ inner) / damping).to(b.dtype))
+
+
+class Dense(Solver):
+    """Forms the matrix and solves by Cholesky, in float64: the reference for the others."""
+
+    def solve(self, operator: Operator, b: Tensor) -> Solution:
+        check_shape(operator.shape[:1], b=b)
+        matrix = operator.dense()
+        exact = _exact_dtype(matrix)
+        factor = _cholesky(matrix.to(exact))
+        direction = torch.cholesky_solve(b.to(exact)[:, None], factor).squeeze(1)
+        return Solution(direction.to(b.dtype))
+
+
+class Identity(Solver):
+    """x = b: the vanilla gradient, for comparison. Not invariant to parameterisation."""
+
+    def solve(self, operator: Operator, b: Tensor) -> Solution:
+        check_shape(operator.shape[:1], b=b)
+        return Solution(b)
+
+
+SOLVERS: dict[str, type[Solver]] = {
+    "cg": ConjugateGradient,
+    "diagonal": Diagonal,
+    "empirical": Empirical,
+    "dense": Dense,
+    "identity": Identity,
+}
+
+
+def _exact_dtype(tensor: Tensor) -> torch.dtype:
+    """float64, except on Apple's GPUs, which have none."""
+    return tensor.dtype if tensor.device.type == "mps" else torch.float64
+
+
+def _cholesky(matrix: Tensor) -> Tensor:
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if failed:
+        raise NoStepError("the curvature matrix is not positive definite; use more damping")
+    return factor

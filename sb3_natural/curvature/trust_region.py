@@ -1,0 +1,195 @@
+"""How far a step may go.
+
+Along the natural gradient x there are three rules: a fixed multiple of x (Kakade 2001); the
+multiple at which the quadratic model of the KL divergence equals delta, shortened where the
+measured divergence is far beyond delta; and that multiple shrunk until the measured divergence is
+within delta and the surrogate improves, which is TRPO (Schulman et al. 2015).
+
+ACER (Wang et al. 2017) bounds the gradient itself, sample by sample, by a linear model of the KL
+divergence to an average of past policies.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sb3_natural.curvature.jacobian import Jacobian
+from sb3_natural.curvature.operators import FisherOperator
+from sb3_natural.curvature.solvers import NoStepError
+from sb3_natural.curvature.surrogate import Surrogate
+from sb3_natural.networks.parameters import assign_flat, flatten
+from sb3_natural.shapes import check_shape
+
+__all__ = [
+    "KL_TOLERANCE",
+    "PolicyLine",
+    "StepTaken",
+    "backtracking_line_search",
+    "fixed_step",
+    "kl_normalised_length",
+    "linearised_projection",
+    "shortened_step",
+]
+
+KL_TOLERANCE = 1.5
+_KL_ROUNDING = 1e-6  # nats; what float32 leaves of a mean KL divergence of zero
+_MAX_SHORTENINGS = 20
+
+
+class PolicyLine:
+    """The policies with parameters theta + beta x: goes to one of them, and measures it.
+
+    :param fisher: of the policy at theta, which is where the policy is now
+    :param jacobian: of the statistics of all samples, whose outputs are those at theta
+    :param surrogate: of the same samples
+    :param direction: x, shape (P,)
+    :ivar phi: the statistics where the policy is, (N, K)
+    """
+
+    def __init__(
+        self,
+        fisher: FisherOperator,
+        jacobian: Jacobian,
+        surrogate: Surrogate,
+        direction: Tensor,
+    ) -> None:
+        self.phi = jacobian.outputs
+        self._fisher = fisher
+        self._jacobian = jacobian
+        self._surrogate = surrogate
+        self._theta = flatten(param.detach() for param in fisher.params)
+        self._direction = direction
+
+    def __call__(self, length: float) -> tuple[float, float]:
+        """Go to theta + length x: the surrogate and the KL divergence there, NaN if it is too far.
+
+        :return: the surrogate, and the mean KL divergence from the policy at theta, in nats
+        """
+        assign_flat(self._fisher.params, self._theta + length * self._direction)
+        self.phi = self._jacobian.evaluate()
+        kl = self._fisher.family.kl(self._jacobian.outputs, self.phi)
+        return self._surrogate(self.phi), kl.mean().item()
+
+    def go_back(self) -> None:
+        """Go back to theta."""
+        assign_flat(self._fisher.params, self._theta)
+        self.phi = self._jacobian.outputs
+
+
+def kl_normalised_length(quadratic_form: float, target_kl: float) -> float:
+    """beta = sqrt(2 delta / (x^T F x)), so that 1/2 (beta x)^T F (beta x) = delta.
+
+    :param quadratic_form: x^T F x
+    :param target_kl: delta, in nats
+    :raises NoStepError: x^T F x is not a positive finite number
+    """
+    if not (quadratic_form > 0 and math.isfinite(quadratic_form)):
+        raise NoStepError(
+            f"the quadratic model of the KL divergence along the direction is {quadratic_form}: "
+            "the direction does not change the policy, or is not finite"
+        )
+    return math.sqrt(2 * target_kl / quadratic_form)
+
+
+class StepTaken(NamedTuple):
+    """A step, and what it did."""
+
+    length: float
+    objective: float
+    """The surrogate after it."""
+    kl: float
+    """The measured KL divergence, in nats."""
+    shortenings: int = 0
+    """How many times it was shortened."""
+
+
+def fixed_step(evaluate: Callable[[float], tuple[float, float]], length: float) -> StepTaken:
+    """The step of the given length, whatever its KL divergence.
+
+    :param evaluate: maps a length to (surrogate objective, measured KL) of the policy there
+    :raises NoStepError: the policy there is not finite. The policy is left there.
+    """
+    objective, kl = evaluate(length)
+    if not (math.isfinite(objective) and math.isfinite(kl)):
+        raise NoStepError("the step would make the policy non-finite")
+    return StepTaken(length, objective, kl)
+
+
+def shortened_step(
+    evaluate: Callable[[float], tuple[float, float]], length: float, target_kl: float
+) -> StepTaken:
+    """The step of the given length, made shorter while its KL divergence is far beyond delta.
+
+    The KL-normalised length relies on a quadratic model of the divergence. Where that fails (a
+    nearly certain policy about to change its mind), a step meant for 0.02 nats can measure tens.
+    "Far beyond" is 1.5 delta, where SB3's PPO stops, too. Unlike in TRPO, the surrogate need not
+    improve. Each try goes to where the parabola through the measured divergence has delta, or to
+    half the length if that is longer.
+
+    :param evaluate: maps a length to (surrogate objective, measured KL) of the policy there
+    :param length: the first length to try
+    :param target_kl: delta, in nats
+    :raises NoStepError: no shortened step is within bounds. The policy is left where ``evaluate``
+        was last called.
+    """
+    for shortenings in range(_MAX_SHORTENINGS + 1):
+        objective, kl = evaluate(length)
+        if kl <= KL_TOLERANCE * target_kl + _KL_ROUNDING and math.isfinite(objective):
+            return StepTaken(length, objective, kl, shortenings)
+        # By half at most: far away the parabola knows little. NaN and infinity are halved, too.
+        length *= max(0.5, math.sqrt(target_kl / kl)) if target_kl < kl < math.inf else 0.5
+    raise NoStepError(
+        f"the KL divergence is {kl:.3g} nats after {_MAX_SHORTENINGS} shortenings of the step, "
+        f"where target_kl is {target_kl:.3g}"
+    )
+
+
+def backtracking_line_search(
+    evaluate: Callable[[float], tuple[float, float]],
+    length: float,
+    objective: float,
+    target_kl: float,
+    shrinking_factor: float,
+    max_steps: int,
+) -> StepTaken:
+    """The longest step, of ``length * shrinking_factor^k``, that is an improvement within delta.
+
+    Source: Schulman et al. 2015, appendix C.
+
+    :param evaluate: maps a length to (surrogate objective, measured KL) of the policy there
+    :param length: the first length to try
+    :param objective: the surrogate at length 0, to be exceeded
+    :param target_kl: delta, in nats
+    :param max_steps: how many lengths to try
+    :raises NoStepError: none of them is. The policy is left where ``evaluate`` was last called.
+    """
+    for shortenings in range(max_steps):
+        new_objective, kl = evaluate(length)
+        # A comparison with NaN is false: a non-finite step is never accepted.
+        if new_objective > objective and kl <= target_kl:
+            return StepTaken(length, new_objective, kl, shortenings)
+        length *= shrinking_factor
+    raise NoStepError("the line search found no improvement within target_kl")
+
+
+def linearised_projection(gradient: Tensor, kl_gradient: Tensor, delta: float) -> Tensor:
+    """The z nearest to g with ``k^T z <= delta``, for every sample.
+
+    ``z = g - max(0, (k^T g - delta) / |k|^2) k``. Source: Wang et al. 2017, equation 12.
+
+    :param gradient: g, the policy gradient with respect to the statistics phi, shape (N, K)
+    :param kl_gradient: k, the gradient of the KL divergence from the average policy with respect to
+        the same statistics, shape (N, K)
+    :param delta: bound on k^T z
+    :return: z, shape (N, K)
+    :raises ValueError: the two gradients have different shapes
+    """
+    check_shape(gradient.shape, kl_gradient=kl_gradient)
+    excess = (kl_gradient * gradient).sum(dim=1, keepdim=True) - delta
+    squared = kl_gradient.square().sum(dim=1, keepdim=True)
+    # Where k vanishes the bound holds for every z (delta is not negative): no 0 / 0 there.
+    tiny = torch.finfo(squared.dtype).tiny
+    return gradient - (excess.clamp(min=0.0) / squared.clamp(min=tiny)) * kl_gradient

@@ -1,0 +1,1 @@
+"""Vectorised environments: SB3's with less copying, and EnvPool's."""

@@ -1,0 +1,1 @@
+"""Plain multilayer perceptrons: activations, passes, and parameters as vectors."""

@@ -1,0 +1,1 @@
+"""Fast rollout collection: actors, recorders, checks."""

@@ -1,0 +1,298 @@
+"""Recording a rollout: transitions at once, values and log-probabilities in one batched pass."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
+from torch import Tensor
+
+from sb3_natural.networks.mlp import critic_mlp, flat_features
+from sb3_natural.networks.passes import mlp_outputs
+from sb3_natural.observations import at, mapped, stacked
+from sb3_natural.rollouts.actors import Actor
+from sb3_natural.rollouts.deferred import Deferred
+from sb3_natural.rollouts.returns import advantages_and_returns
+
+__all__ = ["BufferRecorder", "Recorder", "Step"]
+
+# Elements of the observations that go through the networks at a time after a rollout: few enough
+# for the activations of images to fit in memory, many more than an MLP needs for full speed.
+_CHUNK_ELEMENTS = 2**22
+
+
+class _TimeLimit(NamedTuple):
+    """An episode that a time limit ended: its last reward is to be bootstrapped."""
+
+    step: int
+    env_index: int
+    observation: Any
+
+
+class Step(NamedTuple):
+    """One step of all environments."""
+
+    observations: Any
+    """(n_envs, ...)"""
+    actions: np.ndarray
+    """(n_envs, *action shape)"""
+    rewards: np.ndarray
+    """(n_envs,), as the others below"""
+    episode_starts: np.ndarray
+    """Whether the observation is the first of an episode."""
+    dones: np.ndarray
+    """Whether the step ended an episode."""
+    infos: list[dict[str, Any]]
+    new_observations: Any
+    """What the step led to, (n_envs, ...); where an episode ended, the first of the next."""
+
+    def cut_off(self) -> dict[int, Any]:
+        """The last observations of the episodes that a time limit ended, by environment."""
+        last = {}
+        for index in np.flatnonzero(self.dones).tolist():
+            observation = self.infos[index].get("terminal_observation")
+            if observation is not None and self.infos[index].get("TimeLimit.truncated", False):
+                last[index] = observation
+        return last
+
+
+class Recorder(ABC):
+    """Records the steps of one rollout.
+
+    :param algorithm: the algorithm that collects it
+    :param actor: picks the actions
+    """
+
+    def __init__(self, algorithm: OnPolicyAlgorithm, actor: Actor) -> None:
+        self._algorithm = algorithm
+        self._actor = actor
+
+    @abstractmethod
+    def begin(self, observations: VecEnvObs) -> None:
+        """A step is about to be taken from these observations, and may overwrite them."""
+
+    @abstractmethod
+    def add(self, step: Step) -> None:
+        """Store one step of all environments."""
+
+    def change_actor(self, actor: Actor) -> None:
+        """From the next step on, another actor picks the actions."""
+        self._actor = actor
+
+    @abstractmethod
+    def stop(self, step: Step) -> None:
+        """A callback has ended the rollout early, at this step."""
+
+    @abstractmethod
+    def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
+        """The rollout is complete.
+
+        :return: the values of the observations that it led to, (n_envs, 1)
+        """
+
+    def deferred(self, step: int, observations: VecEnvObs, actions: np.ndarray) -> dict[str, Any]:
+        """What SB3's loop also computes at each step; here it is computed when a callback uses it.
+
+        :return: ``obs_tensor`` and ``values``, shape (n_envs, 1), and ``log_probs``, (n_envs,)
+        """
+        policy, device = self._algorithm.policy, self._algorithm.device
+        actor, likelihood = self._actor, self._actor.likelihood()
+
+        def obs_tensor() -> Any:
+            return obs_as_tensor(observations, device)  # type: ignore[arg-type]
+
+        def values() -> Tensor:
+            known = self._evaluated(step)
+            return policy.predict_values(obs_tensor()) if known is None else known[0]
+
+        def log_probs() -> Tensor:
+            known = self._evaluated(step)
+            if known is not None:
+                return known[1]
+            taken = torch.as_tensor(actions, device=device)
+            taken = taken.reshape(_log_prob_shape(policy, taken))
+            return actor.log_probs([likelihood], taken)
+
+        deferred_obs: Any = Deferred(obs_tensor)
+        if isinstance(observations, dict):
+            deferred_obs = {key: Deferred(partial(_get, obs_tensor, key)) for key in observations}
+        return {
+            "obs_tensor": deferred_obs,
+            "values": Deferred(values),
+            "log_probs": Deferred(log_probs),
+        }
+
+    def _evaluated(self, step: int) -> tuple[Tensor, Tensor] | None:
+        """Values and log-probabilities of a step, if they are already known."""
+        return None
+
+
+class BufferRecorder(Recorder):
+    """Fills a rollout buffer: transitions at once, values and log-probabilities at the end."""
+
+    def __init__(self, algorithm: OnPolicyAlgorithm, buffer: RolloutBuffer, actor: Actor) -> None:
+        super().__init__(algorithm, actor)
+        buffer.reset()
+        self._buffer = buffer
+        self._time_limits: list[_TimeLimit] = []
+        self._likelihoods: list[Any] = []
+        self._log_probs: list[Tensor] = []
+        self._evaluated_steps: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def _policy(self) -> Any:
+        return self._algorithm.policy  # a callback may have exchanged it
+
+    def begin(self, observations: Any) -> None:
+        """Store the observations."""
+        mapped(self._store, self._buffer.observations, observations)
+
+    def _store(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """rows[pos] = values, whose shape may differ by axes of length one or flattened ones."""
+        row = rows[self._buffer.pos]
+        row[...] = values if values.shape == row.shape else values.reshape(row.shape)
+
+    def add(self, step: Step) -> None:
+        """Do what ``RolloutBuffer.add`` does, without the critic."""
+        buffer, pos = self._buffer, self._buffer.pos
+        self._likelihoods.append(self._actor.likelihood())
+        self._store(buffer.actions, step.actions)
+        buffer.rewards[pos] = step.rewards
+        buffer.episode_starts[pos] = step.episode_starts
+        if step.dones.any():
+            self._note_time_limits(step)
+        buffer.pos += 1
+        buffer.full = buffer.pos == buffer.buffer_size
+
+    def _note_time_limits(self, step: Step) -> None:
+        for index, last_observation in step.cut_off().items():
+            # A copy, since it is used at the end of the rollout.
+            kept = copy.deepcopy(last_observation)
+            self._time_limits.append(_TimeLimit(self._buffer.pos, index, kept))
+
+    def change_actor(self, actor: Actor) -> None:
+        """Compute the log-probabilities so far, for which the old actor is needed."""
+        self._settle_log_probs()
+        super().change_actor(actor)
+
+    def _settle_log_probs(self) -> None:
+        if not self._likelihoods:
+            return
+        stop = self._buffer.pos
+        start = stop - len(self._likelihoods)
+        actions = torch.as_tensor(_rows(self._buffer.actions[start:stop]))
+        actions = actions.to(self._algorithm.device)
+        actions = actions.reshape(_log_prob_shape(self._policy, actions)).float()
+        self._log_probs.append(self._actor.log_probs(self._likelihoods, actions).reshape(-1))
+        self._likelihoods = []
+
+    def stop(self, step: Step) -> None:
+        """Evaluate the steps before this one, which is dropped, as in SB3."""
+        self.begin(mapped(np.zeros_like, step.observations))
+        self.evaluate()
+
+    @torch.no_grad()
+    @np.errstate(all="ignore")  # advantages fade out into denormal numbers, and should
+    def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
+        """Evaluate all steps, and compute advantages and returns."""
+        self.evaluate()
+        on_device = obs_as_tensor(last_observations, self._algorithm.device)  # type: ignore[arg-type]
+        last_values = self._policy.predict_values(on_device)
+        _compute_returns(self._buffer, last_values, dones)
+        return last_values
+
+    def _evaluated(self, step: int) -> tuple[Tensor, Tensor] | None:
+        if self._evaluated_steps is None:
+            return None
+        values, log_probs = self._evaluated_steps
+        return values[step], log_probs[step]
+
+    @torch.no_grad()
+    def evaluate(self) -> None:
+        """Fill in values, log-probabilities and bootstrapped rewards of the steps so far."""
+        buffer = self._buffer
+        n_steps, n_envs = buffer.pos, buffer.n_envs
+        if n_steps == 0:
+            return
+        self._settle_log_probs()
+        log_probs = torch.cat(self._log_probs).view(n_steps, n_envs)
+        values = torch.cat(
+            [self._values(part).reshape(-1) for part in self._chunks(n_steps * n_envs)]
+        ).view(n_steps, n_envs, 1)
+        for name, tensor in (("value", values), ("log-probability", log_probs)):
+            if torch.isnan(tensor).any():
+                raise ValueError(
+                    f"the policy returned a {name} of nan in the rollout up to num_timesteps="
+                    f"{self._algorithm.num_timesteps}: its parameters are no longer finite"
+                )
+        self._evaluated_steps = values, log_probs
+        buffer.values[:n_steps] = values.squeeze(2).cpu().numpy()
+        buffer.log_probs[:n_steps] = log_probs.cpu().numpy()
+        self._bootstrap()
+
+    def _values(self, observations: Any) -> Tensor:
+        """Values, (N, 1), as from ``policy.predict_values`` but faster."""
+        critic = critic_mlp(self._policy)
+        if critic is None:
+            return self._policy.predict_values(observations)
+        return mlp_outputs(critic, flat_features(self._policy, observations))
+
+    def _chunks(self, n_samples: int) -> Iterator[Any]:
+        """The first observations, time-major, in chunks that the policy can take."""
+        n_rows = _chunk_rows(self._policy)
+        observations = mapped(_rows, self._buffer.observations)
+        for start in range(0, n_samples, n_rows):
+            part = at(observations, slice(start, min(start + n_rows, n_samples)))
+            yield obs_as_tensor(part, self._algorithm.device)
+
+    def _bootstrap(self) -> None:
+        """Add gamma V(last observation) to the last reward of episodes that time limits ended."""
+        n_rows = _chunk_rows(self._policy)
+        for start in range(0, len(self._time_limits), n_rows):
+            ended = self._time_limits[start : start + n_rows]
+            last = stacked([limit.observation for limit in ended])
+            values = self._policy.predict_values(self._policy.obs_to_tensor(last)[0])
+            for limit, value in zip(ended, values.reshape(-1).tolist(), strict=True):
+                self._buffer.rewards[limit.step, limit.env_index] += self._algorithm.gamma * value
+
+
+def _compute_returns(buffer: RolloutBuffer, last_values: Tensor, dones: np.ndarray) -> None:
+    own = type(buffer).compute_returns_and_advantage
+    if own is not RolloutBuffer.compute_returns_and_advantage:
+        buffer.compute_returns_and_advantage(last_values=last_values, dones=dones)
+        return
+    buffer.advantages, buffer.returns = advantages_and_returns(
+        buffer.rewards,
+        buffer.values,
+        buffer.episode_starts,
+        last_values.cpu().numpy().reshape(-1),
+        dones,
+        buffer.gamma,
+        buffer.gae_lambda,
+    )
+
+
+def _log_prob_shape(policy: Any, actions: Tensor) -> tuple[int, ...]:
+    """The shape in which ``log_prob`` takes a batch of actions: flat, and (N,) for Discrete."""
+    return (-1,) if isinstance(policy.action_space, spaces.Discrete) else (len(actions), -1)
+
+
+def _chunk_rows(policy: Any) -> int:
+    return max(1, _CHUNK_ELEMENTS // spaces.flatdim(policy.observation_space))
+
+
+def _get(mapping: Callable[[], Any], key: str) -> Tensor:
+    return mapping()[key]
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    """(n_steps, n_envs, ...) -> (n_steps * n_envs, ...), without a copy."""
+    return array.reshape(-1, *array.shape[2:])

@@ -1,0 +1,1 @@
+"""First-order updates written out: PPO's loss and gradient, Adam on one vector."""

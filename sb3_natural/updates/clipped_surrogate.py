@@ -1,0 +1,205 @@
+"""PPO's loss and its gradient for plain networks, without autograd.
+
+With minibatches of a few dozen samples, most of an update's time is not arithmetic but overhead:
+modules, distribution objects and a graph for each minibatch, and an optimiser that visits the
+parameters one by one. The loss depends on the networks only through the action distribution's
+statistics phi and the value, so its gradient consists of two products J^T u.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor, nn
+from torch.nn.modules import module as global_hooks
+
+from sb3_natural.curvature.families import family_of
+from sb3_natural.networks.mlp import Mlp, actor_mlp, critic_mlp
+from sb3_natural.networks.passes import Backprop
+
+__all__ = ["ClippedSurrogate", "Losses", "Minibatch", "Networks", "plain_networks"]
+
+
+class Networks(NamedTuple):
+    """Actor and critic of a policy that consists of two plain multilayer perceptrons."""
+
+    actor: Mlp
+    critic: Mlp
+    log_std: nn.Parameter | None
+
+    @property
+    def params(self) -> list[nn.Parameter]:
+        """All parameters, in the order of the gradient: log_std, actor, critic."""
+        own = [] if self.log_std is None else [self.log_std]
+        return own + self.actor.params + self.critic.params
+
+
+def plain_networks(policy: nn.Module) -> Networks | None:
+    """The policy's networks, or None if it is not just two MLPs that fit :class:`Backprop`."""
+    actor, critic = actor_mlp(policy), critic_mlp(policy)
+    if actor is None or critic is None or not (Backprop.fits(actor) and Backprop.fits(critic)):
+        return None
+    assert isinstance(policy, ActorCriticPolicy)
+    if type(policy).evaluate_actions is not ActorCriticPolicy.evaluate_actions:
+        return None
+    if "evaluate_actions" in vars(policy):
+        return None
+    gaussian = isinstance(policy.action_dist, DiagGaussianDistribution)
+    networks = Networks(actor, critic, policy.log_std if gaussian else None)
+    params = networks.params
+    # The two may share layers, and parameters may be frozen.
+    if len(set(params)) != len(params) or not all(param.requires_grad for param in params):
+        return None
+    return None if _has_backward_hooks(policy) else networks
+
+
+def _has_backward_hooks(policy: nn.Module) -> bool:
+    """Whether there are hooks on gradients, which only autograd calls."""
+    return bool(
+        any(module._backward_hooks or module._backward_pre_hooks for module in policy.modules())
+        or any(
+            param._backward_hooks or param._post_accumulate_grad_hooks
+            for param in policy.parameters()
+        )
+        or global_hooks._global_backward_hooks
+        or global_hooks._global_backward_pre_hooks
+    )
+
+
+class Minibatch(NamedTuple):
+    """N samples of a rollout."""
+
+    features: Tensor
+    """The inputs of the networks' first layers, (N, n_features)."""
+    actions: Tensor
+    """As the distribution's ``log_prob`` takes them."""
+    old_values: np.ndarray
+    """(N,), like the fields below."""
+    old_log_prob: np.ndarray
+    advantages: np.ndarray
+    returns: np.ndarray
+
+
+class Losses(NamedTuple):
+    """The parts of PPO's loss on one minibatch, and what SB3 logs beside them."""
+
+    policy: float
+    value: float
+    entropy: float
+    clip_fraction: float
+    approx_kl: float
+
+
+class ClippedSurrogate:
+    """-mean(min(rho A, clip(rho, 1 - epsilon, 1 + epsilon) A)), with the critic's loss and entropy.
+
+    Source: Schulman et al. 2017, equations 7 and 9; the clipped value loss comes from OpenAI's
+    baselines. The results are SB3's, up to rounding.
+
+    :param policy: the policy that the networks belong to
+    :param networks: from :func:`plain_networks`
+    :param theta: their parameters as one vector, (P,)
+    :param clip_range: epsilon
+    :param clip_range_vf: the same for values; None does not clip them
+    :param ent_coef: weight of the entropy, in nats
+    :param vf_coef: weight of the critic's loss
+    :param normalize_advantage: whether to scale each minibatch's advantages to mean 0 and
+        standard deviation 1
+    """
+
+    def __init__(
+        self,
+        policy: ActorCriticPolicy,
+        networks: Networks,
+        theta: Tensor,
+        clip_range: float,
+        clip_range_vf: float | None,
+        ent_coef: float,
+        vf_coef: float,
+        normalize_advantage: bool,
+    ) -> None:
+        self._distribution = policy.action_dist
+        self._family = family_of(policy.action_dist)
+        self._clip_range = clip_range
+        self._clip_range_vf = clip_range_vf
+        self._ent_coef = ent_coef
+        self._vf_coef = vf_coef
+        self._normalize_advantage = normalize_advantage
+        self._gradient = torch.zeros_like(theta)
+        n_log_std = 0 if networks.log_std is None else networks.log_std.numel()
+        n_actor = sum(param.numel() for param in networks.actor.params)
+        sizes = (n_log_std, n_actor, len(theta) - n_log_std - n_actor)
+        self._log_std, actor, critic = theta.split(sizes)
+        self._log_std_gradient, *gradients = self._gradient.split(sizes)
+        self._actor = Backprop(networks.actor, actor, gradients[0])
+        self._critic = Backprop(networks.critic, critic, gradients[1])
+
+    def total(self, losses: Losses) -> float:
+        """The sum that is minimised."""
+        return losses.policy + self._ent_coef * losses.entropy + self._vf_coef * losses.value
+
+    def losses(self, batch: Minibatch) -> Losses:
+        """The losses at the current theta."""
+        phi = self._actor.forward(batch.features)
+        if len(self._log_std) > 0:
+            phi = torch.cat([phi, self._log_std.expand_as(phi)], dim=1)
+        log_prob = self._family.log_prob(self._distribution, phi, batch.actions).numpy()
+        policy_loss, clip_fraction, approx_kl, by_log_prob = self._surrogate(log_prob, batch)
+        by_phi = self._family.score(self._distribution, phi, batch.actions)
+        by_phi.mul_(torch.from_numpy(by_log_prob)[:, None])
+        if self._ent_coef:
+            by_phi.sub_(self._family.entropy_gradient(phi), alpha=self._ent_coef / len(phi))
+        entropy = self._family.entropy(phi).mean().item()
+        values = self._critic.forward(batch.features).numpy()[:, 0]
+        value_loss, by_value = self._value_loss(values, batch)
+        self._by_outputs = by_phi, torch.from_numpy(by_value)[:, None]
+        return Losses(policy_loss, value_loss, -entropy, clip_fraction, approx_kl)
+
+    def gradient(self) -> Tensor:
+        """The gradient of :meth:`total` with respect to theta, for the last losses; (P,).
+
+        The next call overwrites it.
+        """
+        by_phi, by_value = self._by_outputs
+        if len(self._log_std) > 0:
+            by_phi, by_log_std = by_phi.chunk(2, dim=1)
+            torch.sum(by_log_std, dim=0, out=self._log_std_gradient)
+        self._actor.backward(by_phi)
+        self._critic.backward(by_value)
+        return self._gradient
+
+    def _surrogate(
+        self, log_prob: np.ndarray, batch: Minibatch
+    ) -> tuple[float, float, float, np.ndarray]:
+        """Loss, fraction of clipped samples, approximate KL divergence, d loss / d log pi(a|s)."""
+        advantages = batch.advantages
+        if self._normalize_advantage and len(advantages) > 1:
+            centred = advantages - advantages.mean()
+            advantages = centred / (advantages.std(ddof=1) + np.float32(1e-8))
+        epsilon = self._clip_range
+        log_ratio = log_prob - batch.old_log_prob
+        ratio = np.exp(log_ratio)
+        unclipped = advantages * ratio
+        clipped = advantages * np.minimum(np.maximum(ratio, 1 - epsilon), 1 + epsilon)
+        # Where the clipped term is the smaller one, the loss is constant.
+        by_log_prob = unclipped * (unclipped <= clipped) * np.float32(-1 / len(ratio))
+        moved = ratio - 1
+        return (
+            -float(np.minimum(unclipped, clipped).mean()),
+            float((np.abs(moved) > epsilon).mean()),
+            float((moved - log_ratio).mean()),
+            by_log_prob,
+        )
+
+    def _value_loss(self, values: np.ndarray, batch: Minibatch) -> tuple[float, np.ndarray]:
+        """Mean squared error, and ``vf_coef`` times its derivative with respect to the values."""
+        factor = np.float32(2 * self._vf_coef / len(values))
+        if self._clip_range_vf is None:
+            error = values - batch.returns
+            return float(np.square(error).mean()), error * factor
+        moved = values - batch.old_values
+        epsilon = self._clip_range_vf
+        error = batch.old_values + np.minimum(np.maximum(moved, -epsilon), epsilon) - batch.returns
+        return float(np.square(error).mean()), error * (np.abs(moved) <= epsilon) * factor

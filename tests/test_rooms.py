@@ -1,0 +1,120 @@
+"""Which room imports which: the arrows of the design, read from the sources."""
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# One subject each, for every room but networks.
+TOOLS = {f"sb3_natural.{name}" for name in ("arguments", "observations", "shapes", "spaces")}
+ROOMS = {
+    f"sb3_natural.{room}"
+    for room in ("curvature", "networks", "rollouts", "environments", "updates")
+}
+# A room is a package or a module, and what is in it unless that is a room of its own. Patterns say
+# which other rooms each may import.
+ARROWS = {
+    "reports": {"benchmarks*", "studies*"},
+    "studies": {"benchmarks*"},
+    "benchmarks": {"sb3_natural*"},
+    "sb3_natural": {
+        "sb3_natural.acer",
+        "sb3_natural.baselines",
+        "sb3_natural.npg",
+        "sb3_natural.curvature",
+        "sb3_natural.environments",
+    },
+    "sb3_natural.zoo": {"sb3_natural.acer", "sb3_natural.npg"},
+    "sb3_natural.acer": ROOMS | TOOLS | {"sb3_natural.loading"},
+    "sb3_natural.baselines": ROOMS | TOOLS,
+    "sb3_natural.npg": ROOMS | TOOLS | {"sb3_natural.loading"},
+    "sb3_natural.rollouts": TOOLS
+    | {"sb3_natural.curvature", "sb3_natural.networks", "sb3_natural.environments"},
+    "sb3_natural.updates": TOOLS | {"sb3_natural.curvature", "sb3_natural.networks"},
+    "sb3_natural.curvature": TOOLS | {"sb3_natural.networks"},
+    "sb3_natural.environments": TOOLS,
+    "sb3_natural.networks": set(),
+    **{tool: set() for tool in TOOLS},
+    # Which algorithm a file is of is found among all of them.
+    "sb3_natural.loading": TOOLS | {"sb3_natural"},
+}
+PACKAGES = sorted(name for name in ARROWS if "." not in name)
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def exists(module: str) -> bool:
+    path = ROOT.joinpath(*module.split("."))
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The modules of this repository that a module imports, anywhere in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the whole path"
+            within = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name if exists(name) else str(node.module) for name in within]
+        else:
+            continue
+        yield from (name for name in found if name.split(".")[0] in (*PACKAGES, "tests"))
+
+
+def room_of(module: str) -> str:
+    """The room that a module is in: the longest beginning of its name that is one."""
+    parts = module.split(".")
+    beginnings = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((name for name in beginnings if name in ARROWS), module)
+
+
+def forbidden(module: str, source: str) -> list[str]:
+    room = room_of(module)
+    return [
+        f"{module} imports {name}"
+        for name in imported(ast.parse(source))
+        if (target := room_of(name)) != room
+        and not any(fnmatch(target, pattern) for pattern in ARROWS[room])
+    ]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_room_imports_only_those_that_it_may(package):
+    found = [
+        line
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for line in forbidden(module_name(path), path.read_text())
+    ]
+    assert found == []
+
+
+def test_every_room_is_there():
+    assert [room for room in ARROWS if not exists(room)] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "is_forbidden"),
+    [
+        ("sb3_natural.npg.npg", "from sb3_natural.acer import ACER", True),
+        ("sb3_natural.npg.npg", "from sb3_natural.npg.policies import MlpPolicy", False),
+        ("sb3_natural.npg.npg", "import sb3_natural.curvature.solvers", False),
+        ("sb3_natural.networks.mlp", "from sb3_natural.curvature import families", True),
+        ("sb3_natural.curvature.solvers", "from sb3_natural import curvature", False),
+        ("sb3_natural.curvature.solvers", "def f():\n    import benchmarks.run", True),
+        ("sb3_natural.curvature.solvers", "from tests.helpers import make_policy", True),
+        ("studies.study", "from benchmarks import run", False),
+        ("studies.study", "from sb3_natural import NPG", True),
+        ("benchmarks.run", "import studies", True),
+        ("reports.data", "import pandas", False),
+    ],
+)
+def test_a_forbidden_import_is_found(module, source, is_forbidden):
+    assert bool(forbidden(module, source)) == is_forbidden
