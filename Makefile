@@ -5,10 +5,12 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup demo speed large sensitivity test test-slow test-peers test-install check clean
+.PHONY: help setup demo report docs-figures speed large sensitivity test test-slow test-peers test-install check clean
 
 help:
 	@echo "make demo       set up, train NPG, TRPO, PPO and ACER on two tasks, write demo/report/report.md"
+	@echo "make report     the reports on the results that are stored in docs/results, written to report/"
+	@echo "make docs-figures  the tables and figures of README.md and docs/, from the same results"
 	@echo "make speed      set up, peers included, measure speed beside them, write speed/speed.md"
 	@echo "make large      how long a report over 1,000 runs takes, and how much memory"
 	@echo "make sensitivity  the studies of docs/sensitivity.md (about six hours of one core; it resumes)"
@@ -36,6 +38,23 @@ demo: $(READY)
 	$(PY) -m reports build demo/runs --out demo/report --title "NPG, TRPO, PPO and ACER: the demo"
 	@echo "Look at demo/report/report.html (one page), or demo/report/report.md"
 
+# What is stored is read as folders of runs are. About 5 minutes on 2 cores.
+REPORT := $(PY) -m reports build
+STORED := docs/results
+
+report: $(READY)
+	$(REPORT) $(STORED)/runs --published --out report/runs --title "MuJoCo and classic control"
+	$(REPORT) $(STORED)/runs/classic --out report/classic --title "Classic control and LunarLander"
+	$(REPORT) $(STORED)/acer/classic --out report/acer --title "ACER, A2C and PPO" \
+		--threshold CartPole-v1=475 --threshold Acrobot-v1=-85 --threshold MountainCar-v0=-115 \
+		--threshold Pendulum-v1=-200
+	$(REPORT) $(STORED)/learning --out report/learning --title "The learning checks"
+	$(REPORT) --studies $(STORED_STUDIES) --studies-root $(STORED)/studies --out report/studies \
+		--title "How much delta, epsilon and c matter"
+
+docs-figures: $(READY)
+	$(PY) -m docs.generate
+
 # About 10 minutes on 2 cores, installation included; they should have nothing else to do.
 speed: $(READY)
 	$(PY) -m benchmarks speed --peers --out speed
@@ -55,6 +74,7 @@ REPORTED    = $(patsubst %,%-CartPole-v1,npg trpo ppo npg-step_size ppo-learning
 	$(IN_MUJOCO) $(ACERS)
 COMMA      := ,
 SPACE      := $(COMMA:,=) $(COMMA:,=)
+STORED_STUDIES = $(subst $(SPACE),$(COMMA),$(strip $(REPORTED)))
 
 sensitivity: $(READY)
 	$(STUDY) run --algo npg --trials 10 --seeds 5 $(CARTPOLE)
@@ -80,8 +100,8 @@ sensitivity: $(READY)
 	set -e; for name in $(IN_MUJOCO) $(ACERS); do \
 		$(STUDY) sensitivity $$name --points 5 --jobs $(JOBS); done
 	$(STUDY) pruning ppo-CartPole-v1
-	$(PY) -m reports build --out sensitivity --title "How much delta, epsilon and c matter" \
-		--studies $(subst $(SPACE),$(COMMA),$(strip $(REPORTED)))
+	$(REPORT) --studies $(STORED_STUDIES) --out sensitivity \
+		--title "How much delta, epsilon and c matter"
 
 # Compiled once: tests start many processes, and Python may be told not to write bytecode by itself.
 test: $(READY)

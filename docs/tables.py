@@ -11,14 +11,17 @@ import pandas as pd
 
 from benchmarks.numbers import Form
 from benchmarks.statistics import Estimate, mean_interval
-from benchmarks.tables import Code, Estimates, Number, Table, Text
+from benchmarks.tables import Code, Estimates, Fraction, Inline, Number, Table, Text
+from reports.data import studies
 from reports.data.runs import RunData, load
 from reports.data.scores import run_scores, steps_to_threshold
 
 RESULTS = Path(__file__).parent / "results"
 
-STUDIES = ["npg", "trpo", "ppo"]
-STUDIES = [f"{algo}-{env_id}" for env_id in ("CartPole-v1", "Hopper-v5", "HalfCheetah-v5") for algo in STUDIES]
+STUDIES = [f"{algo}-CartPole-v1" for algo in ("npg", "trpo", "ppo")]
+STUDIES += ["npg-step_size-CartPole-v1", "ppo-learning_rate-CartPole-v1"]
+STUDIES += [f"{a}-{e}" for a in ("npg", "trpo", "ppo") for e in ("Hopper-v5", "HalfCheetah-v5")]
+STUDIES += ["acer-CartPole-v1", "acer-LunarLander-v3"]
 CLASSIC = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Pendulum-v1"]
 CLASSIC += ["MountainCarContinuous-v0", "LunarLander-v3", "LunarLanderContinuous-v3"]
 MUJOCO = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Swimmer-v5", "Ant-v5"]
@@ -175,9 +178,7 @@ def classic() -> Table:
     columns: list[Text | Number] = [Text("task", CLASSIC)]
     columns.append(Number("steps", [budget("runs", env_id) for env_id in CLASSIC]))
     for algo in ("npg", "trpo", "ppo", "acer", "a2c"):
-        columns.append(
-            Number(NAMES[algo], [range_of(values("runs", algo, e)) for e in CLASSIC])
-        )
+        columns.append(Number(NAMES[algo], [range_of(values("runs", algo, e)) for e in CLASSIC]))
     return Table(columns)
 
 
@@ -289,8 +290,13 @@ def learning() -> Table:
             Text("reached (each seed)", [returns(each) for each in best]),
             Number("mean over seeds", [mean(each) for each in best]),
             Number("final return, mean", [mean(each) for each in final]),
-            Number("TRPO: best, mean", [mean(values("learning", "trpo", e, "best")) for e in env_ids]),
-            Number("TRPO: final, mean", [mean(values("learning", "trpo", e)) for e in env_ids]),
+            *(
+                Number(
+                    f"TRPO: {score}, mean",
+                    [mean(values("learning", "trpo", e, score)) for e in env_ids],
+                )
+                for score in ("best", "final")
+            ),
         ]
     )
 
@@ -308,6 +314,81 @@ def critics() -> Table:
         found = [estimate(values(name, "npg", env_id, score)) for env_id, name in rows]
         columns.append(Estimates(heading, found, write=lambda value: f"{value:,.0f}"))
     return Table(columns)
+
+
+def widths() -> Table:
+    """How wide the good range of each parameter is."""
+    found = [
+        (study, sweep)
+        for study in studies.read(STUDIES, RESULTS / "studies", None)
+        for sweep in study.sweeps.values()
+    ]
+    is_open = [sweep.width.reaches_low or sweep.width.reaches_high for _, sweep in found]
+    return Table(
+        [
+            Text("", [NAMES[study.problem.algo] for study, _ in found]),
+            Text("parameter", [_symbol(sweep.parameter.name) for _, sweep in found]),
+            Text("task", [", ".join(study.problem.env_ids) for study, _ in found]),
+            Number("values x seeds", [f"{len(w.points)} x {w.width.seeds}" for _, w in found]),
+            Number("best", [f"{sweep.width.best:.2g}" for _, sweep in found]),
+            Number("good", [f"{w.width.low:.2g} to {w.width.high:.2g}" for _, w in found]),
+            Estimates(
+                "decades",
+                [sweep.width.estimate for _, sweep in found],
+                write=Form(2).text,
+                prefixes=["at least " if each else "" for each in is_open],
+            ),
+        ]
+    )
+
+
+def _symbol(parameter: str) -> Inline:
+    symbols = {"target_kl": "δ", "delta": "δ", "clip_range": "ε", "correction_term": "c"}
+    if parameter not in symbols:
+        return Code(parameter)
+    return symbols[parameter], " (", Code(parameter), ")"
+
+
+def pruning() -> Table:
+    """What each pruner would have saved of the study of PPO's clip range on CartPole-v1."""
+    frame = pd.read_csv(RESULTS / "studies" / "ppo-CartPole-v1" / "pruning.csv")
+    groups = dict(iter(frame.groupby("pruner", sort=False)))
+    saved = [100 * rows["steps_saved"] for rows in groups.values()]
+    kept = [(int(rows["best_kept"].sum()), len(rows)) for rows in groups.values()]
+    return Table(
+        [
+            Text("pruner", list(groups)),
+            Number(
+                "trials pruned",
+                [
+                    f"{rows['pruned'].mean():.1f} of {rows['trials'].iloc[0]}"
+                    for rows in groups.values()
+                ],
+            ),
+            Number(
+                "environment steps saved",
+                [f"{s.mean():.0f}% ({s.min():.0f} to {s.max():.0f}%)" for s in saved],
+            ),
+            Fraction("the best trial is kept", kept),
+            Number("lost at most", [rows["lost"].max() for rows in groups.values()], Form(3).text),
+        ]
+    )
+
+
+def products() -> Table:
+    """How far a few products of conjugate gradient come, with and without what was to help."""
+    frame = pd.read_csv(RESULTS / "products.csv")
+    shown_products = [3, 5, 7, 10, 15, 20]
+    wide = frame.pivot(
+        index=["env_id", "system", "variant"], columns="products", values="efficiency"
+    )
+    order = frame[["env_id", "system", "variant"]].drop_duplicates()
+    wide = wide.loc[list(order.itertuples(index=False, name=None))]
+    names = [list(wide.index.get_level_values(i)) for i in range(3)]
+    columns = [Text(h, n) for h, n in zip(["task", "system", "variant"], names, strict=True)]
+    return Table(
+        [*columns, *(Number(str(n), wide[n].tolist(), Form(2).text) for n in shown_products)]
+    )
 
 
 def _estimates(
@@ -335,4 +416,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "ACER's parts": acer_parts,
     "learning checks": learning,
     "critics": critics,
+    "widths": widths,
+    "pruning": pruning,
+    "products": products,
 }
