@@ -14,6 +14,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from benchmarks.command_line import refuse, split_names
 from reports import FORMATS, TITLE
 from reports.live import EVERY, FPS, SECONDS
 from studies.storage import STORAGE_VARIABLE
@@ -122,11 +123,10 @@ def build(
         from reports.rendering.progress import progress
 
         with progress() as shown:
+            names = [name for option in studies or [] for name in split_names(option)]
             context = contexts.load(
                 root,
-                contexts.Studies(_names(studies), studies_root or _STUDIES, storage)
-                if studies
-                else None,
+                contexts.Studies(names, studies_root or _STUDIES, storage) if studies else None,
                 thresholds=threshold or [],
                 baseline=baseline,
                 with_published=with_published,
@@ -188,12 +188,6 @@ def _refuse_useless(
             raise ReportError(f"{given[0]}: is about {what}; give {needed}, too")
 
 
-def _names(options: list[str]) -> list[str]:
-    """The names in an option that is repeatable and takes several, separated by commas."""
-    names = [name.strip() for option in options for name in option.split(",")]
-    return [name for name in names if name]
-
-
 @contextmanager
 def _refusing() -> Iterator[None]:
     """End the command with status 2 where its input is refused, after saying why."""
@@ -205,8 +199,8 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except (ReportError, BrokenRunError, SpecError, OSError) as error:
-        typer.echo(f"error: {_shown(mask(str(error)))}", err=True)
-        raise typer.Exit(2) from None
+        # Masked before it is cut, since a part of a URL is not known for one.
+        refuse(_shown(mask(str(error))))
 
 
 def _warn(text: str) -> None:

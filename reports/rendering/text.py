@@ -78,17 +78,17 @@ def tally_text(texts: Iterable[str]) -> str:
     return "; ".join(f"{text}: {counted(n, 'run')}" for text, n in counts.items())
 
 
-def commits_text(commits: Iterable[tuple[object, object]]) -> str:
-    """The commits that runs were made from, and whether what ran was the commit itself.
+def commits_text(commits: Iterable[tuple[Any, Any]]) -> str:
+    """:func:`commit_text` of several runs, each with how many runs it is true of."""
+    return tally_text(commit_text(commit, dirty) for commit, dirty in commits)
 
-    :param commits: of each run the commit and whether there were uncommitted changes, None or NaN
-        where that is not known
+
+def commit_text(commit: Any, dirty: Any) -> str:
+    """The commit that a run was made from, and whether that is all of the code that ran.
+
+    :param dirty: whether there were uncommitted changes; both are missing (None or NaN) where the
+        run was not made in a clone
     """
-    return tally_text(_commit_text(commit, dirty) for commit, dirty in commits)
-
-
-def _commit_text(commit: object, dirty: object) -> str:
     if not isinstance(commit, str):
         return "unknown"
-    state = {True: " with uncommitted changes", False: " (clean)"}
-    return commit + (state[dirty] if isinstance(dirty, bool) else "")
+    return commit + {True: " with uncommitted changes", False: " (clean)"}.get(dirty, "")

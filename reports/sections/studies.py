@@ -20,7 +20,14 @@ from reports.data.studies import StudyResult, Sweep, read
 from reports.rendering import figures, study_figures
 from reports.rendering.blocks import Block, Bullets, CodeBlock, Figure, Paragraph, Section
 from reports.rendering.study_figures import Panel
-from reports.rendering.text import counted, listing, machine_text, tally_text, versions_text
+from reports.rendering.text import (
+    commits_text,
+    counted,
+    listing,
+    machine_text,
+    tally_text,
+    versions_text,
+)
 from studies.estimates import Comparison, verdict, writer_for
 from studies.objective import OBJECTIVES, Problem
 from studies.parameters import Parameter, Scalar
@@ -291,9 +298,9 @@ def _origin(studies: Sequence[StudyResult]) -> list[Block]:
         return []
     runs = pd.concat([study.runs for study in studies if len(study.runs)], ignore_index=True)
     absent = [study.name for study in studies if study.runs.empty]
-    commits = [_commit_text(*each) for each in zip(runs["commit"], runs["dirty"], strict=True)]
+    commits = zip(runs["commit"], runs["dirty"], strict=True)
     lines: list[Inline] = [
-        f"Commit: {tally_text(commits)}",
+        f"Commit: {commits_text(commits)}",
         f"Versions: {tally_text(runs['versions'].map(versions_text))}",
         f"Machine: {tally_text(runs['machine'].map(machine_text))}",
     ]
@@ -302,14 +309,6 @@ def _origin(studies: Sequence[StudyResult]) -> list[Block]:
     commands = sorted({mask(str(command)) for command in runs["command"]})
     shortened = [plain(command, _LONGEST_COMMAND) for command in commands]
     return [Bullets(lines), Paragraph("Commands:"), CodeBlock(shortened)]
-
-
-def _commit_text(commit: object, dirty: object) -> str:
-    """Both are missing (None or NaN) where the run was not made in a clone."""
-    if not isinstance(commit, str):
-        return "unknown"
-    state = {True: " with uncommitted changes", False: " (clean)"}
-    return commit + (state[dirty] if isinstance(dirty, bool) else "")
 
 
 def titles_of(studies: Sequence[StudyResult]) -> dict[str, str]:

@@ -223,6 +223,32 @@ def test_configurations_and_suites_are_told_apart(folders: RunFolders) -> None:
     assert len(view.labels) == 4
 
 
+def test_a_suite_may_be_a_link_to_a_folder_elsewhere(folders: RunFolders, tmp_path: Path) -> None:
+    folders.add("npg", evaluation={"points": 1, "episodes": 10, "seed": 0})
+    elsewhere = tmp_path / "disk" / "classic"
+    elsewhere.parent.mkdir()
+    (folders.root / "classic").rename(elsewhere)
+    (folders.root / "classic").symlink_to(elsewhere)
+    view = runs.Watcher(folders.root).look()
+    assert (view.panels, view.left_out) == (["CartPole-v1"], [])
+
+
+def test_a_path_says_which_run_is_in_progress(tmp_path: Path) -> None:
+    env = tmp_path / "classic" / "npg" / "ALE__Pong-v5"
+    run = runs.unfinished_run(env / ".tmp-seed-12-0123abcd-4567")
+    assert run == runs.Unfinished(
+        folder=env / ".tmp-seed-12-0123abcd-4567",
+        final=env / "seed-12-0123abcd",
+        suite="classic",
+        algo="npg",
+        env_id="ALE__Pong-v5",
+        seed=12,
+        config="0123abcd",
+    )
+    for name in ("seed-12-0123abcd", ".tmp-seed-12-0123abcd", ".tmp-x-1", ".tmp-seed-1-xyz-1"):
+        assert runs.unfinished_run(env / name) is None
+
+
 def test_the_picture_has_the_reports_colours_and_thin_lines_for_what_goes_on(
     tmp_path: Path,
 ) -> None:
