@@ -70,7 +70,7 @@ class Context:
     def scores(self) -> pd.DataFrame:
         """One row per environment and label, as :func:`reports.data.scores.score_table` has it."""
         assert self.runs is not None
-        return scores.score_table(self.runs.runs, self.runs.evaluations)
+        return scores.score_table(self.runs.runs, self.run_scores)
 
     @cached_property
     def run_scores(self) -> pd.DataFrame:

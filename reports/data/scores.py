@@ -36,18 +36,18 @@ def run_scores(evaluations: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*_RUN, *SCORES])
 
 
-def score_table(runs: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
+def score_table(runs: pd.DataFrame, of_runs: pd.DataFrame) -> pd.DataFrame:
     """Scores over seeds, one row per environment and label.
 
     :param runs: one row per run, with ``env_id, label, algo, config, protocol, seed, timesteps,
         wall_seconds`` (training alone), ``evaluation_seconds`` and ``peak_memory_mib``
-    :param evaluations: as for :func:`run_scores`
+    :param of_runs: as :func:`run_scores` returns it, of the same runs
     :return: ``env_id, label, algo, config, protocol, seeds`` (how many), ``timesteps`` (mean);
         each of ``SCORES`` with ``_mean, _low, _high``; ``wall_seconds`` (training and evaluations,
         mean over runs), ``steps_per_second`` (environment steps per second of training alone, mean
         over runs) and ``peak_memory_mib`` (median over runs, NaN where it is not known of any)
     """
-    scores = dict(iter(run_scores(evaluations).groupby(_GROUP, sort=True)))
+    scores = dict(iter(of_runs.groupby(_GROUP, sort=True)))
     groups = dict(iter(runs.groupby(_GROUP, sort=True)))
     values = [scores[key][list(SCORES)].to_numpy(dtype=np.float64) for key in groups]
     rows = []

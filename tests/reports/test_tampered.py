@@ -105,5 +105,5 @@ def test_a_run_that_was_evaluated_elsewhere_costs_only_itself(
 def test_a_clock_that_stood_still_is_no_infinite_speed(folders: RunFolders) -> None:
     folders.add("npg", wall_seconds=0.0)
     data = runs.load(folders.root)
-    table = scores.score_table(data.runs, data.evaluations)
+    table = scores.score_table(data.runs, scores.run_scores(data.evaluations))
     assert table["steps_per_second"].iloc[0] == 50_000_000

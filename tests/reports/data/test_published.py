@@ -234,7 +234,9 @@ def test_our_best_evaluation_is_not_that_before_training(folders: RunFolders) ->
 
 def test_the_best_evaluation_is_that_of_the_table_of_scores(study: RunFolders) -> None:
     data = runs.load(study.root)
-    table = scores.score_table(data.runs, data.evaluations).set_index(["env_id", "label"])
+    table = scores.score_table(data.runs, scores.run_scores(data.evaluations)).set_index(
+        ["env_id", "label"]
+    )
     frame = published.for_runs(data, PACKAGED)
     best = frame[frame["kind"] == BEST].drop_duplicates(["env_id", "label"])
     assert len(best) == 3

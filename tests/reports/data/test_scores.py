@@ -42,7 +42,9 @@ def test_the_evaluation_before_training_is_not_the_best() -> None:
         }
     )
     assert scores.run_scores(frame)["best"].tolist() == [300.0, 500.0]
-    assert scores.score_table(runs_of(frame), frame)["best_mean"].tolist() == [400.0]
+    assert scores.score_table(runs_of(frame), scores.run_scores(frame))["best_mean"].tolist() == [
+        400.0
+    ]
 
 
 def test_score_table_by_hand() -> None:
@@ -52,7 +54,7 @@ def test_score_table_by_hand() -> None:
             ("CartPole-v1", "npg", 1): [20.0, 40.0, 60.0],
         }
     )
-    row = scores.score_table(runs_of(frame), frame).iloc[0]
+    row = scores.score_table(runs_of(frame), scores.run_scores(frame)).iloc[0]
     assert (row["final_mean"], row["best_mean"]) == (45.0, 55.0)  # (30+60)/2 and (50+60)/2
     # Two seeds: a resample is (30, 30) or (60, 60) a quarter of the time each.
     assert (row["final_low"], row["final_high"]) == (30.0, 60.0)
@@ -73,7 +75,7 @@ def test_evaluations_need_not_come_in_order() -> None:
 def test_peak_memory_is_the_median_of_those_that_are_known() -> None:
     frame = evaluations({("CartPole-v1", "npg", seed): [10.0, 50.0] for seed in range(4)})
     runs = runs_of(frame).assign(peak_memory_mib=[300.0, 900.0, np.nan, 310.0])
-    assert scores.score_table(runs, frame)["peak_memory_mib"].tolist() == [310.0]
+    assert scores.score_table(runs, scores.run_scores(frame))["peak_memory_mib"].tolist() == [310.0]
 
 
 def test_learning_curve_is_the_mean_at_each_step() -> None:

@@ -37,8 +37,9 @@ def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def compared(folders: RunFolders, **options: bool) -> tuple[pd.DataFrame, Comparisons]:
     data = runs.load(folders.root, **options)
-    table = scores.score_table(data.runs, data.evaluations)
-    return table, comparisons_of(table, scores.run_scores(data.evaluations))
+    of_runs = scores.run_scores(data.evaluations)
+    table = scores.score_table(data.runs, of_runs)
+    return table, comparisons_of(table, of_runs)
 
 
 def verdict(found: Comparisons, label: str, other: str) -> str:
