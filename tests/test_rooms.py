@@ -18,7 +18,12 @@ ROOMS = {
 # A room is a package or a module, and what is in it unless that is a room of its own. Patterns say
 # which other rooms each may import.
 ARROWS = {
-    "reports": {"benchmarks*", "studies*"},
+    # The document reaches the sections; they reach what they show and how it is shown.
+    "reports": {"reports*", "benchmarks*", "studies*"},
+    "reports.sections": {"reports.data", "reports.rendering", "benchmarks*", "studies*"},
+    "reports.data": {"benchmarks*", "studies*"},
+    "reports.rendering": {"benchmarks*"},
+    "reports.live": {"reports.data", "reports.rendering", "benchmarks*"},
     "studies": {"benchmarks*"},
     "benchmarks": {"sb3_natural*"},
     "sb3_natural": {
@@ -118,3 +123,9 @@ def test_every_room_is_there():
 )
 def test_a_forbidden_import_is_found(module, source, is_forbidden):
     assert bool(forbidden(module, source)) == is_forbidden
+
+
+def test_sections_of_a_report_do_not_import_one_another():
+    for path in (ROOT / "reports" / "sections").glob("*.py"):
+        others = [name for name in imported(ast.parse(path.read_text())) if ".sections." in name]
+        assert others == [], path.name

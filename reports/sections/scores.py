@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from benchmarks.names import file_name
-from benchmarks.results import for_spreadsheets
+from benchmarks.results import frame_csv
 from benchmarks.statistics import final_window
 from benchmarks.tables import Estimates, Inline, Link, Number, Strong, Table, Text
 from reports.data.context import Context
@@ -36,7 +36,9 @@ def build(context: Context) -> Section | None:
             of_env.append(_figure(str(env_id), curves[curves["env_id"] == env_id], styles))
         blocks.append(Section(str(env_id), of_env))
     frames = {"scores.csv": table, "comparisons.csv": context.comparisons.frame()}
-    return Section("Scores", blocks, files={name: _csv(frames[name]) for name in frames})
+    return Section(
+        "Scores", blocks, files={name: frame_csv(frames[name], "%.10g") for name in frames}
+    )
 
 
 def environment_table(table: pd.DataFrame, comparisons: Comparisons) -> Table:
@@ -96,8 +98,3 @@ def _figure(env_id: str, curves: pd.DataFrame, styles: Mapping[str, Look]) -> Fi
         f"Learning curves on {env_id}: mean over seeds with its 95% interval.",
         lambda: figures.learning_curves(curves, styles),
     )
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    cells = for_spreadsheets(frame)
-    return cells.to_csv(index=False, float_format="%.10g", lineterminator="\n")

@@ -17,9 +17,8 @@ from benchmarks.status import load_status
 from benchmarks.sweep import SweepError, sweep
 from reports.__main__ import app as reports_app
 from reports.data.diagnostics import measure
-from reports.data.missing import missing_of
 from reports.data.runs import load
-from reports.live.watch import read_progress
+from reports.live.runs import read_progress
 from tests.reports.conftest import RunFolders
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -289,15 +288,6 @@ def test_a_log_that_was_tampered_with_is_left_out_and_named(
     assert len(read_progress(tampered / "progress.csv", "rollout/ep_rew_mean")[0]) == 0
     with suppress(BrokenRunError):  # an archive leaves out what is empty
         archive(folders.root, tmp_path / "archive")
-
-
-def test_a_command_with_more_seeds_than_anybody_has_asks_for_none(folders: RunFolders) -> None:
-    folders.add("npg", command="python -m benchmarks run classic --seeds 1000000000000000")
-
-    missing = missing_of(load(folders.root))
-
-    assert missing.lines == []
-    assert not missing.is_asked_known
 
 
 def test_foreign_text_is_cut_and_can_be_written(folders: RunFolders, tmp_path: Path) -> None:
