@@ -179,7 +179,7 @@ class MlpJacobian(Jacobian):
         return self._forward(keep=False)
 
     def _forward(self, keep: bool) -> Tensor:
-        """The outputs; the hidden activations are kept, or go where the next block's will."""
+        """The outputs. Those of hidden layers are kept, or overwritten by the next block's."""
         outputs, means = self._new_outputs()
         for block in self._blocks:
             buffers = block.inputs[1:] if keep else block.buffers
