@@ -54,7 +54,7 @@ def hidden_outputs(
         activations must work in place, as those in the table do. By default, outputs are not kept.
     """
     h = features
-    # The loop below with out=None would do, but picking an action would take 4% longer.
+    # The loop below with out=None would do, but picking an action would take up to 4% longer.
     if buffers is None:
         for bias, weight, function in hidden:
             h = function(torch.addmm(bias, h, weight))
