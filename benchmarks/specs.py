@@ -8,8 +8,8 @@ from benchmarks.algorithms import ALGORITHMS, check_algorithms, hyperparams_file
 from benchmarks.errors import SpecError, check_choice
 from benchmarks.preflight import check_environment_arguments, check_models
 from benchmarks.records import RunSpec, check_spec
+from benchmarks.safe_yaml import parse
 from benchmarks.suite import Suite, SuiteEnv
-from benchmarks.yamls import parse
 from benchmarks.zoo import as_list, hyperparams_for, model_arguments
 
 _Configuration = tuple[str, SuiteEnv, int, dict[str, Any]]

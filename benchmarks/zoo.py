@@ -27,7 +27,7 @@ from gymnasium import spaces
 from benchmarks.algorithms import ALGORITHMS, algorithm_class, hyperparams_file, parameters_of
 from benchmarks.environments import Wrapper, check_wrappers, is_atari
 from benchmarks.errors import SpecError
-from benchmarks.yamls import MAY_BE_INFINITE, check_values, read_mapping
+from benchmarks.safe_yaml import MAY_BE_INFINITE, check_keys, check_values, read_mapping
 
 # torch and Stable-Baselines3 take seconds to import, and reading hyperparameters needs neither.
 if TYPE_CHECKING:
@@ -373,12 +373,8 @@ def _check_zoo_keys(algo: str, converted: Mapping[str, Any], source: str) -> Non
             f'{source}: normalize: must be true, false, a mapping or "dict(...)", got {normalize!r}'
         )
     if isinstance(normalize, dict):
+        check_keys(normalize, _NORMALIZE_TYPES, f"{source}: normalize")
         for key, value in normalize.items():
             where = f"{source}: normalize: {key}"
-            if key not in _NORMALIZE_TYPES:
-                raise SpecError(
-                    f"{where}: {value!r} is for an unknown key; "
-                    f"allowed are {', '.join(_NORMALIZE_TYPES)}"
-                )
             _check_type(value, _NORMALIZE_TYPES[key], where, value)
             _check_range(key, value, where)

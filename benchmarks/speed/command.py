@@ -78,7 +78,7 @@ def speed(
     blocks = _chosen(plan(sizes), only)
     commands = {OURS: _WORKER, SB3: _WORKER, **peer_workers}
     with _Display(console, sum(1 for _ in measurements(blocks))) as display:
-        results = Results(execute(blocks, commands, store, display.tell))
+        results = Results(execute(blocks, commands, store, display.notify))
     found = targets(results, sizes)
     if only:
         print(report.targets_text([target for target in found if target.measured]))
@@ -157,7 +157,7 @@ class _Display:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def tell(self, measurement: Measurement, outcome: str) -> None:
+    def notify(self, measurement: Measurement, outcome: str) -> None:
         """Show that a measurement is done."""
         name = f"{measurement.block.name}: {measurement.contender.name}"
         self._bar.update(self._task, advance=1, description=measurement.block.name)

@@ -15,7 +15,7 @@ from benchmarks.storage import write_whole
 Record = dict[str, Any]
 # How a kind of worker is started; or why it cannot be.
 Commands = Mapping[str, Sequence[str] | str]
-Tell = Callable[[Measurement, str], None]
+Notify = Callable[[Measurement, str], None]
 
 
 class Store:
@@ -52,10 +52,12 @@ class Store:
         return self._folder / f"{key}.json"
 
 
-def execute(blocks: Sequence[Block], commands: Commands, store: Store, tell: Tell) -> list[Record]:
+def execute(
+    blocks: Sequence[Block], commands: Commands, store: Store, notify: Notify
+) -> list[Record]:
     """Measure what the store does not have.
 
-    :param tell: called with each measurement and what became of it: "kept", "measured", or why
+    :param notify: called with each measurement and what became of it: "kept", "measured", or why
         there is none
     :return: a record for each measurement: what it is, and ``values``, ``unavailable`` (why it
         cannot be measured here) or ``error`` (how it failed)
@@ -65,7 +67,7 @@ def execute(blocks: Sequence[Block], commands: Commands, store: Store, tell: Tel
         for measurement in measurements(blocks):
             outcome = _outcome(measurement, workers, store)
             records.append({**_identity_of(measurement), **outcome.record})
-            tell(measurement, outcome.told)
+            notify(measurement, outcome.told)
     return records
 
 

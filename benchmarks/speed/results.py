@@ -101,7 +101,7 @@ class Results:
         both = sorted(rates[0].keys() & rates[1].keys())
         return Spread(tuple(rates[0][i] / rates[1][i] for i in both)) if both else None
 
-    def why_not(self, block: str, *contenders: str) -> str:
+    def missing_reason(self, block: str, *contenders: str) -> str:
         """Why there are no values, in a line."""
         records = [r for name in contenders for r in self._records(block, name)]
         for record in records:
@@ -190,7 +190,7 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
 
 def _ratio(results: Results, name: str, block: str, ours: str, other: str, limit: float) -> Target:
     measured = results.ratio(block, ours, other)
-    missing = "" if measured else results.why_not(block, other, ours)
+    missing = "" if measured else results.missing_reason(block, other, ours)
     return Target(name, ">=", limit, "x", measured, missing)
 
 
@@ -208,7 +208,7 @@ def _update_targets(results: Results, sizes: Sizes) -> list[Target]:
         block = update_block(width, sizes.width_batch)
         speedup = results.spread(block, PAIR, update_ratio)
         cosine = results.spread(block, PAIR, lambda values: values["cosine"])
-        missing = "" if speedup else results.why_not(block, PAIR)
+        missing = "" if speedup else results.missing_reason(block, PAIR)
         name = f"policy update, {sizes.width_batch:,} samples, {width}-{width}"
         rows.append(Target(f"NPG / sb3-contrib's TRPO, {name}", ">=", limit, "x", speedup, missing))
         rows.append(Target(f"cosine of the two steps, {name}", ">=", 0.999, "", cosine, missing))
@@ -238,7 +238,7 @@ def _memory_target(results: Results, sizes: Sizes) -> Target:
         1.5,
         "x",
         measured,
-        "" if measured else results.why_not("memory", "NPG's update", "one pass"),
+        "" if measured else results.missing_reason("memory", "NPG's update", "one pass"),
     )
 
 
@@ -246,7 +246,7 @@ def _acer_targets(results: Results) -> list[Target]:
     block = acer_block(ACER_N_ENVS, ACER_N_STEPS)
     where = f"training, {ACER_ENV_ID}"
     rate = results.rate(block, ACER)
-    missing = "" if rate else results.why_not(block, ACER)
+    missing = "" if rate else results.missing_reason(block, ACER)
     name = f"ACER, {where}, {ACER_N_ENVS} environments"
     ratio = f"ACER, {ACER_N_ENVS} environments / PFRL's ACER, {where}"
     return [
