@@ -63,19 +63,19 @@ class Results:
         self.records = list(records)
 
     def blocks(self, task: str) -> list[str]:
-        """Blocks with a contender that has this task, in the plan's order."""
+        """The blocks with a contender that has this task, in the plan's order."""
         return list(dict.fromkeys(r["block"] for r in self.records if r["task"] == task))
 
     def contenders(self, block: str) -> list[str]:
-        """Contenders of a block, in the plan's order."""
+        """The contenders of a block, in the plan's order."""
         return list(dict.fromkeys(r["contender"] for r in self.records if r["block"] == block))
 
     def settings(self, block: str, contender: str) -> Mapping[str, Any]:
-        """What a contender was measured with; of the first, if several bear the name."""
+        """The settings of a contender; of the first, if several have this name."""
         return self._records(block, contender)[0]["settings"]
 
     def measured(self, block: str, contender: str) -> list[Values]:
-        """Values of all repeats; empty if there are none."""
+        """The values of all repeats."""
         return [r["values"] for r in self._records(block, contender) if "values" in r]
 
     def spread(
@@ -91,7 +91,7 @@ class Results:
         return self.spread(block, contender, steps_per_second)
 
     def ratio(self, block: str, ours: str, other: str) -> Spread | None:
-        """Ours in steps per second over the other's, turn by turn: drifts of the machine cancel."""
+        """The ratio of two rates, turn by turn, so that drifts of the machine cancel."""
         rates: list[dict[int, float]] = []
         for contender in (ours, other):
             records = self._records(block, contender)
@@ -121,7 +121,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked for, and what was measured.
+    """A speed or a size that is asked for, and what was measured.
 
     :param relation: ``">="`` or ``"<="``
     :param unit: ``"x"`` for ratios, ``"%"`` for shares, ``"steps/s"`` for environment steps per
@@ -151,7 +151,7 @@ def steps_per_second(values: Values) -> float:
 
 
 def targets(results: Results, sizes: Sizes) -> list[Target]:
-    """The numbers that are promised, in the order of the table."""
+    """The targets, in the order of the table."""
     one = training_block(1)
     return [
         _ratio(results, "NPG / sb3-contrib's TRPO, training, 1 environment", one, NPG, TRPO, 5),
@@ -221,7 +221,7 @@ def update_ratio(values: Values) -> float | None:
 
 
 def memory_growth(values: Values) -> float:
-    """MiB that a pass, an update or a training has taken at its peak."""
+    """MiB that a pass, an update or a training took at its peak."""
     return values["peak"] - values["before"]
 
 
@@ -296,5 +296,5 @@ def update_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def middle(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The repeat whose total is the median one (the lower, of two), so that parts add up."""
+    """The repeat with the median total, the lower of two, so that its parts add up."""
     return sorted(values, key=lambda v: v["seconds"])[(len(values) - 1) // 2]
