@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import SpecError, check_distinct
-from benchmarks.yamls import read_mapping
+from benchmarks.safe_yaml import read_mapping
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm

@@ -56,7 +56,7 @@ def say(text: object, err: bool = False) -> None:
     typer.echo(mask(str(text)), err=err)
 
 
-def refuse(error: object, status: int = 2) -> NoReturn:
+def fail(error: object, status: int = 2) -> NoReturn:
     """End the command with an error message.
 
     :param status: the exit status: 2 for what cannot be done, 1 for what has failed
@@ -66,12 +66,12 @@ def refuse(error: object, status: int = 2) -> NoReturn:
 
 
 @contextmanager
-def refusing(*errors: type[Exception], status: int = 2) -> Iterator[None]:
-    """End the command as :func:`refuse` does when the block raises one of these errors."""
+def fail_on(*errors: type[Exception], status: int = 2) -> Iterator[None]:
+    """End the command as :func:`fail` does when the block raises one of these errors."""
     try:
         yield
     except errors as error:
-        refuse(error, status)
+        fail(error, status)
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def resumable() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def refuse_ray_options(address: str | None, cpus_per_run: float, gpus_per_run: float) -> None:
+def check_ray_options(address: str | None, cpus_per_run: float, gpus_per_run: float) -> None:
     """Refuse options of a Ray cluster that would be ignored."""
     if address is not None or gpus_per_run or cpus_per_run != 1.0:
-        refuse("--address, --cpus-per-run and --gpus-per-run are for --engine ray")
+        fail("--address, --cpus-per-run and --gpus-per-run are for --engine ray")

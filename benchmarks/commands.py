@@ -22,10 +22,10 @@ from benchmarks.command_line import (
     JOBS,
     RUN_TIMEOUT,
     EngineName,
+    check_ray_options,
+    fail,
+    fail_on,
     given_command,
-    refuse,
-    refuse_ray_options,
-    refusing,
     resumable,
     say,
     split_names,
@@ -94,7 +94,7 @@ def run(
     from benchmarks.specs import parse_files, parse_overrides, plan
     from benchmarks.suite import load_suite
 
-    with refusing(SpecError):
+    with fail_on(SpecError):
         loaded = load_suite(suite)
         specs = plan(
             loaded,
@@ -182,7 +182,7 @@ def retry(
     from benchmarks.records import BrokenRunError
     from benchmarks.results import load_failed_specs
 
-    with refusing(BrokenRunError):
+    with fail_on(BrokenRunError):
         found = load_failed_specs(_existing(root))
     if not found:
         say(f"no failed runs in {root}")
@@ -193,7 +193,7 @@ def retry(
     else:
         outs = {str(out) for _, out in found}
         if len(outs) > 1:
-            refuse(f"{root}: has runs of several sweeps; name one of {', '.join(sorted(outs))}")
+            fail(f"{root}: has runs of several sweeps; name one of {', '.join(sorted(outs))}")
         trackers = split_names(track)
         chosen = _engine(engine, address, cpus_per_run, gpus_per_run, trackers, run_timeout)
         _sweep([spec for spec, _ in found], found[0][1], jobs, chosen, trackers, run_timeout)
@@ -215,12 +215,12 @@ def repeat(
     from benchmarks.run_files import read_run
 
     before, parent = _existing(run_folder), _folder(out, "--out: ")
-    with refusing(BrokenRunError):
+    with fail_on(BrokenRunError):
         spec = read_run(before).spec
         read_evaluations(before)
     after = spec.folder(parent)
     if after.absolute() == before.absolute():
-        refuse(f"--out: {out}: holds the run itself; name another folder")
+        fail(f"--out: {out}: holds the run itself; name another folder")
     _sweep([spec], parent, 1, None, [])
     compared = compare(before, after)
     if compared.first_difference is None:
@@ -248,8 +248,8 @@ def export(
     from benchmarks.storage import remove_abandoned, whole_file
 
     if csv == parquet:
-        refuse("export: choose one of --csv and --parquet")
-    with refusing(BrokenRunError):
+        fail("export: choose one of --csv and --parquet")
+    with fail_on(BrokenRunError):
         frame = load_evaluations(_existing(root))
     path = out or Path(f"evaluations.{'csv' if csv else 'parquet'}")
     try:
@@ -260,7 +260,7 @@ def export(
             else:
                 frame.to_parquet(unfinished, index=False)
     except OSError as error:
-        refuse(f"--out: {error}")
+        fail(f"--out: {error}")
     n_runs = len(frame[["suite", "algo", "env_id", "seed", "config"]].drop_duplicates())
     say(f"{path}: {len(frame):,} evaluations of {n_runs:,} runs")
 
@@ -279,7 +279,7 @@ def archive(
     from benchmarks.archive import archive
     from benchmarks.records import BrokenRunError
 
-    with refusing(BrokenRunError, OSError):
+    with fail_on(BrokenRunError, OSError):
         added, present = archive(_existing(root), _folder(out, "--out: "), rows)
     say(f"{out}: {added:,} runs added, {present:,} were there already")
 
@@ -310,7 +310,7 @@ def speed(
     """
     from benchmarks.speed.command import speed
 
-    with refusing(SpecError), resumable():
+    with fail_on(SpecError), resumable():
         complete = speed(out, with_peers, quick, fresh, given_command("benchmarks"), only)
     if not complete:
         raise typer.Exit(1)
@@ -351,7 +351,7 @@ def measure_random(
     from benchmarks.normalisation import COLUMNS, rows_for
 
     env_ids = split_names(envs)
-    with refusing(SpecError):
+    with fail_on(SpecError):
         for env_id in env_ids:
             check_environment(env_id, "ENVS")
         with warnings_to_stderr():
@@ -399,9 +399,9 @@ def _folder(text: str, option: str = "") -> Folder:
     try:
         folder = folder_of(open_folder(text))
     except SpecError as error:
-        refuse(f"{option}{error}")
+        fail(f"{option}{error}")
     if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
-        refuse(f"{option}{text}: must be a folder, got a file")
+        fail(f"{option}{text}: must be a folder, got a file")
     return folder
 
 
@@ -410,7 +410,7 @@ def _existing(root: str) -> Folder:
 
     folder = _folder(root)
     if not is_there(folder):
-        refuse(f"{root}: no such folder")
+        fail(f"{root}: no such folder")
     return folder
 
 
@@ -423,7 +423,7 @@ def _engine(
     run_timeout: float | None,
 ) -> Engine | None:
     if name is not EngineName.ray:
-        refuse_ray_options(address, cpus_per_run, gpus_per_run)
+        check_ray_options(address, cpus_per_run, gpus_per_run)
         return None
     from benchmarks.engines.ray_cluster import RayOptions, run_on_ray
 
@@ -445,7 +445,7 @@ def _sweep(
     from benchmarks.sweep import SweepError, sweep
     from benchmarks.tracking import prepare
 
-    with refusing(SpecError, SweepError), resumable():
+    with fail_on(SpecError, SweepError), resumable():
         prepare(trackers, out, on_this_machine=engine is None)
         result = sweep(
             specs,

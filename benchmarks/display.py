@@ -1,4 +1,4 @@
-"""What a sweep shows while it goes on."""
+"""What a sweep shows while it is running."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,11 +20,11 @@ from benchmarks.storage import Folder
 def display_for(
     missing: Sequence[RunSpec], n_skipped: int, show_progress: bool, notes: Sequence[str] = ()
 ) -> Iterator["Silent"]:
-    """What fits the output: bars on a terminal, lines elsewhere, nothing if not asked for.
+    """The display that suits the output: bars on a terminal, lines elsewhere; or a silent one.
 
     :param missing: the runs to be executed
-    :param n_skipped: how many more are there already
-    :param notes: what else is to be said of them
+    :param n_skipped: how many runs had already finished
+    :param notes: remarks on the latter
     """
     console = Console()
     if not show_progress:
@@ -45,7 +45,7 @@ class Silent:
 
 
 class Lines(Silent):
-    """A line for each run that ends, for logs, and every warning of the runs once."""
+    """A line for each run that ends, and one for each different warning of the runs."""
 
     def __init__(
         self, console: Console, n_runs: int, n_skipped: int, notes: Sequence[str] = ()
@@ -76,21 +76,21 @@ class Lines(Silent):
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-_BARS = (20, 10)  # characters; the shorter one where the longer one does not fit
+_BARS = (20, 10)  # characters; the shorter bar is for where the longer one does not fit
 
 
 class _TimeLeft(TimeRemainingColumn):
-    """Nothing until it is known."""
+    """The time left; nothing until it can be estimated."""
 
     def render(self, task: Task) -> Text:
         return Text() if task.time_remaining is None else super().render(task)
 
 
 class Rows(Progress):
-    """A row with a bar for each task, one below the other, that fits a terminal of 80 columns.
+    """A row with a bar for each task, which fits a terminal of 80 columns.
 
-    A task's field ``status`` has texts, from the most important to the least; as many of them are
-    shown as there is place for, in all rows alike. The first task's row is laid out by itself.
+    A task's field ``status`` has texts, the most important first; every row shows the same number
+    of them, as many as there is room for. The first task's row is laid out by itself.
     """
 
     def __init__(self, console: Console) -> None:
@@ -108,7 +108,7 @@ class Rows(Progress):
         return table
 
     def _fitted(self, tasks: Sequence[Task]) -> Table:
-        """The tasks' rows with all that they have to say, or less if they would be too wide."""
+        """The tasks' rows with as many texts as there is room for."""
         n_texts = max(1, *(len(task.fields["status"]) for task in tasks))
         for n_shown in range(n_texts, 0, -1):
             for bar in self._bars:
@@ -130,7 +130,7 @@ class Rows(Progress):
 
 
 def _cut(text: Text, width: int) -> Text:
-    """Without its beginning, if it is too long: environment and seed come last."""
+    """Cut the beginning of a text that is too long: environment and seed come last."""
     excess = len(text) - max(width, 1)
     return Text("…" + text.plain[excess + 1 :]) if excess > 0 else text
 
@@ -143,10 +143,10 @@ def _grid(rows: Iterable[Iterable[RenderableType]]) -> Table:
 
 
 class Bars(Lines):
-    """A bar for the sweep and one for each run in flight; failures and warnings above them.
+    """A bar for the sweep and one for each run in flight; failures and warnings go above them.
 
-    The sweep's bar counts environment steps, so that the time left is right for runs of different
-    lengths.
+    The sweep's bar counts environment steps, so that the time left is right even for runs of
+    different lengths.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Bars(Lines):
         run = spec.folder(Path())
         if run not in self._tasks:
             self._tasks[run] = self.progress.add_task(str(spec), total=spec.n_timesteps, status=[])
-        # The last rollout may go beyond what was asked for.
+        # The last rollout may go beyond the last step.
         timesteps = min(progress.timesteps, spec.n_timesteps)
         self._reach(run, timesteps)
         speed = progress.timesteps / max(progress.training_seconds, 1e-9)
@@ -218,5 +218,5 @@ class Bars(Lines):
 
 
 def _per_second(speed: float) -> str:
-    """Nothing until it is known."""
+    """A speed; nothing until it is known."""
     return f"{rough_text(speed)} steps/s" if speed > 0 else ""

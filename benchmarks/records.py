@@ -27,8 +27,8 @@ from pydantic import (
 from benchmarks.errors import SpecError, sanitize
 from benchmarks.folder_names import as_file_name, is_level
 from benchmarks.names import message
+from benchmarks.safe_yaml import check_values
 from benchmarks.storage import FAILED, Folder
-from benchmarks.yamls import check_values
 
 FORMAT = 1
 MAX_SEED = 2**32 - 1  # NumPy's

@@ -2,24 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.algorithms import ALGORITHMS, check_algorithms, hyperparams_file
 from benchmarks.errors import SpecError, check_choice
 from benchmarks.preflight import check_environment_arguments, check_models
 from benchmarks.records import RunSpec, check_spec
+from benchmarks.safe_yaml import parse
 from benchmarks.suite import Suite, SuiteEnv
-from benchmarks.yamls import parse
 from benchmarks.zoo import as_list, hyperparams_for, model_arguments
 
-_Configuration = tuple[str, SuiteEnv, int, dict[str, Any]]
-"""Algorithm, environment, number of steps, hyperparameters without ``n_timesteps``."""
+
+class _Configuration(NamedTuple):
+    """The runs of a sweep that differ in their seeds alone."""
+
+    algo: str
+    env: SuiteEnv
+    n_timesteps: int
+    hyperparams: dict[str, Any]  # without n_timesteps
 
 
 def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` texts as hyperparameters; the values are YAML.
+    """Hyperparameters from ``key=value`` texts, whose values are YAML.
 
-    :raises SpecError: not of that form, or a key given twice
+    :raises SpecError: a text of another form, or a key given twice
     """
     overrides: dict[str, Any] = {}
     for setting in settings:
@@ -35,9 +41,9 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_files(settings: Sequence[str]) -> dict[str, Path]:
-    """``algo=file`` texts as paths.
+    """The hyperparameter files of algorithms from ``algo=file`` texts.
 
-    :raises SpecError: not of that form, or an algorithm given twice
+    :raises SpecError: a text of another form, or an algorithm given twice
     """
     files: dict[str, Path] = {}
     for setting in settings:
@@ -63,10 +69,10 @@ def plan(
 
     :param n_timesteps: instead of the suite's and the hyperparameters' numbers
     :param overrides: hyperparameters that take precedence over the files' for every algorithm
-    :param files: for an algorithm, another file with hyperparameters than its own
+    :param files: hyperparameter files that replace an algorithm's own
     :raises SpecError: an unknown or repeated algorithm or environment, hyperparameters that an
-        algorithm cannot use, arguments or wrappers that an environment cannot, or different numbers
-        of steps on one environment
+        algorithm cannot use, arguments or wrappers that an environment cannot use, or different
+        numbers of steps on one environment
     """
     known = {env.env_id: env for env in suite.envs}
     files = files or {}
@@ -158,12 +164,12 @@ def _configuration(
     steps = n_timesteps or env.n_timesteps or written
     if steps is None:
         raise SpecError(
-            f"{file or hyperparams_file(algo)}: {env.env_id}: n_timesteps: is given neither here, "
-            f"nor by the suite {suite.name}, nor with --steps"
+            f"{file or hyperparams_file(algo)}: {env.env_id}: n_timesteps: is given neither here "
+            f"nor by the suite {suite.name} nor with --steps"
         )
     if suite.evaluation.points > steps:
         raise SpecError(
             f"suite {suite.name}: evaluation: points: must be at most the {steps} steps of "
             f"{algo} on {env.env_id}, got {suite.evaluation.points}"
         )
-    return algo, env, int(steps), hyperparams
+    return _Configuration(algo, env, int(steps), hyperparams)

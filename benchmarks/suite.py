@@ -1,7 +1,7 @@
 """Suites: environments, their budgets, and how runs on them are evaluated."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from benchmarks.environments import check_environment, check_wrappers
 from benchmarks.errors import SpecError
 from benchmarks.folder_names import check_name
 from benchmarks.records import Evaluation
-from benchmarks.yamls import read_mapping
+from benchmarks.safe_yaml import check_keys, read_mapping
 
 SUITES = Path(__file__).parent / "suites"
 _ENV_KEYS = ("n_timesteps", "kwargs", "wrappers", "frame_stack")
@@ -18,7 +18,10 @@ _ENV_KEYS = ("n_timesteps", "kwargs", "wrappers", "frame_stack")
 
 @dataclass(frozen=True)
 class SuiteEnv:
-    """An environment of a suite; ``n_timesteps=None`` leaves the number to the hyperparameters."""
+    """An environment of a suite.
+
+    ``n_timesteps=None`` leaves the number of steps to the hyperparameters.
+    """
 
     env_id: str
     n_timesteps: int | None
@@ -27,7 +30,7 @@ class SuiteEnv:
 
 @dataclass(frozen=True)
 class Suite:
-    """Environments and how they are evaluated; ``source`` is the file that says so."""
+    """Environments, and how runs on them are evaluated; ``source`` is the file."""
 
     name: str
     envs: list[SuiteEnv]
@@ -43,7 +46,7 @@ def suite_names() -> list[str]:
 def load_suite(name_or_path: str) -> Suite:
     """Read a suite: one of this package by its name, or a YAML file by its path.
 
-    :raises SpecError: no such suite, or a key or a value in it that is not allowed
+    :raises SpecError: no such suite, or a key or a value in it that is not valid
     """
     given = Path(name_or_path)
     if given.suffix in (".yaml", ".yml"):
@@ -57,32 +60,36 @@ def load_suite(name_or_path: str) -> Suite:
         )
     check_name(f"{path}: the file's name, which is the suite's", path.stem)
     content = read_mapping(path)
-    _refuse_unknown(content, ("environments", "evaluation", *_ENV_KEYS), str(path))
+    check_keys(content, ("environments", "evaluation", *_ENV_KEYS), str(path))
     common = _env_options(content, str(path))
     environments = content.get("environments")
     if not isinstance(environments, dict) or not environments:
         raise SpecError(
             f"{path}: environments: must be a mapping of environments, got {environments!r}"
         )
-    envs = []
-    for env_id, options in environments.items():
-        where = f"{path}: environments: {env_id}"
-        options = {} if options is None else options
-        if not isinstance(options, dict):
-            raise SpecError(
-                f"{where}: must be a mapping such as {{n_timesteps: 1000}}, got {options!r}"
-            )
-        _refuse_unknown(options, _ENV_KEYS, where)
-        check_environment(str(env_id), where)
-        merged = {**common, **_env_options(options, where)}
-        merged = {key: value for key, value in merged.items() if value not in ([], {})}
-        envs.append(SuiteEnv(str(env_id), merged.pop("n_timesteps", None), merged))
+    envs = [
+        _environment(env_id, {} if options is None else options, common, path)
+        for env_id, options in environments.items()
+    ]
     evaluation = _evaluation(content.get("evaluation", {}), str(path))
     return Suite(path.stem, envs, evaluation, str(path))
 
 
+def _environment(env_id: str, options: Any, common: Mapping[str, Any], path: Path) -> SuiteEnv:
+    where = f"{path}: environments: {env_id}"
+    if not isinstance(options, dict):
+        raise SpecError(
+            f"{where}: must be a mapping such as {{n_timesteps: 1000}}, got {options!r}"
+        )
+    check_keys(options, _ENV_KEYS, where)
+    check_environment(env_id, where)
+    merged = {**common, **_env_options(options, where)}
+    merged = {key: value for key, value in merged.items() if value not in ([], {})}
+    return SuiteEnv(env_id, merged.pop("n_timesteps", None), merged)
+
+
 def _env_options(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What is said of all environments of a suite, or of one, checked."""
+    """The options of one or of all environments of a suite, checked."""
     options = {key: fields[key] for key in _ENV_KEYS if key in fields}
     for key in ("n_timesteps", "frame_stack"):
         if key in options:
@@ -98,7 +105,7 @@ def _evaluation(fields: Any, source: str) -> Evaluation:
     where = f"{source}: evaluation"
     if not isinstance(fields, dict):
         raise SpecError(f"{where}: must be a mapping, got {fields!r}")
-    _refuse_unknown(fields, ("points", "episodes", "seed", "max_steps"), where)
+    check_keys(fields, ("points", "episodes", "seed", "max_steps"), where)
     counts = {
         key: _count(fields[key], f"{where}: {key}")
         for key in ("points", "episodes", "max_steps")
@@ -108,14 +115,6 @@ def _evaluation(fields: Any, source: str) -> Evaluation:
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise SpecError(f"{where}: seed: must be an integer of at least 0, got {seed!r}")
     return Evaluation(**{**fields, **counts})
-
-
-def _refuse_unknown(fields: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
-    for key, value in fields.items():
-        if key not in allowed:
-            raise SpecError(
-                f"{where}: {key}: {value!r} is for an unknown key; allowed are {', '.join(allowed)}"
-            )
 
 
 def _count(value: Any, where: str) -> int:

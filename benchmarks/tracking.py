@@ -1,8 +1,8 @@
-"""Trackers beside the TensorBoard log, where they are installed: Weights & Biases and MLflow.
+"""Experiment trackers beside the TensorBoard log: Weights & Biases and MLflow, if installed.
 
-Both work offline. W&B writes into the run's folder (``wandb sync`` uploads what is in
-``runs/**/wandb/offline-run-*``; with ``WANDB_MODE=online`` it goes at once). MLflow writes to
-``MLFLOW_TRACKING_URI`` or, without, into a database beside the runs
+Both work offline. W&B writes into the run's folder; ``wandb sync runs/**/wandb/offline-run-*``
+uploads that, and ``WANDB_MODE=online`` does so at once. MLflow writes to ``MLFLOW_TRACKING_URI``,
+or else to a database beside the runs
 (``mlflow ui --backend-store-uri sqlite:///runs/mlflow.db``).
 """
 
@@ -29,10 +29,10 @@ _URI = "MLFLOW_TRACKING_URI"
 
 
 def prepare(names: Sequence[str], out: Folder, on_this_machine: bool) -> None:
-    """Check trackers, and prepare what the runs of a sweep share.
+    """Check trackers, and prepare the storage that the runs of a sweep share.
 
     :param on_this_machine: whether the runs are executed here
-    :raises SpecError: an unknown tracker, one that is not installed, or nowhere to write to
+    :raises SpecError: a tracker is unknown, is not installed, or has nowhere to write to
     """
     for name in names:
         if name not in TRACKERS:
@@ -50,19 +50,19 @@ def _prepare_mlflow(out: Folder, on_this_machine: bool) -> None:
         if not (on_this_machine and isinstance(out, Path)):
             raise SpecError(f"--track: 'mlflow' needs {_URI} here: runs or results are elsewhere")
         out.mkdir(parents=True, exist_ok=True)
-        # For the processes of the runs, which inherit it.
+        # The processes of the runs inherit it.
         os.environ[_URI] = f"sqlite:///{out.absolute()}/mlflow.db"
-    # Now, since runs that begin at once would make the same tables at once.
+    # Now, since runs that begin together would all make the same tables.
     try:
         import_module("mlflow").set_experiment(_EXPERIMENT)
-    except Exception as error:  # of MLflow, its client, its database
+    except Exception as error:  # of MLflow, of its client, of its database
         uri = os.environ[_URI]
         raise SpecError(mask(f"--track: 'mlflow': {_URI} is {uri!r}: {error}")) from None
 
 
 @contextmanager
 def tracking(names: Sequence[str], spec: RunSpec, folder: Path) -> Iterator[list[KVWriter]]:
-    """Writers for SB3's logger, open for the time of a run."""
+    """Writers for SB3's logger, which are open during the block."""
     writers: list[_Tracker] = []
     succeeded = False
     try:
@@ -75,14 +75,14 @@ def tracking(names: Sequence[str], spec: RunSpec, folder: Path) -> Iterator[list
 
 
 class _Tracker(KVWriter, ABC):
-    """Passes on the numbers that SB3 logs."""
+    """Passes the numbers that SB3 logs on to a tracker."""
 
     name: str
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        """Log the numbers among what SB3 logs, but for those that exclude this tracker."""
+        """Log the numbers among the values, except those that exclude this tracker."""
         self.log(
             {
                 key: float(value)
@@ -94,14 +94,14 @@ class _Tracker(KVWriter, ABC):
 
     @abstractmethod
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log numbers at a step of the environments."""
+        """Log numbers at an environment step."""
 
     @abstractmethod
     def end(self, succeeded: bool) -> None:
         """Close the record of the run."""
 
     def close(self) -> None:
-        """Nothing yet: the logger closes its writers before the run's last files are written."""
+        """Do nothing yet: SB3's logger closes its writers before the run's last files exist."""
 
 
 class _WandB(_Tracker):

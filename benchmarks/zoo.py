@@ -1,4 +1,4 @@
-"""Hyperparameters in RL Baselines3 Zoo's format: checked, and made into constructor arguments.
+"""Hyperparameters in RL Baselines3 Zoo's format, checked and turned into constructor arguments.
 
 The format has keys of its own, ``policy``, ``n_envs``, ``n_timesteps``, ``normalize``,
 ``env_wrapper`` and ``frame_stack``, and ``noise_type`` and ``noise_std`` for algorithms that take
@@ -27,7 +27,7 @@ from gymnasium import spaces
 from benchmarks.algorithms import ALGORITHMS, algorithm_class, hyperparams_file, parameters_of
 from benchmarks.environments import Wrapper, check_wrappers, is_atari
 from benchmarks.errors import SpecError
-from benchmarks.yamls import MAY_BE_INFINITE, check_values, read_mapping
+from benchmarks.safe_yaml import MAY_BE_INFINITE, check_keys, check_values, read_mapping
 
 # torch and Stable-Baselines3 take seconds to import, and reading hyperparameters needs neither.
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ class ModelArguments:
 def hyperparams_for(algo: str, env_id: str, file: Path | None = None) -> dict[str, Any]:
     """An algorithm's hyperparameters for an environment, as written in a file.
 
-    The environment's own entry if there is one, else the entry ``atari`` if it is an Atari game,
-    else the entry ``default``. An algorithm given by its path that no file is given for has its
-    constructor's defaults.
+    They are the environment's own entry if there is one, else the entry ``atari`` if it is an
+    Atari game, else the entry ``default``. An algorithm given by its path, without a file, has the
+    defaults of its constructor.
 
-    :param file: instead of the algorithm's own file
+    :param file: replaces the algorithm's own file
     :raises SpecError: a key or a value that the algorithm cannot use
     """
     if file is None and algo not in ALGORITHMS:
@@ -133,9 +133,9 @@ def hyperparams_for(algo: str, env_id: str, file: Path | None = None) -> dict[st
 
 
 def model_arguments(algo: str, hyperparams: Mapping[str, Any], source: str) -> ModelArguments:
-    """Check hyperparameters and turn strings into what they stand for.
+    """Check hyperparameters, and turn strings into the values that they stand for.
 
-    :param source: where they were written, for error messages
+    :param source: where the hyperparameters were written, for error messages
     :raises SpecError: naming the source, the key, the value and what is allowed
     """
     annotations = _constructor_annotations(algo)
@@ -172,7 +172,7 @@ def model_arguments(algo: str, hyperparams: Mapping[str, Any], source: str) -> M
 
 
 def action_noise(noise: tuple[str, float], action_space: spaces.Space) -> ActionNoise:
-    """What is added to the actions in training, as the Zoo makes it: of mean 0.
+    """The noise that is added to the actions in training: of mean 0, as in the Zoo.
 
     :param noise: its kind, ``normal`` or ``ornstein-uhlenbeck``, and its standard deviation
     :raises SpecError: the actions are not numbers
@@ -201,13 +201,13 @@ def _noise(converted: Mapping[str, Any], source: str) -> tuple[str, float] | Non
 
 
 def _usual_policy(algo: str) -> str:
-    """MlpPolicy, or the first one of an algorithm that has no such policy."""
+    """MlpPolicy, or the first policy of an algorithm that has no MlpPolicy."""
     policies = list(algorithm_class(algo).policy_aliases)
     return policies[0] if policies and "MlpPolicy" not in policies else "MlpPolicy"
 
 
 def as_list(wrappers: Any) -> list[Wrapper]:
-    """The wrappers of hyperparameters: the Zoo writes one without a list, and none as null."""
+    """A list of wrappers: the Zoo writes a single one without a list, and none as null."""
     if wrappers is None:
         return []
     return wrappers if isinstance(wrappers, list) else [wrappers]
@@ -257,7 +257,7 @@ def schedule_start(value: str, where: str) -> float:
 
 
 def parse_python(text: str, where: str) -> Any:
-    """The value of ``dict(key=value, ...)``, read without being executed.
+    """The value of ``dict(key=value, ...)``, which is read but not executed.
 
     Literals, ``dict(...)``, and classes of ``torch.nn`` and ``torch.optim``, written ``nn.ReLU``
     or ``th.optim.Adam``, are understood.
@@ -268,7 +268,7 @@ def parse_python(text: str, where: str) -> Any:
         if len(text) > _LONGEST_PYTHON:
             raise ValueError(f"is longer than {_LONGEST_PYTHON:,} characters")
         return _python_value(ast.parse(text.strip(), mode="eval").body)
-    # TypeError is of odd keys; the last two are of what is nested too deeply.
+    # TypeError is raised by odd keys, the last two by deep nesting.
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise SpecError(
             f"{where}: cannot be read: {error}; allowed are literals, dict(...) and classes such "
@@ -320,7 +320,7 @@ def _accepts(annotation: Any, value: Any) -> bool:
         return callable(value)
     if isinstance(origin, type) and origin is not inspect.Parameter.empty:
         return isinstance(value, origin)
-    # No type that can be looked at here (a string, Any, none at all): left to the constructor.
+    # Other annotations (a string, Any, none at all) cannot be checked here, but by the constructor.
     return True
 
 
@@ -373,12 +373,8 @@ def _check_zoo_keys(algo: str, converted: Mapping[str, Any], source: str) -> Non
             f'{source}: normalize: must be true, false, a mapping or "dict(...)", got {normalize!r}'
         )
     if isinstance(normalize, dict):
+        check_keys(normalize, _NORMALIZE_TYPES, f"{source}: normalize")
         for key, value in normalize.items():
             where = f"{source}: normalize: {key}"
-            if key not in _NORMALIZE_TYPES:
-                raise SpecError(
-                    f"{where}: {value!r} is for an unknown key; "
-                    f"allowed are {', '.join(_NORMALIZE_TYPES)}"
-                )
             _check_type(value, _NORMALIZE_TYPES[key], where, value)
             _check_range(key, value, where)

@@ -22,10 +22,10 @@ from benchmarks.command_line import (
     JOBS,
     RUN_TIMEOUT,
     EngineName,
+    check_ray_options,
+    fail,
+    fail_on,
     given_command,
-    refuse,
-    refuse_ray_options,
-    refusing,
     resumable,
     say,
     split_names,
@@ -121,7 +121,7 @@ def run(
 
     if name is None:
         name = as_file_name("-".join([algo, *envs]))
-    with refusing(SpecError, StudyError, OSError):
+    with fail_on(SpecError, StudyError, OSError):
         folder = study_folder("--name", name, root).absolute()
         problem = _define(
             algo, envs, seeds, steps, params, extended, space, objective, normalisation
@@ -134,7 +134,7 @@ def run(
     deadline = None if timeout is None else time.time() + timeout
     command = given_command("studies")
     task = Task(name, storage, folder, search, command, deadline, run_timeout)
-    _carry_out(study, problem, task, workers, jobs)
+    _execute(study, problem, task, workers, jobs)
 
 
 def _define(
@@ -187,7 +187,7 @@ def _workers(
 
     if engine is EngineName.ray:
         return RayWorkers(address, cpus_per_run, gpus_per_run)
-    refuse_ray_options(address, cpus_per_run, gpus_per_run)
+    check_ray_options(address, cpus_per_run, gpus_per_run)
     return LocalWorkers()
 
 
@@ -237,15 +237,15 @@ def _print_changed_sources(folder: Path) -> None:
         )
 
 
-def _carry_out(study: Study, problem: Problem, task: Task, workers: Workers, jobs: int) -> None:
+def _execute(study: Study, problem: Problem, task: Task, workers: Workers, jobs: int) -> None:
     from benchmarks.sweep import SweepError
     from studies.confirmation import confirm
     from studies.display import print_trials, print_verdict
-    from studies.execution import carry_out
+    from studies.execution import execute
     from studies.study import TrialFailedError
 
-    with refusing(StudyError, TrialFailedError, SweepError, status=1), resumable():
-        carry_out(study, problem, task, workers, jobs, shown=True)
+    with fail_on(StudyError, TrialFailedError, SweepError, status=1), resumable():
+        execute(study, problem, task, workers, jobs, shown=True)
         print_trials(study, problem)
         say("the best trial and the defaults, on fresh seeds:")
         found = confirm(study, problem, task.folder, jobs, task.command, True, task.run_timeout)
@@ -286,18 +286,18 @@ def best(
     """Print the best trial's values, or entries that can be appended to a hyperparameter file."""
     from benchmarks.algorithms import hyperparams_file
     from studies.confirmation import stored_confirmation
-    from studies.entries import entries_of
+    from studies.entries import yaml_entries
     from studies.study import best_trial
     from studies.wording import outcome, parameters
 
     study, problem, _ = _load(name, storage, root)
     trial = best_trial(study)
     if trial is None:
-        refuse("no trial has completed")
+        fail("no trial has completed")
     if not yaml:
         say(f"{parameters(problem, trial)}: {outcome(problem, trial)}")
         return
-    text, present = entries_of(study.study_name, problem, trial, stored_confirmation(study))
+    text, present = yaml_entries(study.study_name, problem, trial, stored_confirmation(study))
     typer.echo(text, nl=False)
     for env_id in present:
         say(
@@ -313,7 +313,7 @@ def plot(
 ) -> None:
     """Draw a study's trials: by value and in their order."""
     study, problem, folder = _load(name, storage, root)
-    with refusing(ValueError, OSError):
+    with fail_on(ValueError, OSError):
         _plot(study, problem, out or folder)
 
 
@@ -343,7 +343,7 @@ def sensitivity(
     study, problem, folder = _load(name, storage, root)
     _print_changed_sources(folder)
     out, command = out or folder, given_command("studies")
-    with refusing(SpecError, StudyError, TrialFailedError, SweepError, OSError), resumable():
+    with fail_on(SpecError, StudyError, TrialFailedError, SweepError, OSError), resumable():
         chosen = [sensitivity.swept(problem, each) for each in split_names(params)]
         chosen = chosen or sensitivity.sweepable(problem)
         if not chosen:
@@ -386,14 +386,14 @@ def pruning(
 
     study, problem, folder = _load(name, storage, root)
     _print_changed_sources(folder)
-    with refusing(StudyError, OSError):
-        trials = pruning.check(study, problem, folder)
+    with fail_on(StudyError, OSError):
+        trials = pruning.replayable(study, problem, folder)
         searches = [Search(pruner=each) for each in PRUNERS if each != "none"]
         found: dict[str, list[pruning.Replay]] = {each.pruner: [] for each in searches}
         todo = [(search, each) for search in searches for each in pruning.orders(trials, orders)]
         for search, ordered in track(todo, "pruning", console=Console(stderr=True)):
             found[search.pruner].append(pruning.replay(study, problem, folder, ordered, search))
-        frame = pruning.frame_of(found, len(trials))
+        frame = pruning.to_frame(found, len(trials))
         pruning.store(frame, out or folder)
     print_pruning(problem, frame)
 
@@ -403,11 +403,11 @@ def _load(name: str, storage: str, root: Path) -> tuple[Study, Problem, Path]:
     from studies.storage import connect, studies_in, study_folder
     from studies.study import load
 
-    with refusing(SpecError, StudyError):
+    with fail_on(SpecError, StudyError):
         folder = study_folder("NAME", name, root).absolute()
         if not storage and not folder.is_dir():
             known = ", ".join(filter(is_name, studies_in(root))) or "none"
-            refuse(f"{name!r} is not a study in {root}; there are: {known}")
+            fail(f"{name!r} is not a study in {root}; there are: {known}")
         study, problem = load(name, connect(storage, folder))
     return study, problem, folder
 

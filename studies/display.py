@@ -183,7 +183,7 @@ def print_widths(
 def print_pruning(problem: Problem, frame: "pd.DataFrame") -> None:
     """Print what each pruner would have saved.
 
-    :param frame: as :func:`studies.pruning.frame_of` returns it
+    :param frame: as :func:`studies.pruning.to_frame` returns it
     """
     groups = [(str(pruner), rows) for pruner, rows in frame.groupby("pruner", sort=False)]
     table = Table(

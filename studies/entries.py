@@ -14,7 +14,7 @@ from studies.study import DEFAULT, values_of
 from studies.wording import caution, on_seeds, outcome, value_name
 
 
-def entries_of(
+def yaml_entries(
     name: str, problem: Problem, trial: FrozenTrial, confirmation: Confirmation | None
 ) -> tuple[str, list[str]]:
     """YAML with an entry for each environment, and the environments that already have an entry.

@@ -12,14 +12,14 @@ from studies.display import Progress
 from studies.objective import Problem
 from studies.storage import StudyError
 from studies.study import ENDED, ERROR, WORKER, counted, in_state, requeue, retry_abandoned
-from studies.workers import DeadWorker, Task, Workers, n_due
+from studies.workers import DeadWorker, Task, Workers, n_trials_due
 
 _POLL = 0.5  # seconds between looks at the storage
 # So many workers may die one after another without a trial having ended in between.
 _PATIENCE = 5
 
 
-def carry_out(
+def execute(
     study: optuna.Study, problem: Problem, task: Task, workers: Workers, jobs: int, shown: bool
 ) -> None:
     """Have workers carry out trials until the study has as many as it should.
@@ -43,7 +43,7 @@ def carry_out(
                     deaths, n_ended = [], len(in_state(trials, *ENDED))
                 if len(deaths) >= _PATIENCE:
                     raise StudyError(f"{len(deaths)} workers have died in a row: {deaths[-1]}")
-                due = n_due(study, task)
+                due = n_trials_due(study, task)
                 for _ in range(min(due, jobs) - len(workers)):
                     workers.start(task)
                 if not due and not len(workers) and not in_state(trials, TrialState.RUNNING):
@@ -59,7 +59,7 @@ def carry_out(
 
 def _deaths(study: optuna.Study, workers: Workers, progress: Progress) -> Iterator[str]:
     """Say which workers have died, and why."""
-    for dead in workers.ended():
+    for dead in workers.dead():
         reason = mask(f"{dead.reason}\n{dead.output}".strip())
         progress.say(f"a worker has died: {reason}")
         if dead.timed_out:

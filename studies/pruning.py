@@ -37,7 +37,7 @@ class Replay:
     lost: float
 
 
-def check(study: optuna.Study, problem: Problem, folder: Path) -> list[FrozenTrial]:
+def replayable(study: optuna.Study, problem: Problem, folder: Path) -> list[FrozenTrial]:
     """The trials that can be replayed: those that have completed.
 
     :raises StudyError: fewer than two have, the study has two objectives, or runs are elsewhere
@@ -71,7 +71,7 @@ def replay(
 
     The pruner sees what it sees in a study; the evaluations come from the run folders.
 
-    :param trials: some of those that :func:`check` has returned
+    :param trials: some of those that :func:`replayable` has returned
     """
     again = optuna.create_study(
         # Hyperband's brackets depend on the name.
@@ -110,7 +110,7 @@ def _runs_made(problem: Problem, pruned: FrozenTrial, by_run: bool) -> float:
     return runs + evaluation / points  # the first evaluation is before the first step
 
 
-def frame_of(replays: dict[str, list[Replay]], n_trials: int) -> pd.DataFrame:
+def to_frame(replays: dict[str, list[Replay]], n_trials: int) -> pd.DataFrame:
     """One row a replay, with ``COLUMNS``; order 0 is the study's own."""
     rows = [
         (name, order, n_trials, len(each.pruned), each.steps_saved, each.best_kept, each.lost)
@@ -121,5 +121,5 @@ def frame_of(replays: dict[str, list[Replay]], n_trials: int) -> pd.DataFrame:
 
 
 def store(frame: pd.DataFrame, folder: Path) -> None:
-    """Write what :func:`frame_of` returns as ``pruning.csv``."""
+    """Write what :func:`to_frame` returns as ``pruning.csv``."""
     write_whole(folder / FILE, frame.to_csv(index=False, lineterminator="\n"))

@@ -87,10 +87,10 @@ def grid(space: Sequence[Parameter], n_trials: int) -> dict[str, list[Any]]:
             n_combinations = max(1, n_combinations // len(parameter.choices))
     n_ranges = sum(not parameter.choices for parameter in space)
     n_points = int(n_combinations ** (1 / n_ranges) + 1e-9) if n_ranges else 0
-    return {parameter.name: spread(parameter, max(2, n_points)) for parameter in space}
+    return {parameter.name: evenly_spaced(parameter, max(2, n_points)) for parameter in space}
 
 
-def spread(parameter: Parameter, n_points: int) -> list[Value]:
+def evenly_spaced(parameter: Parameter, n_points: int) -> list[Value]:
     """Evenly spaced values over a parameter's range, on its scale; or all of its choices."""
     if parameter.choices:
         return list(parameter.choices)

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.algorithms import ALGORITHMS, algorithm_class, check_algorithms, parameters_of
 from benchmarks.errors import SpecError
-from benchmarks.yamls import read_mapping
+from benchmarks.safe_yaml import check_keys, read_mapping
 from benchmarks.zoo import model_arguments, schedule_start
 from studies import nested
 from studies.parameters import Parameter, Value, decode, encode, is_schedule, with_values
@@ -19,7 +19,7 @@ def _log(name: str, symbol: str, meaning: str, low: float, high: float, **more: 
     return Parameter(name, symbol, meaning, low, high, log=True, **more)
 
 
-def _also(parameter: Parameter) -> Parameter:
+def _extended(parameter: Parameter) -> Parameter:
     return replace(parameter, extended=True)
 
 
@@ -34,30 +34,46 @@ _LAMBDA = Parameter("gae_lambda", "lambda", "decay of GAE's weights", 0.8, 1.0)
 _LEARNING_RATE = _log("learning_rate", "learning_rate", "length of a gradient step", 1e-5, 1e-2)
 _GAMMA = Parameter("gamma", "gamma", "discount factor", choices=(0.98, 0.99, 0.995, 0.999))
 
-# Those marked _also are tuned only if they are named, or with --extended.
+# Those marked _extended are tuned only if they are named, or with --extended.
 SPACES: dict[str, tuple[Parameter, ...]] = {
-    "npg": (_DELTA, _also(_STEP_SIZE), _also(_DAMPING), _also(_LAMBDA), _also(_GAMMA)),
-    "trpo": (_DELTA, _also(_DAMPING), _also(_LEARNING_RATE), _also(_LAMBDA), _also(_GAMMA)),
+    "npg": (
+        _DELTA,
+        _extended(_STEP_SIZE),
+        _extended(_DAMPING),
+        _extended(_LAMBDA),
+        _extended(_GAMMA),
+    ),
+    "trpo": (
+        _DELTA,
+        _extended(_DAMPING),
+        _extended(_LEARNING_RATE),
+        _extended(_LAMBDA),
+        _extended(_GAMMA),
+    ),
     "ppo": (
         _log("clip_range", "epsilon", "clip range of the probability ratio", 0.02, 0.8),
-        _also(_LEARNING_RATE),
-        _also(Parameter("n_epochs", "n_epochs", "passes over a rollout", 1, 20, integer=True)),
-        _also(_LAMBDA),
-        _also(_GAMMA),
+        _extended(_LEARNING_RATE),
+        _extended(Parameter("n_epochs", "n_epochs", "passes over a rollout", 1, 20, integer=True)),
+        _extended(_LAMBDA),
+        _extended(_GAMMA),
     ),
     "acer": (
         _log("correction_term", "c", "where importance ratios are truncated", 0.5, 50.0),
         _log("delta", "delta", "KL divergence from the average policy [nats]", 0.01, 10.0),
-        _also(_LEARNING_RATE),
-        _also(Parameter("replay_ratio", "replay_ratio", "replayed updates for each new one", 0, 8)),
-        _also(_log("ent_coef", "ent_coef", "weight of the entropy", 1e-4, 1e-1)),
-        _also(_GAMMA),
+        _extended(_LEARNING_RATE),
+        _extended(
+            Parameter("replay_ratio", "replay_ratio", "replayed updates for each new one", 0, 8)
+        ),
+        _extended(_log("ent_coef", "ent_coef", "weight of the entropy", 1e-4, 1e-1)),
+        _extended(_GAMMA),
     ),
     "a2c": (
         _LEARNING_RATE,
-        _also(_log("max_grad_norm", "max_grad_norm", "norm of the gradient at most", 0.05, 5.0)),
-        _also(_LAMBDA),
-        _also(_GAMMA),
+        _extended(
+            _log("max_grad_norm", "max_grad_norm", "norm of the gradient at most", 0.05, 5.0)
+        ),
+        _extended(_LAMBDA),
+        _extended(_GAMMA),
     ),
 }
 
@@ -142,11 +158,7 @@ def _read(algo: str, known: Parameter, fields: Any, path: Path) -> Parameter:
     where = f"{path}: {name}"
     if not isinstance(fields, dict):
         raise SpecError(f"{where}: must be a mapping such as {{low: 0.1, high: 1}}, got {fields!r}")
-    for key, value in fields.items():
-        if key not in _KEYS:
-            raise SpecError(
-                f"{where}: {key}: {value!r} is for an unknown key; allowed are {', '.join(_KEYS)}"
-            )
+    check_keys(fields, _KEYS, where)
     if name == "n_timesteps":
         raise SpecError(f"{where}: is the same for all trials; use --steps")
     if "choices" in fields:

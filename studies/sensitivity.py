@@ -17,7 +17,7 @@ from benchmarks.storage import write_whole
 from studies.estimates import as_text
 from studies.objective import Problem
 from studies.parameters import Parameter, Value
-from studies.search import spread
+from studies.search import evenly_spaced
 from studies.storage import StudyError
 from studies.study import best_trial, completed, values_of
 
@@ -116,7 +116,7 @@ def measure(
     base = values_of(problem, best)
     if parameter not in base:
         raise StudyError(f"the best trial does not use {parameter}")
-    grid = [base, *({**base, parameter: value} for value in spread(parameter, n_points))]
+    grid = [base, *({**base, parameter: value} for value in evenly_spaced(parameter, n_points))]
     specs = [spec for values in _unique(grid) for spec in problem.specs(study.study_name, values)]
     runs = folder / "runs"
     make_runs(specs, runs, jobs, command, shown, run_timeout)

@@ -62,7 +62,7 @@ class Task:
     number: int = 0
 
 
-def n_due(study: optuna.Study, task: Task) -> int:
+def n_trials_due(study: optuna.Study, task: Task) -> int:
     """How many trials have still to begin."""
     if task.deadline is not None and time() > task.deadline:
         return 0
@@ -80,7 +80,7 @@ def work(task: Task) -> None:
     runs, by_run = task.folder / "runs", task.search.prunes_by_run
     objective = Objective(problem, task.name, runs, task.command, by_run, task.run_timeout)
 
-    def carry_out(trial: Trial) -> float | tuple[float, float]:
+    def run_trial(trial: Trial) -> float | tuple[float, float]:
         trial.set_user_attr(WORKER, this_worker())
         if not task.storage:
             locks.enter_context(trial_lock(task.folder, trial.number))
@@ -91,11 +91,11 @@ def work(task: Task) -> None:
 
     locks = ExitStack()
     study.pruner = make_pruner(task.search, problem)
-    while n_due(study, task):
+    while n_trials_due(study, task):
         begun = len(counted(study)) - len(in_state(counted(study), TrialState.WAITING))
         study.sampler = make_sampler(task.search, problem, begun, task.number)
         with locks:  # until the trial's result is stored: without a lock it looks abandoned
-            study.optimize(carry_out, n_trials=1, catch=(TrialFailedError,))
+            study.optimize(run_trial, n_trials=1, catch=(TrialFailedError,))
 
 
 def _is_surplus(study: optuna.Study, task: Task, trial: Trial) -> bool:
@@ -146,7 +146,7 @@ class LocalWorkers:
     def __len__(self) -> int:
         return len(self._processes)
 
-    def ended(self) -> Iterator[DeadWorker]:
+    def dead(self) -> Iterator[DeadWorker]:
         """The workers that have died since the last call; others may have ended normally."""
         for number, process in list(self._processes.items()):
             if process.is_alive():
@@ -191,7 +191,7 @@ class RayWorkers:
     def __len__(self) -> int:
         return len(self._running)
 
-    def ended(self) -> Iterator[DeadWorker]:
+    def dead(self) -> Iterator[DeadWorker]:
         """The workers that have died since the last call; others may have ended normally."""
         if not self._running:
             return

@@ -1,7 +1,7 @@
-"""Engines: where the runs of a sweep are executed, on this machine or on a Ray cluster.
+"""Engines execute the runs of a sweep, on this machine or on a Ray cluster.
 
-An engine is a generator: it claims runs from a work queue, executes them, and yields what happens.
-Closing it ends what is in flight.
+An engine is a generator: it claims runs from a work queue, executes them, and yields their progress
+and their ends. Closing it ends the runs in flight.
 """
 
 from benchmarks.engines.events import Advanced, Ended, Failure

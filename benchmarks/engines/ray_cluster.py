@@ -1,4 +1,4 @@
-"""The Ray engine: tasks on the nodes of a cluster, their results collected here."""
+"""The Ray engine: tasks on the nodes of a cluster, whose results are collected here."""
 
 import os
 import socket
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-import torch
 
 from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt
 from benchmarks.errors import SpecError
@@ -28,7 +26,7 @@ _SHIPPED = ("benchmarks", "sb3_natural")
 _PASSED_ON = ("MLFLOW_TRACKING_URI", "WANDB_MODE", "WANDB_API_KEY")
 _PATIENCE = 10.0  # seconds for an answer from the cluster
 _POLL = 0.5  # seconds between looks at the progress
-# Runs that wait at Ray beyond those that have a place, so that a cluster that can grow does.
+# Tasks that wait in Ray beyond those that the cluster has room for, so that it grows if it can.
 _QUEUED = 64
 
 
@@ -36,9 +34,10 @@ _QUEUED = 64
 class RayOptions:
     """How a sweep uses a cluster.
 
-    ``address``: ``host:port`` of an existing cluster, ``auto`` for the one this machine belongs to;
-    None starts one on this machine. ``retries``: how often a run is begun again when its node or
-    its process dies. ``run_timeout``: seconds after which a run is ended, and has failed.
+    ``address``: ``host:port`` of an existing cluster, or ``auto`` for the one that this machine
+    belongs to; None starts one on this machine. ``retries``: how often a run begins again when its
+    node or its process dies. ``run_timeout``: seconds after which a run is ended and counts as
+    failed.
     """
 
     address: str | None = None
@@ -52,10 +51,10 @@ class RayOptions:
 def run_on_ray(
     queue: WorkQueue, out: Folder, command: str, options: RayOptions
 ) -> Generator[Advanced | Ended, None, None]:
-    """Execute runs as tasks of a Ray cluster, and write their folders below ``out``, here.
+    """Execute runs as tasks of a Ray cluster; their folders are written here, below ``out``.
 
-    The nodes get this code with the tasks; what it imports must be installed there. A task whose
-    node or process dies begins again, elsewhere. Closing the iterator ends the tasks.
+    The nodes get this code with the tasks; the packages that it imports must be installed there. A
+    task whose node or process dies begins again elsewhere. Closing the generator ends the tasks.
 
     :raises SpecError: Ray is not installed, or no cluster answers
     """
@@ -84,9 +83,9 @@ def run_on_ray(
 
 
 def import_ray() -> ModuleType:
-    """Ray, which is not among what the suite needs.
+    """Ray, which is an extra.
 
-    :raises SpecError: it is not installed
+    :raises SpecError: Ray is not installed
     """
     try:
         import ray
@@ -96,10 +95,10 @@ def import_ray() -> ModuleType:
 
 
 def connect(ray: ModuleType, address: str | None, packages: Sequence[str] = _SHIPPED) -> None:
-    """Connect to a cluster, or start one on this machine; its nodes get this code.
+    """Connect to a cluster, or start one on this machine.
 
     :param address: as in :class:`RayOptions`
-    :param packages: those of this repository that the tasks import
+    :param packages: the packages of this repository that the tasks import; the nodes get them
     :raises SpecError: no cluster answers
     """
     if address not in (None, "auto", "local"):
@@ -119,7 +118,7 @@ def connect(ray: ModuleType, address: str | None, packages: Sequence[str] = _SHI
 
 
 def _check_address(address: str) -> None:
-    """Ray itself tries for minutes before it gives up."""
+    """Check that something answers there: Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise SpecError(f"--address: must be host:port or auto, got {address!r}")
@@ -130,7 +129,7 @@ def _check_address(address: str) -> None:
 
 
 class _Tasks:
-    """The tasks of a sweep that are in flight."""
+    """The tasks of a sweep in flight."""
 
     def __init__(self, ray: ModuleType, options: RayOptions, command: str) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -139,20 +138,20 @@ class _Tasks:
         self._options = options
         self._command = command
         self._code = code()
-        # Beside this process: no other node's death takes it along.
+        # On this node, so that it survives the others.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self._task = ray.remote(
             num_cpus=options.cpus_per_run,
             num_gpus=options.gpus_per_run,
             max_retries=options.retries,
-            # A worker keeps what a run has imported and changed: each gets a fresh one.
+            # Each run gets a fresh process, since a process keeps what a run imports and changes.
             max_calls=1,
         )(_work)
         self.running: dict[Any, tuple[RunSpec, str]] = {}
 
     def places(self) -> int:
-        """How many runs the cluster can execute at once, as it is now."""
+        """How many runs the cluster, as it is now, can execute at once."""
         needs = {"CPU": self._options.cpus_per_run, "GPU": self._options.gpus_per_run}
         return sum(
             min(
@@ -169,7 +168,7 @@ class _Tasks:
         self.running[reference] = (spec, now())
 
     def events(self, out: Folder) -> Iterator[Advanced | Ended]:
-        """What has happened since the last call; waits a moment if nothing has."""
+        """The events since the last call; waits a moment for one."""
         if not self.running:
             time.sleep(_POLL)
             return
@@ -186,7 +185,7 @@ class _Tasks:
 
     def _progress(self) -> Iterator[Advanced]:
         specs = {spec.folder(Path()): spec for spec, _ in self.running.values()}
-        with suppress(self._ray.exceptions.RayError):  # a sweep without bars is a sweep still
+        with suppress(self._ray.exceptions.RayError):  # a sweep can do without progress bars
             for folder, progress in self._ray.get(self._board.take.remote()).items():
                 if folder in specs:
                     yield Advanced(specs[folder], progress)
@@ -207,7 +206,7 @@ class _Tasks:
 
 
 class _Board:
-    """Where the runs write how far they have come: an actor."""
+    """An actor to which the runs report their progress."""
 
     def __init__(self) -> None:
         self._latest: dict[Folder, Progress] = {}
@@ -223,7 +222,9 @@ class _Board:
 def _work(
     spec: RunSpec, command: str, provenance: Code, options: RayOptions, board: Any
 ) -> tuple[Success | Failure, dict[str, bytes]]:
-    """Execute one run: what a task does, on whatever node. Returns the files of its folder."""
+    """Execute one run: what a task does. Returns the files of the run folder."""
+    import torch  # not needed by the parent, which starts faster without it
+
     torch.set_num_threads(max(1, int(options.cpus_per_run)))
     name = spec.folder(Path())
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:

@@ -1,6 +1,6 @@
-"""ACER's training, and where the time of its updates goes.
+"""The speed of ACER's training, and where the time of its updates goes.
 
-Models stay: the first question for one builds it and trains until it replays, which is not counted.
+Models are kept: the first measurement of one builds it and trains until it replays, uncounted.
 """
 
 import time
@@ -19,7 +19,7 @@ SEED = 0
 
 
 def _watched(model: ACER) -> Iterator[tuple[str, Any, str]]:
-    """Part, owner and name of every function whose time is counted; all else is the rest."""
+    """The part, owner and name of every function whose time is counted."""
     policy = model.policy
     yield from (
         ("update", model, "train"),
@@ -41,7 +41,7 @@ def _watched(model: ACER) -> Iterator[tuple[str, Any, str]]:
 
 
 def train_acer(rollouts: int, **setting: Any) -> dict[str, Any]:
-    """Train on, and measure it.
+    """Continue the training, and measure it.
 
     :param rollouts: how many, each with its updates
     :param setting: arguments of :func:`_model`
@@ -51,9 +51,9 @@ def train_acer(rollouts: int, **setting: Any) -> dict[str, Any]:
 
 
 def train_acer_by_part(rollouts: int, **setting: Any) -> dict[str, Any]:
-    """Train on with the parts timed, which costs some time itself.
+    """Continue the training with the parts timed, which itself takes some time.
 
-    In a process of its own: functions of the library are replaced, for all models.
+    This needs a process of its own, since it replaces functions of the library for all models.
 
     :return: ``seconds``, ``steps``, ``updates``, and the seconds of every part, under ``parts``
     """
@@ -76,7 +76,7 @@ def _model(
     """A model that replays.
 
     :param n_steps: of a segment; a rollout is one segment of every environment
-    :param replay_ratio: replayed batches for each rollout, in the mean
+    :param replay_ratio: the mean number of replayed batches for each rollout
     :param replay_start: steps of all environments together before anything is replayed
     :param n_segments: of a replayed batch
     """

@@ -29,7 +29,7 @@ from benchmarks.speed.protocol import REPOSITORY, UnavailableError
 from benchmarks.speed.results import Results, targets
 
 _WORKER = [sys.executable, "-m", "benchmarks.speed.worker"]
-# The modules here that run in the workers.
+# The modules of this package that run in the workers.
 _MEASURING = (
     "acer",
     "memory",
@@ -41,7 +41,7 @@ _MEASURING = (
     "updates",
     "worker",
 )
-# The peers' packages, which their kinds of workers are named after, and what measures them.
+# The modules that measure the peers, by the kind of worker, which is also the peer's package.
 _PEER_WORKERS = {
     PEER: "benchmarks.speed.tianshou_worker",
     PFRL: "benchmarks.speed.pfrl_worker",
@@ -51,15 +51,15 @@ _PEER_WORKERS = {
 def speed(
     out: Path, with_peers: bool, quick: bool, fresh: bool, command: str, only: str = ""
 ) -> bool:
-    """Measure what is missing, write table and figure, show the table.
+    """Make the missing measurements, write the page and the figure, and print the targets.
 
     :param out: where they go; finished measurements are kept in ``measurements/`` below it
-    :param with_peers: install Tianshou and PFRL if need be and measure them too
-    :param quick: everything once or twice and small: tries the instrument out
-    :param fresh: forget earlier measurements
+    :param with_peers: install Tianshou and PFRL if necessary, and measure them as well
+    :param quick: measure small problems twice, to test the measurement itself
+    :param fresh: drop earlier measurements
     :param command: the command line, for the page
     :param only: measure only the blocks whose names contain this, and write no page
-    :return: whether every measurement that could be made was made
+    :return: whether no measurement has failed
     :raises SpecError: no block's name contains ``only``
     """
     console = Console()
@@ -78,7 +78,7 @@ def speed(
     blocks = _chosen(plan(sizes), only)
     commands = {OURS: _WORKER, SB3: _WORKER, **peer_workers}
     with _Display(console, sum(1 for _ in measurements(blocks))) as display:
-        results = Results(execute(blocks, commands, store, display.tell))
+        results = Results(execute(blocks, commands, store, display.notify))
     found = targets(results, sizes)
     if only:
         print(report.targets_text([target for target in found if target.measured]))
@@ -107,7 +107,7 @@ def _chosen(blocks: list[Block], only: str) -> list[Block]:
 
 
 def _peer_workers(with_peers: bool, console: Console) -> tuple[Commands, dict[str, str]]:
-    """How the peers' workers are started, or why not; and the versions that they run with."""
+    """The commands that start the peers' workers, or why they cannot; and the peers' versions."""
     if not with_peers:
         return dict.fromkeys(_PEER_WORKERS, "not asked for (--peers)"), {}
     if all(importlib.util.find_spec(name) for name in _PEER_WORKERS):
@@ -125,7 +125,7 @@ def _peer_workers(with_peers: bool, console: Console) -> tuple[Commands, dict[st
 
 
 def _code_hash() -> str:
-    """Of the sources that a measurement executes: other code makes other measurements."""
+    """A hash of the code that a measurement executes, since other code measures differently."""
     own = [REPOSITORY / "benchmarks" / "speed" / f"{name}.py" for name in _MEASURING]
     digest = hashlib.sha256()
     for path in [*sorted((REPOSITORY / "sb3_natural").rglob("*.py")), *own]:
@@ -157,8 +157,8 @@ class _Display:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def tell(self, measurement: Measurement, outcome: str) -> None:
-        """Show that a measurement is done."""
+    def notify(self, measurement: Measurement, outcome: str) -> None:
+        """Show the outcome of a measurement."""
         name = f"{measurement.block.name}: {measurement.contender.name}"
         self._bar.update(self._task, advance=1, description=measurement.block.name)
         line = f"{name}: {outcome}"

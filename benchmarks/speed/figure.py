@@ -127,13 +127,7 @@ def _draw_phases(ax: Axes, results: Results) -> None:
     ax.set_xlabel("microseconds per environment step")
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.09)
-    ax.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.3, -0.14),
-        ncols=3,
-        fontsize=8.5,
-        columnspacing=1.2,
-    )
+    _legend_below(ax, x=0.3, ncols=3)
 
 
 def _draw_rates(ax: Axes, results: Results) -> None:
@@ -153,14 +147,18 @@ def _draw_rates(ax: Axes, results: Results) -> None:
     ax.set_xscale("log", base=2)
     _plain_ticks(ax, sorted({n for found in points.values() for n, _ in found}))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    # Below: where the lines leave room is not known beforehand.
+    # Below, since nobody knows beforehand where the lines leave room.
+    _legend_below(ax, x=0.5, ncols=2, handlelength=3.2)
+
+
+def _legend_below(ax: Axes, x: float, ncols: int, **options: float) -> None:
     ax.legend(
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.14),
-        ncols=2,
+        bbox_to_anchor=(x, -0.14),
+        ncols=ncols,
         fontsize=8.5,
         columnspacing=1.2,
-        handlelength=3.2,
+        **options,
     )
 
 
@@ -172,12 +170,7 @@ def _draw_growth(ax: Axes, rows: Sequence[dict[str, Any]], by: str, title: str) 
     ax.set_title(title)
     ax.set_xlabel(f"{by} in the batch" if by == "samples" else f"{by} of the policy")
     ax.set_ylabel("milliseconds per update")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    _plain_ticks(ax, [row[by] for row in rows])
-    ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=20))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    _log_scales(ax, [row[by] for row in rows])
     if any(row["trpo"] is None for row in rows):
         note = f"TRPO left out above {TRPO_LIMIT:.0f} s"
         ax.text(0.98, 0.03, note, transform=ax.transAxes, ha="right", fontsize=8.5)
@@ -211,12 +204,7 @@ def _draw_acer(ax: Axes, results: Results, by: str) -> None:
     ax.set_title(title)
     ax.set_xlabel(label)
     ax.set_ylabel("environment steps per second")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    _plain_ticks(ax, sorted({x for found in points.values() for x, _ in found}))
-    ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=20))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    _log_scales(ax, sorted({x for found in points.values() for x, _ in found}))
     if points:
         ax.legend(loc="upper left", fontsize=8.5, handlelength=3.2)
 
@@ -244,8 +232,21 @@ def _line(
     )
 
 
+def _log_scales(ax: Axes, values: Sequence[int]) -> None:
+    """Both axes logarithmic.
+
+    :param values: those of the x axis
+    """
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    _plain_ticks(ax, values)
+    ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=20))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+
+
 def _plain_ticks(ax: Axes, values: Sequence[int]) -> None:
-    """The measured values themselves, except where they are too close to be read."""
+    """Ticks at the measured values, without those that are too close to be read."""
     kept: list[int] = []
     for value in values:
         if not kept or value > 1.6 * kept[-1]:

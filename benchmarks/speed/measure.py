@@ -1,4 +1,4 @@
-"""Executing a plan: workers take turns, and every finished measurement is kept."""
+"""Executes a plan: workers take turns, and every finished measurement is kept."""
 
 import hashlib
 import json
@@ -13,16 +13,16 @@ from benchmarks.speed.protocol import UnavailableError, Worker, WorkerError
 from benchmarks.storage import write_whole
 
 Record = dict[str, Any]
-# How a kind of worker is started; or why it cannot be.
+# The command that starts a kind of worker, or why it cannot be started.
 Commands = Mapping[str, Sequence[str] | str]
-Tell = Callable[[Measurement, str], None]
+Notify = Callable[[Measurement, str], None]
 
 
 class Store:
-    """Finished measurements, each in a file of its own that is whole or not there.
+    """Finished measurements, each in a file of its own.
 
-    :param folder: where they are
-    :param identity: what else decides a result: versions, machine, code
+    :param folder: where the files are
+    :param identity: what else a result depends on: versions, machine, code
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
@@ -30,7 +30,7 @@ class Store:
         self._identity = identity
 
     def load(self, measurement: Measurement) -> dict[str, Any] | None:
-        """The values of a measurement that was finished under the same conditions."""
+        """The values of a measurement if it was finished under the same conditions."""
         try:
             return json.loads(self._path(measurement).read_text())["values"]
         except FileNotFoundError:
@@ -42,7 +42,7 @@ class Store:
         write_whole(self._path(measurement), json.dumps(record) + "\n")
 
     def clear(self) -> None:
-        """Forget all measurements."""
+        """Drop all measurements."""
         for path in self._folder.glob("*.json"):
             path.unlink()
 
@@ -52,10 +52,12 @@ class Store:
         return self._folder / f"{key}.json"
 
 
-def execute(blocks: Sequence[Block], commands: Commands, store: Store, tell: Tell) -> list[Record]:
-    """Measure what the store does not have.
+def execute(
+    blocks: Sequence[Block], commands: Commands, store: Store, notify: Notify
+) -> list[Record]:
+    """Make the measurements that the store does not have.
 
-    :param tell: called with each measurement and what became of it: "kept", "measured", or why
+    :param notify: called with each measurement and what became of it: "kept", "measured", or why
         there is none
     :return: a record for each measurement: what it is, and ``values``, ``unavailable`` (why it
         cannot be measured here) or ``error`` (how it failed)
@@ -65,7 +67,7 @@ def execute(blocks: Sequence[Block], commands: Commands, store: Store, tell: Tel
         for measurement in measurements(blocks):
             outcome = _outcome(measurement, workers, store)
             records.append({**_identity_of(measurement), **outcome.record})
-            tell(measurement, outcome.told)
+            notify(measurement, outcome.told)
     return records
 
 

@@ -1,4 +1,4 @@
-"""How much memory this process holds."""
+"""The memory of this process."""
 
 import psutil
 
@@ -9,14 +9,14 @@ _MIB = 2**20
 
 
 def resident_mib() -> float:
-    """Memory that this process holds now, in MiB."""
+    """The memory that this process holds now, in MiB."""
     return psutil.Process().memory_info().rss / _MIB
 
 
 def peak_resident_mib() -> float:
     """The most memory that this process has held so far, in MiB.
 
-    :raises UnavailableError: not on Linux
+    :raises UnavailableError: this is not Linux
     """
     peak = processes.peak_resident_mib()
     if peak is None:

@@ -1,8 +1,8 @@
-"""The peers' environment: what we are compared with, and the suite, on the same torch and MuJoCo.
+"""The environment of the peers: their packages and the suite, with our torch and MuJoCo.
 
-``python -m benchmarks.speed.peers`` sets it up. Its own, since the peers' dependencies clash with
-the versions that the tests pass with: Tianshou needs a virtualenv that needs an old filelock, and
-MLflow an older pyarrow.
+``python -m benchmarks.speed.peers`` sets it up. It is an environment of its own because the peers'
+dependencies clash with the versions that the tests pass with: Tianshou needs a virtualenv that
+needs an old filelock, and MLflow an older pyarrow.
 """
 
 import json
@@ -15,11 +15,11 @@ from benchmarks.speed.protocol import REPOSITORY, UnavailableError
 
 ENVIRONMENT = REPOSITORY / ".venv-peers"
 CONSTRAINTS = REPOSITORY / "constraints-peers.txt"
-# What decides the speed of both sides must be the same on both.
+# Packages that decide the speed of both sides must have the same version on both.
 SHARED = {"torch": "torch", "numpy": "numpy", "mujoco": "mujoco", "gymnasium": "gymnasium[mujoco]"}
 _EXTRAS = ("suite", "peers", "tracking")
 _TESTS = ("pytest", "pytest-timeout")
-# Used for its functions of ACER, which need torch alone; what it asks for includes numpy before 2.
+# Only its functions of ACER are used, which need torch alone; its dependencies include numpy 1.
 _WITHOUT_DEPENDENCIES = ("DI-engine",)
 _NOTE = "installed.json"
 _VERSIONS = """
@@ -30,7 +30,7 @@ print(json.dumps({name: importlib.metadata.version(name) for name in names}))
 
 
 def requirements() -> list[str]:
-    """What the peers' environment consists of, as pip wants it.
+    """The packages of the peers' environment, as arguments of pip.
 
     :raises UnavailableError: this Python is too old for Tianshou
     """
@@ -47,9 +47,9 @@ def requirements() -> list[str]:
 
 
 def install(folder: Path, wanted: list[str]) -> Path:
-    """Make an environment that has what is wanted, unless it is there, and return its Python.
+    """Make an environment with these packages, unless it exists, and return its Python.
 
-    :raises UnavailableError: it cannot be installed; the message has pip's last line
+    :raises UnavailableError: they cannot be installed; the message has pip's last line
     """
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     note = folder / _NOTE
@@ -67,7 +67,7 @@ def install(folder: Path, wanted: list[str]) -> Path:
 
 
 def versions(python: Path) -> dict[str, str]:
-    """Versions of what the peers' measurements depend on."""
+    """The versions of the packages that the peers' measurements depend on."""
     return json.loads(_run([str(python), "-c", _VERSIONS]))
 
 

@@ -1,6 +1,6 @@
 """``python -m benchmarks.speed.pfrl_worker``: measures PFRL's ACER, in the peers' environment.
 
-Imports nothing of ours but what needs Python alone.
+It imports only those of our modules that need Python alone.
 """
 
 import time
@@ -26,7 +26,7 @@ SEED = 0
 
 
 def train_acer(steps: int, **setting: Any) -> dict[str, Any]:
-    """Train on, one environment in one process: no evaluation, no log.
+    """Continue the training, with one environment in one process, no evaluation and no log.
 
     :param setting: arguments of :func:`_trained`
     :return: ``seconds`` and environment ``steps``

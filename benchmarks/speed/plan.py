@@ -1,4 +1,4 @@
-"""What is measured: blocks of contenders that take turns."""
+"""The measurements: blocks of contenders that take turns."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ENV_ID = "HalfCheetah-v5"
-# Where sb3-contrib's TRPO would take longer for one update, it is left out.
+# sb3-contrib's TRPO is left out where one update would take longer.
 TRPO_LIMIT = 60.0  # seconds
 # ACER's task, and where its targets are: steps of a segment, and replayed batches a rollout.
 ACER_ENV_ID = "CartPole-v1"
@@ -34,7 +34,7 @@ ALGORITHMS = {
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that is measured.
+    """An implementation that is measured.
 
     :param worker: the kind of process that measures it
     :param task: the worker's function, and ``settings`` its arguments
@@ -48,10 +48,10 @@ class Contender:
 
 @dataclass(frozen=True)
 class Block:
-    """Contenders that are compared: each is measured once, then each once more, and so on.
+    """Contenders that are compared: all of them are measured once, then all once more, and so on.
 
-    :param session: blocks in a row with the same one share their workers; None: every measurement
-        gets a process that has done nothing else
+    :param session: successive blocks of the same session share their workers; None gives every
+        measurement a fresh process
     """
 
     name: str
@@ -71,7 +71,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large everything is, and how often it is measured."""
+    """The sizes of the problems, and how often each is measured."""
 
     repeats: int
     steps_per_update: int
@@ -135,7 +135,7 @@ QUICK = Sizes(
 
 
 def plan(sizes: Sizes) -> list[Block]:
-    """Everything that is measured."""
+    """All blocks."""
     return [
         *(_training(sizes, n_envs) for n_envs in sizes.n_envs),
         *_phases(sizes),
@@ -146,7 +146,7 @@ def plan(sizes: Sizes) -> list[Block]:
 
 
 def measurements(blocks: Sequence[Block]) -> Iterator[Measurement]:
-    """The turns, in order: all contenders of a block once, then all of them again."""
+    """The turns in their order: all contenders of a block once, then all of them again."""
     for block in blocks:
         for repeat in range(block.repeats):
             for contender in block.contenders:

@@ -1,7 +1,7 @@
-"""A worker: a process that measures what it is asked for, one line of JSON per question.
+"""Workers: processes that make the measurements they are asked for, in lines of JSON.
 
-Every contender is measured in a process of its own library, kept alive so that contenders can take
-turns; the peers' processes run another environment's Python.
+Each library has a process of its own, which is kept alive so that contenders can take turns. The
+peers' processes run the Python of another environment.
 """
 
 import json
@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 Task = Callable[..., dict[str, Any]]
 
-# One thread each, for torch, numpy and numba alike: contenders are compared core by core.
+# One thread each for torch, numpy and numba, since contenders are compared on one core.
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -32,7 +32,7 @@ class UnavailableError(Exception):
 
 
 class WorkerError(Exception):
-    """A worker's task failed, or the worker died; the message's first line says how."""
+    """A worker's task failed, or the worker died; the message's first line says why."""
 
 
 def serve(tasks: Mapping[str, Task]) -> None:
@@ -40,7 +40,7 @@ def serve(tasks: Mapping[str, Task]) -> None:
 
     :param tasks: by name; each takes its settings as keyword arguments and returns its results
     """
-    # Libraries may print what they like: it goes to stderr, and answers alone to stdout.
+    # Whatever libraries print goes to stderr, so that stdout has the answers alone.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     _put(answers, {"ready": True})
@@ -64,7 +64,7 @@ def _put(file: Any, answer: dict[str, Any]) -> None:
 
 
 class Worker:
-    """A worker process, seen from the parent.
+    """A worker process, as its parent sees it.
 
     :param command: a Python interpreter and its arguments
     """
@@ -79,7 +79,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
-            # Ctrl-C is for the parent, which ends its workers itself.
+            # Ctrl-C does not reach it: the parent ends its workers itself.
             start_new_session=True,
         )
 

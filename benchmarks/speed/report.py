@@ -66,12 +66,13 @@ def page(results: Results, found: Sequence[Target], about: dict[str, Any]) -> st
     return "\n\n".join(parts) + "\n"
 
 
-_QUICK = "**A quick run, which tries the instrument out: its numbers mean nothing.**"
+_QUICK = "**A quick run, which only tests the measurement: its numbers mean nothing.**"
 _PHASES_NOTE = (
-    "Microseconds per environment step, of the repeat with the median total. From runs of their "
-    "own, since watching costs time as well. *Simulator*: inside the environments. *Acting*: "
-    "actions, values and log-probabilities. *Bookkeeping*: everything else (wrappers, buffer, "
-    "advantages, log). PPO and Tianshou's NPG do not separate policy from critic: *joint update*."
+    "Microseconds per environment step, of the repeat with the median total, from runs of their "
+    "own, since timing the parts takes time itself. *Simulator*: inside the environments. "
+    "*Acting*: actions, values and log-probabilities. *Bookkeeping*: everything else (wrappers, "
+    "buffer, advantages, log). PPO and Tianshou's NPG do not separate policy from critic: *joint "
+    "update*."
 )
 _UPDATES_NOTE = (
     "Median milliseconds of `train()` without the critic; gradient, 10 conjugate gradient steps, "
@@ -99,12 +100,12 @@ _ACER_NOTE = (
     "environment in a process, and after each segment four updates with one replayed segment each."
 )
 _ACER_PARTS_NOTE = (
-    "Of the repeat with the median total, from runs of their own, since watching costs time as "
-    "well. *Collecting*: everything outside the updates. *Gathering*: segments out of the replay "
-    "memory. *Forward*: both networks, actor and critic. *Projection*: the policy gradient with "
-    "respect to the statistics, the average policy, and the projection itself. *Optimiser*: "
-    "clipping, the step, and the average's step. *Rest*: importance weights, losses, "
-    "conversions, log."
+    "Of the repeat with the median total, from runs of their own, since timing the parts takes "
+    "time itself. *Collecting*: everything outside the updates. *Gathering*: segments out of the "
+    "replay memory. *Forward*: both networks, actor and critic. *Projection*: the policy gradient "
+    "with respect to the statistics, the average policy, and the projection itself. *Optimiser*: "
+    "clipping, the step, and the average's step. *Rest*: importance weights, losses, conversions, "
+    "log."
 )
 
 

@@ -63,19 +63,19 @@ class Results:
         self.records = list(records)
 
     def blocks(self, task: str) -> list[str]:
-        """Blocks with a contender that has this task, in the plan's order."""
+        """The blocks with a contender that has this task, in the plan's order."""
         return list(dict.fromkeys(r["block"] for r in self.records if r["task"] == task))
 
     def contenders(self, block: str) -> list[str]:
-        """Contenders of a block, in the plan's order."""
+        """The contenders of a block, in the plan's order."""
         return list(dict.fromkeys(r["contender"] for r in self.records if r["block"] == block))
 
     def settings(self, block: str, contender: str) -> Mapping[str, Any]:
-        """What a contender was measured with; of the first, if several bear the name."""
+        """The settings of a contender; of the first, if several have this name."""
         return self._records(block, contender)[0]["settings"]
 
     def measured(self, block: str, contender: str) -> list[Values]:
-        """Values of all repeats; empty if there are none."""
+        """The values of all repeats."""
         return [r["values"] for r in self._records(block, contender) if "values" in r]
 
     def spread(
@@ -91,7 +91,7 @@ class Results:
         return self.spread(block, contender, steps_per_second)
 
     def ratio(self, block: str, ours: str, other: str) -> Spread | None:
-        """Ours in steps per second over the other's, turn by turn: drifts of the machine cancel."""
+        """The ratio of two rates, turn by turn, so that drifts of the machine cancel."""
         rates: list[dict[int, float]] = []
         for contender in (ours, other):
             records = self._records(block, contender)
@@ -101,7 +101,7 @@ class Results:
         both = sorted(rates[0].keys() & rates[1].keys())
         return Spread(tuple(rates[0][i] / rates[1][i] for i in both)) if both else None
 
-    def why_not(self, block: str, *contenders: str) -> str:
+    def missing_reason(self, block: str, *contenders: str) -> str:
         """Why there are no values, in a line."""
         records = [r for name in contenders for r in self._records(block, name)]
         for record in records:
@@ -121,7 +121,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked for, and what was measured.
+    """A speed or a size that is asked for, and what was measured.
 
     :param relation: ``">="`` or ``"<="``
     :param unit: ``"x"`` for ratios, ``"%"`` for shares, ``"steps/s"`` for environment steps per
@@ -151,7 +151,7 @@ def steps_per_second(values: Values) -> float:
 
 
 def targets(results: Results, sizes: Sizes) -> list[Target]:
-    """The numbers that are promised, in the order of the table."""
+    """The targets, in the order of the table."""
     one = training_block(1)
     return [
         _ratio(results, "NPG / sb3-contrib's TRPO, training, 1 environment", one, NPG, TRPO, 5),
@@ -190,7 +190,7 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
 
 def _ratio(results: Results, name: str, block: str, ours: str, other: str, limit: float) -> Target:
     measured = results.ratio(block, ours, other)
-    missing = "" if measured else results.why_not(block, other, ours)
+    missing = "" if measured else results.missing_reason(block, other, ours)
     return Target(name, ">=", limit, "x", measured, missing)
 
 
@@ -208,7 +208,7 @@ def _update_targets(results: Results, sizes: Sizes) -> list[Target]:
         block = update_block(width, sizes.width_batch)
         speedup = results.spread(block, PAIR, update_ratio)
         cosine = results.spread(block, PAIR, lambda values: values["cosine"])
-        missing = "" if speedup else results.why_not(block, PAIR)
+        missing = "" if speedup else results.missing_reason(block, PAIR)
         name = f"policy update, {sizes.width_batch:,} samples, {width}-{width}"
         rows.append(Target(f"NPG / sb3-contrib's TRPO, {name}", ">=", limit, "x", speedup, missing))
         rows.append(Target(f"cosine of the two steps, {name}", ">=", 0.999, "", cosine, missing))
@@ -221,7 +221,7 @@ def update_ratio(values: Values) -> float | None:
 
 
 def memory_growth(values: Values) -> float:
-    """MiB that a pass, an update or a training has taken at its peak."""
+    """MiB that a pass, an update or a training took at its peak."""
     return values["peak"] - values["before"]
 
 
@@ -238,7 +238,7 @@ def _memory_target(results: Results, sizes: Sizes) -> Target:
         1.5,
         "x",
         measured,
-        "" if measured else results.why_not("memory", "NPG's update", "one pass"),
+        "" if measured else results.missing_reason("memory", "NPG's update", "one pass"),
     )
 
 
@@ -246,7 +246,7 @@ def _acer_targets(results: Results) -> list[Target]:
     block = acer_block(ACER_N_ENVS, ACER_N_STEPS)
     where = f"training, {ACER_ENV_ID}"
     rate = results.rate(block, ACER)
-    missing = "" if rate else results.why_not(block, ACER)
+    missing = "" if rate else results.missing_reason(block, ACER)
     name = f"ACER, {where}, {ACER_N_ENVS} environments"
     ratio = f"ACER, {ACER_N_ENVS} environments / PFRL's ACER, {where}"
     return [
@@ -296,5 +296,5 @@ def update_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def middle(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The repeat whose total is the median one (the lower, of two), so that parts add up."""
+    """The repeat with the median total, the lower of two, so that its parts add up."""
     return sorted(values, key=lambda v: v["seconds"])[(len(values) - 1) // 2]

@@ -1,4 +1,4 @@
-"""Where the time goes: functions replaced by ones that count theirs."""
+"""Where the time goes: functions are replaced by ones that count their time."""
 
 import time
 from collections import defaultdict
@@ -7,7 +7,7 @@ from typing import Any
 
 # The phases of a training step, in the order in which they are shown.
 PHASES = ("simulator", "acting", "bookkeeping", "policy update", "critic update", "joint update")
-# The parts of a training with ACER: what is not in its updates, and what is.
+# The parts of a training with ACER: collecting is outside the updates, the others are within.
 ACER_PARTS = (
     "collecting",
     "gathering",
@@ -21,7 +21,7 @@ ACER_PARTS = (
 
 
 class Stopwatch:
-    """Seconds by name. Names that are measured at the same time each count all of theirs."""
+    """Seconds by name. Of functions that call each other, each counts its whole time."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -48,12 +48,12 @@ class Stopwatch:
         setattr(owner, method, watched)
 
     def reset(self) -> None:
-        """Forget what was counted."""
+        """Drop what was counted."""
         self.seconds.clear()
 
 
 def phases(seconds: dict[str, float], total: float) -> dict[str, float]:
-    """Seconds of every phase, adding up to the total: bookkeeping is what the others leave.
+    """The seconds of every phase, which add up to the total: bookkeeping is the remainder.
 
     :param seconds: of some phases, not of bookkeeping
     :param total: seconds of the whole
@@ -62,7 +62,7 @@ def phases(seconds: dict[str, float], total: float) -> dict[str, float]:
 
 
 def acer_parts(seconds: dict[str, float], total: float) -> dict[str, float]:
-    """Seconds of every part, adding up to the total: the rest is what the others leave.
+    """The seconds of every part, which add up to the total: the rest is the remainder.
 
     :param seconds: of some parts, not of the rest
     :param total: seconds of the whole

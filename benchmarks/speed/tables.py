@@ -72,7 +72,7 @@ def _rates(results: Results, measured: Sequence[tuple[str, str]]) -> Estimates:
     rates: list[Estimate | str] = []
     for block, contender in measured:
         rate = results.rate(block, contender)
-        rates.append(_estimate(rate) if rate else results.why_not(block, contender))
+        rates.append(_estimate(rate) if rate else results.missing_reason(block, contender))
     return Estimates("steps per second", rates, write=_number, alone="")
 
 
@@ -195,7 +195,7 @@ def memory(results: Results) -> Table:
                 )
             sizes.append((values["before"], values["peak"], memory_growth(values)))
         if not measured:
-            sizes.append((results.why_not("memory", contender), None, None))
+            sizes.append((results.missing_reason("memory", contender), None, None))
         names += [name] * max(1, len(measured))
     columns = [
         Number(header, [size[i] for size in sizes], write=_WHOLE, missing="")
@@ -229,7 +229,7 @@ def acer_parts(results: Results) -> Table:
     for block in results.blocks("train_acer_by_part"):
         values = results.measured(block, ACER)
         if not values:
-            names.append(results.why_not(block, ACER))
+            names.append(results.missing_reason(block, ACER))
             rows.append({})
             continue
         typical = middle(values)

@@ -1,6 +1,6 @@
 """``python -m benchmarks.speed.tianshou_worker``: measures Tianshou's NPG, in its environment.
 
-Imports nothing of ours but what needs Python alone.
+It imports only those of our modules that need Python alone.
 """
 
 import time
@@ -30,7 +30,7 @@ SEED = 0
 def train(
     env_id: str, n_envs: int, steps_per_update: int, updates: int = 1, watched: bool = False
 ) -> dict[str, Any]:
-    """Train on with Tianshou's on-policy trainer: no test episodes, no logger.
+    """Continue the training with Tianshou's on-policy trainer: no test episodes, no logger.
 
     :param updates: how many rollouts with their updates
     :param watched: whether to time the parts
@@ -55,7 +55,7 @@ def train_by_phase(**setting: Any) -> dict[str, Any]:
 def _trained(
     env_id: str, n_envs: int, steps_per_update: int, watched: bool
 ) -> tuple[NPG, Collector[CollectStats], Stopwatch]:
-    """An algorithm that has had one update, and what collects for it."""
+    """An algorithm after one update, with its collector."""
     torch.manual_seed(SEED)
     envs = DummyVectorEnv([lambda: gym.make(env_id) for _ in range(n_envs)])
     envs.seed(SEED)

@@ -1,6 +1,6 @@
-"""Whole training, its phases, and the bare simulators it is measured against.
+"""The speed of whole training, of its phases, and of the bare simulators.
 
-Models stay: the first question for one builds it and trains for one update, which is not counted.
+Models are kept: the first measurement of one builds it and trains for one update, uncounted.
 """
 
 import time
@@ -24,7 +24,7 @@ SEED = 0
 
 
 def train(updates: int = 1, **setting: Any) -> dict[str, Any]:
-    """Train on, and measure it.
+    """Continue the training, and measure it.
 
     :param updates: how many rollouts with their updates
     :param setting: arguments of :func:`_model`
@@ -36,7 +36,7 @@ def train(updates: int = 1, **setting: Any) -> dict[str, Any]:
 
 
 def train_by_phase(updates: int = 1, **setting: Any) -> dict[str, Any]:
-    """Train on a model whose parts are timed, which costs some time itself.
+    """Continue the training of a model whose parts are timed, which itself takes some time.
 
     :return: ``seconds``, ``steps`` and the seconds of every phase, under ``phases``
     """
@@ -135,7 +135,7 @@ def _learn(model: OnPolicyAlgorithm, steps: int) -> float:
 
 @cache
 def _watched_model(**setting: Any) -> tuple[OnPolicyAlgorithm, Stopwatch]:
-    # Not cached: the models that are not watched must stay as they are.
+    # A model of its own: those that are not watched must stay as they are.
     model = _model.__wrapped__(**setting)
     stopwatch = Stopwatch()
     assert model.env is not None
@@ -146,7 +146,7 @@ def _watched_model(**setting: Any) -> tuple[OnPolicyAlgorithm, Stopwatch]:
 
 
 def _watch_simulator(stopwatch: Stopwatch, env: VecEnv) -> None:
-    """The time inside the environments themselves: all wrappers around them are bookkeeping."""
+    """Time the environments themselves: the wrappers around them count as bookkeeping."""
     if isinstance(env, DummyVecEnv):
         for single in env.envs:
             stopwatch.watch(single.unwrapped, "step", "simulator")
@@ -157,7 +157,7 @@ def _watch_simulator(stopwatch: Stopwatch, env: VecEnv) -> None:
 
 
 def _watch_acting(stopwatch: Stopwatch, model: OnPolicyAlgorithm) -> None:
-    """Actions, values and log-probabilities: together in SB3's forward, one by one in ours."""
+    """Time actions, values and log-probabilities: SB3 has one function for all, ours has two."""
     stopwatch.watch(model, "collect_rollouts", "collecting")
     if not isinstance(model, FastRollouts):
         stopwatch.watch(model.policy, "forward", "acting", only_during="collecting")
@@ -189,7 +189,7 @@ def _watch_update(stopwatch: Stopwatch, model: OnPolicyAlgorithm) -> None:
 
 
 def _watch_trpo_critic(stopwatch: Stopwatch, model: Any) -> None:
-    """TRPO's critic has no method of its own: it is what comes after the first minibatch is drawn.
+    """Time TRPO's critic, which has no method of its own: it begins with the first minibatch.
 
     The policy takes the whole rollout, ``get(batch_size=None)``.
     """

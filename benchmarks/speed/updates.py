@@ -1,7 +1,7 @@
-"""Policy updates on a given batch: against TRPO's, against the arithmetic limit, and their memory.
+"""The speed of policy updates on a given batch beside TRPO's and the limit, and their memory.
 
 The batch has the spaces of HalfCheetah-v5, random observations and advantages, and actions that the
-policy itself has drawn, so that an update finds what it finds in training.
+policy itself has drawn, as in training.
 """
 
 import statistics
@@ -34,9 +34,9 @@ from sb3_natural.npg import npg as algorithm
 N_OBSERVATIONS, N_ACTIONS = 17, 6
 # TRPO's defaults.
 DAMPING, TARGET_KL = 0.1, 0.01
-# Samples at a time when a batch is made, so that making it takes less memory than using it.
+# Batches are made of so many samples at a time, which takes less memory than using them.
 _CHUNK = 2_048
-# One measurement repeats a quick update for about this long, at most so often.
+# One measurement repeats a quick update for about so many seconds, at most so often.
 _SECONDS, _MOST = 0.25, 20
 
 
@@ -124,7 +124,7 @@ def compare_products(hidden: Sequence[int], n_samples: int, repeats: int) -> dic
 def update_for_memory(
     what: str, hidden: Sequence[int], n_samples: int, threads: int
 ) -> dict[str, Any]:
-    """Memory of one pass or update, in a process that has done nothing else.
+    """The memory of one pass or update, in a process that has done nothing else.
 
     :param what: ``"pass"`` (the surrogate, forward and backward), ``"npg"`` or ``"trpo"`` (a policy
         update with one conjugate gradient step: the number of steps does not matter here)
@@ -184,7 +184,7 @@ class _NoCritic(ValueFit):
 def _pair(
     hidden: tuple[int, ...], n_samples: int, cg_steps: int
 ) -> tuple[NPG, sb3_contrib.TRPO, Stopwatch]:
-    """NPG and TRPO with the same policy and the same batch, and what watches NPG's parts."""
+    """NPG and TRPO with the same policy and batch, and the stopwatch of NPG's parts."""
     npg, trpo = _npg(hidden, cg_steps), _trpo(hidden, cg_steps)
     stopwatch = Stopwatch()
     npg.fisher_solver = npg._make_solver()  # an object, to be watched

@@ -13,8 +13,8 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from benchmarks.algorithms import ALGORITHMS, hyperparams_file
 from benchmarks.errors import SpecError
+from benchmarks.safe_yaml import parse, read_mapping
 from benchmarks.suite import load_suite, suite_names
-from benchmarks.yamls import parse, read_mapping
 from benchmarks.zoo import action_noise, hyperparams_for, model_arguments, parse_python
 
 TD3, DDPG, SAC = (f"stable_baselines3:{name}" for name in ("TD3", "DDPG", "SAC"))

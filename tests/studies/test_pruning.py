@@ -47,7 +47,7 @@ def test_a_replay_is_what_a_study_with_the_pruner_would_have_been(
     with_seeds: Problem, tmp_path: Path
 ) -> None:
     whole = carried_out(with_seeds, tmp_path / "whole", "none")
-    trials = pruning.check(whole, with_seeds, tmp_path / "whole")
+    trials = pruning.replayable(whole, with_seeds, tmp_path / "whole")
     real = carried_out(with_seeds, tmp_path / "pruned", "hyperband")
     assert [t.params for t in real.trials] == [t.params for t in whole.trials]
     search = Search(pruner="hyperband")
@@ -74,7 +74,7 @@ def test_orders_begin_with_the_studys_own_and_with_the_defaults(
     problem: Problem, carry_on: CarryOn, tmp_path: Path
 ) -> None:
     study = carry_on(problem, 5, sampler="random")
-    trials = pruning.check(study, problem, tmp_path / "mine")
+    trials = pruning.replayable(study, problem, tmp_path / "mine")
     found = [[trial.number for trial in order] for order in pruning.orders(trials, 6)]
     assert found[0] == [0, 1, 2, 3, 4]
     assert all(order[0] == 0 and sorted(order) == found[0] for order in found)
@@ -97,7 +97,7 @@ def test_a_best_trial_that_is_dropped_is_told_with_what_it_costs(
     problem: Problem, carry_on: CarryOn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = carry_on(problem, 3, sampler="random")
-    trials = pruning.check(study, problem, tmp_path / "mine")
+    trials = pruning.replayable(study, problem, tmp_path / "mine")
     first, second, _ = sorted(trials, key=lambda trial: trial.values[0], reverse=True)
     # Two runs of an evaluation before training and two after each half of it. Pruned at the fifth
     # evaluation, half a run of six is not made; pruned after the first run, one is not.
@@ -117,12 +117,14 @@ def test_what_cannot_be_carried_out_again_is_refused(
 ) -> None:
     study = carry_on(problem, 1)
     with pytest.raises(StudyError, match="1 trials have completed; pruners compare two or more"):
-        pruning.check(study, problem, tmp_path / "mine")
+        pruning.replayable(study, problem, tmp_path / "mine")
     with pytest.raises(StudyError, match="the study has two objectives"):
-        pruning.check(study, replace(problem, objective="final-and-seconds"), tmp_path / "mine")
+        pruning.replayable(
+            study, replace(problem, objective="final-and-seconds"), tmp_path / "mine"
+        )
     study = carry_on(problem, 2)
     with pytest.raises(StudyError, match=r"trial 0: its run .* is not in .*elsewhere"):
-        pruning.check(study, problem, tmp_path / "elsewhere")
+        pruning.replayable(study, problem, tmp_path / "elsewhere")
 
 
 def test_the_command_says_what_each_pruner_saves(

@@ -22,9 +22,9 @@ from studies.search import (
     SAMPLERS,
     Search,
     check_search,
+    evenly_spaced,
     grid,
     grid_size,
-    spread,
     too_few_runs_to_prune,
 )
 from studies.search_spaces import space_for
@@ -66,7 +66,7 @@ def problem_of(*params: str) -> Problem:
 def test_values_are_spread_evenly_on_the_parameters_scale(
     parameter: Parameter, n_points: int, values: list[Value]
 ) -> None:
-    assert spread(parameter, n_points) == values
+    assert evenly_spaced(parameter, n_points) == values
 
 
 @pytest.mark.parametrize(("low", "high"), [(1e-3, 0.7), (0.1 + 0.2, 7 / 3), (1e-5, 0.123456789)])
@@ -76,7 +76,7 @@ def test_the_ends_of_a_spread_are_exactly_those_of_the_range(
 ) -> None:
     parameter = replace(DELTA, low=low, high=high, log=log)
     for n_points in range(2, 30):
-        values = spread(parameter, n_points)
+        values = evenly_spaced(parameter, n_points)
         assert (values[0], values[-1]) == (low, high)
         assert len(values) == n_points
         assert values == sorted(values)
@@ -84,8 +84,8 @@ def test_the_ends_of_a_spread_are_exactly_those_of_the_range(
 
 def test_the_values_of_a_spread_are_of_pythons_own_types() -> None:
     """Others cannot be stored in JSON."""
-    assert {type(value) for value in spread(DELTA, 5)} == {float}
-    assert {type(value) for value in spread(EPOCHS, 5)} == {int}
+    assert {type(value) for value in evenly_spaced(DELTA, 5)} == {float}
+    assert {type(value) for value in evenly_spaced(EPOCHS, 5)} == {int}
 
 
 def n_combinations(values: dict[str, list[Value]]) -> int:

@@ -1,8 +1,9 @@
-"""YAML as this suite reads it: short, shallow, and with values that JSON has, too."""
+"""YAML as this suite reads it: short, not deeply nested, and with the values of JSON alone."""
 
 import math
 import re
 from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from benchmarks.errors import SpecError
 
 _LARGEST = 2**18  # bytes of a file; PyYAML takes seconds for that
-_MOST_NODES = 50_000  # with what aliases stand for
+_MOST_NODES = 50_000  # aliases written out
 _DEEPEST = 30
 _LARGEST_INTEGER = 2**63
 # Where infinity means "never".
@@ -24,10 +25,10 @@ _ALLOWED = "null, true, false, a number, a string, a list or a mapping"
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader for JSON's values alone, which reads ``1e-3`` as a number.
+    """SafeLoader for the values of JSON, which reads ``1e-3`` as a number.
 
-    A key that is given twice is refused, and so is what is deep, or large once its aliases are
-    written out: both are found while the text is read, before anything is made of it.
+    It refuses a key that is given twice, deep nesting, and text that is large once its aliases are
+    written out. It does so while it reads the text, before it makes any values.
     """
 
     def __init__(self, text: str) -> None:
@@ -56,7 +57,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _size(self, node: yaml.Node) -> int:
-        """How many values a node is once its aliases are written out."""
+        """The number of values in a node once its aliases are written out."""
         children = node.value if isinstance(node, yaml.CollectionNode) else []
         if isinstance(node, yaml.MappingNode):
             children = [each for pair in children for each in pair]
@@ -66,7 +67,7 @@ class _Loader(yaml.SafeLoader):
         return size
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        # Before the merge keys (<<) are expanded: overriding a merged key is what they are for.
+        # Before the merge keys (<<) are expanded, since a merged key may be overridden.
         counts = Counter(key.value for key, _ in node.value if key.tag != _MERGE)
         for key, count in counts.items():
             if count > 1:
@@ -76,7 +77,7 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ValueError, KeyError, IndexError) as error:  # of a scalar that is not what it says
+        except (ValueError, KeyError, IndexError) as error:  # a scalar does not fit its tag
             tag = node.tag.rpartition(":")[2]
             raise _error(f"{node.value!r} is no {tag}", node.start_mark) from error
 
@@ -96,7 +97,7 @@ def _check_key(node: yaml.Node, mark: yaml.Mark) -> None:
 
 
 def _written(node: yaml.Node) -> str:
-    """A node's tag, and its text if it has one."""
+    """A node's tag, and its text if it is a scalar."""
     tag = node.tag.replace(_YAML, "!!")
     return f"{tag} {node.value!r}" if isinstance(node, yaml.ScalarNode) else tag
 
@@ -105,7 +106,7 @@ def _error(text: str, mark: yaml.Mark) -> yaml.YAMLError:
     return yaml.constructor.ConstructorError(None, None, text, mark)
 
 
-# YAML 1.1, which PyYAML follows, takes a number with an exponent but no dot for a string.
+# In YAML 1.1, which PyYAML follows, a number with an exponent but without a dot is a string.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -115,8 +116,8 @@ def parse(text: str, source: str) -> Any:
     """The value of a YAML text.
 
     :param source: where the text comes from, for the error message
-    :raises SpecError: not valid YAML, or not what JSON has: null, booleans, finite numbers,
-        strings, lists, and mappings with strings as keys
+    :raises SpecError: not valid YAML, or values other than those of JSON: null, booleans, finite
+        numbers, strings, lists, and mappings with strings as keys
     """
     _check_size(len(text), source)
     try:
@@ -133,13 +134,13 @@ def parse(text: str, source: str) -> Any:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
+    """The mapping in a YAML file.
 
-    :raises SpecError: no such file, not UTF-8, not a mapping, or as for :func:`parse`
+    :raises SpecError: no such file, not UTF-8, not a mapping, or as :func:`parse`
     """
     try:
         with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)  # and no more, however large it is
+            content = file.read(_LARGEST + 1)  # no more, however large the file is
     except OSError as error:
         raise SpecError(f"{path}: {error.strerror}") from None
     _check_size(len(content), str(path))
@@ -161,11 +162,24 @@ def _check_size(size: int, source: str) -> None:
         raise SpecError(f"{source}: must have at most {_LARGEST:,} bytes")
 
 
-def check_values(value: Any, where: str, key: str = "", depth: int = 0) -> None:
-    """Check that a value is one that JSON has, too, and that can be worked with.
+def check_keys(fields: Mapping[str, Any], allowed: Collection[str], where: str) -> None:
+    """Check that a mapping has no other keys than those allowed.
 
-    :param where: where it was written, for the error message; may be empty
-    :param key: under which it stands
+    :param where: the mapping was written, for the error message
+    :raises SpecError: naming the key, its value and what is allowed
+    """
+    for key, value in fields.items():
+        if key not in allowed:
+            raise SpecError(
+                f"{where}: {key}: {value!r} is for an unknown key; allowed are {', '.join(allowed)}"
+            )
+
+
+def check_values(value: Any, where: str, key: str = "", depth: int = 0) -> None:
+    """Check that a value is one of JSON's, and neither too large nor too deeply nested.
+
+    :param where: the value was written, for the error message; may be empty
+    :param key: the value's key, if it has one
     :raises SpecError: naming the key, the value and what is allowed
     """
     if depth > _DEEPEST:

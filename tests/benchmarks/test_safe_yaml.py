@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.errors import SpecError
+from benchmarks.safe_yaml import read_mapping
 from benchmarks.specs import plan
 from benchmarks.suite import load_suite
-from benchmarks.yamls import read_mapping
 from benchmarks.zoo import hyperparams_for
 from studies.search_spaces import read_space
 
