@@ -119,7 +119,8 @@ def run(
     from studies.storage import study_folder
     from studies.workers import Task
 
-    name = name or as_file_name("-".join([algo, *envs]))
+    if name is None:
+        name = as_file_name("-".join([algo, *envs]))
     with refusing(SpecError, StudyError, OSError):
         folder = study_folder("--name", name, root).absolute()
         problem = _define(
