@@ -351,7 +351,7 @@ def _symbol(parameter: str) -> Inline:
 
 def pruning() -> Table:
     """What each pruner would have saved of the study of PPO's clip range on CartPole-v1."""
-    frame = pd.read_csv(RESULTS / "studies" / "ppo-CartPole-v1" / "pruning.csv")
+    frame = pd.read_csv(RESULTS / "studies" / "pruning.csv")
     groups = dict(iter(frame.groupby("pruner", sort=False)))
     saved = [100 * rows["steps_saved"] for rows in groups.values()]
     kept = [(int(rows["best_kept"].sum()), len(rows)) for rows in groups.values()]

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from benchmarks.command_line import refuse, split_names
+from benchmarks.command_line import fail, split_names
 from reports import FORMATS, TITLE
 from reports.live import EVERY, FPS, SECONDS
 from studies.storage import STORAGE_VARIABLE
@@ -200,7 +200,7 @@ def _refusing() -> Iterator[None]:
         yield
     except (ReportError, BrokenRunError, SpecError, OSError) as error:
         # Masked before it is cut, since a part of a URL is not known for one.
-        refuse(_shown(mask(str(error))))
+        fail(_shown(mask(str(error))))
 
 
 def _warn(text: str) -> None:
