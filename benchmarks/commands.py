@@ -268,7 +268,7 @@ def export(
 @app.command()
 def archive(
     root: str = _ROOT,
-    out: str = typer.Option(help="Where the archive goes: a folder, or an fsspec URL."),
+    out: str = typer.Argument(help="Where the archive goes: a folder, or an fsspec URL."),
     rows: int = typer.Option(100, min=2, help="Rows of each training log to keep."),
 ) -> None:
     """Write finished runs as a few tables, without models: small enough for a repository.
@@ -280,7 +280,7 @@ def archive(
     from benchmarks.records import BrokenRunError
 
     with fail_on(BrokenRunError, OSError):
-        added, present = archive(_existing(root), _folder(out, "--out: "), rows)
+        added, present = archive(_existing(root), _folder(out, "OUT: "), rows)
     say(f"{out}: {added:,} runs added, {present:,} were there already")
 
 

@@ -113,14 +113,14 @@ def test_rows_are_evenly_spread_and_numbers_are_shortened() -> None:
 
 
 def test_the_command(runs: Path, tmp_path: Path) -> None:
-    arguments = ["archive", str(runs), "--out", str(tmp_path / "kept")]
+    arguments = ["archive", str(runs), str(tmp_path / "kept")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
     assert "2 runs added, 0 were there already" in result.output
     again = CliRunner().invoke(app, arguments)
     assert "0 runs added, 2 were there already" in again.output
     other = CliRunner().invoke(
-        app, ["archive", str(tmp_path / "none"), "--out", str(tmp_path / "b")]
+        app, ["archive", str(tmp_path / "none"), str(tmp_path / "b")]
     )
     assert other.exit_code == 2
     assert "no such folder" in other.output
@@ -136,11 +136,12 @@ def test_a_broken_run_is_named_before_anything_is_written(runs: Path, tmp_path: 
 
 def test_a_report_is_the_same_from_an_archive(runs: Path, tmp_path: Path) -> None:
     # Here, since benchmarks does not import reports.
+    from reports.data.context import load
     from reports.document import build
 
     archive(runs, tmp_path / "kept")
     for root in (runs, tmp_path / "kept"):
-        build(root, tmp_path / f"report-{root.name}", formats=["md"])
+        build(load(root), tmp_path / f"report-{root.name}", formats=["md"])
     assert filecmp.cmp(
         tmp_path / "report-runs" / "scores.csv", tmp_path / "report-kept" / "scores.csv", False
     )
@@ -161,7 +162,7 @@ def test_an_archive_is_whole_whenever_its_maker_dies(runs: Path, make_spec, tmp_
 
 def test_a_full_disk_leaves_no_archive_and_no_table(runs: Path, tmp_path: Path) -> None:
     for arguments, out in (
-        (["archive", runs, "--out", tmp_path / "kept"], tmp_path / "kept"),
+        (["archive", runs, tmp_path / "kept"], tmp_path / "kept"),
         (["export", runs, "--csv", "--out", tmp_path / "all.csv"], tmp_path / "all.csv"),
         (
             ["export", runs, "--parquet", "--out", tmp_path / "all.parquet"],

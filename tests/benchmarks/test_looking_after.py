@@ -137,7 +137,7 @@ def test_a_file_where_a_folder_must_be_is_refused_before_anything_is_read(
     (run_folder,) = (path.parent for path in out.rglob("seed-1-*/run.json"))
 
     for arguments, named in (
-        (("archive", out, "--out", file), "--out: "),
+        (("archive", out, file), "OUT: "),
         (("repeat", run_folder, "--out", file), "--out: "),
         (("run", "classic", "--out", file), "--out: "),
         (("status", file), ""),
@@ -459,7 +459,7 @@ def test_no_record_leads_out_of_the_folder_of_the_runs(
     for arguments in (
         ["repeat", record.parent, "--out", inside],
         ["retry", out, "--failed"],
-        ["archive", out, "--out", inside],
+        ["archive", out, inside],
     ):
         result = command(*arguments)
         assert result.exit_code == 2, result.output

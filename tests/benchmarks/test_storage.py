@@ -64,8 +64,8 @@ def test_a_url_that_cannot_be_reached_is_said(tiny_suite: Path, url: str, messag
         ["status", url],
         ["retry", url],
         ["export", url, "--csv"],
-        ["archive", url, "--out", "elsewhere"],
-        ["archive", ".", "--out", url],
+        ["archive", url, "elsewhere"],
+        ["archive", ".", url],
     ):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 2, arguments
