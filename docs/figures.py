@@ -44,9 +44,6 @@ def of_studies(name: str) -> Figure:
 FIGURES: dict[str, Callable[[], Figure]] = {
     "demo.png": partial(curves_of, "demo"),
     "results.svg": partial(curves_of, "runs"),
-    "acer-classic.svg": partial(curves_of, "acer/classic"),
-    "acer-mujoco.png": partial(curves_of, "acer/mujoco"),
-    "critic.png": partial(curves_of, "critic"),
     "learning.png": partial(curves_of, "learning"),
     "sensitivity.svg": partial(of_studies, "studies_sensitivity"),
     "widths.svg": partial(of_studies, "studies_widths"),

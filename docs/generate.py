@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.tables import to_markdown
-from docs.figures import FIGURES
+from docs.figures import FIGURES, save
 from docs.tables import TABLES
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +44,7 @@ def main() -> None:
             print(f"{page.relative_to(ROOT)}: tables changed")
     for name, draw in FIGURES.items():
         path = ROOT / "docs" / "images" / name
-        draw(path)
+        save(draw(), path)
         print(path.relative_to(ROOT))
 
 

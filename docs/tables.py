@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.numbers import Form
-from benchmarks.statistics import Estimate, mean_interval
+from benchmarks.statistics import Estimate
 from benchmarks.tables import Code, Estimates, Fraction, Inline, Number, Table, Text
 from reports.data import studies
 from reports.data.runs import RunData, load
-from reports.data.scores import run_scores, steps_to_threshold
+from reports.data.scores import run_scores
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -43,17 +43,6 @@ TO_REACH = {
 }
 ACER_TASKS = {"CartPole-v1": 490, "Acrobot-v1": -82, "LunarLander-v3": 235, "MountainCar-v0": -115}
 ACER_TASKS |= {"Pendulum-v1": -200}
-ACER_THRESHOLDS = {"CartPole-v1": 475, "Acrobot-v1": -85, "LunarLander-v3": 200}
-ACER_THRESHOLDS |= {"MountainCar-v0": -115, "Pendulum-v1": -200}
-# Name, ``--set`` and, in the ablation's runs, the hyperparameter and its value.
-PARTS = [
-    ("nothing", "", {}),
-    ("Retrace's traces", "retrace=false", {"retrace": False}),
-    ("the trust region", "trust_region=false", {"trust_region": False}),
-    ("truncation with correction", "correction_term=.inf", {"correction_term": np.inf}),
-    ("the duelling network", "duelling=false", {"duelling": False}),
-    ("replay", "replay_ratio=0", {"replay_ratio": 0}),
-]
 
 
 @cache
@@ -100,12 +89,12 @@ def range_of(given: Sequence[float]) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def estimate(given: Sequence[float]) -> Estimate | None:
-    """The mean with its 95% interval."""
-    if not len(given):
-        return None
-    middle, low, high = (float(end[0]) for end in mean_interval(np.array(given)[:, None]))
-    return Estimate(middle, low, high)
+def earlier(name: str, env_id: str, label: str, score: str) -> Estimate:
+    """A mean with its 95% interval, of runs that are not stored themselves."""
+    frame = pd.read_csv(RESULTS / "earlier.csv")
+    of_name = (frame["set"] == name) & (frame["env_id"] == env_id) & (frame["label"] == label)
+    (row,) = frame[of_name].to_dict("records")
+    return Estimate(*(float(row[f"{score}_{end}"]) for end in ("mean", "low", "high")))
 
 
 def budget(name: str, env_id: str) -> int:
@@ -185,14 +174,18 @@ def classic() -> Table:
 def acer_classic() -> Table:
     """ACER, A2C and PPO with five seeds."""
     env_ids = list(ACER_TASKS)
-    columns: list[Text | Number | Estimates] = [
-        Text("task", env_ids),
-        Number("steps", [budget("acer", env_id) for env_id in env_ids]),
-    ]
-    columns += [_estimates("acer", algo, env_ids) for algo in ("acer", "a2c", "ppo")]
-    columns.append(Number("seeds", [len(values("acer", "acer", env_id)) for env_id in env_ids]))
-    columns.append(Number("ACER was to reach", list(ACER_TASKS.values())))
-    return Table(columns)
+    return Table(
+        [
+            Text("task", env_ids),
+            Number("steps", [budget("runs", env_id) for env_id in env_ids]),
+            *(
+                _earlier("acer-classic", algo, env_ids, NAMES[algo])
+                for algo in ("acer", "a2c", "ppo")
+            ),
+            Number("seeds", [5 for _ in env_ids]),
+            Number("ACER was to reach", list(ACER_TASKS.values())),
+        ]
+    )
 
 
 def acer_mujoco() -> Table:
@@ -200,73 +193,35 @@ def acer_mujoco() -> Table:
     env_ids = ["HalfCheetah-v5", "Hopper-v5"]
     columns: list[Text | Estimates] = [Text("task", env_ids)]
     for score, name in (("final", "final return"), ("best", "best evaluation")):
-        columns += [_estimates("acer", algo, env_ids, score, name) for algo in ("acer", "a2c")]
+        for algo in ("acer", "a2c"):
+            heading = f"{NAMES[algo]}, {name}"
+            columns.append(_earlier("acer-mujoco", algo, env_ids, heading, score))
     return Table(columns)
 
 
-def acer_steps() -> Table:
-    """Steps to the thresholds, medians over five seeds."""
-    runs = data("acer")
-    table = steps_to_threshold(runs.evaluations, ACER_THRESHOLDS).set_index(["env_id", "label"])
-    columns: list[Text | Number] = [
-        Text("environment (threshold)", [f"{e} ({t:g})" for e, t in ACER_THRESHOLDS.items()])
+def critics() -> Table:
+    """Both critics on the same tasks and seeds."""
+    env_ids = ["HalfCheetah-v5", "Hopper-v5"]
+    settings = "batch_size=256, critic=adam, learning_rate=lin_0.001, n_critic_updates=20"
+    labels = {"npg": "Gauss-Newton, 2 steps", f"npg ({settings})": "Adam, 20 epochs of 256"}
+    rows = [(env_id, label) for env_id in env_ids for label in labels]
+    columns: list[Text | Estimates] = [
+        Text("task (steps)", [f"{env_id} ({budget('learning', env_id):,})" for env_id, _ in rows]),
+        Text("critic", [labels[label] for _, label in rows]),
     ]
-    for algo in ("acer", "a2c", "ppo"):
-        rows = [table.loc[env_id, algo] for env_id in ACER_THRESHOLDS]
-        columns.append(Number(NAMES[algo], [_steps(row) for row in rows]))
+    for score, heading in (("final", "final return"), ("best", "best evaluation")):
+        found = [earlier("critic", env_id, label, score) for env_id, label in rows]
+        columns.append(Estimates(heading, found, write=Form(0).text))
     return Table(columns)
 
 
-def _steps(row: Mapping[str, float]) -> str:
-    if np.isinf(row["median"]):
-        return f"not within {row['budget']:,.0f}"
-    some = row["reached"] < row["seeds"]
-    return f"{row['median']:,.0f}" + (f" ({row['reached']} of {row['seeds']} seeds)" * some)
-
-
-def acer_replay() -> Table:
-    """What replay is worth."""
-    env_ids = ["CartPole-v1", "Acrobot-v1"]
-    columns: list[Text | Number] = [Text("task", env_ids)]
-    for ratio in (0, 1, 4, 8):
-        cells = [_ablated(env_id, {"replay_ratio": ratio}) for env_id in env_ids]
-        columns.append(Number(f"replay_ratio {ratio}", cells))
-    return Table(columns)
-
-
-def acer_parts() -> Table:
-    """What each part of ACER is worth."""
-    env_ids = ["CartPole-v1", "Acrobot-v1", "Pendulum-v1"]
-    columns: list[Text] = [
-        Text("without", [name for name, _, _ in PARTS]),
-        Text("--set", [Code(option) if option else "" for _, option, _ in PARTS]),
-    ]
-    for env_id in env_ids:
-        columns.append(Text(env_id, [_ablated(env_id, changed) for _, _, changed in PARTS]))
-    return Table(columns)
-
-
-def _ablated(env_id: str, changed: Mapping[str, object]) -> str:
-    """``500 (491 to 500); 15,000``: final returns, and the median of the steps to the threshold."""
-    plain = _hyperparams("runs", "acer", env_id)[0]
-    if env_id == "CartPole-v1" and "duelling" in changed:
-        return "(has none)"
-    frame = scores("ablation")
-    is_it = [given == plain | changed for given in frame["hyperparams"]]
-    rows = frame[is_it & (frame["env_id"] == env_id)]
-    if rows.empty:
-        return "–"
-    (label,) = rows["label"].unique()
-    steps = steps_to_threshold(data("ablation").evaluations, {env_id: ACER_THRESHOLDS[env_id]})
-    median = steps.loc[steps["label"] == label, "median"].iloc[0]
-    text = "never" if np.isinf(median) else f"{median:,.0f}"
-    return f"{range_of([float(value) for value in rows['final']])}; {text}"
-
-
-def _hyperparams(name: str, algo: str, env_id: str) -> list[dict[str, object]]:
-    """Those of the runs of an algorithm on an environment."""
-    frame = scores(name)
-    return list(frame.loc[(frame["algo"] == algo) & (frame["env_id"] == env_id), "hyperparams"])
+def _earlier(
+    name: str, label: str, env_ids: Sequence[str], heading: str, score: str = "final"
+) -> Estimates:
+    """A column of means with intervals; each task has digits of its own."""
+    found = [earlier(name, env_id, label, score) for env_id in env_ids]
+    write = [Form(0 if abs(each.value) >= 100 else 1).text for each in found]
+    return Estimates(heading, found, write=write)
 
 
 def learning() -> Table:
@@ -299,21 +254,6 @@ def learning() -> Table:
             ),
         ]
     )
-
-
-def critics() -> Table:
-    """Both critics on the same tasks and seeds."""
-    env_ids = ["HalfCheetah-v5", "Hopper-v5"]
-    names = {"learning": "Gauss-Newton, 2 steps", "critic": "Adam, 20 epochs of 256"}
-    rows = [(env_id, name) for env_id in env_ids for name in names]
-    columns: list[Text | Estimates] = [
-        Text("task (steps)", [f"{e} ({budget('learning', e):,})" for e, _ in rows]),
-        Text("critic", [names[name] for _, name in rows]),
-    ]
-    for score, heading in (("final", "final return"), ("best", "best evaluation")):
-        found = [estimate(values(name, "npg", env_id, score)) for env_id, name in rows]
-        columns.append(Estimates(heading, found, write=lambda value: f"{value:,.0f}"))
-    return Table(columns)
 
 
 def widths() -> Table:
@@ -391,18 +331,6 @@ def products() -> Table:
     )
 
 
-def _estimates(
-    name: str, algo: str, env_ids: Sequence[str], score: str = "final", heading: str = ""
-) -> Estimates:
-    """A column of means with intervals; each task has digits of its own."""
-    found = [estimate(values(name, algo, env_id, score)) for env_id in env_ids]
-    write = [
-        (lambda value, like=e.value: number(value, [like])) if e is not None else number
-        for e in found
-    ]
-    return Estimates(f"{NAMES[algo]}, {heading}" if heading else NAMES[algo], found, write=write)
-
-
 TABLES: dict[str, Callable[[], Table]] = {
     "mujoco of the README": mujoco_of_readme,
     "NPG on MuJoCo": mujoco_of_npg,
@@ -411,9 +339,6 @@ TABLES: dict[str, Callable[[], Table]] = {
     "classic": classic,
     "ACER on classic control": acer_classic,
     "ACER on MuJoCo": acer_mujoco,
-    "ACER's steps": acer_steps,
-    "ACER's replay": acer_replay,
-    "ACER's parts": acer_parts,
     "learning checks": learning,
     "critics": critics,
     "widths": widths,
