@@ -1,11 +1,8 @@
 """Names and texts of others: of algorithms, environments, studies, hyperparameters, and in errors.
 
 They may hold anything: a bar, backticks, HTML, a formula of LaTeX or of a spreadsheet, what a
-terminal obeys. Where text is built from them, they are *shielded* as they come in: what means
-something in any of the formats has a stand-in, a character of Unicode's private use area, so that
-nothing takes it for a mark. Each format puts the characters back in one place, escaped as it asks:
-:func:`markdown`, :func:`csv_text`, :func:`restored` for figures, terminals and LaTeX, which has
-escapes of its own.
+terminal obeys. Where they are read they are put on one line and cut (:func:`plain`); whatever shows
+them escapes them for its format, here for Markdown and CSV.
 """
 
 import hashlib
@@ -13,25 +10,19 @@ import re
 
 _LONGEST = 500  # characters of a text that is shown
 _LONGEST_MESSAGE = 1_000
-_PRIVATE = 0xE000
 _DIGITS = [r"\d" * length for length in range(1, 10)]  # of the number of an item in a list
-# Everywhere in a name, or at its beginning, where Markdown would begin a list, a quotation, ...
+# Everywhere in a text, or at its beginning, where Markdown would begin a list, a quotation, ...
 _SPECIAL = re.compile(
     r"[\\`*\[\]<>&|$~#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"
     r"|^=|^[-+](?=\s|$)|^-(?=-)"
     rf"|(?:{'|'.join(rf'(?<=^{digits})' for digits in _DIGITS)})[.)](?=\s|$)"
 )
-_STAND_IN = re.compile(f"[{chr(_PRIVATE)}-{chr(_PRIVATE + 0x7F)}]")
 _NUMBER = re.compile(r"[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
 def plain(text: str, longest: int = _LONGEST) -> str:
     """A text on one line, cut if it is long; what cannot be seen, as an escape."""
-    beginning = " ".join(text[: 2 * longest].split())
-    shown = "".join(
-        c if c.isprintable() or _STAND_IN.match(c) else c.encode("unicode_escape").decode()
-        for c in beginning
-    )
+    shown = visible(" ".join(text[: 2 * longest].split()))
     is_whole = len(text) <= 2 * longest and len(shown) <= longest
     return shown if is_whole else f"{shown[: longest - 2]} …"
 
@@ -44,24 +35,6 @@ def first_line(text: str) -> str:
 def message(said: object) -> str:
     """An error's message, :func:`plain`: it may quote what a file holds."""
     return plain(str(said), _LONGEST_MESSAGE)
-
-
-def shield(name: str) -> str:
-    """The name, :func:`plain`, with stand-ins for what means something somewhere.
-
-    What is shielded stays as it is; usual names have nothing of the kind.
-    """
-    return _SPECIAL.sub(lambda match: chr(_PRIVATE + ord(match[0])), plain(name))
-
-
-def restored(text: str) -> str:
-    """A text with the characters themselves in the places of their stand-ins."""
-    return _STAND_IN.sub(lambda match: chr(ord(match[0]) - _PRIVATE), text)
-
-
-def markdown(text: str) -> str:
-    """Markdown in which what has stand-ins is shown and not obeyed."""
-    return _STAND_IN.sub(lambda match: "\\" + chr(ord(match[0]) - _PRIVATE), text)
 
 
 def visible(text: str) -> str:
@@ -87,13 +60,12 @@ def verbatim(text: str) -> str:
 
 def file_name(name: str) -> str:
     """A name for a file, which a link in Markdown can have as it is."""
-    usual = restored(name).replace("/", "__").replace(":", "__")
+    usual = name.replace("/", "__").replace(":", "__")
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", usual)[:100]
     return usual if safe == usual else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def csv_text(text: str) -> str:
     """The text of a CSV cell: a spreadsheet takes what begins like a formula for one."""
-    text = restored(text)
     is_formula = text[:1] in ("=", "+", "-", "@", "\t", "\r") and not _NUMBER.fullmatch(text)
     return f"'{text}" if is_formula else text

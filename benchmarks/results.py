@@ -243,6 +243,15 @@ def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.map(lambda value: csv_text(value) if isinstance(value, str) else value)
 
 
+def frame_csv(frame: pd.DataFrame, float_format: str | None = None) -> str:
+    """A frame as CSV, :func:`for_spreadsheets`.
+
+    :param float_format: such as ``%.10g``; None: as many digits as tell floats apart
+    """
+    cells = for_spreadsheets(frame)
+    return cells.to_csv(index=False, float_format=float_format, lineterminator="\n")
+
+
 def _frame(rows: list[dict[str, Any]], columns: list[str], keys: list[str]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=columns)
     return frame.sort_values(keys, kind="stable", ignore_index=True)

@@ -23,16 +23,21 @@ import csv
 import io
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
+from numbers import Real
 from typing import ClassVar, Literal, Protocol, TypeAlias
+from urllib.parse import quote
 
 from benchmarks.names import csv_text, escaped_markdown, verbatim, visible
-from benchmarks.numbers import Form, form_with, forms_of
+from benchmarks.numbers import Form, form_of, form_with, forms_of
 
 MISSING = "–"
 """What a cell without a value shows."""
+
+# Beside letters and digits; everything else that ends an address in Markdown is percent-encoded.
+_IN_ADDRESSES = "#/:?=&%+,;@"
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,9 @@ class Interval(Protocol):
     def high(self) -> float: ...
 
 
+NUMBER, ABOVE, NEVER = 0, 1, 2
+"""Kinds of cells, in the order in which they are sorted: a number, one that lies above, no end."""
+
 Writer = Callable[[float], str]
 """Writes a number."""
 
@@ -108,6 +116,16 @@ class Column(ABC):
         """The values by the headings of the CSV columns that hold them; ``None`` is left empty."""
         return {self.header: [None if _is_missing(value) else value for value in self.values]}
 
+    def sort_keys(self) -> list[list[float] | None]:
+        """What each cell is sorted by: its kind (``NUMBER``, ``ABOVE``, ``NEVER``), and numbers.
+
+        ``None``: by its text.
+        """
+        return [
+            [NUMBER, float(value)] if isinstance(value, Real) and not _is_missing(value) else None
+            for value in self.values
+        ]
+
     def is_empty(self) -> bool:
         """Whether no cell has a value."""
         return all(_is_missing(value) for value in self.values)
@@ -131,22 +149,21 @@ class Text(Column):
 class Number(Column):
     """Numbers; ``None`` and NaN are missing, and a string stands for what is no number.
 
-    ``write``: how each is written; integers with commas between thousands by default, other numbers
-    with the digits that :func:`benchmarks.numbers.forms_of` chooses for the column. ``missing``:
-    what a missing one shows. ``bold``: which are bold.
+    ``write``: how the numbers are written, one writer for all (:func:`writer_for` by default) or
+    one for each. ``missing``: what a missing one shows. ``bold``: which are bold.
     """
 
     values: Sequence[float | str | None]
-    write: Writer | None = None
+    write: Writer | Sequence[Writer] | None = None
     missing: str = MISSING
     bold: Sequence[bool] = ()
 
     def shown(self) -> list[Shown]:
-        numbers = [v for v in self.values if not isinstance(v, str) and not _is_missing(v)]
-        write = self.write or _writer_for(numbers)
+        numbers = [value for value in self.values if not isinstance(value, str)]
+        writers = _one_each(self.write or writer_for(numbers), len(self.values))
         return [
             Shown(_written(value, write, self.missing), bold=i < len(self.bold) and self.bold[i])
-            for i, value in enumerate(self.values)
+            for i, (value, write) in enumerate(zip(self.values, writers, strict=True))
         ]
 
 
@@ -194,14 +211,13 @@ class Estimates(Column):
         return Shown(text, write(value.low), write(value.high), bold=bold)
 
     def _written(self) -> list[tuple[Interval | str | None, Writer]]:
-        if callable(self.write):
-            return [(value, self.write) for value in self.values]
         if self.write is not None:
-            return list(zip(self.values, self.write, strict=True))
+            writers = _one_each(self.write, len(self.values))
+            return list(zip(self.values, writers, strict=True))
         known = [i for i, value in enumerate(self.values) if _is_estimate(value)]
         cells = [_ends(self.values[i]) for i in known]
         forms = forms_of(cells, separate(cells)) if cells else []
-        writers: list[Writer] = [str] * len(self.values)
+        writers = [str] * len(self.values)
         for i, form in zip(known, forms, strict=True):
             writers[i] = form.text
         return list(zip(self.values, writers, strict=True))
@@ -217,10 +233,45 @@ class Estimates(Column):
             value if isinstance(value, str) else number
             for value, number in zip(self.values, columns[self.header], strict=True)
         ]
+        if any(self.prefixes):
+            columns[f"{self.header} prefix"] = [each.strip() or None for each in self.prefixes]
         return columns
+
+    def sort_keys(self) -> list[list[float] | None]:
+        return [
+            [NUMBER, *(end for end in _ends(value) if not math.isnan(end))]
+            if _is_estimate(value)
+            else None
+            for value in self.values
+        ]
 
     def is_empty(self) -> bool:
         return not any(_is_estimate(value) or isinstance(value, str) for value in self.values)
+
+
+@dataclass(frozen=True)
+class Verdicts(Estimates):
+    """Estimates, each after a word for what it says: ``ahead 0.93 [0.78, 1.00]``.
+
+    ``words``: one for each value; without a value, it stands alone. Those in ``strong`` are bold.
+    In CSV the words are the column ``… verdict``.
+    """
+
+    words: Sequence[str | None] = ()
+    strong: Collection[str] = ()
+
+    def _cell(self, i: int, value: Interval | str | None, write: Writer) -> Shown:
+        cell, word = super()._cell(i, value, write), self.words[i]
+        if word is None:
+            return cell
+        marked = Strong(word) if word in self.strong else word
+        return replace(cell, value=marked if value is None else (marked, " ", cell.value))
+
+    def data(self) -> dict[str, list[object]]:
+        return {**super().data(), f"{self.header} verdict": list(self.words)}
+
+    def is_empty(self) -> bool:
+        return not any(self.words)
 
 
 @dataclass(frozen=True)
@@ -256,6 +307,28 @@ class Steps(Column):
             self.header + suffix: [_steps_data(steps, name) for steps in self.values]
             for suffix, name in names.items()
         }
+
+    def sort_keys(self) -> list[list[float] | None]:
+        return [_steps_key(steps) for steps in self.values]
+
+
+@dataclass(frozen=True)
+class Fraction(Column):
+    """``4 of 5``; ``None`` is missing."""
+
+    values: Sequence[tuple[int, int] | None]
+
+    def shown(self) -> list[Shown]:
+        return [Shown("{:,} of {:,}".format(*v) if v else MISSING) for v in self.values]
+
+    def data(self) -> dict[str, list[object]]:
+        return {
+            name: [None if value is None else value[i] for value in self.values]
+            for i, name in enumerate((self.header, f"{self.header}: of"))
+        }
+
+    def sort_keys(self) -> list[list[float] | None]:
+        return [None if value is None else [NUMBER, *value] for value in self.values]
 
 
 @dataclass(frozen=True)
@@ -305,8 +378,9 @@ def to_text(table: Table) -> str:
 def to_csv(table: Table) -> str:
     """The table's values as CSV, the headings first.
 
-    An estimate takes three columns: the value, ``… low`` and ``… high``. Numbers have up to ten
-    significant digits; ``> 50000`` is a number that lies above. What is missing is empty.
+    An estimate takes three columns: the value, ``… low`` and ``… high``, and where prefixes stand
+    before values ``… prefix`` for these. Numbers have up to ten significant digits; ``> 50000`` is
+    a number that lies above. What is missing is empty.
     """
     columns = [each for column in table.columns for each in column.data().items()]
     file = io.StringIO()
@@ -317,17 +391,20 @@ def to_csv(table: Table) -> str:
     return file.getvalue()
 
 
-def markdown_of(text: Inline) -> str:
-    """Text within a line, in Markdown."""
+def markdown_of(text: Inline, code: Callable[[str], str] = verbatim) -> str:
+    """Text within a line, in Markdown.
+
+    :param code: writes text verbatim
+    """
     if isinstance(text, str):
         return escaped_markdown(text)
     if isinstance(text, Strong):
-        return f"**{markdown_of(text.text)}**"
+        return f"**{markdown_of(text.text, code)}**"
     if isinstance(text, Code):
-        return verbatim(text.text)
+        return code(text.text)
     if isinstance(text, Link):
-        return f"[{markdown_of(text.text)}](<{text.target}>)"
-    return "".join(map(markdown_of, text))
+        return f"[{markdown_of(text.text, code)}]({quote(text.target, safe=_IN_ADDRESSES)})"
+    return "".join(markdown_of(part, code) for part in text)
 
 
 def text_of(text: Inline) -> str:
@@ -339,6 +416,19 @@ def text_of(text: Inline) -> str:
     if isinstance(text, Strong | Link):
         return text_of(text.text)
     return "".join(map(text_of, text))
+
+
+def writer_for(numbers: Sequence[float | None]) -> Writer:
+    """Writes numbers that stand side by side: integers as such, others with the same decimals.
+
+    What these decimals would show as zero has decimals of its own.
+
+    :param numbers: all of them; ``None`` and NaN are missing
+    """
+    given = [float(number) for number in numbers if number is not None and not math.isnan(number)]
+    are_integers = all(number.is_integer() for number in given)
+    form = Form(0) if are_integers else form_of(given)
+    return lambda number: (form if form.shows(number) else form_of(number)).text(number)
 
 
 def separate(estimates: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
@@ -381,11 +471,9 @@ def _ends(value: Interval | str | None) -> tuple[float, float, float]:
     return float(value.value), float(value.low), float(value.high)
 
 
-def _writer_for(numbers: Sequence[float | None]) -> Writer:
-    given = [float(number) for number in numbers if number is not None]
-    if all(number.is_integer() for number in given):
-        return Form(0).text
-    return forms_of([given])[0].text
+def _one_each(write: Writer | Sequence[Writer], n_values: int) -> list[Writer]:
+    """A writer for each value."""
+    return [write] * n_values if callable(write) else list(write)
 
 
 def _written(value: float | str | None, write: Writer, missing: str) -> str:
@@ -404,6 +492,13 @@ def _steps_shown(steps: StepsTaken) -> Shown:
     return Shown(median, note="(1 seed)") if steps.seeds == 1 else Shown(median, lowest, highest)
 
 
+def _steps_key(steps: StepsTaken) -> list[float]:
+    if math.isinf(steps.lowest):
+        return [NEVER, steps.budget]
+    kind = ABOVE if math.isinf(steps.median) else NUMBER
+    return [kind, *(min(n, steps.budget) for n in (steps.median, steps.lowest, steps.highest))]
+
+
 def _steps_data(steps: StepsTaken, name: str) -> object:
     if math.isinf(steps.lowest):
         return f"not within {steps.budget:.0f}" if name == "median" else None
@@ -415,11 +510,7 @@ def _steps_data(steps: StepsTaken, name: str) -> object:
 
 def _markdown_cell(text: Inline) -> str:
     """In a table a bar ends the cell even within code, unless a backslash precedes it."""
-    if isinstance(text, tuple):
-        return "".join(map(_markdown_cell, text))
-    if isinstance(text, Code):
-        return verbatim(text.text).replace("|", r"\|")
-    return markdown_of(text)
+    return markdown_of(text, lambda code: verbatim(code).replace("|", r"\|"))
 
 
 def _arranged(column: Column, text: Callable[[Inline], str], bold: str = "") -> list[str]:
@@ -446,12 +537,13 @@ def _arranged(column: Column, text: Callable[[Inline], str], bold: str = "") -> 
 def _beside(cells: Sequence[Shown], brackets: tuple[str, str]) -> list[str]:
     """The intervals, or what stands in their place, as wide as each other; empty without one."""
     opening, closing = brackets
-    low, high = (max(len(getattr(cell, end)) for cell in cells) for end in ("low", "high"))
+    low = max((len(cell.low) for cell in cells), default=0)
+    high = max((len(cell.high) for cell in cells), default=0)
     texts = [
         f"{opening}{cell.low:>{low}}, {cell.high:>{high}}{closing}" if cell.low else cell.note
         for cell in cells
     ]
-    width = max(map(len, texts))
+    width = max(map(len, texts), default=0)
     return [text.ljust(width) if text else "" for text in texts]
 
 

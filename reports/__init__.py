@@ -2,3 +2,7 @@
 
 ``python -m reports build runs/ --out report/``
 """
+
+TITLE = "Benchmark report"
+FORMATS = ("md", "html")
+"""The formats of a report."""

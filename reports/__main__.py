@@ -1,27 +1,27 @@
-"""``python -m reports``: the command line."""
+"""``python -m reports``: the command line.
+
+What a command needs is imported when it runs: the libraries that draw, compute and load models take
+seconds to import, and neither ``--help`` nor a refusal has to wait for them.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from benchmarks.errors import SpecError
-from benchmarks.names import plain, restored
-from benchmarks.results import BrokenRunError
-from benchmarks.secrets import mask
-from benchmarks.storage import write_whole
-from reports import comparison, document, published, recording, thresholds, watching
-from reports.progress import progress
-from reports.runs import ReportError
-from reports.tuning import Studies
+from benchmarks.command_line import fail, split_names
+from reports import FORMATS, TITLE
+from reports.live import EVERY, FPS, SECONDS
 from studies.storage import STORAGE_VARIABLE
 
 _LONGEST_LINE = 20_000  # characters
 _STUDIES = Path("studies-out")
+_ALL_FORMATS = ",".join(FORMATS)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -31,80 +31,84 @@ def main() -> None:
     """Turn run folders into a report."""
 
 
+_Runs: TypeAlias = Annotated[
+    Path | None,
+    typer.Argument(metavar="[RUNS]", help="Folder with the run folders; none for studies alone."),
+]
+_Thresholds: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ENV=RETURN",
+        help="The return whose first reaching is reported for an environment, instead of the one "
+        "registered with Gymnasium; repeatable.",
+    ),
+]
+_Baseline: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="The algorithm that the others are compared with; else the second."),
+]
+_Published: TypeAlias = Annotated[
+    bool, typer.Option("--published", help="Put results from the literature beside ours.")
+]
+_PublishedFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(dir_okay=False, help="More of them, a CSV like reports/data/published.csv."),
+]
+_Formats: TypeAlias = Annotated[
+    str, typer.Option("--format", help="md alone, or md,html: also one self-contained file.")
+]
+_Studies: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Studies to report, separated by commas; repeatable."),
+]
+_StudiesRoot: TypeAlias = Annotated[
+    Path | None, typer.Option(help=f"Where the studies' folders are; else {_STUDIES}.")
+]
+_Storage: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", envvar=STORAGE_VARIABLE, help="The database with the studies, if any."
+    ),
+]
+_AllowMixed: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--allow-mixed",
+        help="Report runs of different budgets or evaluation protocols, told apart by name.",
+    ),
+]
+_Normalisation: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        dir_okay=False,
+        help="A CSV with the returns of a random policy and of a reference on environments of "
+        "your own, for aggregates over them: see python -m benchmarks random.",
+    ),
+]
+
+
 @app.command()
 def build(
-    root: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[RUNS]", help="Folder with the run folders; none for studies alone."
-        ),
-    ] = None,
+    root: _Runs = None,
     out: Annotated[Path, typer.Option(help="Folder to write the report into.")] = Path("report"),
-    title: Annotated[str, typer.Option(help="Heading.")] = document.DEFAULT_TITLE,
-    threshold: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ENV=RETURN",
-            help="The return whose first reaching is reported for an environment, instead of the "
-            "one registered with Gymnasium; repeatable.",
-        ),
-    ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(help="The algorithm that the others are compared with; else the second."),
-    ] = None,
-    with_published: Annotated[
-        bool, typer.Option("--published", help="Put results from the literature beside ours.")
-    ] = False,
-    published_file: Annotated[
-        Path | None,
-        typer.Option(dir_okay=False, help="More of them, a CSV like reports/published.csv."),
-    ] = None,
-    formats: Annotated[
-        str, typer.Option("--format", help="md alone, or md,html: also one self-contained file.")
-    ] = ",".join(document.FORMATS),
-    studies: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Studies to report as well, separated by commas; repeatable."
-        ),
-    ] = None,
-    studies_root: Annotated[
-        Path | None, typer.Option(help=f"Where the studies' folders are; else {_STUDIES}.")
-    ] = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", envvar=STORAGE_VARIABLE, help="The database with the studies, if any."
-        ),
-    ] = None,
-    allow_mixed: Annotated[
-        bool,
-        typer.Option(
-            "--allow-mixed",
-            help="Report runs of different budgets or evaluation protocols, told apart by name.",
-        ),
-    ] = False,
-    normalisation: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            dir_okay=False,
-            help="A CSV with what a random policy and a reference have on environments of your "
-            "own, for aggregates over them: see python -m benchmarks random.",
-        ),
-    ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Each table as CSV, too.")] = False,
-    latex: Annotated[bool, typer.Option("--latex", help="Each table as LaTeX, too.")] = False,
+    title: Annotated[str, typer.Option(help="Heading.")] = TITLE,
+    threshold: _Thresholds = None,
+    baseline: _Baseline = None,
+    with_published: _Published = False,
+    published_file: _PublishedFile = None,
+    formats: _Formats = _ALL_FORMATS,
+    studies: _Studies = None,
+    studies_root: _StudiesRoot = None,
+    storage: _Storage = None,
+    allow_mixed: _AllowMixed = False,
+    normalisation: _Normalisation = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Also write each table as CSV.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Also write each table as LaTeX.")] = False,
 ) -> None:
     """Write report.md, report.html, two CSV files and the figures (PNG and SVG)."""
-    try:
-        wanted = [name.strip() for name in formats.split(",")]
-        unknown = [name for name in wanted if name not in document.FORMATS]
-        if unknown:
-            allowed = ", ".join(document.FORMATS)
-            raise ReportError(f"--format: {unknown[0]!r} is not one of {allowed}")
-        wanted += ["csv"] * csv + ["latex"] * latex
+    with _refusing():
+        wanted = [*_wanted_formats(formats), *["csv"] * csv, *["latex"] * latex]
         about_runs = {
             "--baseline": baseline,
             "--normalisation": normalisation,
@@ -113,73 +117,102 @@ def build(
             "--published-file": published_file,
             "--allow-mixed": allow_mixed,
         }
-        # A variable that says where studies are is not a wish for one.
-        asked = None if storage == os.environ.get(STORAGE_VARIABLE) else storage
-        about_studies = {"--studies-root": studies_root, "--storage": asked}
-        if root or studies:
-            _refuse_without("RUNS", root, "runs", about_runs)
-            _refuse_without("--studies", studies, "studies", about_studies)
-        rows = published.load(published_file) if with_published or published_file else None
-        given = thresholds.parse(threshold or [])
-        of_studies = (
-            Studies(_names(studies), studies_root or _STUDIES, storage) if studies else None
-        )
-        if root is not None:
-            with progress() as shown:
-                report = document.build(
-                    root,
-                    out,
-                    title,
-                    given_thresholds=given,
-                    baseline=baseline,
-                    published_rows=rows,
-                    formats=wanted,
-                    allow_mixed=allow_mixed,
-                    warn=_warn,
-                    progress=shown,
-                    studies=of_studies,
-                    normalisation=normalisation,
-                )
-        elif of_studies is not None:
-            report = document.build_of_studies(of_studies, out, title, wanted, _warn)
-        else:
-            raise ReportError("RUNS: must be given, or --studies")
-    except (ReportError, BrokenRunError, SpecError, OSError) as error:
-        raise _refused(error) from None
+        _refuse_useless(root, studies, about_runs, _about_studies(studies_root, storage))
+
+        from reports.data import context as contexts
+        from reports.rendering.progress import progress
+
+        with progress() as shown:
+            names = [name for option in studies or [] for name in split_names(option)]
+            context = contexts.load(
+                root,
+                contexts.Studies(names, studies_root or _STUDIES, storage) if studies else None,
+                thresholds=threshold or [],
+                baseline=baseline,
+                with_published=with_published,
+                published_file=published_file,
+                normalisation=normalisation,
+                allow_mixed=allow_mixed,
+                warn=_warn,
+                reading=lambda folders: shown.going_through(folders, "Reading"),
+            )
+            from reports import document
+
+            report = document.build(context, out, title, wanted, shown)
     typer.echo(f"wrote {report}")
 
 
-def _refuse_without(needed: str, value: object, what: str, options: Mapping[str, object]) -> None:
+def _wanted_formats(text: str) -> list[str]:
+    """The formats that ``--format`` names.
+
+    :raises ReportError: one that there is not
+    """
+    from reports.data.runs import ReportError
+
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in FORMATS:
+            raise ReportError(f"--format: {name!r} is not one of {', '.join(FORMATS)}")
+    return names
+
+
+def _about_studies(studies_root: Path | None, storage: str | None) -> dict[str, object]:
+    """The options about studies that were given.
+
+    A variable that says where studies are does not ask for one.
+    """
+    asked = None if storage == os.environ.get(STORAGE_VARIABLE) else storage
+    return {"--studies-root": studies_root, "--storage": asked}
+
+
+def _refuse_useless(
+    root: Path | None,
+    studies: list[str] | None,
+    about_runs: Mapping[str, object],
+    about_studies: Mapping[str, object],
+) -> None:
     """Refuse options that would be ignored.
 
-    :param needed: what they are for, whose value is ``value`` and which is about ``what``
-    :raises ReportError: naming the first of them that is given, where the value is not
+    :raises ReportError: naming the first of them, or that nothing is to be reported
     """
-    given = [name for name, option in options.items() if option]
-    if given and not value:
-        raise ReportError(f"{given[0]}: is about {what}; give {needed}, too")
+    from reports.data.runs import ReportError
+
+    if not root and not studies:
+        raise ReportError("RUNS: must be given, or --studies")
+    for needed, value, what, options in [
+        ("RUNS", root, "runs", about_runs),
+        ("--studies", studies, "studies", about_studies),
+    ]:
+        given = [name for name, option in options.items() if option]
+        if given and not value:
+            raise ReportError(f"{given[0]}: is about {what}; give {needed}, too")
 
 
-def _names(options: list[str]) -> list[str]:
-    """What an option names that may be repeated, and may hold several separated by commas."""
-    names = [name.strip() for option in options for name in option.split(",")]
-    return [name for name in names if name]
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """End the command with status 2 where its input is refused, after saying why."""
+    from benchmarks.errors import SpecError
+    from benchmarks.records import BrokenRunError
+    from benchmarks.secrets import mask
+    from reports.data.runs import ReportError
+
+    try:
+        yield
+    except (ReportError, BrokenRunError, SpecError, OSError) as error:
+        # Masked before it is cut, since a part of a URL is not known for one.
+        fail(_shown(mask(str(error))))
 
 
 def _warn(text: str) -> None:
     typer.echo(f"warning: {_shown(text)}", err=True)
 
 
-def _refused(error: Exception) -> typer.Exit:
-    """The end of a command, after its reason has been said."""
-    typer.echo(f"error: {_shown(mask(str(error)))}", err=True)
-    return typer.Exit(2)
-
-
 def _shown(text: str) -> str:
-    """For a terminal, which must not obey what is in a text."""
+    """Text without what a terminal would obey; its lines stay indented."""
+    from benchmarks.names import plain
+
     return "\n".join(
-        " " * (len(line) - len(line.lstrip())) + restored(plain(line, _LONGEST_LINE))
+        " " * (len(line) - len(line.lstrip())) + plain(line, _LONGEST_LINE)
         for line in text.splitlines()
     )
 
@@ -189,8 +222,8 @@ def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="Folder with the runs before.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Folder with the runs after.")],
     metric: Annotated[
-        comparison.Metric, typer.Option(help="Final return or best evaluation decides.")
-    ] = comparison.Metric.final,
+        Literal["final", "best"], typer.Option(help="Final return or best evaluation decides.")
+    ] = "final",
     tolerance: Annotated[
         float,
         typer.Option(
@@ -202,8 +235,8 @@ def compare(
         typer.Option("--allow-missing", help="B need not have all algorithms and environments."),
     ] = False,
     form: Annotated[
-        comparison.Format, typer.Option("--format", help="Text is for a terminal.")
-    ] = comparison.Format.text,
+        Literal["text", "md", "csv"], typer.Option("--format", help="Text is for a terminal.")
+    ] = "text",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write there instead of to the terminal.")
     ] = None,
@@ -214,15 +247,19 @@ def compare(
     worse or missing, and 2 where A and B cannot be compared. With few seeds some of many
     comparisons are worse by chance; the output says how many.
     """
-    try:
-        compared = comparison.compare(a, b, metric, tolerance, allow_missing)
+    with _refusing():
+        from benchmarks.storage import write_whole
+        from reports.data.comparison import compare as compare_runs
+
+        compared = compare_runs(a, b, metric, tolerance, allow_missing)
+        from reports.sections import comparison
+
         rendered = comparison.render(compared, form)
         if out:
             write_whole(out, rendered)
-    except (ReportError, BrokenRunError, OSError) as error:
-        raise _refused(error) from None
-    said = _shown(comparison.summary(compared))
-    typer.echo(f"{said}\nwrote {out}" if out else rendered.rstrip("\n"))
+            typer.echo(f"{comparison.summary(compared)}\nwrote {out}")
+        else:
+            typer.echo(rendered.rstrip("\n"))
     raise typer.Exit(compared.exit_status)
 
 
@@ -238,18 +275,24 @@ def watch(
     ),
     once: Annotated[bool, typer.Option("--once", help="Draw once and exit.")] = False,
     every: Annotated[
-        float | None, typer.Option(help=f"Seconds between two looks; else {watching.EVERY:g}.")
+        float | None, typer.Option(help=f"Seconds between two looks; else {EVERY:g}.")
     ] = None,
 ) -> None:
     """Show learning curves while a sweep is running, until Ctrl-C."""
-    try:
+    with _refusing():
+        from reports.data.runs import ReportError
+
         if once and every is not None:
             raise ReportError("--every: is of no use with --once; leave one of them out")
-        watching.watch(root, env or [], out, once, watching.EVERY if every is None else every)
-    except (ReportError, OSError) as error:
-        raise _refused(error) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+        if not root.is_dir():
+            raise ReportError(f"{root}: there is no such folder")
+
+        from reports.live.watch import watch as watch_runs
+
+        try:
+            watch_runs(root, env or [], out, once, EVERY if every is None else every)
+        except KeyboardInterrupt:
+            raise typer.Exit(0) from None
 
 
 @app.command()
@@ -259,8 +302,8 @@ def record(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the environment; else that of the evaluations.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Length of the film.")] = recording.SECONDS,
-    fps: Annotated[int, typer.Option(help="Frames a second.")] = recording.FPS,
+    seconds: Annotated[float, typer.Option(help="Length of the film.")] = SECONDS,
+    fps: Annotated[int, typer.Option(help="Frames a second.")] = FPS,
     trust: Annotated[
         bool, typer.Option("--trust", help="Load a run of another machine, which executes code.")
     ] = False,
@@ -271,10 +314,10 @@ def record(
     that was made on another machine is loaded only with --trust; what a folder says of its machine
     can be forged.
     """
-    try:
-        recording.record(folder, out, seed, seconds, fps, trust)
-    except (ReportError, BrokenRunError, SpecError, OSError) as error:
-        raise _refused(error) from None
+    with _refusing():
+        from reports.live.record import record as record_run
+
+        record_run(folder, out, seed, seconds, fps, trust)
     typer.echo(f"wrote {out}")
 
 

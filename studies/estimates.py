@@ -15,14 +15,21 @@ REPETITIONS = 2_000
 _DIGITS = 3  # of scores, which are about 1
 
 
-def in_brackets(estimate: Estimate, digits: int | None = None, sign: bool = False) -> str:
-    """``0.812 [0.790, 0.831]``; without an interval ``0.812``."""
+def writer_for(
+    estimate: Estimate, digits: int | None = None, sign: bool = False
+) -> Callable[[float], str]:
+    """Writes the numbers of an estimate, a difference with its sign."""
     numbers = estimate.numbers
     small = np.nanmax(np.abs(numbers)) < 10
     form = form_with(digits or _DIGITS, numbers) if digits or small else form_of(numbers)
-    if sign:  # of a difference, which must not look like zero unless it is zero
+    if sign:  # a difference must not look like zero unless it is zero
         form = form.apart((number, 0.0) for number in numbers)
-    value, low, high = (form.text(number, "+" if sign else "") for number in numbers)
+    return lambda number: form.text(number, "+" if sign else "")
+
+
+def in_brackets(estimate: Estimate, digits: int | None = None, sign: bool = False) -> str:
+    """``0.812 [0.790, 0.831]``; without an interval ``0.812``."""
+    value, low, high = map(writer_for(estimate, digits, sign), estimate.numbers)
     return f"{value} [{low}, {high}]" if estimate.has_interval else value
 
 

@@ -6,13 +6,16 @@ import csv
 import io
 import math
 from typing import NamedTuple
+from urllib.parse import unquote
 
+import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
 from benchmarks.tables import (
     Code,
     Estimates,
+    Fraction,
     Inline,
     Link,
     Number,
@@ -54,15 +57,26 @@ def test_markdown_is_padded_and_numbers_are_right_aligned() -> None:
     ]
 
 
+def test_a_table_without_rows_has_its_headings() -> None:
+    table = Table([Text("name", []), Estimates("score", []), Steps("steps", [])])
+    assert to_markdown(table).splitlines()[0] == "| name | score | steps |"
+    assert to_text(table) == "name  score  steps"
+    assert to_csv(table).splitlines()[0].startswith("name,score,score low,score high,steps,")
+
+
 ODD = ["x | y\nz", "<script>", "*a* _b_ `c`", "[x](https:y)", "a|b_$c$", "\\|", "# T", "\x1b[31m"]
 
 
 def test_text_is_shown_as_it_is_in_markdown() -> None:
-    text = to_markdown(Table([Text("a|b", ODD), Text("code", [Code(name) for name in ODD])]))
+    code = [Strong(Code(name)) if "|" in name else Code(name) for name in ODD]
+    text = to_markdown(Table([Text("a|b", ODD), Text("code", code)]))
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(text)
     rows = [each.children or [] for each in tokens if each.type == "inline"]
-    assert [[child.type for child in row] for row in rows[2:]] == [["text"], ["code_inline"]] * 8
-    shown = [row[0].content for row in rows]
+    content = [[child for child in row if child.content] for row in rows]
+    assert [[child.type for child in row] for row in content[2:]] == [
+        *(["text"], ["code_inline"])
+    ] * 8
+    shown = [row[0].content for row in content]
     visible = [name.replace("\n", " ").replace("\x1b", "\\x1b") for name in ODD]
     assert shown == ["a|b", "code", *(name for name in visible for _ in range(2))]
 
@@ -98,6 +112,20 @@ def test_each_estimate_may_have_digits_of_its_own() -> None:
     assert cells(Table([column])) == ["    0.5 [  0.2,   0.8]", "≈ 0.333 [0.100, 0.900]"]
 
 
+def test_each_number_may_have_digits_of_its_own() -> None:
+    column = Number("x", [1.5, None, 0.25], write=["{:.1f}".format, str, "{:+.2f}".format])
+    assert cells(Table([column])) == ["  1.5", "    –", "+0.25"]
+
+
+@pytest.mark.parametrize("target", ["a b.csv", "x>y", "a(b)", "#é", "https://x.org/?a=1&b=(2)"])
+def test_an_address_leads_where_it_says_in_markdown(target: str) -> None:
+    (paragraph,) = (
+        each for each in MarkdownIt().parse(markdown_of(Link("x", target))) if each.children
+    )
+    (link, *_) = paragraph.children or []
+    assert unquote(str(link.attrs["href"])) == target
+
+
 STEPS = [
     StepsTaken(12_000, 9_000, 21_000, 50_000, 3),
     StepsTaken(INF, 400, INF, 50_000, 3),
@@ -119,6 +147,10 @@ def test_steps_stand_one_below_the_other_and_what_is_not_reached_is_said() -> No
         "      not within 1,000,000",
         "     500 (1 seed)",
     ]
+
+
+def test_steps_that_no_row_has_take_no_width() -> None:
+    assert cells(Table([Steps("s", [StepsTaken(INF, INF, INF, 50, 1)])])) == ["not within 50"]
 
 
 def test_returns_below_a_thousandth_are_shown_and_told_apart() -> None:
@@ -208,8 +240,61 @@ def test_csv_has_no_marks_and_survives_what_is_in_the_cells() -> None:
 
 def test_marks_are_a_renderers() -> None:
     text = ("a*b ", Strong("c_"), " ", Code("x`y"), " ", Link("d]", "#e"))
-    assert markdown_of(text) == r"a\*b **c\_** ``x`y`` [d\]](<#e>)"
+    assert markdown_of(text) == r"a\*b **c\_** ``x`y`` [d\]](#e)"
     assert text_of(text) == "a*b c_ x`y d]"
+
+
+def test_sort_keys_are_the_numbers() -> None:
+    columns = [
+        Number("a", [np.int64(3), 0.5, None, NAN, INF, "not run"]),
+        Estimates("b", [Estimate(5, 4, 6), Estimate(2), None, "failed", Estimate(NAN), None]),
+        Text("c", ["9", "x", None, "–", "", "1"]),
+        Seconds("d", [60.0, None, 3.0, 0.0, NAN, 1e9]),
+        Steps("e", [*STEPS, STEPS[0], STEPS[0]]),
+        Fraction("f", [(4, 5), (10, 10), None, (0, 5), (4, 10), None]),
+    ]
+    keys = {column.header: column.sort_keys() for column in Table(columns).columns}
+    assert keys == {
+        "a": [[0, 3], [0, 0.5], None, None, [0, INF], None],
+        "b": [[0, 5, 4, 6], [0, 2], None, None, None, None],
+        "c": [None] * 6,
+        "d": [[0, 60], None, [0, 3], [0, 0], None, [0, 1e9]],
+        "e": [
+            [0, 12_000, 9_000, 21_000],
+            [1, 50_000, 400, 50_000],
+            [2, 1_000_000],
+            [0, 500, 500, 500],
+            *[[0, 12_000, 9_000, 21_000]] * 2,
+        ],
+        "f": [[0, 4, 5], [0, 10, 10], None, [0, 0, 5], [0, 4, 10], None],
+    }
+
+
+def test_fractions_are_two_numbers_in_csv() -> None:
+    table = Table([Fraction("finished", [(4, 5), None, (1_000, 2_000)])])
+    assert cells(table) == ["        4 of 5", "             –", "1,000 of 2,000"]
+    assert to_csv(table) == "finished,finished: of\n4,5\n,\n1000,2000\n"
+
+
+def test_numbers_share_their_decimals_unless_they_show_nothing_of_one() -> None:
+    column = Number("x", [4_812.4, 0.00042, NAN, "none", -12.5])
+    assert [cell.strip() for cell in cells(Table([column]))] == [
+        "4,812",
+        "0.000420",
+        "–",
+        "none",
+        "-12",
+    ]
+    assert [cell.strip() for cell in cells(Table([Number("x", [3, 1_000, 0])]))] == [
+        "3",
+        "1,000",
+        "0",
+    ]
+
+
+def test_csv_has_what_stands_before_an_estimate() -> None:
+    column = Estimates("x", [Estimate(1, 0, 2), Estimate(3, 2, 4)], prefixes=["", "at least "])
+    assert to_csv(Table([column])) == "x,x low,x high,x prefix\n1,0,2,\n3,2,4,at least\n"
 
 
 def test_columns_without_a_value_can_be_left_out() -> None:

@@ -16,9 +16,9 @@ from benchmarks.results import BrokenRunError, load_failed_specs, load_failures,
 from benchmarks.status import load_status
 from benchmarks.sweep import SweepError, sweep
 from reports.__main__ import app as reports_app
-from reports.diagnostic_data import measure
-from reports.runs import load
-from reports.watching import read_progress
+from reports.data.diagnostics import measure
+from reports.data.runs import load
+from reports.live.runs import read_progress
 from tests.reports.conftest import RunFolders
 
 NAN, INFINITE = float("nan"), float("inf")

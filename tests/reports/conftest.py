@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks.folder_names import as_file_name
+from benchmarks.records import Evaluation, RunSpec
+from benchmarks.run import run
 from benchmarks.run_files import manifest_path, write_manifest
+from reports import document
+from reports.data import context
+from reports.data.runs import RunData, load
+
+if TYPE_CHECKING:
+    from tests.reports.study_folders import StudyFolders
 
 EVALUATION = {"points": 20, "episodes": 10, "seed": 1_000_000}
 
@@ -94,31 +102,35 @@ class RunFolders:
 
     def ask(
         self,
-        algos: Sequence[str],
-        seeds: Sequence[int],
-        env_ids: Sequence[str] = ("CartPole-v1",),
-        hyperparams: Mapping[str, Any] | None = None,
+        algo: str,
+        env_id: str = "CartPole-v1",
+        seeds: Sequence[int] = (0,),
         n_timesteps: int = 50_000,
-    ) -> Path:
-        """The manifest of a sweep that was asked for these runs, and has finished."""
-        specs = [
-            _spec("classic", algo, env_id, 0, n_timesteps, hyperparams, None)
-            for env_id in env_ids
-            for algo in algos
-        ]
-        runs = [
-            {key: spec[key] for key in ("suite", "algo", "env_id")}
-            | {"config": _config(spec), "seeds": list(seeds)}
-            for spec in specs
-        ]
-        path = manifest_path(self.root, _config({"runs": runs}))
-        write_manifest(path, {"command": "python -m benchmarks run", "finished": "", "runs": runs})
-        return path
+        hyperparams: Mapping[str, Any] | None = None,
+    ) -> None:
+        """The manifest of a sweep that was asked for these runs."""
+        spec = _spec("classic", algo, env_id, 0, n_timesteps, hyperparams, None)
+        group = {key: spec[key] for key in ("suite", "algo", "env_id")}
+        group |= {"config": _config(spec), "seeds": list(seeds)}
+        digest = hashlib.sha256(json.dumps(group).encode()).hexdigest()[:8]
+        fields = {"command": "python -m benchmarks run classic", "runs": [group]}
+        write_manifest(
+            manifest_path(self.root, digest),
+            {**fields, "started": "2026-01-01T00:00:00+00:00", "finished": None},
+        )
 
     def _folder(self, spec: Mapping[str, Any], config: Any = None) -> Path:
         name = f"seed-{spec['seed']}-{config if isinstance(config, str) else _config(spec)}"
         algo, env_id = (as_file_name(spec[key]) for key in ("algo", "env_id"))
         return self.root / spec["suite"] / algo / env_id / name
+
+
+def build_report(root: Path, out: Path, formats: Sequence[str] = ("md",), **options: Any) -> str:
+    """Build a report on these runs into ``out``; its text in Markdown.
+
+    :param options: as for :func:`reports.data.context.load`
+    """
+    return document.build(context.load(root, **options), out, formats=formats).read_text()
 
 
 @pytest.fixture
@@ -144,6 +156,45 @@ def study(folders: RunFolders) -> RunFolders:
                 curve = top * (1 - np.exp(-pace * progress)) + 0.06 * top * rng.normal(size=21)
                 folders.add(algo, env_id, seed, np.minimum(curve, top), n_timesteps)
     return folders
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> tuple[RunFolders, RunFolders]:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    return RunFolders(tmp_path / "a"), RunFolders(tmp_path / "b")
+
+
+TINY = {
+    "npg": {"n_envs": 2, "n_steps": 64, "target_kl": "lin_0.05"},
+    "trpo": {"n_envs": 2, "n_steps": 64, "batch_size": 64},
+    "ppo": {"n_envs": 2, "n_steps": 64, "batch_size": 64, "n_epochs": 2},
+    "acer": {"n_steps": 5, "replay_start": 100},
+    "a2c": {"n_steps": 5},
+}
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> RunData:
+    """A real run of each algorithm."""
+    root = tmp_path_factory.mktemp("trained")
+    for algo, hyperparams in TINY.items():
+        settings = hyperparams | {"policy_kwargs": "dict(net_arch=[8])"}
+        run(
+            RunSpec("tiny", algo, "Pendulum-v1", 0, 1_500, settings, Evaluation(1, 1, 7)),
+            root,
+            "python -m benchmarks run tiny",
+        )
+    return load(root)
+
+
+@pytest.fixture
+def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StudyFolders]:
+    """Studies below a folder, to be carried out with few resamples."""
+    from tests.reports import study_folders  # slow to import
+
+    with study_folders.quick_and_quiet(monkeypatch):
+        yield study_folders.StudyFolders(tmp_path / "studies-out", monkeypatch)
 
 
 def _spec(

@@ -6,23 +6,23 @@ import io
 import json
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from rich.console import Console
 
 from benchmarks import commands, statistics
 from benchmarks.records import RunSpec
+from benchmarks.results import read_evaluations
 from benchmarks.statistics import Estimate
-from reports import comparison, published, runs, scores, watching
-from reports.comparison import Format
-from reports.environments import environment_table
-from reports.recording import draw_curve, read_evaluations
-from reports.standing import sentences, standings
-from reports.summary import summary
-from reports.tuning_wording import estimate_text
-from reports.verdicts import Comparisons, comparisons_of
-from reports.wording import verdict
+from reports.data.comparison import compare
+from reports.data.context import load
+from reports.data.verdicts import AHEAD, BEHIND, LEVEL, Verdict
+from reports.live.film import draw_curve
+from reports.live.watch import watch
+from reports.rendering.text import percent
+from reports.sections.comparison import render
+from reports.sections.scores import environment_table
 from tests.reports.conftest import RunFolders
+from tests.reports.values import cells
 
 SMALL = {"npg": 4.1e-4, "ppo": 1.2e-4}
 SPREADS = (1.0, 1.02, 1.04)
@@ -31,7 +31,6 @@ SPREADS = (1.0, 1.02, 1.04)
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "REPETITIONS", 500)
-    monkeypatch.setattr(comparison, "REPETITIONS", 500)
 
 
 def add(
@@ -42,62 +41,72 @@ def add(
             folders.add(algo, "Portfolio-v0", seed, [0.0, final / 2, final * spread])
 
 
-def said(folders: RunFolders) -> tuple[str, str, str]:
-    """Of a folder's runs the summary, how npg stands, and the table of the environment."""
-    data = runs.load(folders.root)
-    table = scores.score_table(data.runs, data.evaluations)
-    compared = comparisons_of(table, scores.run_scores(data.evaluations))
-    lines = summary(table, compared, None, None)
-    stands = sentences(standings(table, compared, "ppo"), compared, "ppo")
-    return "\n".join(lines), "\n".join(stands), environment_table(table, compared).markdown()
+def judged(folders: RunFolders) -> tuple[str, str, list[str]]:
+    """How npg stands to ppo, and ppo to npg; the final returns of both as they are shown."""
+    context = load(folders.root)
+    found = context.comparisons
+    verdicts = [
+        found.verdict("Portfolio-v0", label, other)
+        for label, other in (("npg", "ppo"), ("ppo", "npg"))
+    ]
+    table = environment_table(context.scores, found)
+    npg, ppo = (each.word for each in verdicts if isinstance(each, Verdict))
+    return npg, ppo, cells(table, "final return")
 
 
 def test_small_returns_are_ahead_by_what_is_shown(folders: RunFolders) -> None:
     add(folders, SMALL)
-    lines, stands, table = said(folders)
-    assert "npg 0.000418 (95% interval 0.000410 to 0.000426) and ppo 0.000122 (" in lines
-    assert "is ahead of ppo" in lines
-    assert "loses to npg on Portfolio-v0 (0.000122 against 0.000418)" in stands
-    assert "**0.000418** [0.000410, 0.000426]" in table
+    npg, ppo, shown = judged(folders)
+    assert (npg, ppo) == (AHEAD, BEHIND)
+    assert shown == [
+        "**0.000418** [0.000410, 0.000426]",
+        "0.000122 [0.000120, 0.000125]",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("npg", "ppo", "shown"),
+    ("npg", "ppo", "expected"),
     [
-        (1_000.2, 1_000.1, "1,000.2"),
-        (3e12, 2e12, "3.00e+12"),
-        (4_812.0, 0.0004, "0.000400"),
-        (3e-11, 2e-11, "3.00e-11"),
+        (1_000.2, 1_000.1, ["1,000.2", "1,000.1"]),
+        (3e12, 2e12, ["3.00e+12", "2.00e+12"]),
+        (4_812.0, 0.0004, ["4,812", "0.000400"]),
+        (3e-11, 2e-11, ["3.00e-11", "2.00e-11"]),
     ],
 )
 def test_what_is_ahead_is_told_apart(
-    folders: RunFolders, npg: float, ppo: float, shown: str
+    folders: RunFolders, npg: float, ppo: float, expected: list[str]
 ) -> None:
     add(folders, {"npg": npg, "ppo": ppo}, (1.0, 1.0, 1.0))
-    lines, stands, table = said(folders)
-    assert "npg has the highest final return, and is ahead of ppo" in lines
-    assert all(shown in text for text in (lines, stands, table))
+    word, _, shown = judged(folders)
+    assert word == AHEAD
+    assert [text.partition(" ")[0].strip("*") for text in shown] == expected
 
 
 def test_a_difference_by_rounding_errors_is_none(folders: RunFolders) -> None:
     add(folders, {"npg": 0.1 + 0.2, "ppo": 0.3}, (1.0, 1.0, 1.0))
-    assert " is ahead of " not in said(folders)[0]
+    assert judged(folders)[:2] == (LEVEL, LEVEL)
 
 
-def test_a_verdict_that_rests_on_the_third_decimal_shows_it() -> None:
-    rows = {"env_id": "E", "label": ["a", "b"], "seeds": 9, "final_mean": [2.0, 1.0]}
-    means = {("final", "E", "a"): Estimate(2.0, 1.5, 2.5), ("final", "E", "b"): Estimate(1, 0, 1)}
-    chance = Estimate(0.7, 0.497, 0.9)
-    compared = Comparisons(means, {("final", "E", "a", "b"): chance})
-    (sentence,) = verdict(pd.DataFrame(rows), compared)
-    assert "with probability 0.700 (95% interval 0.497 to 0.900) only" in sentence
+@pytest.mark.parametrize(
+    ("estimate", "texts"),
+    [
+        (Estimate(0.7, 0.497, 0.9), ["70.0", "49.7", "90.0"]),
+        (Estimate(0.7, 0.55, 0.9), ["70", "55", "90"]),
+        (Estimate(0.3, 0.1, 0.5004), ["30.00", "10.00", "50.04"]),
+        (Estimate(0.5, 0.5, 0.5), ["50", "50", "50"]),
+    ],
+)
+def test_an_interval_that_excludes_one_half_by_little_shows_it(
+    estimate: Estimate, texts: list[str]
+) -> None:
+    assert list(map(percent(estimate), estimate.numbers)) == texts
 
 
 def test_a_comparison_shows_a_difference_that_is_small_beside_the_means(tmp_path: Path) -> None:
     a, b = RunFolders(tmp_path / "a"), RunFolders(tmp_path / "b")
     add(a, {"npg": 4_812.0, "ppo": 1.2e-4}, (1.0, 1.0, 1.0))
     add(b, {"npg": 4_812.1, "ppo": 1.3e-4}, (1.0, 1.0, 1.0))
-    text = comparison.render(comparison.compare(a.root, b.root), Format.text)
+    text = render(compare(a.root, b.root), "text")
     rows = [" ".join(line.split()) for line in text.splitlines()]
     assert any(row.startswith("Portfolio-v0 npg 3 3 4,812.0 4,812.1 +0.1 [") for row in rows)
     assert "+0.000010 [+0.000010, +0.000010]" in text
@@ -112,7 +121,7 @@ def test_what_is_watched_has_digits(folders: RunFolders) -> None:
         evaluation={"points": 2, "episodes": 10, "seed": 0},
     )
     console = Console(file=io.StringIO(), width=120)
-    watching.watch(folders.root, once=True, console=console)
+    watch(folders.root, once=True, console=console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "evaluation return 0.000410 at 50k" in shown
     assert "0.000137" in shown  # a tick
@@ -139,28 +148,3 @@ def test_a_sweep_ends_with_what_was_reached(folders: RunFolders) -> None:
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "0.000210" in shown
     assert "0.000010" in shown
-
-
-@pytest.mark.parametrize(
-    ("estimate", "text"),
-    [
-        (Estimate(0.81234, 0.79, 0.831, 3), "0.812 [0.790, 0.831]"),
-        (Estimate(4.1e-4, 4e-4, 4.2e-4, 3), "0.000410 [0.000400, 0.000420]"),
-        (Estimate(2e12, 1e12, 3e12, 3), "2.00e+12 [1.00e+12, 3.00e+12]"),
-    ],
-)
-def test_scores_of_studies(estimate: Estimate, text: str) -> None:
-    assert estimate_text(estimate) == text
-
-
-def test_a_gain_that_is_positive_is_seen_to_be() -> None:
-    assert (
-        estimate_text(Estimate(0.0312, 0.0004, 0.06, 3), sign=True) == "+0.0312 [+0.0004, +0.0600]"
-    )
-
-
-def test_published_results_that_look_the_same_are_called_equal() -> None:
-    form = published.form_of([500.0, 500.01])
-    assert published._gap_text(500.0, 500.01, form) == "equal"
-    form = published.form_of([4e-4, 5e-4])
-    assert published._gap_text(4e-4, 5e-4, form) == "20% lower"

@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 
 from benchmarks import statistics
-from reports import diagnostic_figures, document, figures, runs, scores
-from reports.diagnostics import diagnostics_of
-from tests.reports.conftest import RunFolders
+from benchmarks.tables import to_markdown
+from reports.data import context, runs, scores
+from reports.rendering.blocks import figures_of
+from reports.sections import diagnostics
+from tests.reports.conftest import RunFolders, build_report
+from tests.reports.values import tables, texts
 
 HEADER = ["time/total_timesteps", "time/iterations", "train/kl", "train/target_kl"]
 HEADER += ["train/kl_predicted", "train/skipped_updates", "train/n_updates", "train/cg_residual"]
@@ -30,26 +33,23 @@ def log(column: str = "", value: str = "") -> str:
 
 
 @pytest.fixture
-def tell(
-    folders: RunFolders, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str | bytes], list[str]]:
+def tell(folders: RunFolders) -> Callable[[str | bytes], list[str]]:
     """Two runs of which one has the given log: the lines that are left out; the rest is told."""
-    monkeypatch.setattr(diagnostic_figures, "save", lambda figure, _: figure.canvas.draw())
 
     def told(content: str | bytes) -> list[str]:
         for seed, text in enumerate((log(), content)):
             folder = folders.add("npg", seed=seed)
             data = text.encode() if isinstance(text, str) else text
             (folder / "progress.csv").write_bytes(data)
-        data = runs.load(folders.root, allow_broken=True)
         left_out: list[str] = []
-        styles = figures.looks(list(data.runs["label"]))
-        found = diagnostics_of(data, styles, folders.root.parent, left_out.append)
-        assert found is not None
-        text = "\n".join(part.table.markdown() for part in found.parts)
+        built = diagnostics.build(context.load(folders.root, warn=left_out.append))
+        assert built is not None
+        for figure in figures_of(built.blocks):
+            figure.draw().draw_without_rendering()
+        text = "\n".join(map(to_markdown, tables(built.blocks)))
         assert "0.01" in text
         assert len(text) < 3_000
-        said = "\n".join(found.sentences)
+        said = "\n".join(texts(built.blocks))
         assert all(line.partition(": ")[2][:60] in said for line in left_out)
         return left_out
 
@@ -93,17 +93,17 @@ def test_a_run_that_was_evaluated_elsewhere_costs_only_itself(
     path = folder / "evaluations.csv"
     pd.read_csv(path).drop(index=1).to_csv(path, index=False)
     warned: list[str] = []
-    report = document.build(folders.root, tmp_path / "report", formats=["md"], warn=warned.append)
+    report = build_report(folders.root, tmp_path / "report", warn=warned.append)
     (line,) = warned
     assert "npg on CartPole-v1, config" in line
     assert "seed 3: was evaluated at 2 points" in line
     assert "the others at 3 points" in line
-    assert line.removeprefix("left out: ") in report.read_text()
-    assert "3 runs, 3 seeds" in report.read_text()
+    assert line.removeprefix("left out: ") in report
+    assert "3 runs, 3 seeds" in report
 
 
 def test_a_clock_that_stood_still_is_no_infinite_speed(folders: RunFolders) -> None:
     folders.add("npg", wall_seconds=0.0)
     data = runs.load(folders.root)
-    table = scores.score_table(data.runs, data.evaluations)
+    table = scores.score_table(data.runs, scores.run_scores(data.evaluations))
     assert table["steps_per_second"].iloc[0] == 50_000_000

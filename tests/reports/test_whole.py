@@ -14,10 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import statistics, storage
-from reports import document, figures, runs
+from reports import document
 from reports.__main__ import app
+from reports.data import runs
+from reports.rendering import figures
 from tests.benchmarks.crashes import disk_with_room_for, killed_at_each_step
-from tests.reports.conftest import RunFolders
+from tests.reports.conftest import RunFolders, build_report
 
 
 @pytest.fixture(autouse=True)
@@ -42,21 +44,21 @@ def out(folders: RunFolders) -> Path:
     for seed in range(2):
         folders.add("npg", seed=seed)
     out = folders.root.parent / "report"
-    document.build(folders.root, out, formats=["md", "html", "csv"])
+    build(folders, out)
     (out / "notes.txt").write_text("mine")
     folders.add("ppo")
     return out
 
 
 def build(folders: RunFolders, out: Path) -> None:
-    document.build(folders.root, out, formats=["md", "html", "csv"])
+    build_report(folders.root, out, formats=["md", "html", "csv"])
 
 
 def publish(out: Path, content: str) -> None:
-    with document.whole(out) as folder:
+    with storage.whole_folder(out, last=document.REPORT) as folder:
         (folder / "tables").mkdir()
         for name in ("a.png", "report.md", "scores.csv", "tables/a.csv"):
-            document.write_text(folder / name, content)
+            (folder / name).write_text(content)
 
 
 @pytest.mark.parametrize("is_new", [False, True])

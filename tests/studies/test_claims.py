@@ -10,7 +10,9 @@ import yaml
 from optuna.trial import create_trial
 from typer.testing import CliRunner
 
-from reports.tuning import Studies, tuning_of
+from reports.data.context import Context, Studies
+from reports.rendering.blocks import tables_of
+from reports.sections.studies import build
 from studies import sensitivity
 from studies.__main__ import app
 from studies.estimates import as_text, compare, verdict
@@ -163,17 +165,18 @@ def test_a_width_says_of_how_few_seeds_it_is(
 
 
 def test_a_report_claims_nothing_with_few_seeds(finished: Path) -> None:
-    section = tuning_of(Studies(["one", "two", "three"], finished), finished / "report")
+    wanted = Studies(["one", "two", "three"], finished)
+    section = build(Context(studies=wanted))
 
-    best, missing = section.findings
-    assert best.startswith("**Best values**, on fresh seeds: better than the defaults for ppo on ")
-    assert "(three) (clip_range = 0.4: +12.2" in best
-    assert "(one)" not in best
-    assert "(two)" not in best
-    assert missing.startswith(
-        "**Not known yet**: fewer than 3 seeds, which decide nothing: ppo on CartPole-v1 (one) "
-        "(1 seed) and ppo on CartPole-v1 (two) (2 seeds)"
-    )
+    assert section is not None
+    table = tables_of([section])["studies-findings"]
+    *_, gains, verdicts = table.columns
+    assert [gain.value for gain in gains.values] == pytest.approx([12.2] * 3, abs=0.2)
+    one, two, three = verdicts.values
+    assert ONE in one
+    assert TWO in two
+    assert three == "they beat the defaults beyond chance"
+    assert [cell.bold for cell in gains.shown()] == [False, False, True]
 
 
 def test_a_study_of_few_seeds_says_so_before_it_begins(tmp_path: Path) -> None:

@@ -1,0 +1,150 @@
+"""Everything that the sections of a report are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.normalisation import Scale, scales_with
+from benchmarks.storage import Folder
+from reports.data import aggregates, missing, published, runs, scores, standings, verdicts
+from reports.data.aggregates import NormalizedScores
+from reports.data.missing import Missing
+from reports.data.runs import ReportError, RunData
+from reports.data.standings import Standings
+from reports.data.thresholds import parse
+from reports.data.verdicts import Comparisons
+
+
+@dataclass(frozen=True)
+class Studies:
+    """Which studies a report shows.
+
+    ``names``: in the order of the tables. ``root``: where their folders are, ``--root`` of
+    ``python -m studies``. ``storage``: a database's URL; None: each study's journal is in its
+    folder.
+    """
+
+    names: Sequence[str]
+    root: Path
+    storage: str | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a report is about: runs, studies, or both, and the options it was asked for with.
+
+    What is derived from the runs is computed once, when a section first asks for it.
+
+    :param runs: None: the report is on studies alone
+    :param studies: None: none are shown
+    :param thresholds: environment to return, instead of what Gymnasium has registered
+    :param baseline: the label that the others are compared with; None: the second best one
+    :param published: as :func:`reports.data.published.load` gives it; None: none is shown
+    :param scales: environment to what normalises its returns
+    :param warn: called with a line for what is left out
+    :raises ReportError: a baseline that is not among the labels
+    """
+
+    runs: RunData | None = None
+    studies: Studies | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    baseline: str | None = None
+    published: pd.DataFrame | None = None
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+    warn: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        if self.runs is not None and self.baseline is not None:
+            labels = sorted(self.runs.runs["label"].unique())
+            if self.baseline not in labels:
+                raise ReportError(
+                    f"--baseline: {self.baseline!r} is not one of {', '.join(labels)}"
+                )
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row per environment and label, as :func:`reports.data.scores.score_table` has it."""
+        assert self.runs is not None
+        return scores.score_table(self.runs.runs, self.run_scores)
+
+    @cached_property
+    def run_scores(self) -> pd.DataFrame:
+        """One row per run, as :func:`reports.data.scores.run_scores` has it."""
+        assert self.runs is not None
+        return scores.run_scores(self.runs.evaluations)
+
+    @cached_property
+    def learning_curves(self) -> pd.DataFrame:
+        """As :func:`reports.data.scores.learning_curves` returns them."""
+        assert self.runs is not None
+        return scores.learning_curves(self.runs.evaluations)
+
+    @cached_property
+    def comparisons(self) -> Comparisons:
+        """Every pair of labels on every environment."""
+        return verdicts.comparisons_of(self.scores, self.run_scores)
+
+    @cached_property
+    def normalized(self) -> NormalizedScores | None:
+        """The scores over several environments; None where there is nothing to aggregate."""
+        assert self.runs is not None
+        return aggregates.normalized_scores(self.runs.evaluations, self.run_scores, self.scales)
+
+    @cached_property
+    def standings(self) -> Standings:
+        """How the labels stand over several environments."""
+        return standings.standings_of(self.run_scores, self.comparisons, self.normalized)
+
+    @cached_property
+    def compared_with(self) -> str | None:
+        """The label that the others are compared with; None where nothing is compared."""
+        return self.baseline or standings.second_best(self.standings, self.comparisons)
+
+    @cached_property
+    def missing(self) -> Missing:
+        """What has no result."""
+        assert self.runs is not None
+        return missing.missing_of(self.runs)
+
+
+def load(
+    root: Path | None = None,
+    studies: Studies | None = None,
+    *,
+    thresholds: Iterable[str] = (),
+    baseline: str | None = None,
+    with_published: bool = False,
+    published_file: Path | None = None,
+    normalisation: Path | None = None,
+    allow_mixed: bool = False,
+    warn: Callable[[str], None] = lambda _: None,
+    reading: Callable[[Sequence[Folder]], Iterable[Folder]] = iter,
+) -> Context:
+    """Read what a report is about.
+
+    Runs that cannot be read are left out; the report says which and why.
+
+    :param root: where the run folders are; None: the report is on studies alone
+    :param thresholds: as :func:`reports.data.thresholds.parse` reads them
+    :param with_published: show results from the literature; those of ``published_file``, too
+    :param normalisation: as for :func:`benchmarks.normalisation.scales_with`
+    :param allow_mixed: runs of one environment may have different budgets or evaluation protocols
+    :param reading: as for :func:`benchmarks.results.load_readable`
+    :raises ReportError: an option or a file that cannot be used, or runs that cannot be reported
+    :raises benchmarks.safe_yaml.SpecError: scales that cannot be read
+    """
+    is_published = with_published or published_file is not None
+    return Context(
+        thresholds=parse(thresholds),
+        published=published.load(published_file) if is_published else None,
+        scales=scales_with(normalisation),
+        runs=None if root is None else runs.load(root, allow_mixed, True, reading),
+        studies=studies,
+        baseline=baseline,
+        warn=warn,
+    )

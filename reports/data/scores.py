@@ -1,0 +1,152 @@
+"""Scores of runs and their intervals as tidy frames, computed by :mod:`benchmarks.statistics`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.statistics import (
+    area_under_curve,
+    best_evaluation,
+    final_return,
+    mean_intervals,
+)
+
+SCORES = ("final", "best", "area")
+_GROUP = ["env_id", "label"]
+_RUN = [*_GROUP, "protocol", "seed"]
+_STEPS_COLUMNS = [*_GROUP, "threshold", "seeds", "reached", "median", "lowest", "highest"]
+_STEPS_COLUMNS += ["budget", "spacing"]
+
+
+def run_scores(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Final return, best evaluation and area under the curve of each run.
+
+    :param evaluations: tidy, with ``env_id, label, protocol, seed, timesteps, return_mean``
+    :return: one row per run: ``env_id, label, protocol, seed, final, best, area``
+    """
+    ordered = evaluations.sort_values([*_RUN, "timesteps"], kind="stable")
+    rows = []
+    for key, run in ordered.groupby(_RUN, sort=True):
+        steps, returns = run["timesteps"].to_numpy(float), run["return_mean"].to_numpy(float)
+        best, area = best_evaluation(steps, returns), area_under_curve(steps, returns)
+        rows.append((*key, final_return(returns), best, area))
+    return pd.DataFrame(rows, columns=[*_RUN, *SCORES])
+
+
+def score_table(runs: pd.DataFrame, of_runs: pd.DataFrame) -> pd.DataFrame:
+    """Scores over seeds, one row per environment and label.
+
+    :param runs: one row per run, with ``env_id, label, algo, config, protocol, seed, timesteps,
+        wall_seconds`` (training alone), ``evaluation_seconds`` and ``peak_memory_mib``
+    :param of_runs: as :func:`run_scores` returns it, of the same runs
+    :return: ``env_id, label, algo, config, protocol, seeds`` (how many), ``timesteps`` (mean);
+        each of ``SCORES`` with ``_mean, _low, _high``; ``wall_seconds`` (training and evaluations,
+        mean over runs), ``steps_per_second`` (environment steps per second of training alone, mean
+        over runs) and ``peak_memory_mib`` (median over runs, NaN where it is not known of any)
+    """
+    scores = dict(iter(of_runs.groupby(_GROUP, sort=True)))
+    groups = dict(iter(runs.groupby(_GROUP, sort=True)))
+    values = [scores[key][list(SCORES)].to_numpy(dtype=np.float64) for key in groups]
+    rows = []
+    for (key, group), estimates in zip(groups.items(), mean_intervals(values), strict=True):
+        first = group.iloc[0]
+        row = {"env_id": key[0], "label": key[1]}
+        row |= {name: first[name] for name in ("algo", "config", "protocol")}
+        row |= {"seeds": len(group), "timesteps": group["timesteps"].mean()}
+        for i, score in enumerate(SCORES):
+            ends = zip(("mean", "low", "high"), estimates[:, i], strict=True)
+            row |= {f"{score}_{part}": value for part, value in ends}
+        row["wall_seconds"] = (group["wall_seconds"] + group["evaluation_seconds"]).mean()
+        row["steps_per_second"] = speeds(group).mean()
+        row["peak_memory_mib"] = group["peak_memory_mib"].dropna().median()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def speeds(runs: pd.DataFrame) -> pd.Series[float]:
+    """Environment steps per second of each run's training."""
+    # The clock is read to the millisecond.
+    return runs["timesteps"] / runs["wall_seconds"].clip(lower=1e-3)
+
+
+def learning_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds and its interval at each evaluation.
+
+    :param evaluations: as for :func:`run_scores`; the seeds of a label share their ``timesteps``
+    :return: one row per point: ``env_id, label, timesteps, mean, low, high, seeds``; ``low`` and
+        ``high`` are NaN with one seed
+    """
+    curves = {}
+    for key, group in evaluations.groupby(_GROUP, sort=True):
+        returns = group.pivot(index="seed", columns="timesteps", values="return_mean")
+        curves[key] = (returns.columns.to_numpy(), returns.to_numpy(dtype=np.float64))
+    return _averaged(curves, "timesteps")
+
+
+def wall_time_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds and its interval against the seconds of training, without evaluations.
+
+    Each seed's curve is straight between its evaluations, and averaged with the others at as many
+    evenly spread times as it has evaluations, up to the time at which the first seed was done.
+
+    :param evaluations: as for :func:`run_scores`, with ``wall_seconds``
+    :return: as :func:`learning_curves` gives it, with ``seconds`` for ``timesteps``; without the
+        labels of which the seconds of an evaluation are not known
+    """
+    curves = {}
+    for key, group in evaluations.groupby(_GROUP, sort=True):
+        if not np.isfinite(group["wall_seconds"]).all():
+            continue
+        seeds = [run.sort_values("timesteps") for _, run in group.groupby("seed", sort=True)]
+        seconds = np.linspace(0, min(run["wall_seconds"].max() for run in seeds), len(seeds[0]))
+        returns = [np.interp(seconds, run["wall_seconds"], run["return_mean"]) for run in seeds]
+        curves[key] = (seconds, np.stack(returns))
+    return _averaged(curves, "seconds")
+
+
+def _averaged(
+    curves: Mapping[tuple[Hashable, ...], tuple[np.ndarray, np.ndarray]], x: str
+) -> pd.DataFrame:
+    """The means over seeds of curves, each of x, shape ``(n_points,)``, and returns by seed."""
+    estimates = mean_intervals([returns for _, returns in curves.values()])
+    frames = [pd.DataFrame(columns=[*_GROUP, x, "mean", "low", "high", "seeds"])]
+    for (key, (where, returns)), (mean, low, high) in zip(curves.items(), estimates, strict=True):
+        columns = {x: where, "mean": mean, "low": low, "high": high, "seeds": len(returns)}
+        frames.append(pd.DataFrame({"env_id": key[0], "label": key[1], **columns}))
+    return pd.concat(frames[1:] or frames, ignore_index=True)
+
+
+def steps_to_threshold(evaluations: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
+    """Environment steps at the first evaluation whose mean return is at or above a threshold.
+
+    A seed without such an evaluation counts as infinitely many steps, so that the median is
+    infinite where half of the seeds or more have none.
+
+    :param evaluations: as for :func:`run_scores`, in any order
+    :param thresholds: environment to return; what has none is left out
+    :return: one row per environment and label: ``env_id, label, threshold, seeds`` (how many),
+        ``reached`` (how many of them did), ``median, lowest, highest`` (over seeds, in environment
+        steps, ``inf`` for not reached), ``budget`` (environment steps up to which every seed was
+        evaluated) and ``spacing`` (most environment steps without an evaluation)
+    """
+    rows = []
+    for (env_id, label), group in evaluations.groupby(_GROUP, sort=True):
+        threshold = thresholds.get(str(env_id))
+        if threshold is not None:
+            rows.append((env_id, label, threshold, *_steps_of(group, threshold)))
+    return pd.DataFrame(rows, columns=_STEPS_COLUMNS)
+
+
+def _steps_of(evaluations: pd.DataFrame, threshold: float) -> tuple[float, ...]:
+    """What :func:`steps_to_threshold` says of one label, from ``seeds`` on."""
+    by_seed = evaluations.groupby("seed")["timesteps"]
+    budgets = by_seed.max()
+    above = evaluations[evaluations["return_mean"] >= threshold]
+    first = above.groupby("seed")["timesteps"].min()
+    steps = first.astype(np.float64).reindex(budgets.index, fill_value=np.inf).to_numpy()
+    spacing = max(int(np.diff(np.sort(grid), prepend=0).max()) for _, grid in by_seed)
+    extent = (float(np.median(steps)), float(steps.min()), float(steps.max()))
+    return len(steps), len(first), *extent, int(budgets.min()), spacing

@@ -1,0 +1,1 @@
+"""How a report becomes text and pictures: pages, tables and figures."""

@@ -1,0 +1,1 @@
+"""What a report says, a module for each of its sections."""

@@ -1,0 +1,92 @@
+"""What the runs cost: time, memory, and returns against training time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
+
+from benchmarks.numbers import rough_text
+from benchmarks.tables import Inline, Number, Seconds, Strong, Table, Text
+from reports.data import scores
+from reports.data.context import Context
+from reports.data.runs import RunData
+from reports.rendering import figures
+from reports.rendering.blocks import Block, Figure, Paragraph, Section
+from reports.rendering.text import machine_text, tally_text
+
+# From how many seconds on an axis is in which unit, and that unit in seconds.
+_UNITS = [(7_200.0, 3_600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds")]
+
+
+def build(context: Context) -> Section | None:
+    """Time and memory of each algorithm on each environment."""
+    data = context.runs
+    if data is None:
+        return None
+    blocks: list[Block] = [costs_table(context.scores)]
+    if (context.scores["protocol"] != "").any():
+        mixed = " budgets or evaluations differ, and with them wall times."
+        blocks.append(Paragraph((Strong("Mixed:"), mixed)))
+    curves = scores.wall_time_curves(data.evaluations)
+    if len(curves):
+        styles = figures.looks(list(context.scores["label"]))
+        blocks.append(
+            Figure(
+                "learning_curves_time",
+                "Learning curves against training time",
+                _caption(data),
+                lambda: time_figure(curves, styles),
+            )
+        )
+    return Section("Time and memory", blocks)
+
+
+def costs_table(table: pd.DataFrame) -> Table:
+    """One row per environment and label; memory where it is known of any.
+
+    :param table: as :func:`reports.data.scores.score_table` returns it
+    """
+    columns = [
+        Text("environment", list(table["env_id"])),
+        Text("algorithm", list(table["label"])),
+        Seconds("wall time per run", table["wall_seconds"].tolist()),
+        Number("training speed (steps/s)", table["steps_per_second"].tolist(), rough_text),
+        Number("peak memory (MiB)", table["peak_memory_mib"].tolist(), rough_text),
+    ]
+    return Table(columns, name="costs").without_empty()
+
+
+def time_figure(curves: pd.DataFrame, styles: Mapping[str, figures.Look]) -> Drawing:
+    """Learning curves against training time, each panel in a unit for short numbers.
+
+    :param curves: as :func:`reports.data.scores.wall_time_curves` returns them
+    """
+    names, frames = [], []
+    for _, group in curves.groupby("env_id", sort=True):
+        longest = group["seconds"].max()
+        size, name = next((size, name) for least, size, name in _UNITS if longest >= least)
+        names.append(name)
+        frames.append(group.assign(time=group["seconds"] / size))
+    axis = figures.Axis("time", "", "{:g}".format)
+    figure = figures.learning_curves(pd.concat(frames), styles, axis)
+    for ax, name in zip(figure.axes, names, strict=False):  # some panels may be empty
+        ax.set_xlabel(f"training time ({name})")
+    return figure
+
+
+def _caption(data: RunData) -> Inline:
+    shown = (
+        "Learning curves against the time of training, evaluations not counted: mean over seeds "
+        "with its 95% interval, up to the time at which the first seed was done."
+    )
+    machines = data.runs["machine"].map(machine_text)
+    if machines.nunique() > 1:
+        return (
+            shown,
+            " ",
+            Strong("These curves do not compare:"),
+            f" the runs were made on different machines ({tally_text(machines)}).",
+        )
+    return f"{shown} All runs were made on {machines.iloc[0]}; on another, times are others."

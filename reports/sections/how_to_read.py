@@ -1,0 +1,274 @@
+"""How to read a report: what its words and numbers mean. It is the same in every report."""
+
+from __future__ import annotations
+
+from benchmarks.statistics import FEWEST_SEEDS, REPETITIONS
+from benchmarks.tables import Code, Inline, Strong
+from reports.data.aggregates import REPETITIONS as AGGREGATE_REPETITIONS
+from reports.data.context import Context
+from reports.data.verdicts import FALSE_ALARMS
+from reports.rendering.blocks import Block, Bullets, Paragraph, Section
+from reports.rendering.text import listing
+from studies.estimates import REPETITIONS as STUDY_REPETITIONS
+
+# How often nominal 95% intervals of the mean contain it, by the number of seeds: of percentile
+# bootstrap intervals over normal samples. Measured by tests/reports/sections/test_how_to_read.py,
+# which fails when a figure here is no longer what it measures.
+MEASURED_COVERAGE = {2: 0.50, 3: 0.75, 5: 0.84, 10: 0.90}
+
+
+def _by_seeds(shares: dict[int, float]) -> str:
+    """``75% with 3 seeds and 84% with 5 seeds``."""
+    return listing([f"{share:.0%} with {n} seeds" for n, share in shares.items()])
+
+
+# Either of two equal algorithms may be the one that is ahead.
+_CHANCES = {n: 2 * share for n, share in FALSE_ALARMS.items() if n >= FEWEST_SEEDS}
+_OF_TWO = 2 * FALSE_ALARMS[2]
+
+SCORES: list[Inline] = [
+    (
+        "A ",
+        Strong("return"),
+        " is the sum of an episode's rewards. ",
+        Strong("Final return"),
+        ": the mean over the last tenth of a run's evaluations.",
+    ),
+    (
+        Strong("Best evaluation"),
+        ": the highest evaluation of a run, without the one before training. A maximum of noisy "
+        "values is higher than what its policy returns on average.",
+    ),
+    (
+        Strong("Area under curve"),
+        ": the mean return over the training, that is, the area under the learning curve divided "
+        "by its length. Of two algorithms that end level, the one that learned sooner has the "
+        "larger area.",
+    ),
+    (
+        "Each score is a mean over seeds, with its ",
+        Strong("95% interval"),
+        f" in brackets: rliable's percentile bootstrap over seeds ({REPETITIONS:,} resamples, "
+        "fixed seed). With few seeds these intervals are too narrow: over normally distributed "
+        f"returns they contain the true mean in {_by_seeds(MEASURED_COVERAGE)}, not in 95% of "
+        "cases.",
+    ),
+    (
+        Strong("Steps"),
+        " are those that were taken: whole rollouts may exceed the budget a little.",
+    ),
+]
+
+COMPARISONS: list[Inline] = [
+    (
+        "The ",
+        Strong("probability of improvement"),
+        " is the share of all pairs of a run of one algorithm and a run of another in which the "
+        "former ends higher; a tie counts half.",
+    ),
+    (
+        "On one environment an algorithm is ",
+        Strong("ahead"),
+        f" of another if both have at least {FEWEST_SEEDS} seeds, the intervals of their means do "
+        "not overlap, and the probability of improvement has a 95% interval above one half. Over "
+        "several environments, that probability is averaged over them and decides alone. What is "
+        "neither ahead nor ",
+        Strong("behind"),
+        " is ",
+        Strong("level"),
+        ": it cannot be told apart.",
+    ),
+    (
+        Strong("Bold"),
+        " in a column of scores: the highest mean and all that it is not ahead of. Bold in a "
+        "column of aggregates: the best, and all whose intervals overlap with it.",
+    ),
+    (
+        "With few seeds chance alone can decide: of two equal algorithms one is ahead in up to "
+        f"{_by_seeds(_CHANCES)} each. With 2 seeds it would be {_OF_TWO:.0%}, so that there are ",
+        Strong("too few seeds"),
+        " for a verdict. Of many comparisons some are decided by chance.",
+    ),
+    "An interval without width is not certainty: every resample gave the same, as where all runs "
+    "of one algorithm end above all of another. Over several environments, such an interval around "
+    "a probability other than 0 and 1 decides nothing.",
+]
+
+AGGREGATES: list[Inline] = [
+    "Aggregates are over the environments that all algorithms share. While these are fewer than "
+    "two, the algorithm with the fewest environments is left out.",
+    (
+        Strong("Normalised"),
+        " scores are 0 for a random policy and 1 for a reference, which a table names for each "
+        "environment.",
+    ),
+    (
+        Strong("Interquartile mean"),
+        ": the mean of the middle half of all runs, which a single lucky or failed run hardly "
+        "moves. Four runs that score 0, 0.8, 0.9 and 5 have the mean 1.68 and the interquartile "
+        "mean 0.85, that of 0.8 and 0.9. All runs on an environment where an algorithm fails may "
+        "be among those left out: look at the other columns and at each environment, too.",
+    ),
+    (
+        Strong("Median"),
+        " and ",
+        Strong("mean"),
+        ": of the environments' means over seeds. ",
+        Strong("Optimality gap"),
+        ": how far runs stay below the reference, on average; less is better.",
+    ),
+    f"The intervals are rliable's stratified bootstrap over seeds ({AGGREGATE_REPETITIONS:,} "
+    "resamples, fixed seed), too narrow with few seeds like those of the scores.",
+    (
+        "A ",
+        Strong("performance profile"),
+        " shows for each score τ (tau) which share of its runs an algorithm has above it: at τ = "
+        "0.5 the runs that end more than half of the way from the random policy to the reference. "
+        "A curve above another one is better; where they cross, neither is better throughout.",
+    ),
+]
+
+COSTS: list[Inline] = [
+    (
+        Strong("Wall time"),
+        ": training and evaluations of a run, mean over runs. ",
+        Strong("Training speed"),
+        ": environment steps per second of training alone, mean over runs. ",
+        Strong("Peak memory"),
+        ": the most that a run's process held, including Python and its libraries, median over "
+        "runs. Times depend on what else the machine was doing.",
+    ),
+    (
+        Strong("Steps to a threshold"),
+        ": environment steps at the first evaluation whose mean return is at or above the "
+        "threshold, median over seeds (lowest, highest). A seed that never gets there counts as "
+        "infinitely many steps: ",
+        Code(">"),
+        " or ",
+        Code("not within"),
+        " the steps of the run. The first evaluation to reach a threshold is a noisy event: the "
+        "next one may lie below it again.",
+    ),
+]
+
+
+LITERATURE: list[Inline] = [
+    (
+        Strong("Difference"),
+        ": of our mean from theirs, as a share of theirs. It says nothing about chance; for that "
+        "see ± and the number of runs. ",
+        Strong("±"),
+        ": the standard deviation over runs, of one published run that over episodes.",
+    ),
+    (
+        Strong("Our highest"),
+        " is that of the algorithms with two or more seeds, if there are any. It stands beside the "
+        "highest published mean at our budget, or at any budget if there is none at ours; of "
+        "several with the same mean, beside the one with the nearest budget.",
+    ),
+    (
+        Strong("Bold"),
+        ", in the tables of environments: by each metric the highest published mean, and our "
+        "highest of two or more runs. It does not say that one method is better than the other: "
+        "see in what they differ.",
+    ),
+]
+
+DIAGNOSTICS: list[Inline] = [
+    (
+        Strong("KL per update"),
+        ": the divergence between the policies before and after an update, in nats, averaged over "
+        "the states of the rollout. NPG's is from the old to the new policy, sb3-contrib's TRPO's "
+        "from the new to the old. Medians and the 5% and 95% quantiles are over the logged updates "
+        "of all seeds that moved the policy; skipped updates are counted separately.",
+    ),
+    (
+        Strong("delta"),
+        " is a range if it follows a schedule: the highest and lowest in the logged updates. ",
+        Strong("≈"),
+        ": PPO has no trust region and no delta. Shown is ",
+        Code("approx_kl"),
+        ", its estimate from the actions taken, averaged over the minibatches of the last epoch. ",
+        Strong("Clipped"),
+        ": the share of probability ratios outside the clip range.",
+    ),
+    "The first table has one row per algorithm and quantity: the median in the tables below, over "
+    "environments and configurations, with the lowest and highest in brackets.",
+    (
+        Strong("Predicted KL"),
+        ": the quadratic model, half the step times the Fisher information times the step. A "
+        "KL-normalised step without line search makes it equal to delta.",
+    ),
+    (
+        Strong("Skipped"),
+        ": NPG counts every update, of the policy or the critic, that had no sound step; ACER "
+        "every one whose gradient was not finite; for TRPO it is each logged update whose line "
+        "search failed. ",
+        Strong("CG residual"),
+        ": ‖(F + damping I) x − g‖ / ‖g‖ when conjugate gradient stopped. It says how exact the "
+        "direction is, not how long the step is.",
+    ),
+    (
+        Strong("rho"),
+        ": the probability of an action under the policy divided by that under the policy that "
+        "took it, over all samples of a rollout's updates, fresh and replayed; logged after every "
+        "100th rollout. ",
+        Strong("Truncated"),
+        ": the share of samples with rho above c.",
+    ),
+    (
+        Strong("Projected"),
+        ": the share of samples whose gradient the trust region changed. ",
+        Strong("Change by projection"),
+        ": by how much, relative to the mean length of the gradients. ACER's delta bounds the "
+        "linear change of the KL divergence from the average policy along each sample's gradient, "
+        "not the divergence itself.",
+    ),
+]
+
+STUDIES: list[Inline] = [
+    "Scores are interquartile means over seeds and environments, normalised where the study's "
+    "objective is. A gain is the difference between runs with the same seeds. The intervals are "
+    f"percentile bootstrap over seeds ({STUDY_REPETITIONS:,} resamples, fixed seed), too narrow "
+    "with few seeds like those of the scores.",
+    (
+        "On the search's own seeds the best values are the highest of many noisy ones and look "
+        "better than they are: the fresh seeds decide. ",
+        Strong("Bold"),
+        " gains and losses are beyond chance: their interval excludes 0, with at least "
+        f"{FEWEST_SEEDS} seeds. With two seeds, one of two equal settings is ahead on both in half "
+        "of all cases.",
+    ),
+    (
+        Strong("Good"),
+        " are the values around the best one whose scores are within 10% of its score; between the "
+        "values that were tried, scores are taken to lie on straight lines. A decade is a factor "
+        "of 10. ",
+        Strong("At least"),
+        ": the good values reach an end of the range that was searched. ",
+        Strong("Lost"),
+        " is the score at the best value less that at another value.",
+    ),
+    (
+        Strong("Importance"),
+        ": the share of the differences between trials that a parameter explains (PED-ANOVA over "
+        "the completed trials). It has no interval; with few trials it is only a hint.",
+    ),
+]
+
+
+def build(context: Context) -> Section | None:
+    """What final return, intervals, ahead, bold, aggregates and the rest mean."""
+    parts = {
+        "Scores": SCORES,
+        "Verdicts": COMPARISONS,
+        "Several environments": AGGREGATES,
+        "Time and steps": COSTS,
+        "Against the literature": LITERATURE,
+        "Trust-region diagnostics": DIAGNOSTICS,
+        "Studies": STUDIES,
+    }
+    blocks: list[Block] = []
+    for title, items in parts.items():
+        blocks += [Paragraph(Strong(title)), Bullets(items)]
+    return Section("How to read this", blocks)
