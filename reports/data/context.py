@@ -136,7 +136,7 @@ def load(
     :param allow_mixed: runs of one environment may have different budgets or evaluation protocols
     :param reading: as for :func:`benchmarks.results.load_readable`
     :raises ReportError: an option or a file that cannot be used, or runs that cannot be reported
-    :raises benchmarks.yamls.SpecError: scales that cannot be read
+    :raises benchmarks.safe_yaml.SpecError: scales that cannot be read
     """
     is_published = with_published or published_file is not None
     return Context(

@@ -189,7 +189,7 @@ def test_status_of_a_sweep_that_was_interrupted_shows_what_has_not_begun(
     assert counted(load_status(tmp_path / "tiny" / "ppo").table, "ppo") == [1, 0, 1, 1]
     shown = command("status", tmp_path).output
     assert "missing: 2 runs of: the command\n" in shown
-    assert f"else remove {after.unfinished[0][0].path}\n" in shown
+    assert f"remove {after.unfinished[0][0].path}\n" in shown
     assert "…" not in shown
     # Nothing else takes the manifest for a run, and one of a sweep that has finished stays.
     assert (
