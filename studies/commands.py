@@ -119,7 +119,8 @@ def run(
     from studies.storage import study_folder
     from studies.workers import Task
 
-    name = name or as_file_name("-".join([algo, *envs]))
+    if name is None:
+        name = as_file_name("-".join([algo, *envs]))
     with refusing(SpecError, StudyError, OSError):
         folder = study_folder("--name", name, root).absolute()
         problem = _define(
@@ -194,10 +195,11 @@ def _open(name: str, problem: Problem, search: Search, storage: str, folder: Pat
     """The study, created if need be; if the storage refuses it, no folder is left."""
     from optuna import get_all_study_names
 
-    from studies.storage import check_unlike, connect
+    from studies.storage import check_not_archived, check_unlike, connect
     from studies.study import create, fix_grid
 
     if not storage:
+        check_not_archived(folder)
         folder.mkdir(parents=True, exist_ok=True)
     connected = connect(storage, folder)
     check_unlike("--name", name, get_all_study_names(connected))
@@ -337,12 +339,15 @@ def sensitivity(
     from studies import sensitivity
     from studies.display import print_widths
     from studies.plots import plot_sensitivity
+    from studies.storage import check_not_archived
     from studies.study import TrialFailedError
 
     study, problem, folder = _load(name, storage, root)
     _print_changed_sources(folder)
     out, command = out or folder, given_command("studies")
     with refusing(SpecError, StudyError, TrialFailedError, SweepError, OSError), resumable():
+        if not storage:
+            check_not_archived(folder)
         chosen = [sensitivity.swept(problem, each) for each in split_names(params)]
         chosen = chosen or sensitivity.sweepable(problem)
         if not chosen:
@@ -397,6 +402,23 @@ def pruning(
     print_pruning(problem, frame)
 
 
+@app.command()
+def archive(
+    root: Path = _ROOT,
+    storage: str = _STORAGE,
+    out: Path = typer.Option(file_okay=False, help="Where the archive goes."),
+) -> None:
+    """Write all studies as a few tables, without their runs: small enough for a repository.
+
+    An archive's folder is a --root whose studies can be shown and reported, but not continued.
+    """
+    from studies.archive import archive
+
+    with refusing(StudyError, OSError):
+        names = archive(root, storage, out)
+    say(f"{out}: {len(names)} studies: {', '.join(names)}")
+
+
 def _load(name: str, storage: str, root: Path) -> tuple[Study, Problem, Path]:
     from benchmarks.folder_names import is_name
     from studies.storage import connect, studies_in, study_folder
@@ -404,7 +426,7 @@ def _load(name: str, storage: str, root: Path) -> tuple[Study, Problem, Path]:
 
     with refusing(SpecError, StudyError):
         folder = study_folder("NAME", name, root).absolute()
-        if not storage and not folder.is_dir():
+        if not storage and name not in studies_in(root):
             known = ", ".join(filter(is_name, studies_in(root))) or "none"
             refuse(f"{name!r} is not a study in {root}; there are: {known}")
         study, problem = load(name, connect(storage, folder))

@@ -14,6 +14,7 @@ from benchmarks.results import read_evaluations
 from benchmarks.run_files import is_finished
 from benchmarks.statistics import CONFIDENCE, Estimate, final_return, interquartile_mean, interval
 from benchmarks.storage import write_whole
+from studies.archive import archived_sweeps
 from studies.estimates import as_text
 from studies.objective import Problem
 from studies.parameters import Parameter, Value
@@ -147,18 +148,20 @@ def store_widths(widths: Mapping[str, Width], folder: Path) -> None:
 
 
 def stored(folder: Path) -> dict[str, pd.DataFrame]:
-    """The sweeps that :func:`store` has written there, in its order; empty without the file.
+    """The sweeps that :func:`store` has written there, or of an archived study, in their order.
 
-    :raises StudyError: the file cannot be read
+    :raises StudyError: they cannot be read
     """
     path = folder / FILE
-    if not path.exists():
-        return {}
     try:
         # Exactly the numbers that were written.
-        frame = pd.read_csv(path, float_precision="round_trip")
+        frame = pd.read_csv(path, float_precision="round_trip") if path.exists() else None
     except ValueError as error:
         raise StudyError(f"{path}: {error}") from None
+    if frame is None:
+        frame = archived_sweeps(folder.parent, folder.name)
+    if frame is None:
+        return {}
     missing = [name for name in (*RUN_COLUMNS, BASE) if name not in frame]
     if missing:
         raise StudyError(

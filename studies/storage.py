@@ -9,6 +9,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,43 @@ def study_folder(where: str, name: str, root: Path) -> Path:
 
 
 def studies_in(root: Path) -> list[str]:
-    """The names of the folders in a folder."""
-    return sorted(path.name for path in root.glob("*") if path.is_dir())
+    """The names of the studies' folders in a folder, and of the studies that are archived there."""
+    from studies.archive import archived_names
+
+    names = {path.name for path in root.glob("*") if path.is_dir()}
+    with suppress(BrokenStudyError):  # see is_stored
+        names.update(archived_names(root))
+    return sorted(names)
+
+
+def has_journal(folder: Path) -> bool:
+    """Whether the journal of a study is in its folder."""
+    return (folder / JOURNAL).is_file()
+
+
+def is_stored(folder: Path) -> bool:
+    """Whether a study's journal is in its folder, or the study is in an archive beside it.
+
+    If the archive cannot be read, it may be: whoever reads the study says so.
+    """
+    from studies.archive import archived_names
+
+    try:
+        return has_journal(folder) or folder.name in archived_names(folder.parent)
+    except BrokenStudyError:
+        return True
+
+
+def check_not_archived(folder: Path) -> None:
+    """Check that a study can be continued.
+
+    :raises StudyError: it is archived
+    """
+    if not has_journal(folder) and is_stored(folder):
+        raise StudyError(
+            f"{folder.name!r} is archived in {folder.parent} and cannot be continued; choose "
+            "another --root or --name"
+        )
 
 
 def check_unlike(where: str, name: str, others: Iterable[str]) -> None:
@@ -71,10 +107,17 @@ def check_unlike(where: str, name: str, others: Iterable[str]) -> None:
 def connect(storage: str, folder: Path) -> BaseStorage:
     """The storage at a URL or, if that is empty, the journal in the study's folder.
 
+    Of an archived study it is a copy in memory, to be read.
+
     :raises StudyError: nothing answers there, or Optuna does not know the kind of database
-    :raises BrokenStudyError: the journal cannot be read
+    :raises BrokenStudyError: the journal or the archive cannot be read
     """
-    return _database(storage) if storage else _journal(folder)
+    from studies.archive import archived_storage
+
+    if storage:
+        return _database(storage)
+    archived = None if has_journal(folder) else archived_storage(folder.parent, folder.name)
+    return archived or _journal(folder)
 
 
 def _journal(folder: Path) -> BaseStorage:

@@ -221,7 +221,7 @@ def retry_abandoned(study: optuna.Study, folder: Path) -> None:
     if not isinstance(study._storage, JournalStorage):
         return
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not _is_abandoned(trial, folder):
+        if not _is_abandoned(study, trial, folder):
             continue
         # In this order: if this process dies in between, the next one finds the trial replaced.
         if trial.number not in _replaced(study.get_trials(deepcopy=False)):
@@ -230,12 +230,13 @@ def retry_abandoned(study: optuna.Study, folder: Path) -> None:
             study.tell(trial.number, state=TrialState.FAIL)
 
 
-def _is_abandoned(trial: FrozenTrial, folder: Path) -> bool:
+def _is_abandoned(study: optuna.Study, trial: FrozenTrial, folder: Path) -> bool:
     began = trial.datetime_start
     if began is None or (datetime.now() - began).total_seconds() < _CLAIMING:
         return False
     with locked(_trial_path(folder, trial.number)) as is_free:
-        return is_free
+        # Looked at again, since its worker may have ended it, and the lock, in the meantime.
+        return is_free and not study._storage.get_trial(trial._trial_id).state.is_finished()
 
 
 def requeue(study: optuna.Study, numbers: Iterable[int]) -> None:

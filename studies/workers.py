@@ -4,7 +4,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import time
@@ -82,17 +82,20 @@ def work(task: Task) -> None:
 
     def carry_out(trial: Trial) -> float | tuple[float, float]:
         trial.set_user_attr(WORKER, this_worker())
-        with nullcontext() if task.storage else trial_lock(task.folder, trial.number):
-            if _is_surplus(study, task, trial):
-                trial.set_user_attr(SURPLUS, True)
-                raise TrialFailedError
-            return objective(trial)
+        if not task.storage:
+            locks.enter_context(trial_lock(task.folder, trial.number))
+        if _is_surplus(study, task, trial):
+            trial.set_user_attr(SURPLUS, True)
+            raise TrialFailedError
+        return objective(trial)
 
+    locks = ExitStack()
     study.pruner = make_pruner(task.search, problem)
     while n_due(study, task):
         begun = len(counted(study)) - len(in_state(counted(study), TrialState.WAITING))
         study.sampler = make_sampler(task.search, problem, begun, task.number)
-        study.optimize(carry_out, n_trials=1, catch=(TrialFailedError,))
+        with locks:  # until the trial's result is stored: without a lock it looks abandoned
+            study.optimize(carry_out, n_trials=1, catch=(TrialFailedError,))
 
 
 def _is_surplus(study: optuna.Study, task: Task, trial: Trial) -> bool:

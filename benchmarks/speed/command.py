@@ -81,7 +81,7 @@ def speed(
         results = Results(execute(blocks, commands, store, display.tell))
     found = targets(results, sizes)
     if only:
-        print(report.targets_table([target for target in found if target.measured]))
+        print(report.targets_text([target for target in found if target.measured]))
         return not results.failures()
     about = {
         "command": command,
@@ -93,7 +93,7 @@ def speed(
     }
     report.write(out, results, found, about)
     figure.save(results, out)
-    print(report.targets_table(found))
+    print(report.targets_text(found))
     print(f"\nThe whole page is {out / 'speed.md'}, the figure {out / 'speed.png'}")
     return not results.failures()
 

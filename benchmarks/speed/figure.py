@@ -24,8 +24,7 @@ from benchmarks.speed.plan import (
     TRPO,
     TRPO_LIMIT,
 )
-from benchmarks.speed.report import phase_rows, update_rows
-from benchmarks.speed.results import Results, Spread
+from benchmarks.speed.results import Results, Spread, phase_rows, update_rows
 from benchmarks.speed.stopwatch import PHASES
 from benchmarks.storage import whole_file
 

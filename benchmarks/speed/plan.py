@@ -19,6 +19,7 @@ TIANSHOU = "NPG (Tianshou)"
 POOL_NPG, POOL = "NPG on EnvPool, 2 threads", "EnvPool alone, 2 threads"
 SIMULATOR = "simulator alone"
 ACER, PFRL_ACER = "ACER", "ACER (PFRL)"
+PAIR, WAYS = "NPG and TRPO", "Fisher products"
 
 # Who measures what: a process each, so that libraries do not share one.
 OURS, SB3, PEER, PFRL = "ours", "sb3", "tianshou", "pfrl"
@@ -235,11 +236,11 @@ def _updates(sizes: Sizes) -> Iterator[Block]:
     points |= {(width, sizes.width_batch): repeats for width, repeats in sizes.widths.items()}
     for (width, n_samples), repeats in points.items():
         settings = {"hidden": [width, width], "n_samples": n_samples, "trpo_limit": TRPO_LIMIT}
-        pair = Contender("NPG and TRPO", OURS, "compare_updates", settings)
+        pair = Contender(PAIR, OURS, "compare_updates", settings)
         yield Block(update_block(width, n_samples), [pair], repeats, "updates")
     for width, n_samples in sizes.products:
         settings = {"hidden": [width, width], "n_samples": n_samples, "repeats": 20}
-        ways = Contender("Fisher products", OURS, "compare_products", settings)
+        ways = Contender(WAYS, OURS, "compare_products", settings)
         name = f"Fisher product, {width}-{width}, {n_samples:,} samples"
         yield Block(name, [ways], sizes.repeats, "updates")
 

@@ -16,6 +16,7 @@ from benchmarks.speed.plan import (
     FAST_PPO,
     FAST_TRPO,
     NPG,
+    PAIR,
     PFRL_ACER,
     POOL,
     POOL_NPG,
@@ -28,6 +29,7 @@ from benchmarks.speed.plan import (
     training_block,
     update_block,
 )
+from benchmarks.speed.stopwatch import PHASES
 
 Values = dict[str, Any]
 
@@ -204,9 +206,9 @@ def _update_targets(results: Results, sizes: Sizes) -> list[Target]:
     rows = []
     for width, limit in ((64, 4.0), (256, 1.8)):
         block = update_block(width, sizes.width_batch)
-        speedup = results.spread(block, "NPG and TRPO", update_ratio)
-        cosine = results.spread(block, "NPG and TRPO", lambda values: values["cosine"])
-        missing = "" if speedup else results.why_not(block, "NPG and TRPO")
+        speedup = results.spread(block, PAIR, update_ratio)
+        cosine = results.spread(block, PAIR, lambda values: values["cosine"])
+        missing = "" if speedup else results.why_not(block, PAIR)
         name = f"policy update, {sizes.width_batch:,} samples, {width}-{width}"
         rows.append(Target(f"NPG / sb3-contrib's TRPO, {name}", ">=", limit, "x", speedup, missing))
         rows.append(Target(f"cosine of the two steps, {name}", ">=", 0.999, "", cosine, missing))
@@ -251,3 +253,48 @@ def _acer_targets(results: Results) -> list[Target]:
         Target(name, ">=", 6_000, "steps/s", rate, missing),
         _ratio(results, ratio, block, ACER, PFRL_ACER, 60),
     ]
+
+
+def phase_rows(results: Results) -> list[tuple[int, str, dict[str, float]]]:
+    """Environments, contender, and microseconds per step of each phase, of the middle repeat."""
+    rows = []
+    for block in results.blocks("train_by_phase"):
+        for contender in results.contenders(block):
+            values = results.measured(block, contender)
+            if values:
+                typical = middle(values)
+                micro = {p: 1e6 * typical["phases"][p] / typical["steps"] for p in PHASES}
+                rows.append((results.settings(block, contender)["n_envs"], contender, micro))
+    return rows
+
+
+def update_rows(results: Results) -> list[dict[str, Any]]:
+    """A row for each point: hidden width, samples, parameters, seconds, their ratio, cosine."""
+    rows = []
+    for block in results.blocks("compare_updates"):
+        settings = results.settings(block, PAIR)
+        npg = results.spread(block, PAIR, lambda values: values["npg"])
+        if npg is None:
+            continue
+        rows.append(
+            {
+                "width": settings["hidden"][0],
+                "samples": settings["n_samples"],
+                "parameters": results.measured(block, PAIR)[0]["n_parameters"],
+                "npg": npg,
+                "solve": results.spread(block, PAIR, lambda values: values["npg_solve"]),
+                "line_search": results.spread(
+                    block, PAIR, lambda values: values["npg_line_search"]
+                ),
+                "trpo": results.spread(block, PAIR, lambda values: values["trpo"]),
+                "expected": results.measured(block, PAIR)[0]["trpo_expected"],
+                "ratio": results.spread(block, PAIR, update_ratio),
+                "cosine": results.spread(block, PAIR, lambda values: values["cosine"]),
+            }
+        )
+    return rows
+
+
+def middle(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The repeat whose total is the median one (the lower, of two), so that parts add up."""
+    return sorted(values, key=lambda v: v["seconds"])[(len(values) - 1) // 2]

@@ -31,7 +31,14 @@ from studies.estimates import (
 from studies.objective import Problem
 from studies.parameters import Parameter, Scalar, Value
 from studies.search_spaces import default_value
-from studies.storage import JOURNAL, BrokenStudyError, StudyError, connect, study_folder
+from studies.storage import (
+    BrokenStudyError,
+    StudyError,
+    connect,
+    is_stored,
+    studies_in,
+    study_folder,
+)
 from studies.study import DEFAULT, SCORES, best_trial, completed, counted, in_state, load, values_of
 
 # Multiples of a sweep's best value at which the loss is shown.
@@ -153,8 +160,8 @@ def _read(name: str, root: Path, storage: str, leave_out: Callable[[str], None])
     except SpecError as error:
         raise ReportError(str(error)) from None
     # Opening a journal would make one.
-    if not storage and not (folder / JOURNAL).is_file():
-        known = sorted(filter(is_name, (path.parent.name for path in root.glob(f"*/{JOURNAL}"))))
+    if not storage and not is_stored(folder):
+        known = [each for each in studies_in(root) if is_name(each) and is_stored(root / each)]
         raise ReportError(
             f"--studies: {name!r} is not a study in {root}; there are: {', '.join(known) or 'none'}"
         )

@@ -28,7 +28,7 @@ from benchmarks.speed.plan import (
     plan,
 )
 from benchmarks.speed.protocol import UnavailableError, Worker, WorkerError
-from benchmarks.speed.report import markdown_table
+from benchmarks.speed.report import targets_text
 from benchmarks.speed.results import Results, Spread, Target, targets
 from benchmarks.speed.stopwatch import ACER_PARTS, PHASES, Stopwatch, acer_parts, phases
 from benchmarks.speed.updates import compare_updates, product_flops
@@ -137,13 +137,22 @@ def test_target_holds(relation, value, holds):
     assert Target("", relation, 2.0, "x", None, "no peer").holds is None
 
 
-def test_markdown_table_lines_up():
-    table = markdown_table(["name", "x"], [["a|b", "1"], ["c", "1,000"]], "lr")
-    assert table.splitlines() == [
-        "| name |     x |",
-        "| ---- | ----: |",
-        r"| a\|b |     1 |",
-        "| c    | 1,000 |",
+def test_targets_are_shown_with_their_range_and_why_one_is_missing():
+    found = [
+        Target("faster", ">=", 3.0, "x", Spread((2.5, 2.75, 3.5))),
+        Target("small", "<=", 1.5, "x", Spread((0.75,))),
+        Target("peer", ">=", 60.0, "x", None, "no peer"),
+    ]
+    assert targets_text(found).splitlines() == [
+        "|        |          measured | target | unit | holds        |",
+        "| ------ | ----------------: | ------ | ---- | ------------ |",
+        "| faster | 2.75 [2.50, 3.50] | ≥ 3.00 | x    | **no**       |",
+        "| small  |              0.75 | ≤ 1.50 | x    | yes          |",
+        "| peer   |                 – | ≥ 60.0 | x    | not measured |",
+        "",
+        "Not measured:",
+        "",
+        "- peer: no peer",
     ]
 
 

@@ -118,10 +118,10 @@ def test_a_finished_study_is_shown(problem: Problem, carry_on: CarryOn, tmp_path
     code, output, _ = invoke("show", "mine", "--root", tmp_path)
 
     assert code == 0
-    lines = output.splitlines()
-    assert "trial clip_range" in lines[1]
-    assert "seed 1000" in lines[1]
-    assert "defaults" in lines[3]
+    header, first, *_ = output.splitlines()
+    assert header.split()[:2] == ["trial", "clip_range"]
+    assert "return, seed 1000" in header
+    assert first.endswith("defaults")
     assert f"best trial: {study.best_trial.number}; not tried on fresh seeds yet" in output
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks.records import RunSpec
@@ -247,6 +248,42 @@ def test_a_trial_whose_worker_lives_is_left_to_it(problem: Problem, tmp_path: Pa
 
     assert [each.state for each in counted(study)] == [TrialState.RUNNING]
     assert len(study.trials) == 1
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_trial_is_its_workers_until_its_value_is_stored(
+    problem: Problem, carry_on: CarryOn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may look for abandoned trials at any moment."""
+    stored = JournalStorage.set_trial_state_values
+
+    def look_and_store(storage: JournalStorage, trial_id: int, state: TrialState, *rest: Any):
+        if state is TrialState.COMPLETE:
+            retry_abandoned(load("mine", connect("", tmp_path / "mine"))[0], tmp_path / "mine")
+        return stored(storage, trial_id, state, *rest)
+
+    monkeypatch.setattr(JournalStorage, "set_trial_state_values", look_and_store)
+
+    study = carry_on(problem, 2)
+
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_trial_that_has_just_ended_is_not_tried_again(
+    problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = create("mine", problem, connect("", tmp_path))
+    trial = begin(study)
+    running = study.get_trials(deepcopy=True)
+    study.tell(trial.number, 0.5)
+    # As it was a moment ago.
+    monkeypatch.setattr(study, "get_trials", lambda **_: running)
+
+    retry_abandoned(study, tmp_path)
+
+    monkeypatch.undo()
+    assert [each.state for each in study.trials] == [TrialState.COMPLETE]
 
 
 def test_a_worker_has_a_moment_to_claim_its_trial(problem: Problem, tmp_path: Path) -> None:

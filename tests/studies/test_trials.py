@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.normalisation import Scale
-from studies import confirmation, trials
+from studies import execution, trials
 from studies.objective import Problem
 from studies.search import Search
 from studies.storage import connect
@@ -157,7 +157,7 @@ def test_so_has_one_whose_run_only_ends_with_its_worker(
     study = create("mine", hanging, connect("", tmp_path))
     task = Task("mine", "", tmp_path, Search(n_trials=1), "the command", run_timeout=5)
 
-    confirmation.carry_out(study, hanging, task, LocalWorkers(), 1, shown=True)
+    execution.carry_out(study, hanging, task, LocalWorkers(), 1, shown=True)
 
     (trial,) = study.trials
     assert trial.state is TrialState.FAIL
