@@ -253,9 +253,7 @@ def test_the_command(runs: Path, tmp_path: Path) -> None:
     assert "2 runs added, 0 were there already" in result.output
     again = CliRunner().invoke(app, arguments)
     assert "0 runs added, 2 were there already" in again.output
-    other = CliRunner().invoke(
-        app, ["archive", str(tmp_path / "none"), str(tmp_path / "b")]
-    )
+    other = CliRunner().invoke(app, ["archive", str(tmp_path / "none"), str(tmp_path / "b")])
     assert other.exit_code == 2
     assert "no such folder" in other.output
 
