@@ -5,7 +5,7 @@ Each is one file: SVG where that is smaller, PNG otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,9 +33,9 @@ def curves_of(name: str) -> Figure:
     return figures.learning_curves(curves, figures.looks(list(curves["label"])))
 
 
-def of_studies(name: str) -> Figure:
-    """A figure of the report on the studies of docs/sensitivity.md."""
-    section = studies.build(Context(studies=Studies(STUDIES, RESULTS / "studies")))
+def of_studies(name: str, shown: Sequence[str] = STUDIES) -> Figure:
+    """A figure of the report on studies; by default on those of docs/sensitivity.md."""
+    section = studies.build(Context(studies=Studies(shown, RESULTS / "studies")))
     assert section is not None
     (figure,) = (each for each in figures_of([section]) if each.name == name)
     return figure.draw()
@@ -47,4 +47,5 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "learning.png": partial(curves_of, "learning"),
     "sensitivity.svg": partial(of_studies, "studies_sensitivity"),
     "widths.svg": partial(of_studies, "studies_widths"),
+    "npg-CartPole-v1.svg": partial(of_studies, "studies_sensitivity", ["npg-CartPole-v1"]),
 }
