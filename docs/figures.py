@@ -12,7 +12,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from docs.tables import RESULTS, STUDIES, data
+from benchmarks.speed.figure import draw
+from docs.tables import RESULTS, STUDIES, data, speed
 from reports.data.context import Context, Studies
 from reports.data.scores import learning_curves
 from reports.rendering import figures
@@ -47,5 +48,6 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "learning.png": partial(curves_of, "learning"),
     "sensitivity.svg": partial(of_studies, "studies_sensitivity"),
     "widths.svg": partial(of_studies, "studies_widths"),
+    "speed.png": lambda: draw(speed()),
     "npg-CartPole-v1.svg": partial(of_studies, "studies_sensitivity", ["npg-CartPole-v1"]),
 }

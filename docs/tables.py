@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.numbers import Form
+from benchmarks.speed import tables as speed_tables
+from benchmarks.speed.plan import FULL
+from benchmarks.speed.results import Results, targets
 from benchmarks.statistics import Estimate
 from benchmarks.tables import Code, Estimates, Fraction, Inline, Number, Table, Text
 from reports.data import studies
@@ -331,6 +335,18 @@ def products() -> Table:
     )
 
 
+@cache
+def speed() -> Results:
+    """The measurements of ``make speed``."""
+    stored = json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))
+    return Results(stored["measurements"])
+
+
+def speed_targets() -> Table:
+    """How fast ours is beside its peers, and what was asked for."""
+    return speed_tables.targets(targets(speed(), FULL))
+
+
 TABLES: dict[str, Callable[[], Table]] = {
     "mujoco of the README": mujoco_of_readme,
     "NPG on MuJoCo": mujoco_of_npg,
@@ -344,4 +360,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "widths": widths,
     "pruning": pruning,
     "products": products,
+    "speed": speed_targets,
+    "speed by phase": lambda: speed_tables.phases(speed()),
+    "ACER's update": lambda: speed_tables.acer_parts(speed()),
 }
