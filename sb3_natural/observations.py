@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["at", "batch_length", "first_sample", "mapped", "parts", "stacked"]
+__all__ = ["at", "batch_length", "first_sample", "mapped", "pairs", "stacked"]
 
 
 def mapped(function: Callable[..., Any], first: Any, *others: Any) -> Any:
@@ -18,14 +18,18 @@ def mapped(function: Callable[..., Any], first: Any, *others: Any) -> Any:
     return function(first, *others)
 
 
-def parts(observations: Any) -> list[Any]:
-    """All arrays or tensors in them."""
-    return list(observations.values()) if isinstance(observations, dict) else [observations]
+def pairs(first: Any, second: Any) -> Sequence[tuple[Any, Any]]:
+    """The parts of two observations that belong together."""
+    if isinstance(first, dict):
+        return [(part, second[key]) for key, part in first.items()]
+    return ((first, second),)
 
 
 def batch_length(observations: Any) -> int:
     """The number of samples."""
-    return len(parts(observations)[0])
+    return len(
+        next(iter(observations.values())) if isinstance(observations, dict) else observations
+    )
 
 
 def at(observations: Any, index: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.lib import format as npy
 
-from sb3_natural.observations import at, batch_length, mapped, parts, stacked
+from sb3_natural.observations import at, batch_length, mapped, pairs, stacked
 from sb3_natural.spaces import space_from_plain, space_to_plain
 
 __all__ = ["SegmentBuffer", "Segments"]
@@ -395,16 +395,15 @@ def _empty(space: spaces.Space, shape: tuple[int, ...]) -> Any:
 
 
 def _set(observations: Any, index: Any, values: Any) -> None:
-    def put(array: np.ndarray, new: Any) -> None:
+    for array, new in pairs(observations, values):
         array[index] = _as_dtype(new, array.dtype)
-
-    mapped(put, observations, values)
 
 
 def _as_dtype(values: Any, dtype: np.dtype) -> Any:
     """Rounded if the dtype is an integer: its values may have been normalised and back."""
-    values = np.asarray(values)
-    return np.rint(values) if dtype.kind in "iu" and values.dtype.kind == "f" else values
+    if dtype.kind not in "iu" or np.asarray(values).dtype.kind != "f":
+        return values
+    return np.rint(values)
 
 
 def _named(name: str, held: Any) -> list[tuple[str, np.ndarray]]:
@@ -502,9 +501,9 @@ def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _differ(first: Any, second: Any) -> np.ndarray:
     """Which environments' observations differ, (n_envs,)."""
-
-    def differs(held: np.ndarray, seen: Any) -> np.ndarray:
-        # In the stored precision: 0.1 is not the same number in another one.
-        return (held != np.asarray(seen, dtype=held.dtype)).reshape(len(held), -1).any(axis=1)
-
-    return np.any(parts(mapped(differs, first, second)), axis=0)
+    # In the stored precision: 0.1 is not the same number in another one.
+    differ = [
+        (held != np.asarray(seen, dtype=held.dtype)).reshape(len(held), -1).any(axis=1)
+        for held, seen in pairs(first, second)
+    ]
+    return differ[0] if len(differ) == 1 else np.any(differ, axis=0)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sb3_natural.networks.mlp import critic_mlp, flat_features
 from sb3_natural.networks.passes import mlp_outputs
-from sb3_natural.observations import at, mapped, stacked
+from sb3_natural.observations import at, mapped, pairs, stacked
 from sb3_natural.rollouts.actors import Actor
 from sb3_natural.rollouts.deferred import Deferred
 from sb3_natural.rollouts.returns import advantages_and_returns
@@ -153,18 +153,15 @@ class BufferRecorder(Recorder):
 
     def begin(self, observations: Any) -> None:
         """Store the observations."""
-        mapped(self._store, self._buffer.observations, observations)
-
-    def _store(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """rows[pos] = values, whose shape may differ by axes of length one or flattened ones."""
-        row = rows[self._buffer.pos]
-        row[...] = values if values.shape == row.shape else values.reshape(row.shape)
+        pos = self._buffer.pos
+        for rows, values in pairs(self._buffer.observations, observations):
+            _set_row(rows, pos, values)
 
     def add(self, step: Step) -> None:
         """Do what ``RolloutBuffer.add`` does, without the critic."""
         buffer, pos = self._buffer, self._buffer.pos
         self._likelihoods.append(self._actor.likelihood())
-        self._store(buffer.actions, step.actions)
+        _set_row(buffer.actions, pos, step.actions)
         buffer.rewards[pos] = step.rewards
         buffer.episode_starts[pos] = step.episode_starts
         if step.dones.any():
@@ -291,6 +288,12 @@ def _chunk_rows(policy: Any) -> int:
 
 def _get(mapping: Callable[[], Any], key: str) -> Tensor:
     return mapping()[key]
+
+
+def _set_row(rows: np.ndarray, pos: int, values: np.ndarray) -> None:
+    """rows[pos] = values, whose shape may differ by axes of length one or flattened ones."""
+    row = rows[pos]
+    row[...] = values if values.shape == row.shape else values.reshape(row.shape)
 
 
 def _rows(array: np.ndarray) -> np.ndarray:
