@@ -423,7 +423,7 @@ def test_a_table_of_other_columns_or_with_a_run_twice_is_refused(
     for arguments in (
         ["status", kept],
         ["export", kept, "--csv"],
-        ["archive", kept, "--out", kept],
+        ["archive", kept, kept],
     ):
         result = CliRunner().invoke(app, list(map(str, arguments)))
         assert result.exit_code == 2

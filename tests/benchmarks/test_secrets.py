@@ -95,7 +95,7 @@ def test_no_file_of_a_run_has_the_password(
 
 def test_no_message_has_the_password_of_a_folder(tmp_path: Path) -> None:
     url = "nosuch://alice:S3CRET@host/runs"
-    for arguments in (["status", url], ["archive", str(tmp_path), "--out", url]):
+    for arguments in (["status", url], ["archive", str(tmp_path), url]):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 2
         assert "nosuch://alice:***@host/runs" in result.output
