@@ -2,9 +2,19 @@
 
 from sb3_natural.acer import ACER
 from sb3_natural.baselines import A2C, PPO, TRPO
+from sb3_natural.curvature.operators import FisherOperator
 from sb3_natural.environments.envpool import make_vec_env
 from sb3_natural.npg import NPG
 
 __version__ = "0.1.0"
 
-__all__ = ["A2C", "ACER", "NPG", "PPO", "TRPO", "__version__", "make_vec_env"]
+__all__ = [
+    "A2C",
+    "ACER",
+    "NPG",
+    "PPO",
+    "TRPO",
+    "FisherOperator",
+    "__version__",
+    "make_vec_env",
+]
