@@ -1,13 +1,13 @@
-"""How many Fisher products conjugate gradient needs, and what would save some.
+"""How many Fisher products conjugate gradient needs, and what would save some of them.
 
-``python -m benchmarks products`` trains NPG and solves every system that comes up in it, the
-policy's and the critic's, in several ways. Two numbers tell how good an approximate solution x of
+``python -m benchmarks products`` trains NPG, and solves every linear system of its updates, the
+policy's and the critic's, in several ways. Two numbers say how good an approximate solution x of
 A x = g is: the relative residual, and the *efficiency*
 
     (g^T x / sqrt(x^T A x)) / (g^T x* / sqrt(x*^T A x*)),
 
-what x gains per unit of its length in the metric A, relative to the exact solution x*. Training
-goes on with the plain solution after ten steps, whatever the others say.
+the gain of x per unit of its length in the metric A, relative to that of the exact solution x*. The
+training itself uses the plain solution after ten steps.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def compare(env_id: str, n_timesteps: int, seed: int = 0) -> pd.DataFrame:
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Medians over the updates: residual and efficiency by system, variant and products."""
+    """Medians over the updates of residual and efficiency, by system, variant and products."""
     keys = ["system", "variant", "products"]
     return rows.groupby(keys, sort=False)[["residual", "efficiency"]].median().reset_index()
 
@@ -78,7 +78,7 @@ def efficiency_table(rows: pd.DataFrame) -> Table:
 
 
 def save(frames: dict[str, pd.DataFrame], out: Path) -> None:
-    """Write ``products.csv``: the summaries, a column ``env_id`` in front."""
+    """Write the summaries as ``products.csv``, with ``env_id`` as the first column."""
     parts = [summarise(frame).assign(env_id=env_id) for env_id, frame in frames.items()]
     table = pd.concat(parts)
     table.insert(0, "env_id", table.pop("env_id"))
@@ -86,7 +86,7 @@ def save(frames: dict[str, pd.DataFrame], out: Path) -> None:
 
 
 class _Comparison:
-    """Solves a system in all ways and keeps a row for each."""
+    """Solves a system in all ways, and keeps a row for each."""
 
     def __init__(self, rows: list[dict[str, Any]], system: str) -> None:
         self._rows = rows
@@ -97,7 +97,7 @@ class _Comparison:
     def solve(
         self, operator: CurvatureOperator, gradient: Tensor, diagonal: Tensor | None
     ) -> Solution:
-        """The plain solution; rows for this one and the others."""
+        """The plain solution; this one and the others get their rows."""
         exact = conjugate_gradient(operator, gradient, EXACT_STEPS, tol=1e-6)
         best = gain(operator, gradient, exact.direction)
         for steps in STEPS:
@@ -122,7 +122,7 @@ class _Comparison:
     ) -> list[tuple[str, Solution]]:
         found = [("plain", conjugate_gradient(operator, gradient, steps, tol=0))]
         last = self._last.get(steps)
-        if last is not None:  # the start costs one of the products
+        if last is not None:  # a warm start takes one of the products
             warm = conjugate_gradient(operator, gradient, steps - 1, tol=0, x0=last)
             found.append(("warm start", warm))
             self._last[steps] = warm.direction
