@@ -1,7 +1,7 @@
-"""Names that become folders' names: what is safe to read, and what may be given to new ones.
+"""Names that become the names of folders: which are safe to read, and which may be given.
 
-A name that is read, of an algorithm, say, may be any that cannot lead out of the folder that it
-stands in. One that is given now, of a study or a suite, must be fit for every system, too.
+A name in a file, such as an algorithm's, may be any name that cannot lead out of its folder. A name
+that a user gives to a study or a suite must also be valid on every system.
 """
 
 import re
@@ -10,17 +10,17 @@ from benchmarks.errors import SpecError
 
 _LONGEST = 200  # bytes; file systems allow 255, and temporary names are longer
 _SHOWN = 60  # characters of a name that is refused
-# With any ending, too.
+# Also with an ending.
 _RESERVED = re.compile(r"(CON|PRN|AUX|NUL|COM\d|LPT\d)(\..*)?", re.IGNORECASE)
 
 
 def as_file_name(name: str) -> str:
-    """An environment's or algorithm's name without what no file name may have everywhere."""
+    """The name of an environment or an algorithm, with ``__`` for what file names cannot have."""
     return name.replace("/", "__").replace(":", "__")
 
 
 def is_level(name: str) -> bool:
-    """Whether a name is that of one level below the folder that it stands in."""
+    """Whether a path of this name stays in its folder, one level below it."""
     return (
         name.strip(". ") != ""
         and name.isprintable()
@@ -30,7 +30,7 @@ def is_level(name: str) -> bool:
 
 
 def is_name(name: str) -> bool:
-    """Whether a name is a level that a folder can have on every system."""
+    """Whether a folder can have this name on every system."""
     return (
         is_level(name)
         and re.fullmatch(r"\w([\w.-]*[\w-])?", name) is not None
@@ -39,10 +39,10 @@ def is_name(name: str) -> bool:
 
 
 def check_name(where: str, name: str) -> None:
-    """Check a name that will be a folder's.
+    """Check a name that a folder will have.
 
-    :param where: it was given, such as ``--name``
-    :raises SpecError: naming that, the name and what is allowed
+    :param where: the option or the file that gives it, such as ``--name``
+    :raises SpecError: a folder cannot have it on every system
     """
     if not is_name(name):
         shown = f"{name[:_SHOWN]!r}" + "..." * (len(name) > _SHOWN)

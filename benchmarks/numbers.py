@@ -1,4 +1,4 @@
-"""How numbers become text: by significant digits, so that no return is too small to be seen."""
+"""Numbers as text, by significant digits, so that small returns are shown too."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Below and from here on powers of ten are easier to read than zeros.
+# Outside of this range powers of ten are easier to read than zeros.
 _SMALL, _LARGE = 1e-4, 1e9
-# Two numbers that differ by less than this share of the larger one differ by rounding errors.
+# Numbers that differ by less than this share of the larger one differ by rounding errors alone.
 _ROUNDING = 1e-9
-# Decimals beyond the usual ones that two numbers may be given to be told apart.
+# The most decimals that are added to tell two numbers apart.
 _MORE = 9
 
 
 @dataclass(frozen=True)
 class Form:
-    """How numbers that stand side by side are written: with how many decimals, of what."""
+    """The form of numbers that stand side by side: their decimals, and whether with an exponent."""
 
     decimals: int
     has_exponent: bool = False
@@ -24,11 +24,11 @@ class Form:
     def text(self, value: float, sign: str = "") -> str:
         """``4,812``, ``0.000410`` or ``1.20e-05``; never a negative zero.
 
-        :param sign: ``+`` for a difference, which has a sign in any case
+        :param sign: ``+`` for a difference, which always shows its sign
         """
         if self.has_exponent and value:
             return f"{value:{sign}.{self.decimals}e}"
-        # Adding 0 makes a negative zero a zero.
+        # Adding 0 turns a negative zero into zero.
         return f"{round(float(value), self.decimals) + 0.0:{sign},.{self.decimals}f}"
 
     def shows(self, values: ArrayLike) -> bool:
@@ -39,7 +39,7 @@ class Form:
         return largest == 0 or largest >= 10.0**-self.decimals
 
     def apart(self, pairs: Iterable[tuple[float, float]]) -> "Form":
-        """With as many more decimals as it takes to tell the two numbers of each pair apart."""
+        """The form with enough decimals to tell the two numbers of each pair apart."""
         form, pairs = self, [pair for pair in pairs if differ(*pair)]
         for _ in range(_MORE):
             if all(form.text(a) != form.text(b) for a, b in pairs):
@@ -48,14 +48,14 @@ class Form:
         return form
 
     def finer(self) -> "Form":
-        """With one more decimal."""
+        """The form with one more decimal."""
         return replace(self, decimals=self.decimals + 1)
 
 
 def form_of(values: ArrayLike) -> Form:
-    """Three or four significant digits of the largest value that is finite.
+    """The form with three or four significant digits of the largest finite value.
 
-    Thousands are whole numbers, with commas between them.
+    From 1,000 on, numbers are whole and have commas.
     """
     largest = _largest(values)
     if largest and not _SMALL <= largest < _LARGE:
@@ -68,17 +68,17 @@ def form_of(values: ArrayLike) -> Form:
 
 
 def form_with(decimals: int, values: ArrayLike) -> Form:
-    """So many decimals, unless the largest value then has fewer than two significant digits."""
+    """The form with these decimals, unless the largest value has fewer than two digits then."""
     largest = _largest(values)
     usual = largest == 0 or 10.0 ** (1 - decimals) <= largest < _LARGE
     return Form(decimals) if usual else form_of(values)
 
 
 def forms_of(cells: Sequence[Sequence[float]], apart: Iterable[tuple[int, int]] = ()) -> list[Form]:
-    """A form for each cell of a column, one for all of them where that shows something of each.
+    """A form for each cell of a column: the same one, except for cells that it would show as zero.
 
-    :param cells: the numbers of each, such as a mean and its interval, which share a form
-    :param apart: places of two cells whose first numbers have to be told apart
+    :param cells: the numbers of each cell, such as a mean and its interval, which share a form
+    :param apart: pairs of indices of cells whose first numbers must be told apart
     """
     common = form_of([value for cell in cells for value in cell])
     forms = [common if common.shows(cell) else form_of(cell) for cell in cells]
@@ -91,22 +91,22 @@ def forms_of(cells: Sequence[Sequence[float]], apart: Iterable[tuple[int, int]] 
 
 
 def differ(a: float, b: float) -> bool:
-    """Whether two numbers differ by more than rounding errors, so that they can be told apart."""
+    """Whether two numbers differ by more than rounding errors."""
     return abs(a - b) > _ROUNDING * max(abs(a), abs(b))
 
 
 def return_text(value: float) -> str:
-    """A return that stands by itself, with a decimal, or with more where it is small."""
+    """A single return with one decimal, or with more if it is small."""
     return form_with(1, value).text(value)
 
 
 def score_text(value: float) -> str:
-    """What a run or trial is worth, with three decimals, or with more where it is small."""
+    """The score of a run or a trial with three decimals, or with more if it is small."""
     return form_with(3, value).text(value)
 
 
 def rough_text(value: float) -> str:
-    """A speed or an amount as a whole number; below ten with two significant digits."""
+    """A speed or an amount as a whole number, or with two significant digits below ten."""
     return f"{value:,.0f}" if value == 0 or abs(value) >= 9.95 else f"{value:.2g}"
 
 

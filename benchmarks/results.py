@@ -106,8 +106,9 @@ def check_versions(root: Folder) -> None:
     """Check that the finished runs below ``root`` are of this version.
 
     :raises OtherVersionError: one that is not
+    :raises BrokenRunError: an archive that cannot be read
     """
-    for run in find(root).runs:
+    for run in _found(root).runs:
         try:
             run.record()
         except OtherVersionError:
