@@ -15,14 +15,14 @@ from benchmarks.records import Evaluation, EvaluationRow
 class ScheduledEvaluation(BaseCallback):
     """Evaluates the policy at step 0, T/points, 2 T/points, ..., T.
 
-    Each evaluation happens at the first environment step at or after its point, so the policy is
-    the one that is acting then: that of the last update before. It takes nothing from the random
-    generators that the training uses (the actions are deterministic, the environments have
-    generators of their own), so the training is the same with and without it.
+    Each evaluation happens at the first environment step at or after its point, with the policy of
+    the last update before that step. It draws nothing from the random generators of the training
+    (actions are deterministic, and the environments have generators of their own), so the training
+    is the same with and without it.
 
-    Episodes are counted where they end for the agent, unless the environment goes on (as a game
-    does after the loss of a life). Returns and lengths are those inside of the wrappers, as in
-    SB3's ``evaluate_policy``.
+    An episode counts where it ends for the agent, unless the environment goes on, as a game does
+    after the loss of a life. Returns and lengths are measured inside the wrappers, as in SB3's
+    ``evaluate_policy``.
 
     :param eval_env: of :func:`benchmarks.environments.make_envs`, one environment for each episode,
         wrapped as the training environment is; its normalisation statistics are overwritten by
@@ -54,7 +54,7 @@ class ScheduledEvaluation(BaseCallback):
         return time.perf_counter() - self._began - self.seconds
 
     def _on_training_start(self) -> None:
-        # As the algorithm wraps its own: it puts the channels of images first.
+        # Wrapped as the algorithm wraps its own, with the channels of images first.
         self.eval_env = self.model._wrap_env(self.eval_env, monitor_wrapper=False)
         self._began = time.perf_counter()
         self._evaluate_what_is_due()
@@ -64,7 +64,7 @@ class ScheduledEvaluation(BaseCallback):
         return True
 
     def _evaluate_what_is_due(self) -> None:
-        # More than one can be due: a step of the vectorised environment is n_envs steps.
+        # Several can be due, since a step of the vectorised environment is n_envs steps.
         while len(self.rows) < len(self._points) and (
             self.num_timesteps >= self._points[len(self.rows)]
         ):
@@ -103,7 +103,7 @@ class ScheduledEvaluation(BaseCallback):
 
 
 def _report_ended(step: dict[str, Any], _: dict[str, Any]) -> None:
-    """Have SB3 count an episode that a wrapper has ended: it counts those that Monitor reports."""
+    """Report an episode that a wrapper has ended, since SB3 counts those that Monitor reports."""
     if step["done"] and "episode" not in step["info"] and step["is_monitor_wrapped"]:
         (ended,) = step["env"].env_method("take_ended", indices=[step["i"]])
         if ended is not None:

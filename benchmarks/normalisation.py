@@ -1,4 +1,4 @@
-"""The scale on which returns on different environments compare: random policy 0, reference 1."""
+"""The scale that makes returns on different environments comparable: random 0, reference 1."""
 
 import csv
 import math
@@ -21,21 +21,21 @@ _LARGEST = 1e100
 
 @dataclass(frozen=True)
 class Scale:
-    """The returns of a random policy and of a reference, and where the latter is from."""
+    """The returns of a random policy and of a reference, and the reference's source."""
 
     random: float
     reference: float
     reference_source: str
 
     def normalise(self, returns: np.ndarray) -> np.ndarray:
-        """Returns on the scale where the random policy has 0 and the reference 1."""
+        """Returns on the scale on which the random policy has 0 and the reference 1."""
         return (returns - self.random) / (self.reference - self.random)
 
 
 def scales_with(path: Path | None) -> dict[str, Scale]:
-    """The scales that come with this package, and those of a file, which take precedence.
+    """The scales of this package and those of a file, which take precedence.
 
-    :raises SpecError: a file that cannot be read, as for :func:`load_scales`
+    :raises SpecError: the file cannot be read, as for :func:`load_scales`
     """
     return {**load_scales(), **({} if path is None else load_scales(path))}
 
@@ -65,7 +65,7 @@ def load_scales(path: Path = SCALES) -> dict[str, Scale]:
         random, reference = (_number(row, key, where) for key in ("random", "reference"))
         if random == reference:
             raise SpecError(f"{where}: random and reference must differ, both are {random}")
-        # What is missing is None, and what is too much stands below None.
+        # A missing cell has the value None, superfluous cells have the key None.
         if None in row or None in row.values():
             raise SpecError(f"{where}: must have {len(COLUMNS)} cells")
         scales[row["env_id"]] = Scale(random, reference, plain(row["reference_source"]))
@@ -85,8 +85,8 @@ def _number(row: dict[str, str], key: str, where: str) -> float:
 def random_returns(env_id: str, n_episodes: int, n_envs: int = 10) -> list[float]:
     """The returns of episodes with actions drawn uniformly from the action space.
 
-    The first ``n_episodes / n_envs`` episodes of each environment, so that short ones do not count
-    more than long ones.
+    They are the first ``n_episodes / n_envs`` episodes of each environment, so that short episodes
+    do not count more than long ones.
 
     :raises SpecError: ``n_episodes`` is no multiple of ``n_envs``
     """

@@ -1,4 +1,4 @@
-"""Where a run comes from: code, versions, machine. Neither names nor paths of the machine."""
+"""Where a run comes from: code, versions and machine, without the machine's names and paths."""
 
 import os
 import platform
@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 
 _REPOSITORY = Path(__file__).parents[1]
-# The code that a run executes; anything else may differ from the commit without consequence. By
-# the kinds of files that there are, since whatever else lies there (.env) may be nobody's business.
+# The code that a run executes; anything else may differ from the commit without consequence. It is
+# given by kinds of files, since other files in these folders (.env) may be private.
 _RUNNING_CODE = (
     ":(glob)sb3_natural/**/*.py",
     ":(glob)benchmarks/**/*.py",
@@ -35,7 +35,7 @@ _PACKAGES = {
     "sb3_contrib": "sb3-contrib",
     "sb3_natural": "sb3-natural",
 }
-# What stands for "-" in distributions' names.
+# Equivalent separators in the names of distributions.
 _SEPARATORS = re.compile(r"[-_.]+")
 
 
@@ -43,9 +43,9 @@ _SEPARATORS = re.compile(r"[-_.]+")
 class Code:
     """The code that a run executes.
 
-    ``commit`` is checked out, and ``dirty`` whether the code differs from it; both None outside a
-    git repository. ``diff`` is the difference, for ``git apply``: empty if there is none. Files
-    that are not tracked are named above it.
+    ``commit`` is the one that is checked out, and ``dirty`` says whether the code differs from it;
+    both are None outside a git repository. ``diff`` is the difference, for ``git apply``, empty if
+    there is none; untracked files are named above it.
     """
 
     commit: str | None
@@ -61,7 +61,7 @@ def code() -> Code:
 def commit(folder: Path | None = None) -> str | None:
     """The commit that is checked out, or None outside a git repository.
 
-    :param folder: one of the repository; None: that of this code
+    :param folder: a folder of the repository; None for the repository of this code
     """
     return _git("rev-parse", "HEAD", folder=folder)
 
@@ -73,7 +73,7 @@ def is_dirty() -> bool | None:
 
 
 def uncommitted() -> str:
-    """How the code that a run executes differs from the commit, the new files by name only."""
+    """How the code that a run executes differs from the commit; new files are only named."""
     new = _git("ls-files", "-z", "--others", "--exclude-standard", "--", *_RUNNING_CODE)
     names = [f"Not tracked: {name}\n" for name in (new or "").split("\0") if name]
     changed = _git("diff", "--no-color", "--no-ext-diff", "HEAD", "--", *_RUNNING_CODE)
@@ -81,12 +81,12 @@ def uncommitted() -> str:
 
 
 def _git(*arguments: str, folder: Path | None = None) -> str | None:
-    """What git says, without the last line's end; None if its status is not 0.
+    """The output of git, without the last newline; None if its status is not 0.
 
-    :param folder: where it is asked; None: where this code stands
+    :param folder: where git runs; None for the repository of this code
     """
     try:
-        # No lock is taken, so that someone's commit at the same time does not fail.
+        # Without locks, so that somebody's commit at the same time does not fail.
         done = subprocess.run(
             ["git", "--no-optional-locks", *arguments],
             cwd=folder or _REPOSITORY,
@@ -100,25 +100,25 @@ def _git(*arguments: str, folder: Path | None = None) -> str | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python and of the packages that decide a run's result."""
+    """The versions of Python and of the packages that decide a run's result."""
     return {"python": platform.python_version()} | {
         name: _installed(package) for name, package in _PACKAGES.items()
     }
 
 
 def packages(classes: Iterable[type], modules: Iterable[str] = ()) -> dict[str, str | None]:
-    """Versions of the distributions that classes come from, with their bases, by name.
+    """The versions of the distributions that classes and their bases come from, by name.
 
-    Those that the modules of these classes import are among them, such as Box2D. Names are as
-    package indices write them (``ale-py``, ``box2d``). What belongs to no distribution stands under
-    the name of its module, with None.
+    Distributions that the modules of these classes import, such as Box2D, are included. Names are
+    as in package indices (``ale-py``, ``box2d``). A module that belongs to no distribution has its
+    own name, and None.
 
-    :param modules: the names of more of them
+    :param modules: the names of further modules
     """
     names = {name.partition(".")[0] for name in (*modules, *_modules(classes))}
     found: dict[str, str | None] = {}
     for name in sorted(names - set(sys.stdlib_module_names) - {"benchmarks", "__main__"}):
-        # What is installed for editing lists no modules.
+        # An editable installation lists no modules.
         for distribution in _distributions().get(name, [name]):
             found[_SEPARATORS.sub("-", distribution).lower()] = _installed(distribution)
     return found
@@ -145,7 +145,7 @@ def _installed(package: str) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """What decides how fast a run is."""
+    """The properties of the machine that decide how fast a run is."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),

@@ -1,4 +1,4 @@
-"""A finished run once more: whether it gives the same, and what differs between the two if not."""
+"""Compares a finished run with its repetition: whether they are equal, and what else differs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ _COMPARED = ("sources", "versions", "packages", "machine")
 class Comparison:
     """Two runs of one spec, side by side.
 
-    ``n_evaluations``: of the first. ``first_difference``: in words, None if the evaluations are
-    equal (bit for bit, but for the time they took). ``circumstances``: what else differs: commit,
-    sources, versions and machine, a line each.
+    ``n_evaluations``: of the first run. ``first_difference``: in words; None if the evaluations
+    are equal, bit for bit, apart from the time they took. ``circumstances``: what else differs in
+    commit, sources, versions and machine, a line each.
     """
 
     n_evaluations: int
@@ -38,7 +38,7 @@ def compare(before: Folder, after: Folder) -> Comparison:
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:
-    # Of a source, the commit may be another one with the same files.
+    # Another commit may have the same sources.
     hashes = {name: source.get("hash") for name, source in record.sources.items()}
     return {**vars(record), "machine": vars(record.machine), "sources": hashes}
 
@@ -50,7 +50,7 @@ def _first_difference(there: Any, here: Any) -> str | None:
         return f"{len(there)} evaluations before, {len(here)} now, or at other steps"
     for old, new in zip(there.to_dict("records"), here.to_dict("records"), strict=True):
         for key, value in old.items():
-            # Other than itself if it is NaN.
+            # NaN differs from itself.
             if value != new[key] and not (value != value and new[key] != new[key]):
                 return f"{key} at step {old['timesteps']:,} was {value} and is {new[key]}"
     raise AssertionError("pandas sees a difference where there is none")

@@ -42,7 +42,7 @@ _ROWS = 100
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come; ``return_mean`` is its latest evaluation's."""
+    """The progress of a run; ``return_mean`` is that of its latest evaluation."""
 
     timesteps: int
     training_seconds: float
@@ -59,12 +59,12 @@ def run(
 ) -> Folder:
     """Train one run and write its folder, whole or not at all.
 
-    :param out: the folder below which all runs stand
+    :param out: the folder below which all run folders are
     :param command: the command line, for the record
     :param report: called about twice a second
-    :param trackers: of ``benchmarks.tracking``, to log to as well
+    :param trackers: those of ``benchmarks.tracking`` to log to as well
     :param watch: called after each evaluation; if it raises, the run ends and leaves no folder
-    :return: the finished folder; one that is already there is left as it is
+    :return: the finished folder; one that exists already is left as it is
     :raises SpecError: hyperparameters that the algorithm cannot use
     """
     folder = spec.folder(out)
@@ -73,7 +73,7 @@ def run(
     with claimed(folder), scratch_folder(folder) as scratch:
 
         def reached(progress: Progress) -> None:
-            os.utime(scratch)  # for those who look whether the run gets on
+            os.utime(scratch)  # shows that the run makes progress
             if report is not None:
                 report(progress)
 
@@ -93,7 +93,7 @@ def run(
 def receive(spec: RunSpec, out: Folder, files: Mapping[str, bytes]) -> None:
     """Write the folder of a run that was trained elsewhere, whole or not at all.
 
-    :param files: by name, what :func:`train` has written there
+    :param files: the content of the files that :func:`train` has written there, by name
     """
     folder = spec.folder(out)
     with scratch_folder(folder) as scratch:
@@ -105,7 +105,7 @@ def receive(spec: RunSpec, out: Folder, files: Mapping[str, bytes]) -> None:
 
 
 def _forget_failure(spec: RunSpec, out: Folder) -> None:
-    """Of an earlier attempt."""
+    """Remove the record of an earlier failure."""
     clean_up(partial(spec.failure_file(out).unlink, missing_ok=True))
 
 
@@ -121,15 +121,15 @@ def train(
 ) -> None:
     """Train one run and write its files into an existing folder, ``run.json`` last.
 
-    :param provenance: which code this is; None: asked of git, where the code stands
+    :param provenance: the code's commit; None to ask git in the code's repository
     :param watch: called after each evaluation
-    :param finished: called when all is written, before what was opened is closed
+    :param finished: called when all files are written, before the environments are closed
     """
     record = {
         "spec": spec.to_dict(),
         "config": spec.config,
         "command": command,
-        # Now, since the working tree may change while the run goes on.
+        # Now, since the working tree may change during the run.
         **_write_code(provenance or code(), folder),
         "versions": versions(),
         "machine": machine(),
@@ -188,7 +188,7 @@ def _write_results(
 
 
 def _write_code(origin: Code, folder: Path) -> dict[str, Any]:
-    """Write what is not committed, unless it is very large; which code this is, for the record."""
+    """Write the uncommitted changes, unless they are very large; return fields for the record."""
     fields: dict[str, Any] = {"commit": origin.commit, "dirty": origin.dirty}
     if origin.diff:
         size = len(origin.diff.encode())
@@ -203,7 +203,7 @@ def _write_code(origin: Code, folder: Path) -> dict[str, Any]:
 def _packages(
     model: BaseAlgorithm, env: VecEnv, wrappers: Sequence[Wrapper]
 ) -> dict[str, str | None]:
-    """Versions of what the algorithm, the environment and its wrappers come from."""
+    """The versions of the packages of the algorithm, the environment and its wrappers."""
     (innermost,) = env.get_attr("unwrapped", indices=[0])
     paths = [path for each in wrappers for path in ([each] if isinstance(each, str) else each)]
     return packages([type(model), type(innermost)], paths)
@@ -233,7 +233,7 @@ def make_env(
 
 
 def wrappers_of(spec: RunSpec, arguments: ModelArguments) -> list[Wrapper]:
-    """The suite's wrappers, then those of the hyperparameters that it does not have."""
+    """The suite's wrappers, then the other wrappers of the hyperparameters."""
     wrappers = list(spec.environment.get("wrappers", []))
     return wrappers + [wrapper for wrapper in arguments.wrappers if wrapper not in wrappers]
 
@@ -253,9 +253,9 @@ def make_model(spec: RunSpec, arguments: ModelArguments, env: VecEnv) -> BaseAlg
 
 
 def log_interval(model: BaseAlgorithm, n_timesteps: int) -> int:
-    """After how many updates (of an off-policy algorithm: episodes) a row is logged.
+    """The number of updates (episodes, if off-policy) after which a row is logged.
 
-    The class's own number, or a lower one if that would be fewer than a hundred rows.
+    It is the class's own number, or a lower one if that would give fewer than a hundred rows.
     """
     own: int = parameters_of(type(model), "learn")["log_interval"].default
     if not isinstance(model, OnPolicyAlgorithm):
@@ -265,7 +265,7 @@ def log_interval(model: BaseAlgorithm, n_timesteps: int) -> int:
 
 
 class _Reporting(BaseCallback):
-    """Passes on how far the run has come, at most twice a second."""
+    """Reports the progress of the run, at most twice a second."""
 
     def __init__(self, report: Callable[[Progress], None], evaluation: ScheduledEvaluation) -> None:
         super().__init__()

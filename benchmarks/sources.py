@@ -1,9 +1,9 @@
-"""The source of what is not ours and in no package: a user's own algorithms and environments.
+"""The source of a user's own algorithms and environments, which belong to no package.
 
-Results of before say nothing about code that has been edited since. So a run's record has, for
-each module that its algorithm, environment and wrappers come from, a hash of the module's file and
-of all files of one's own that it imports. Nothing is executed to find that out: the modules that a
-record names may be anything.
+Results say nothing about code that was edited after them. Therefore a run's record has, for each
+module of its algorithm, environment and wrappers, a hash of the module's file and of all of the
+user's files that it imports. To find these, nothing is executed, since a record may name any
+module.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from benchmarks.records import RunSpec
 if TYPE_CHECKING:
     from benchmarks.environments import Wrapper
 
-# What these are is said by the run's commit.
+# The run's commit identifies these.
 _OURS = ("sb3_natural", "benchmarks", "studies", "reports")
 _INSTALLED = ("site-packages", "dist-packages")
 
 
 @dataclass(frozen=True)
 class Source:
-    """``hash``: 16 hex digits, of the files; ``commit``: that of their repository, if any."""
+    """``hash``: of the files, 16 hex digits; ``commit``: of their repository, if there is one."""
 
     hash: str
     commit: str | None
@@ -42,18 +42,18 @@ class Source:
 def sources(spec: RunSpec, wrappers: Sequence[Wrapper]) -> dict[str, Source]:
     """The sources of a run's algorithm, environment and wrappers, by the names of their modules.
 
-    What is installed as a package, and what is ours, is left out.
+    Installed packages and the packages of this project are left out.
     """
     found = {name: _source(name) for name in sorted(set(_modules(spec, wrappers)))}
     return {name: source for name, source in found.items() if source is not None}
 
 
 def changed(records: Iterable[Any]) -> list[list[str]]:
-    """For each run, the modules whose source is another one now than its record says.
+    """For each run, the modules whose source has changed since.
 
-    Modules that are not here, and runs of before this was recorded, count as unchanged.
+    Modules that cannot be found, and runs whose sources were not recorded, count as unchanged.
 
-    :param records: what stands under ``sources`` in records of runs
+    :param records: the ``sources`` in the records of runs
     """
     now: dict[str, Source | None] = {}
     found = []
@@ -65,7 +65,7 @@ def changed(records: Iterable[Any]) -> list[list[str]]:
 
 
 def by_module(changed_modules: Iterable[Iterable[str]]) -> Counter[str]:
-    """How many runs were made with another source of a module.
+    """By module, the number of runs that were made with another source of it.
 
     :param changed_modules: as :func:`changed` returns them
     """
@@ -93,7 +93,7 @@ def _modules(spec: RunSpec, wrappers: Sequence[Wrapper]) -> Iterator[str]:
 
 
 def _source(module: str) -> Source | None:
-    """None for what is installed, ours, built in, or nowhere to be found."""
+    """None for a module that is installed, ours, built in, or cannot be found."""
     path = _path(module.partition(".")[0])
     files = _files(module, path)
     if not files:
@@ -106,9 +106,9 @@ def _source(module: str) -> Source | None:
 
 
 def _path(top: str) -> list[Path]:
-    """Where one's own modules are looked for: Python's path, and where this one was imported from.
+    """The folders to look for a user's modules in: Python's path, and where this one comes from.
 
-    It may have been installed for editing, in a way that does not show in the path.
+    An editable installation need not show in Python's path.
     """
     spec = getattr(sys.modules.get(top), "__spec__", None)
     places = [] if spec is None else [*(spec.submodule_search_locations or [spec.origin or ""])]
@@ -123,7 +123,7 @@ def _path(top: str) -> list[Path]:
 
 
 def _files(module: str, path: list[Path]) -> dict[str, Path]:
-    """The files of a module, its packages, and all that they import from a path, by module."""
+    """The files of a module, of its packages, and of their imports from a path, by module."""
     files: dict[str, Path] = {}
     seen, waiting = {""}, [module]
     while waiting:
@@ -140,7 +140,7 @@ def _files(module: str, path: list[Path]) -> dict[str, Path]:
 
 
 def _found(name: str, path: list[Path]) -> Iterator[tuple[str, Path]]:
-    """The files of a module and of the packages above it, as far as they are there."""
+    """The files of a module and of the packages that contain it, as far as they exist."""
     parts = name.split(".")
     for i, part in enumerate(parts):
         if not part.isidentifier():
@@ -153,7 +153,7 @@ def _found(name: str, path: list[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def _imports(file: Path, package: str) -> list[str]:
-    """What a file may import: modules, and what is taken from them, which may be modules, too."""
+    """The names that a file imports; a name that is imported from a module may be a module."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.tables import to_markdown
+from docs import generate
+from docs.tables import TABLES
+
 ROOT = Path(__file__).parent.parent
 OLD_ACER = "from-stable-baselines-2.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -60,3 +64,20 @@ def test_examples_run(page):
         names: dict = {}
         exec(compile(shortened, str(page), "exec"), names)
         assert names["model"].num_timesteps == 64
+
+
+def test_tables_are_those_of_the_stored_results():
+    pages = {page: page.read_text() for page in generate.PAGES}
+    names = {found["name"] for text in pages.values() for found in generate.MARKED.finditer(text)}
+    assert len(names) > 10
+    tables = {name: to_markdown(TABLES[name]()) for name in names}
+    for page, text in pages.items():
+        assert generate.with_tables(text, tables) == text, page.name
+
+
+def test_the_documentation_is_small_and_shows_every_picture_that_it_has():
+    files = [path for path in (ROOT / "docs").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files if "__pycache__" not in str(path)) < 5e6
+    shown = "".join(page.read_text() for page in generate.PAGES)
+    pictures = [path.name for path in (ROOT / "docs" / "images").iterdir()]
+    assert [name for name in pictures if f"images/{name})" not in shown] == []
