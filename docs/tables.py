@@ -89,7 +89,7 @@ def range_of(given: Sequence[float]) -> str:
     """``499 (496 to 500)``: the mean, the lowest and the highest."""
     if not len(given):
         return "–"
-    middle, low, high = (number(f(given), given) for f in (np.mean, np.min, np.max))
+    middle, low, high = (number(float(f(given)), given) for f in (np.mean, np.min, np.max))
     return f"{middle} ({low} to {high})"
 
 
@@ -98,7 +98,8 @@ def earlier(name: str, env_id: str, label: str, score: str) -> Estimate:
     frame = pd.read_csv(RESULTS / "earlier.csv")
     of_name = (frame["set"] == name) & (frame["env_id"] == env_id) & (frame["label"] == label)
     (row,) = frame[of_name].to_dict("records")
-    return Estimate(*(float(row[f"{score}_{end}"]) for end in ("mean", "low", "high")))
+    value, low, high = (float(row[f"{score}_{end}"]) for end in ("mean", "low", "high"))
+    return Estimate(value, low, high)
 
 
 def budget(name: str, env_id: str) -> int:
@@ -301,7 +302,7 @@ def pruning() -> Table:
     kept = [(int(rows["best_kept"].sum()), len(rows)) for rows in groups.values()]
     return Table(
         [
-            Text("pruner", list(groups)),
+            Text("pruner", list(map(str, groups))),
             Number(
                 "trials pruned",
                 [
