@@ -49,9 +49,9 @@ SCORES: list[Inline] = [
         "Each score is a mean over seeds, with its ",
         Strong("95% interval"),
         f" in brackets: rliable's percentile bootstrap over seeds ({REPETITIONS:,} resamples, "
-        "fixed seed). With few seeds these intervals are too narrow: over normally distributed "
-        f"returns they contain the true mean in {_by_seeds(MEASURED_COVERAGE)}, not in 95% of "
-        "cases.",
+        "fixed seed). With few seeds these intervals are too narrow: of normally distributed "
+        "returns they contain the true mean not in 95% of cases, but in "
+        f"{_by_seeds(MEASURED_COVERAGE)}.",
     ),
     (
         Strong("Steps"),

@@ -102,22 +102,26 @@ class RunFolders:
 
     def ask(
         self,
-        algo: str,
-        env_id: str = "CartPole-v1",
-        seeds: Sequence[int] = (0,),
-        n_timesteps: int = 50_000,
+        algos: Sequence[str],
+        seeds: Sequence[int],
+        env_ids: Sequence[str] = ("CartPole-v1",),
         hyperparams: Mapping[str, Any] | None = None,
-    ) -> None:
-        """The manifest of a sweep that was asked for these runs."""
-        spec = _spec("classic", algo, env_id, 0, n_timesteps, hyperparams, None)
-        group = {key: spec[key] for key in ("suite", "algo", "env_id")}
-        group |= {"config": _config(spec), "seeds": list(seeds)}
-        digest = hashlib.sha256(json.dumps(group).encode()).hexdigest()[:8]
-        fields = {"command": "python -m benchmarks run classic", "runs": [group]}
-        write_manifest(
-            manifest_path(self.root, digest),
-            {**fields, "started": "2026-01-01T00:00:00+00:00", "finished": None},
-        )
+        n_timesteps: int = 50_000,
+    ) -> Path:
+        """The manifest of a sweep that was asked for these runs, and has finished."""
+        specs = [
+            _spec("classic", algo, env_id, 0, n_timesteps, hyperparams, None)
+            for env_id in env_ids
+            for algo in algos
+        ]
+        runs = [
+            {key: spec[key] for key in ("suite", "algo", "env_id")}
+            | {"config": _config(spec), "seeds": list(seeds)}
+            for spec in specs
+        ]
+        path = manifest_path(self.root, _config({"runs": runs}))
+        write_manifest(path, {"command": "python -m benchmarks run", "finished": "", "runs": runs})
+        return path
 
     def _folder(self, spec: Mapping[str, Any], config: Any = None) -> Path:
         name = f"seed-{spec['seed']}-{config if isinstance(config, str) else _config(spec)}"

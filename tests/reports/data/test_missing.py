@@ -14,7 +14,7 @@ def missing(folders: RunFolders, **options: bool) -> Missing:
 
 def test_a_seed_that_every_algorithm_lacks_is_missing(folders: RunFolders) -> None:
     for algo in ("npg", "ppo"):
-        folders.ask(algo, seeds=range(4, 7))
+        folders.ask([algo], range(4, 7))
         for seed in (4, 6):
             folders.add(algo, seed=seed)
     found = missing(folders)
@@ -23,8 +23,8 @@ def test_a_seed_that_every_algorithm_lacks_is_missing(folders: RunFolders) -> No
 
 
 def test_several_sweeps_add_up(folders: RunFolders) -> None:
-    folders.ask("npg", seeds=range(2))
-    folders.ask("npg", seeds=range(2, 4))
+    folders.ask(["npg"], range(2))
+    folders.ask(["npg"], range(2, 4))
     for seed in (0, 1, 3):
         folders.add("npg", seed=seed)
     assert missing(folders).gaps == [Gap("npg", ["CartPole-v1"], (2,))]
@@ -33,7 +33,7 @@ def test_several_sweeps_add_up(folders: RunFolders) -> None:
 def test_what_a_sweep_was_asked_for_and_nothing_has_is_missing(folders: RunFolders) -> None:
     for algo in ("npg", "trpo"):
         for env_id in ("CartPole-v1", "Acrobot-v1"):
-            folders.ask(algo, env_id)
+            folders.ask([algo], [0], [env_id])
     folders.add("npg")
     found = missing(folders)
     assert found.gaps == [
@@ -54,8 +54,8 @@ def test_what_others_have_is_missing_though_nobody_asked_for_it(folders: RunFold
 
 
 def test_of_several_configurations_each_is_what_was_asked_of_it(folders: RunFolders) -> None:
-    folders.ask("npg", seeds=range(3))
-    folders.ask("npg", seeds=range(4), hyperparams={"critic": "adam"})
+    folders.ask(["npg"], range(3))
+    folders.ask(["npg"], range(4), hyperparams={"critic": "adam"})
     for seed in range(3):
         folders.add("npg", seed=seed)
         folders.add("npg", seed=seed, hyperparams={"critic": "adam"})
@@ -64,8 +64,8 @@ def test_of_several_configurations_each_is_what_was_asked_of_it(folders: RunFold
 
 def test_a_configuration_without_a_run_is_not_taken_for_another(folders: RunFolders) -> None:
     folders.add("npg")
-    folders.ask("npg")
-    folders.ask("npg", hyperparams={"critic": "adam"})
+    folders.ask(["npg"], [0])
+    folders.ask(["npg"], [0], hyperparams={"critic": "adam"})
     (gap,) = missing(folders).gaps
     assert gap.label.startswith("npg (config=")
     assert gap.seeds == (0,)
@@ -73,7 +73,7 @@ def test_a_configuration_without_a_run_is_not_taken_for_another(folders: RunFold
 
 def test_with_everything_there_that_was_asked_for_nothing_is_missing(folders: RunFolders) -> None:
     for algo in ("npg", "ppo"):
-        folders.ask(algo)
+        folders.ask([algo], [0])
         folders.add(algo)
     assert missing(folders) == Missing([], False, False, True)
 
@@ -106,7 +106,7 @@ def test_algorithms_of_which_every_run_failed(folders: RunFolders) -> None:
 
 def test_of_many_seeds_the_first_are_listed(folders: RunFolders) -> None:
     folders.add("npg")
-    folders.ask("npg", seeds=range(1000))
+    folders.ask(["npg"], range(1000))
     (gap,) = missing(folders).gaps
     assert len(gap.seeds) == 999
     assert gap_text(gap).endswith("49, 50 and 949 more")

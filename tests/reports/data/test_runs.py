@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.records import BrokenRunError
 from reports.data import runs
 from reports.data.runs import ReportError, with_protocol
 from tests.reports.conftest import EVALUATION, RunFolders
@@ -172,3 +173,15 @@ def test_variants_are_told_apart_within_a_budget(folders: RunFolders) -> None:
 )
 def test_a_label_with_its_protocol(label: str, protocol: str, expected: str) -> None:
     assert with_protocol(label, protocol) == expected
+
+
+def test_a_manifest_that_cannot_be_read_is_named(folders: RunFolders) -> None:
+    folders.add("npg")
+    path = folders.ask(["npg"], range(2))
+    assert runs.load(folders.root).asked["seed"].tolist() == [0, 1]
+    path.write_text("{")
+    with pytest.raises(BrokenRunError, match=path.name):
+        runs.load(folders.root)
+    data = runs.load(folders.root, allow_broken=True)
+    assert path.name in data.broken[0]
+    assert data.asked.empty

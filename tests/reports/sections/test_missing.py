@@ -52,7 +52,7 @@ def test_unequal_seeds_and_failed_runs_are_said(folders: RunFolders) -> None:
 def test_where_nothing_is_missing_the_section_says_what_is_known(folders: RunFolders) -> None:
     for algo in ("npg", "ppo"):
         folders.add(algo)
-        folders.ask(algo)
+        folders.ask([algo], [0])
     assert texts(section(folders).blocks) == [
         "Nothing: no run failed, and no algorithm lacks a seed or an environment that another has, "
         "nor a run that a sweep was asked for."
@@ -66,7 +66,7 @@ def test_where_nothing_is_missing_the_section_says_what_is_known(folders: RunFol
 def test_a_seed_that_was_asked_for_is_missing(folders: RunFolders) -> None:
     for algo in ("npg", "ppo"):
         folders.add(algo)
-        folders.ask(algo, seeds=range(2))
+        folders.ask([algo], range(2))
     assert texts(section(folders).blocks) == [
         "npg on CartPole-v1: no result for seed 1",
         "ppo on CartPole-v1: no result for seed 1",
