@@ -197,7 +197,7 @@ class ACER(Loadable, FastRollouts):
             learning_rate=learning_rate,
             n_steps=n_steps,
             gamma=gamma,
-            gae_lambda=1.0,  # SB3's base class wants it; ACER has Retrace
+            gae_lambda=1.0,  # required by SB3's base class; ACER has Retrace
             ent_coef=ent_coef,
             vf_coef=0.0,  # likewise; ACER has q_coef
             max_grad_norm=max_grad_norm,
