@@ -31,9 +31,10 @@ from benchmarks.command_line import (
     split_names,
 )
 from benchmarks.errors import SpecError
+from studies.errors import StudyError
 from studies.objective import OBJECTIVES
 from studies.search import PRUNERS, SAMPLERS
-from studies.storage import STORAGE_VARIABLE, StudyError
+from studies.storage import STORAGE_VARIABLE
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 
 from benchmarks.records import RunSpec
 from benchmarks.statistics import final_return, interquartile_mean
+from studies.errors import StudyError
 from studies.objective import Problem, fresh_seeds
-from studies.storage import StudyError
 from studies.study import (
     CONFIRMED,
     DEFAULT,

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from benchmarks.secrets import mask
 from studies.display import Progress
+from studies.errors import StudyError
 from studies.objective import Problem
-from studies.storage import StudyError
 from studies.study import ENDED, ERROR, WORKER, counted, in_state, requeue, retry_abandoned
 from studies.workers import DeadWorker, Task, Workers, n_trials_due
 

@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.run_files import is_finished
 from benchmarks.storage import write_whole
+from studies.errors import StudyError
 from studies.objective import Problem
 from studies.samplers import make_pruner
 from studies.search import Search
-from studies.storage import StudyError
 from studies.study import DEFAULT, best_trial, completed, in_state, values_of
 from studies.trials import Objective
 

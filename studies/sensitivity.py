@@ -14,12 +14,12 @@ from benchmarks.results import read_evaluations
 from benchmarks.run_files import is_finished
 from benchmarks.statistics import CONFIDENCE, Estimate, final_return, interquartile_mean, interval
 from benchmarks.storage import write_whole
-from studies.archive import archived_sweeps
+from studies.archived import archived_sweeps
+from studies.errors import StudyError
 from studies.estimates import as_text
 from studies.objective import Problem
 from studies.parameters import Parameter, Value
 from studies.search import evenly_spaced
-from studies.storage import StudyError
 from studies.study import best_trial, completed, values_of
 
 # Values whose score is at least this share of the best one's are good.

@@ -17,6 +17,8 @@ from benchmarks.errors import SpecError
 from benchmarks.folder_names import check_name
 from benchmarks.names import message
 from benchmarks.secrets import MASK, mask
+from studies.archived import archived_names, archived_storage
+from studies.errors import BrokenStudyError, StudyError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -28,14 +30,6 @@ RETRIES = 1  # of a trial whose worker has died
 _ATTEMPTS = 5
 _HEARTBEAT = 10  # seconds
 _STALE = 120  # seconds without a heartbeat; a busy machine may miss some
-
-
-class StudyError(Exception):
-    """A study cannot be opened or continued; the message says why."""
-
-
-class BrokenStudyError(StudyError):
-    """What is stored of a study cannot be read; the message says what is wrong."""
 
 
 def study_folder(where: str, name: str, root: Path) -> Path:
@@ -53,7 +47,6 @@ def study_folder(where: str, name: str, root: Path) -> Path:
 
 def studies_in(root: Path) -> list[str]:
     """The names of the studies' folders in a folder, and of the studies that are archived there."""
-    from studies.archive import archived_names
 
     names = {path.name for path in root.glob("*") if path.is_dir()}
     with suppress(BrokenStudyError):  # see is_stored
@@ -71,7 +64,6 @@ def is_stored(folder: Path) -> bool:
 
     If the archive cannot be read, it may be: whoever reads the study says so.
     """
-    from studies.archive import archived_names
 
     try:
         return has_journal(folder) or folder.name in archived_names(folder.parent)
@@ -112,7 +104,6 @@ def connect(storage: str, folder: Path) -> BaseStorage:
     :raises StudyError: nothing answers there, or Optuna does not know the kind of database
     :raises BrokenStudyError: the journal or the archive cannot be read
     """
-    from studies.archive import archived_storage
 
     if storage:
         return _database(storage)

@@ -22,9 +22,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.folder_names import as_file_name, is_level
 from benchmarks.locks import lock_file, locked
+from studies.errors import BrokenStudyError, StudyError
 from studies.objective import Problem
 from studies.parameters import Parameter, Value, decode, encode, rule_name
-from studies.storage import RETRIES, BrokenStudyError, StudyError
+from studies.storage import RETRIES
 
 # Everyone who reads a study, such as a report, would be warned of Retry again and again.
 warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"studies\.study")

@@ -22,6 +22,7 @@ from benchmarks.statistics import Estimate, interquartile_mean
 from reports.data.runs import ReportError, cleaned
 from studies import sensitivity
 from studies.confirmation import stored_confirmation
+from studies.errors import BrokenStudyError, StudyError
 from studies.estimates import (
     Comparison,
     compare,
@@ -31,14 +32,7 @@ from studies.estimates import (
 from studies.objective import Problem
 from studies.parameters import Parameter, Scalar, Value
 from studies.search_spaces import default_value
-from studies.storage import (
-    BrokenStudyError,
-    StudyError,
-    connect,
-    is_stored,
-    studies_in,
-    study_folder,
-)
+from studies.storage import connect, is_stored, studies_in, study_folder
 from studies.study import DEFAULT, SCORES, best_trial, completed, counted, in_state, load, values_of
 
 # Multiples of a sweep's best value at which the loss is shown.

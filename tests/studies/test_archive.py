@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from studies import sensitivity
 from studies.__main__ import app
 from studies.archive import archive
+from studies.errors import BrokenStudyError, StudyError
 from studies.objective import Problem
-from studies.storage import BrokenStudyError, StudyError, connect, studies_in
+from studies.storage import connect, studies_in
 from studies.study import create, load
 
 FIELDS = ["number", "state", "values", "params", "distributions", "user_attrs", "system_attrs"]

@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 
 from reports.__main__ import app as reports
 from studies.__main__ import app
+from studies.errors import StudyError
 from studies.objective import Problem
-from studies.storage import StudyError, connect
+from studies.storage import connect
 from studies.study import create, load
 from tests.studies.conftest import CarryOn
 

@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 from benchmarks.run_files import is_finished
 from studies import pruning
 from studies.__main__ import app
+from studies.errors import StudyError
 from studies.objective import Problem
 from studies.search import Search
 from studies.search_spaces import space_for
-from studies.storage import StudyError, connect
+from studies.storage import connect
 from studies.study import best_trial, create, values_of
 from studies.workers import Task, work
 from tests.studies.conftest import CarryOn

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 from reports.__main__ import app as reports
 from studies import trials
 from studies.__main__ import app
+from studies.errors import StudyError
 from studies.objective import Problem
 from studies.search import Search
-from studies.storage import StudyError, connect
+from studies.storage import connect
 from studies.study import ERROR, counted
 from studies.workers import Task
 from tests.studies.conftest import CarryOn

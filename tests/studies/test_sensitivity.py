@@ -11,6 +11,7 @@ from scipy.stats import trim_mean
 from benchmarks.errors import SpecError
 from benchmarks.results import load_runs, read_evaluations
 from studies import sensitivity
+from studies.errors import StudyError
 from studies.objective import Problem
 from studies.parameters import Parameter
 from studies.search_spaces import space_for
@@ -25,7 +26,7 @@ from studies.sensitivity import (
     stored,
     width,
 )
-from studies.storage import StudyError, connect
+from studies.storage import connect
 from studies.study import SCORES, completed, create
 from tests.studies.conftest import CarryOn
 

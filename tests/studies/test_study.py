@@ -16,8 +16,9 @@ from benchmarks.results import read_evaluations
 from studies import samplers, workers
 from studies import study as studies
 from studies.confirmation import confirm
+from studies.errors import StudyError
 from studies.objective import Problem
-from studies.storage import StudyError, connect
+from studies.storage import connect
 from studies.study import (
     DEFAULT,
     ERROR,
