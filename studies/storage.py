@@ -17,7 +17,6 @@ from benchmarks.errors import SpecError
 from benchmarks.folder_names import check_name
 from benchmarks.names import message
 from benchmarks.secrets import MASK, mask
-from studies.archived import archived_names, archived_storage
 from studies.errors import BrokenStudyError, StudyError
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ def study_folder(where: str, name: str, root: Path) -> Path:
 
 def studies_in(root: Path) -> list[str]:
     """The names of the studies' folders in a folder, and of the studies that are archived there."""
+    from studies.archived import archived_names
 
     names = {path.name for path in root.glob("*") if path.is_dir()}
     with suppress(BrokenStudyError):  # see is_stored
@@ -64,6 +64,7 @@ def is_stored(folder: Path) -> bool:
 
     If the archive cannot be read, it may be: whoever reads the study says so.
     """
+    from studies.archived import archived_names
 
     try:
         return has_journal(folder) or folder.name in archived_names(folder.parent)
@@ -104,6 +105,7 @@ def connect(storage: str, folder: Path) -> BaseStorage:
     :raises StudyError: nothing answers there, or Optuna does not know the kind of database
     :raises BrokenStudyError: the journal or the archive cannot be read
     """
+    from studies.archived import archived_storage
 
     if storage:
         return _database(storage)
