@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-OURS = {"sb3_natural", "benchmarks", "studies", "reports", "tests"}
+OURS = {"sb3_natural", "benchmarks", "studies", "reports", "docs", "tests"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 

@@ -153,6 +153,7 @@ def study(folders: RunFolders) -> RunFolders:
         ("CartPole-v1", 500.0, 50_000),
         ("HalfCheetah-v5", 4_800.0, 400_000),
     ]:
+        folders.ask(["npg", "ppo", "trpo"], range(3), [env_id], n_timesteps=n_timesteps)
         for algo, speed in [("npg", 6.0), ("ppo", 2.5), ("trpo", 4.5)]:
             for seed in range(3):
                 pace = speed * rng.uniform(0.7, 1.3)
