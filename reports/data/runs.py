@@ -73,7 +73,7 @@ def load(
     :raises benchmarks.records.BrokenRunError: a run folder or a manifest that cannot be read,
         unless allowed
     """
-    if not root.is_dir():
+    if not run_files.is_there(root):
         raise ReportError(f"{root}: there is no such folder")
     everything = run_files.find(root)
     found = results.readable(everything, root, reading)
