@@ -37,11 +37,31 @@ _SPACES = ("observation_space", "action_space")
 # What a file may make us hold before anything in it has been checked.
 MAX_SETTINGS = 2**26  # bytes
 
-# Models of version 0.1 may hold pickles of solvers and critics: where their modules are now, and
-# what their classes are called.
+# Models of version 0.1 may hold pickles of solvers and critics, also of a user's own, which name
+# modules of sb3_natural.common: where these are now, and what their classes are called.
+_COMMON = "sb3_natural.common."
 _MOVED = {
-    "sb3_natural.common.critic": "sb3_natural.curvature.value_fit",
-    "sb3_natural.common.solvers": "sb3_natural.curvature.solvers",
+    "actors": "rollouts.actors",
+    "arguments": "arguments",
+    "backprop": "networks.passes",
+    "clipped_surrogate": "updates.clipped_surrogate",
+    "critic": "curvature.value_fit",
+    "deferred": "rollouts.deferred",
+    "envpool": "environments.envpool",
+    "families": "curvature.families",
+    "finite": "rollouts.finiteness",
+    "fisher": "curvature.operators",
+    "flat_adam": "updates.flat_adam",
+    "jacobian": "curvature.jacobian",
+    "loading": "loading",
+    "mlp": "networks.mlp",
+    "parameters": "networks.parameters",
+    "rollouts": "rollouts.collection",
+    "solvers": "curvature.solvers",
+    "surrogate": "curvature.surrogate",
+    "threads": "networks.threads",
+    "trust_region": "curvature.trust_region",
+    "vec_env": "environments.vec_env",
 }
 _RENAMED = {
     "AdamCritic": "AdamFit",
@@ -111,7 +131,9 @@ class Loadable(BaseAlgorithm):
             settings = _saved_settings(archive, path, MAX_SETTINGS if weights_only else None)
             _refuse_other_algorithms(cls, settings, path)
             if not weights_only:
-                objects = _of_version_0_1(settings) | (custom_objects or {})
+                given = custom_objects or {}
+                others = {name: settings[name] for name in settings if name not in given}
+                objects = _of_version_0_1(others) | given
                 return super().load(
                     path, env, device, objects, print_system_info, force_reset, **kwargs
                 )
@@ -165,7 +187,7 @@ def _is_pickled(value: Any) -> bool:
 
 
 def _of_version_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The pickled attributes that name a class at an address of version 0.1."""
+    """The pickled attributes that name a module of version 0.1."""
     pickles = {
         name: base64.b64decode(value[":serialized:"])
         for name, value in settings.items()
@@ -174,17 +196,26 @@ def _of_version_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _Unpickler(io.BytesIO(content)).load()
         for name, content in pickles.items()
-        if b"sb3_natural.common." in content
+        if _COMMON.encode() in content
     }
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds classes of ours that have moved since version 0.1."""
+    """Finds what has moved since version 0.1."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in _MOVED:
-            module, name = _MOVED[module], _RENAMED.get(name, name)
-        return super().find_class(module, name)
+        if module.startswith(_COMMON):
+            name = _RENAMED.get(name, name)
+        found = super().find_class(_address(module), name)
+        if (module, name) == ("cloudpickle.cloudpickle", "subimport"):
+            return lambda imported: found(_address(imported))
+        return found
+
+
+def _address(module: str) -> str:
+    """Where a module is now."""
+    moved = _MOVED.get(module.removeprefix(_COMMON)) if module.startswith(_COMMON) else None
+    return module if moved is None else f"sb3_natural.{moved}"
 
 
 # Which algorithm is the file of?

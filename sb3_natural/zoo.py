@@ -59,7 +59,9 @@ def with_our_hyperparameters(arguments: Sequence[str]) -> list[str]:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--algo")
-    parser.add_argument("-conf", "--conf-file")
+    # The Zoo takes abbreviations, too.
+    names = [f"--{'conf-file'[:length]}" for length in range(3, 10)]
+    parser.add_argument("-conf", *names, dest="conf_file")
     given, _ = parser.parse_known_args(arguments)
     if list(arguments[:1]) != ["train"] or given.conf_file or given.algo not in ALGORITHMS:
         return list(arguments)

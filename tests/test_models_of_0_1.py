@@ -4,6 +4,7 @@ They were made at commit bf3def5 by a learn() of two rollouts each. ``prediction
 ``predict(observations, deterministic=True)`` gave.
 """
 
+import io
 import json
 from pathlib import Path
 
@@ -13,7 +14,10 @@ import pytest
 import torch
 
 import sb3_natural
-from sb3_natural import ACER, NPG
+from sb3_natural import ACER, NPG, FisherOperator
+from sb3_natural.curvature.solvers import Solver
+from sb3_natural.curvature.value_fit import ValueFit
+from sb3_natural.loading import _MOVED, _Unpickler
 
 MODELS = Path(__file__).parent / "models"
 PREDICTIONS = json.loads((MODELS / "predictions.json").read_text())
@@ -71,3 +75,21 @@ def test_objects_in_a_model_of_0_1_keep_their_settings():
     assert (critic.n_epochs, critic.batch_size) == (2, 32)
     critic = NPG.load(MODELS / "npg-gauss-newton", device="cpu").critic
     assert (critic.n_steps, critic.damping, critic.n_curvature_samples) == (2, 0.01, 32)
+
+
+@pytest.mark.parametrize("module", _MOVED)
+def test_every_module_of_0_1_is_found_where_it_is_now(module):
+    """As pickles name modules: those of what is imported in a function of the user's."""
+    name = f"sb3_natural.common.{module}"
+    pickled = f"ccloudpickle.cloudpickle\nsubimport\n(V{name}\ntR.".encode()
+    found = _Unpickler(io.BytesIO(pickled)).load()
+    assert found.__name__ == f"sb3_natural.{_MOVED[module]}"
+
+
+def test_classes_of_0_1_are_found_by_the_names_that_they_have_now():
+    def found(module, name):
+        return _Unpickler(io.BytesIO(f"c{module}\n{name}\n.".encode())).load()
+
+    assert found("sb3_natural.common.fisher", "FisherOperator") is FisherOperator
+    assert found("sb3_natural.common.solvers", "FisherSolver") is Solver
+    assert found("sb3_natural.common.critic", "Critic") is ValueFit

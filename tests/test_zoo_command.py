@@ -49,6 +49,7 @@ def test_our_file_is_added_where_none_is_given() -> None:
     assert Path(file).name == "npg.yml"
     assert Path(file).exists()
     assert added("train", "--algo", "npg", "-conf", "mine.yml") == []
+    assert added("train", "--algo", "npg", "--conf", "mine.yml") == []
     assert added("train", "--algo", "ppo") == []
     assert added("train", "--algo=acer")[1].endswith("acer.yml")
     assert added("train") == []

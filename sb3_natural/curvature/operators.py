@@ -71,7 +71,7 @@ class Operator(ABC):
 
     @abstractmethod
     def dense(self) -> Tensor:
-        """The matrix itself, shape (P, P)."""
+        """The matrix itself, a new tensor of shape (P, P)."""
 
 
 class Damped(Operator):
@@ -82,8 +82,14 @@ class Damped(Operator):
     """
 
     def __init__(self, operator: Operator, damping: float) -> None:
-        if not 0.0 <= damping < math.inf:
-            raise ValueError(f"damping must be finite and not negative, got {damping}")
+        if not isinstance(operator, Operator):
+            raise ValueError(f"operator must be an Operator, got {operator!r}")
+        try:
+            is_valid = 0.0 <= damping < math.inf
+        except TypeError:  # not a number
+            is_valid = False
+        if not is_valid:
+            raise ValueError(f"damping must be finite and not negative, got {damping!r}")
         self.operator = operator
         self.damping = damping
 
@@ -106,7 +112,7 @@ class Damped(Operator):
 
     def dense(self) -> Tensor:
         """See :meth:`Operator.dense`."""
-        matrix = self.operator.dense()
+        matrix = self.operator.dense().clone()
         matrix.diagonal().add_(self.damping)
         return matrix
 
@@ -309,6 +315,8 @@ class GaussNewtonOperator(CurvatureOperator):
 def _drawn(observations: PyTorchObs, n_samples: int | None) -> Tensor | None:
     """Which samples to use, without replacement; None for all."""
     n_given = batch_length(observations)
+    if n_given == 0:
+        raise ValueError("observations must have at least one sample, got none")
     if n_samples is None or n_samples >= n_given:
         return None
     if n_samples < 1:

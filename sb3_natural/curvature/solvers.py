@@ -77,8 +77,8 @@ def conjugate_gradient(
     :param b: right-hand side, shape (P,)
     :param max_steps: stop after this many products
     :param tol: stop when ``||operator @ x - b|| <= tol ||b||``
-    :param preconditioner: maps r, shape (P,), to an approximation of ``operator^-1 r``; it must be
-        linear, symmetric and positive definite
+    :param preconditioner: maps r, shape (P,), in the precision of ``b``, to an approximation of
+        ``operator^-1 r``; it must be linear, symmetric and positive definite
     :raises NoStepError: non-positive curvature or a non-finite product was met
     :raises ValueError: b is not a vector that the operator takes
     """
@@ -92,7 +92,16 @@ def conjugate_gradient(
     rr = (r @ r).item()
     if not math.isfinite(rr):
         raise NoStepError("the right-hand side is not finite")
-    z = r if preconditioner is None else preconditioner(r)
+
+    def conditioned(r: Tensor) -> Tensor:
+        """The preconditioner works in the precision of ``b``, as the operator does."""
+        if preconditioner is None:
+            return r
+        z = preconditioner(r.to(b.dtype, copy=True))
+        check_shape(b.shape, **{"the preconditioner's result": z})
+        return z.to(exact)
+
+    z = conditioned(r)
     p, rz = z.clone(), (r @ z).item()
     steps = 0
     while steps < max_steps and math.sqrt(rr) > tol * scale:
@@ -108,7 +117,7 @@ def conjugate_gradient(
         x.add_(p, alpha=rz / curvature)
         r.sub_(product, alpha=rz / curvature)
         rr = (r @ r).item()
-        z = r if preconditioner is None else preconditioner(r)
+        z = conditioned(r)
         rz, previous = rr if preconditioner is None else (r @ z).item(), rz
         p.mul_(rz / previous).add_(z)
         steps += 1
@@ -155,6 +164,8 @@ class ConjugateGradient(Solver):
             raise ValueError(f"max_steps must be at least 1, got {max_steps}")
         if not tol >= 0.0:
             raise ValueError(f"tol must not be negative, got {tol}")
+        if preconditioner is not None and not callable(preconditioner):
+            raise ValueError(f"preconditioner must be a function, got {preconditioner!r}")
         self.max_steps = max_steps
         self.tol = tol
         self.preconditioner = preconditioner
@@ -193,18 +204,22 @@ class Empirical(Solver):
         :raises ValueError: the operator is not a damped Fisher information with actions
         """
         check_shape(operator.shape[:1], b=b)
-        if not isinstance(operator, Damped) or not isinstance(operator.operator, FisherOperator):
+        fisher: Operator = operator
+        damping = 0.0
+        while isinstance(fisher, Damped):
+            damping += fisher.damping
+            fisher = fisher.operator
+        if fisher is operator or not isinstance(fisher, FisherOperator):
             raise ValueError(
                 "the empirical Fisher is made of a policy's scores: operator must be "
                 "Damped(FisherOperator(policy, observations, actions), damping), "
-                f"got a {type(operator).__name__}"
+                f"got a {type(fisher).__name__}"
             )
-        damping = operator.damping
         if damping == 0:
             raise ValueError(
                 "the empirical Fisher has rank N < P and needs damping > 0; got damping=0"
             )
-        scores = operator.operator.scores()
+        scores = fisher.scores()
         exact = _exact_dtype(scores)
         scores, b_exact = scores.to(exact), b.to(exact)
         gram = scores @ scores.T

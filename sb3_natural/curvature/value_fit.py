@@ -8,6 +8,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -60,6 +61,7 @@ class AdamFit(ValueFit):
     """
 
     def __init__(self, n_epochs: int, batch_size: int) -> None:
+        _check_counts(n_epochs=n_epochs, batch_size=batch_size)
         self.n_epochs = n_epochs
         self.batch_size = batch_size
 
@@ -90,6 +92,12 @@ class AdamFit(ValueFit):
                 f"(its mean squared error was {torch.stack(losses).mean().item():.3g})"
             )
         return torch.stack(losses).mean().item()
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if not isinstance(count, Integral) or count < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
 
 
 def _is_finite(params: Sequence[nn.Parameter], optimizer: Optimizer) -> bool:
@@ -156,6 +164,13 @@ class GaussNewtonFit(ValueFit):
         damping: float,
         n_curvature_samples: int | None = None,
     ) -> None:
+        _check_counts(n_steps=n_steps)
+        if n_curvature_samples is not None:
+            _check_counts(n_curvature_samples=n_curvature_samples)
+        if not isinstance(solver, Solver):
+            raise ValueError(f"solver must be a Solver, got {solver!r}")
+        if not 0.0 <= damping < math.inf:
+            raise ValueError(f"damping must be finite and not negative, got {damping}")
         self.n_steps = n_steps
         self.solver = solver
         self.damping = damping

@@ -74,6 +74,11 @@ class PolicyStep(NamedTuple):
     randomness: dict[str, float] | None = None
     """See ``ActionFamily.randomness``; of the new policy."""
 
+    @property
+    def kl(self) -> float:
+        """The measured KL divergence, in nats."""
+        return self.taken.kl
+
 
 class NPG(Loadable, FastRollouts):
     """Natural policy gradient, with TRPO as a special case.
@@ -122,11 +127,13 @@ class NPG(Loadable, FastRollouts):
     :param line_search_shrinking_factor: ratio of successive lengths that the line search tries
     :param line_search_max_iter: how many lengths it tries before the update is skipped
     :param critic: "gauss_newton" (natural-gradient steps on the whole rollout), "adam" (minibatch
-        regression), or a :class:`~sb3_natural.curvature.value_fit.ValueFit`
+        regression), or a :class:`~sb3_natural.curvature.value_fit.ValueFit`, which brings its own
+        numbers: ``n_critic_updates``, ``batch_size`` and ``critic_...`` are not used then
     :param n_critic_updates: critic updates per rollout: epochs of Adam (10 by default), or
         Gauss-Newton steps (2 by default)
     :param critic_solver: how the Gauss-Newton critic solves for its step: "cg", "diagonal",
-        "dense", "identity", or a :class:`~sb3_natural.curvature.solvers.Solver`
+        "dense", "identity", or a :class:`~sb3_natural.curvature.solvers.Solver`; Adam does not use
+        it, nor the next two
     :param critic_damping: damping of the Gauss-Newton critic
     :param critic_curvature_samples: how many samples, drawn at random from the rollout, each
         Gauss-Newton step estimates its curvature from; the gradient uses all. None: all
@@ -274,8 +281,9 @@ class NPG(Loadable, FastRollouts):
             )
         if self.target_kl is None and self.step_size is None:
             raise ValueError("target_kl=None and step_size=None: give one of them")
-        if self.fisher_solver == "empirical" and self.cg_damping == 0:
-            raise ValueError("fisher_solver='empirical' needs cg_damping > 0, got 0")
+        solver = self.fisher_solver
+        if (solver == "empirical" or isinstance(solver, Empirical)) and self.cg_damping == 0:
+            raise ValueError("the empirical fisher_solver needs cg_damping > 0, got 0")
         if isinstance(self.critic_solver, Empirical):
             raise ValueError(
                 "critic_solver must be one of cg, diagonal, dense, identity, or another Solver, "
@@ -469,8 +477,8 @@ class NPG(Loadable, FastRollouts):
                 randomness = family.randomness(family.statistics(distribution))
         log = self.logger.record
         log("train/policy_objective", step.taken.objective)
-        log("train/kl", step.taken.kl)
-        log("train/kl_divergence_loss", step.taken.kl)  # TRPO's name for it
+        log("train/kl", step.kl)
+        log("train/kl_divergence_loss", step.kl)  # TRPO's name for it
         log("train/kl_predicted", step.kl_predicted)
         if self.target_kl is not None:
             log("train/target_kl", self._now("target_kl", self.target_kl))

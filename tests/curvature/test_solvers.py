@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from sb3_natural.curvature.operators import Damped, FisherOperator, GaussNewtonOperator
+from sb3_natural.curvature.operators import (
+    Damped,
+    FisherOperator,
+    GaussNewtonOperator,
+    Operator,
+)
 from sb3_natural.curvature.solvers import (
     SOLVERS,
     ConjugateGradient,
@@ -231,3 +236,69 @@ def test_bad_arguments_are_named():
         ConjugateGradient(max_steps=0)
     with pytest.raises(ValueError, match="tol must not be negative, got -1"):
         ConjugateGradient(tol=-1)
+
+
+class Fixed(Operator):
+    """A matrix that hands out itself."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        self.matrix = matrix
+
+    @property
+    def shape(self):
+        return tuple(self.matrix.shape)
+
+    def __matmul__(self, vector):
+        return self.matrix @ vector
+
+    def quadratic_form(self, vector):
+        return (vector @ self.matrix @ vector).item()
+
+    def diagonal(self):
+        return self.matrix.diagonal()
+
+    def dense(self):
+        return self.matrix
+
+
+def test_a_damped_operator_leaves_the_matrix_of_its_operator_alone():
+    damped = Damped(Fixed(torch.eye(3)), 1.0)
+    for _ in range(2):
+        direction = Dense().solve(damped, torch.ones(3)).direction
+        torch.testing.assert_close(direction, torch.full((3,), 0.5))
+
+
+def test_a_preconditioner_works_in_the_precision_of_the_right_hand_side():
+    matrix = torch.diag(torch.tensor([1.0, 10.0, 100.0]))
+    solver = ConjugateGradient(3, 0.0, preconditioner=lambda r: torch.eye(3) @ r)
+    solution = solver.solve(Fixed(matrix), torch.ones(3))
+    torch.testing.assert_close(solution.direction, 1 / matrix.diagonal())
+    changing = ConjugateGradient(3, 0.0, preconditioner=lambda r: r.mul_(2))
+    torch.testing.assert_close(
+        changing.solve(Fixed(matrix), torch.ones(3)).direction, 1 / matrix.diagonal()
+    )
+    with pytest.raises(ValueError, match="the preconditioner's result must have shape"):
+        ConjugateGradient(preconditioner=lambda r: r[:2]).solve(Fixed(matrix), torch.ones(3))
+    with pytest.raises(ValueError, match="preconditioner must be a function, got True"):
+        ConjugateGradient(preconditioner=True)
+
+
+def test_the_empirical_fisher_adds_up_what_damps_it(gradient):
+    fisher = make_fisher().operator
+    twice = Empirical().solve(Damped(Damped(fisher, 0.1), 0.2), gradient)
+    once = Empirical().solve(Damped(fisher, 0.1 + 0.2), gradient)
+    torch.testing.assert_close(twice.direction, once.direction)
+
+
+@pytest.mark.parametrize("damping", ["0.1", None, -1.0, float("nan")])
+def test_a_damping_that_is_none_is_refused_by_name(damping):
+    with pytest.raises(ValueError, match="damping must be finite and not negative, got"):
+        Damped(make_fisher().operator, damping)
+    with pytest.raises(ValueError, match="operator must be an Operator"):
+        Damped(0.1, make_fisher())
+
+
+def test_an_operator_of_no_samples_is_refused():
+    policy = make_policy("gaussian")
+    with pytest.raises(ValueError, match="observations must have at least one sample"):
+        FisherOperator(policy, make_observations(policy, 4)[:0])

@@ -262,3 +262,19 @@ def test_a_gauss_newton_step_that_overflows_is_taken_back():
     with pytest.raises(NoStepError):
         GaussNewtonFit(1, ConjugateGradient(), damping=0.0).fit(policy, params, buffer)
     assert torch.equal(flatten(p.detach() for p in params), before)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AdamFit(0, 32), "n_epochs must be an integer of at least 1, got 0"),
+        (lambda: AdamFit(1, 0), "batch_size must be an integer of at least 1, got 0"),
+        (lambda: GaussNewtonFit(0, Dense(), 0.1), "n_steps must be an integer"),
+        (lambda: GaussNewtonFit(2, 10, 0.1), "solver must be a Solver, got 10"),
+        (lambda: GaussNewtonFit(2, Dense(), -0.1), "damping must be finite and not negative"),
+        (lambda: GaussNewtonFit(2, Dense(), 0.1, 0), "n_curvature_samples must be an integer"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
