@@ -45,9 +45,6 @@ STORED := docs/results
 report: $(READY)
 	$(REPORT) $(STORED)/runs --published --out report/runs --title "MuJoCo and classic control"
 	$(REPORT) $(STORED)/runs/classic --out report/classic --title "Classic control and LunarLander"
-	$(REPORT) $(STORED)/acer/classic --out report/acer --title "ACER, A2C and PPO" \
-		--threshold CartPole-v1=475 --threshold Acrobot-v1=-85 --threshold MountainCar-v0=-115 \
-		--threshold Pendulum-v1=-200
 	$(REPORT) $(STORED)/learning --out report/learning --title "The learning checks"
 	$(REPORT) --studies $(STORED_STUDIES) --studies-root $(STORED)/studies --out report/studies \
 		--title "How much delta, epsilon and c matter"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.archive_files import folder_of
 from benchmarks.errors import SpecError
 from benchmarks.records import BrokenRunError, ManifestRecord, RunKey, RunSpec
 from benchmarks.run_files import Found, find, manifest_path, now, write_manifest
@@ -94,13 +95,14 @@ def load(root: Folder) -> list[Manifest]:
 def readable(found: Found, root: Folder) -> tuple[list[Manifest], list[BrokenRunError]]:
     """As :func:`load`, of what has been found below ``root``, and what cannot be read."""
     manifests, broken = [], []
+    folder = folder_of(root)
     for stored in found.manifests:
         try:
             record = stored.record()
         except BrokenRunError as error:
             broken.append(error)
             continue
-        runs = [key for key in _keys(record) if is_below(key.folder(stored.path.parent), root)]
+        runs = [key for key in _keys(record) if is_below(key.folder(stored.path.parent), folder)]
         if runs:
             manifests.append(_manifest(record, runs, stored.path))
     return manifests, broken

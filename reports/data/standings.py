@@ -109,7 +109,10 @@ def _ranking(
     """All labels, the best first, as :class:`Standings` has them."""
     chances: dict[str, list[float]] = {}
     seeds: dict[str, int] = {}
-    for (_, _, label), mean in comparisons.means.items():
+    means: dict[str, list[float]] = {}
+    for (score, _, label), mean in comparisons.means.items():
+        if score == "final":
+            means.setdefault(label, []).append(mean.value)
         seeds[label] = max(seeds.get(label, 0), mean.seeds or 0)
     for (score, _, label, _), improvement in comparisons.improvements.items():
         if score == "final":
@@ -117,7 +120,8 @@ def _ranking(
     seeds |= {label: len(scores) for label, scores in group.items()}
 
     def order(label: str) -> tuple[bool, bool, float, float, str]:
-        first, second = -float(np.mean(chances.get(label, -1.0))), 0.0
+        # As probable as each other, they are ranked by their mean returns.
+        first, second = -float(np.mean(chances.get(label, -1.0))), -float(np.mean(means[label]))
         if is_normalised and label in group:
             iqm = float(interquartile_mean(group[label], axis=None))
             # Where two have the same interquartile mean, by all runs.

@@ -51,10 +51,10 @@ AGAINST = {
     TOO_FEW: "{best} and {other} have too few seeds for a verdict",
 }
 GAP = (
-    ": its interquartile mean differs by {gap}, and a run of it ends higher with probability "
-    "{chance}."
+    ": the interquartile mean of {best} differs by {gap}, and a run of it ends higher with "
+    "probability {chance}."
 )
-CHANCE = ": a run of it ends higher with probability {chance}."
+CHANCE = ": a run of {best} ends higher with probability {chance}."
 # Where it is behind:
 BEHIND_ON = "{best} is behind another algorithm on {n} of {n_all} environments: {where}."
 NEVER_BEHIND = "No algorithm is ahead of {best} on any environment."
