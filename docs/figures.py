@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from benchmarks.speed.figure import draw
-from docs.tables import RESULTS, STUDIES, data, speed
+from docs.tables import ACER_TASKS, RESULTS, STUDIES, data, speed
 from reports.data.context import Context, Studies
 from reports.data.scores import learning_curves
 from reports.rendering import figures
@@ -34,6 +34,14 @@ def curves_of(name: str) -> Figure:
     return figures.learning_curves(curves, figures.looks(list(curves["label"])))
 
 
+def curves_of_acer() -> Figure:
+    """Learning curves of ACER, A2C and PPO on the tasks of ACER's page."""
+    evaluations = data("runs").evaluations
+    shown = evaluations["algo"].isin(["acer", "a2c", "ppo"])
+    curves = learning_curves(evaluations[shown & evaluations["env_id"].isin(ACER_TASKS)])
+    return figures.learning_curves(curves, figures.looks(list(curves["label"])))
+
+
 def of_studies(name: str, shown: Sequence[str] = STUDIES) -> Figure:
     """A figure of the report on studies; by default on those of docs/sensitivity.md."""
     section = studies.build(Context(studies=Studies(shown, RESULTS / "studies")))
@@ -45,6 +53,7 @@ def of_studies(name: str, shown: Sequence[str] = STUDIES) -> Figure:
 FIGURES: dict[str, Callable[[], Figure]] = {
     "demo.png": partial(curves_of, "demo"),
     "results.svg": partial(curves_of, "runs"),
+    "acer.svg": curves_of_acer,
     "learning.png": partial(curves_of, "learning"),
     "sensitivity.svg": partial(of_studies, "studies_sensitivity"),
     "widths.svg": partial(of_studies, "studies_widths"),
