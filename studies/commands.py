@@ -60,9 +60,6 @@ _FIGURES = typer.Option(
 @app.callback()
 def studies() -> None:
     """Tune how far an update may go: delta of NPG and TRPO, epsilon of PPO, c and delta of ACER."""
-    from studies.study import quiet
-
-    quiet()
 
 
 @app.command()
@@ -196,8 +193,9 @@ def _open(name: str, problem: Problem, search: Search, storage: str, folder: Pat
     from optuna import get_all_study_names
 
     from studies.storage import check_not_archived, check_unlike, connect
-    from studies.study import create, fix_grid
+    from studies.study import create, fix_grid, quiet
 
+    quiet()
     if not storage:
         check_not_archived(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -413,7 +411,9 @@ def archive(
     An archive's folder is a --root whose studies can be shown and reported, but not continued.
     """
     from studies.archive import archive
+    from studies.study import quiet
 
+    quiet()
     with fail_on(StudyError, OSError):
         names = archive(root, storage, out)
     say(f"{out}: {len(names)} studies: {', '.join(names)}")
@@ -422,8 +422,9 @@ def archive(
 def _load(name: str, storage: str, root: Path) -> tuple[Study, Problem, Path]:
     from benchmarks.folder_names import is_name
     from studies.storage import connect, studies_in, study_folder
-    from studies.study import load
+    from studies.study import load, quiet
 
+    quiet()
     with fail_on(SpecError, StudyError):
         folder = study_folder("NAME", name, root).absolute()
         if not storage and name not in studies_in(root):
