@@ -44,6 +44,7 @@ _EVALUATIONS = "evaluations.parquet"
 _PROGRESS = "progress.parquet"
 _FAILURES = "failures.parquet"
 _MANIFESTS = "manifests.parquet"
+_TABLES = (RUNS, _EVALUATIONS, _PROGRESS, _FAILURES, _MANIFESTS)
 
 _SPEC_COLUMNS = {
     "suite": TEXT,
@@ -285,8 +286,8 @@ class Archive:
 
 
 def folder_of(path: Folder) -> Folder:
-    """The folder of an archive that is given by its folder, or by its table of runs."""
-    return path.parent if path.name == RUNS else path
+    """The folder of an archive that is given by its folder, or by one of its tables."""
+    return path.parent if path.name in _TABLES else path
 
 
 def open_archive(root: Folder) -> Archive | None:
@@ -296,8 +297,7 @@ def open_archive(root: Folder) -> Archive | None:
     """
     if not (root / RUNS).exists():
         return None
-    names = (RUNS, _EVALUATIONS, _PROGRESS, _FAILURES, _MANIFESTS)
-    return _opened(root, tuple(_stamp(root / name) for name in names))
+    return _opened(root, tuple(_stamp(root / name) for name in _TABLES))
 
 
 @lru_cache(maxsize=8)

@@ -139,7 +139,8 @@ def status(root: str = _ROOT) -> None:
         say(f"no progress since {when}, {minutes:,.0f} minutes ago: {' '.join(run)}")
     for asked, number in found.unfinished:
         say(f"missing: {number:,} runs of: {asked.command}")
-        say(f"         give that command again to make them, or remove {asked.path}")
+        others = f", or remove {asked.path}" if asked.path.exists() else ""  # not in an archive
+        say(f"         give that command again to make them{others}")
     for error in found.broken:
         say(f"error: {error}", err=True)
     if found.broken:

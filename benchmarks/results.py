@@ -98,7 +98,8 @@ def readable(
         _runs_frame(runs),
         _evaluations_frame(runs, measured),
         _frame(failures, FAILURE_COLUMNS, _KEYS),
-        broken,
+        # A table of an archive that cannot be read is the same error for each of its runs.
+        list({str(error): error for error in broken}.values()),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.numbers import Form, form_of
-from benchmarks.statistics import FEWEST_SEEDS
+from benchmarks.statistics import FEWEST_SEEDS, interquartile_mean
 from benchmarks.tables import Inline, Link, Strong, Table, Text, Verdicts
 from reports.data import aggregates
 from reports.data.context import Context
@@ -40,6 +40,9 @@ BEST = {
     "environments.",
     "none": "No two algorithms have runs that compare, so nothing is compared.",
 }
+TIED = (
+    "{tied} have the highest interquartile mean, {iqm}, over the {n} environments that {who} share."
+)
 # Where it is compared with another one, if not over the environments of the aggregates:
 OVER = "Over the {n} environments that {best} and {other} share, "
 ON = "On {env_id}, "
@@ -99,6 +102,12 @@ def _best(context: Context, best: str) -> str:
         seeds = [len(scores) for scores in standings.group.values()]
         kind = "some" if min(seeds) < FEWEST_SEEDS <= max(seeds) else "scores"
         kind = "lone scores" if is_alone else kind
+        shown = {
+            x: _TWO.text(float(interquartile_mean(s, None))) for x, s in standings.group.items()
+        }
+        tied = sorted(label for label in shown if shown[label] == shown[best])
+        if kind == "scores" and len(tied) > 1:
+            return TIED.format(**facts, tied=listing(tied), iqm=shown[best])
         return BEST[kind].format(**facts, iqm=iqm, few=FEWEST_SEEDS)
     if is_alone or standings.group:
         return BEST["alone" if is_alone else "returns"].format(**facts)

@@ -135,7 +135,9 @@ def test_an_archived_run_is_not_made_again_for_another_source(
         sweep([make_spec(seed=0)], tmp_path / "kept", 1, "", False, rerun_changed=True)
 
 
-@pytest.mark.parametrize("where", ["", "runs.parquet", "tiny", "tiny/ppo", "tiny/ppo/CartPole-v1"])
+@pytest.mark.parametrize(
+    "where", ["", "runs.parquet", "evaluations.parquet", "tiny", "tiny/ppo", "tiny/ppo/CartPole-v1"]
+)
 def test_an_archive_is_given_by_its_folder_its_table_or_a_folder_that_would_be_inside(
     runs: Path, tmp_path: Path, where: str
 ) -> None:

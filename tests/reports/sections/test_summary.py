@@ -371,3 +371,13 @@ def test_a_section_has_sentences_table_and_curves(study: RunFolders) -> None:
     assert built is not None
     names = [type(block).__name__ for block in built.blocks]
     assert names == ["Bullets", "Section", "Figure"]
+
+
+def test_two_with_the_same_scores_share_the_first_place(folders: RunFolders) -> None:
+    for algo in ("npg", "ppo"):
+        for seed in range(3):
+            folders.add(algo, "CartPole-v1", seed, [20, 500])
+            folders.add(algo, "HalfCheetah-v5", seed, [0, 4_000], 400_000)
+    first, against, *_ = map(text_of, summary.sentences(load(folders.root)))
+    assert first.startswith("npg and ppo have the highest interquartile mean")
+    assert "npg and ppo are level" in against
