@@ -37,31 +37,32 @@ _SPACES = ("observation_space", "action_space")
 # What a file may make us hold before anything in it has been checked.
 MAX_SETTINGS = 2**26  # bytes
 
-# Models of version 0.1 may hold pickles of solvers and critics, also of a user's own, which name
-# modules of sb3_natural.common: where these are now, and what their classes are called.
-_COMMON = "sb3_natural.common."
+# Models of version 0.1 hold pickles, of solvers and critics (also of a user's own) and of ACER's
+# scale of returns, which name modules that have moved: where these are now, and what the classes
+# of sb3_natural.common are called.
 _MOVED = {
-    "actors": "rollouts.actors",
-    "arguments": "arguments",
-    "backprop": "networks.passes",
-    "clipped_surrogate": "updates.clipped_surrogate",
-    "critic": "curvature.value_fit",
-    "deferred": "rollouts.deferred",
-    "envpool": "environments.envpool",
-    "families": "curvature.families",
-    "finite": "rollouts.finiteness",
-    "fisher": "curvature.operators",
-    "flat_adam": "updates.flat_adam",
-    "jacobian": "curvature.jacobian",
-    "loading": "loading",
-    "mlp": "networks.mlp",
-    "parameters": "networks.parameters",
-    "rollouts": "rollouts.collection",
-    "solvers": "curvature.solvers",
-    "surrogate": "curvature.surrogate",
-    "threads": "networks.threads",
-    "trust_region": "curvature.trust_region",
-    "vec_env": "environments.vec_env",
+    "acer.scaling": "rollouts.scaling",
+    "common.actors": "rollouts.actors",
+    "common.arguments": "arguments",
+    "common.backprop": "networks.passes",
+    "common.clipped_surrogate": "updates.clipped_surrogate",
+    "common.critic": "curvature.value_fit",
+    "common.deferred": "rollouts.deferred",
+    "common.envpool": "environments.envpool",
+    "common.families": "curvature.families",
+    "common.finite": "rollouts.finiteness",
+    "common.fisher": "curvature.operators",
+    "common.flat_adam": "updates.flat_adam",
+    "common.jacobian": "curvature.jacobian",
+    "common.loading": "loading",
+    "common.mlp": "networks.mlp",
+    "common.parameters": "networks.parameters",
+    "common.rollouts": "rollouts.collection",
+    "common.solvers": "curvature.solvers",
+    "common.surrogate": "curvature.surrogate",
+    "common.threads": "networks.threads",
+    "common.trust_region": "curvature.trust_region",
+    "common.vec_env": "environments.vec_env",
 }
 _RENAMED = {
     "AdamCritic": "AdamFit",
@@ -88,6 +89,15 @@ class Loadable(BaseAlgorithm):
     """Mixin for SB3's algorithms: refuses other algorithms' files, and can load without pickles."""
 
     _plain_settings: dict[str, Any]
+
+    @classmethod
+    def _arguments_of_earlier_version(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What an earlier version did, as arguments that it did not have yet.
+
+        :param settings: the attributes in a file, by name
+        :return: nothing if the file is of this version
+        """
+        return {}
 
     def save(
         self,
@@ -130,6 +140,7 @@ class Loadable(BaseAlgorithm):
         with _opened_zip(path) as archive:
             settings = _saved_settings(archive, path, MAX_SETTINGS if weights_only else None)
             _refuse_other_algorithms(cls, settings, path)
+            kwargs = cls._arguments_of_earlier_version(settings) | kwargs
             if not weights_only:
                 given = custom_objects or {}
                 others = {name: settings[name] for name in settings if name not in given}
@@ -187,7 +198,7 @@ def _is_pickled(value: Any) -> bool:
 
 
 def _of_version_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The pickled attributes that name a module of version 0.1."""
+    """The pickled attributes that name a module which has moved since version 0.1."""
     pickles = {
         name: base64.b64decode(value[":serialized:"])
         for name, value in settings.items()
@@ -196,7 +207,7 @@ def _of_version_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _Unpickler(io.BytesIO(content)).load()
         for name, content in pickles.items()
-        if _COMMON.encode() in content
+        if any(f"sb3_natural.{module}".encode() in content for module in _MOVED)
     }
 
 
@@ -204,7 +215,7 @@ class _Unpickler(pickle.Unpickler):
     """Finds what has moved since version 0.1."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.startswith(_COMMON):
+        if module.startswith("sb3_natural.common."):
             name = _RENAMED.get(name, name)
         found = super().find_class(_address(module), name)
         if (module, name) == ("cloudpickle.cloudpickle", "subimport"):
@@ -214,7 +225,8 @@ class _Unpickler(pickle.Unpickler):
 
 def _address(module: str) -> str:
     """Where a module is now."""
-    moved = _MOVED.get(module.removeprefix(_COMMON)) if module.startswith(_COMMON) else None
+    package, _, rest = module.partition(".")
+    moved = _MOVED.get(rest) if package == "sb3_natural" else None
     return module if moved is None else f"sb3_natural.{moved}"
 
 

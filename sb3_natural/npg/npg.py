@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ from stable_baselines3.common.type_aliases import (
     Schedule,
 )
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from sb3_natural.arguments import (
@@ -54,9 +55,17 @@ from sb3_natural.curvature.trust_region import (
 from sb3_natural.curvature.value_fit import AdamFit, GaussNewtonFit, ValueFit, split_parameters
 from sb3_natural.loading import Loadable
 from sb3_natural.networks.mlp import actor_mlp, critic_mlp
+from sb3_natural.networks.normalization import (
+    NormalizedObservations,
+    normalizable_shapes,
+    normalizer_of,
+)
 from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_natural.rollouts.actors import Actor
 from sb3_natural.rollouts.collection import FastRollouts, forget_graph
+from sb3_natural.rollouts.recorders import BufferRecorder, Recorder
+from sb3_natural.rollouts.scaling import NotedRewards, ReturnScale
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
 
@@ -103,6 +112,13 @@ class NPG(Loadable, FastRollouts):
     Both the policy and the critic are updated with the policy in evaluation mode (dropout off,
     batch norm frozen): the distribution whose KL divergence is bounded is the one that acted.
 
+    Observations and rewards are normalised as by ``VecNormalize``, without a wrapper around the
+    environment: the statistics belong to the model and are saved with it, and ``predict`` takes
+    observations as the environment gives them. The statistics of observations change only after an
+    update, with the rollout that it used, so that all samples of a rollout come from one policy.
+    If the environment is a ``VecNormalize`` all the same, both act, one after the other, which does
+    no harm.
+
     :param policy: the policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class)
     :param env: the environment to learn from (if registered in Gymnasium, can be str)
     :param learning_rate: learning rate of the critic's Adam, a float or a schedule; the policy
@@ -140,6 +156,14 @@ class NPG(Loadable, FastRollouts):
     :param sub_sampling_factor: use one in this many states, drawn at random, for the Fisher
         information; the gradient uses all
     :param normalize_advantage: whether to normalise the advantages over the rollout
+    :param normalize_observations: whether the policy scales each element of an observation to mean
+        0 and standard deviation 1, by statistics of all rollouts so far, and clips it to 10; in
+        Dict spaces, key by key. Images and discrete observations stay as they are. A policy class
+        of your own has to be derived from one of ``sb3_natural.npg`` (``MlpPolicy``,
+        ``CnnPolicy``, ``MultiInputPolicy``); others do not normalise, with a warning
+    :param normalize_returns: whether to divide rewards by the standard deviation of the discounted
+        return, estimated from all rollouts so far, so that ``critic_damping`` and the critic's
+        error do not depend on the scale of rewards
     :param use_sde: whether to use generalised state-dependent exploration (gSDE)
     :param sde_sample_freq: sample a new gSDE noise matrix every n steps (-1: once per rollout)
     :param rollout_buffer_class: rollout buffer class to use; chosen automatically if None
@@ -210,6 +234,8 @@ class NPG(Loadable, FastRollouts):
         critic_curvature_samples: int | None = 512,
         sub_sampling_factor: int = 1,
         normalize_advantage: bool = True,
+        normalize_observations: bool = True,
+        normalize_returns: bool = True,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         rollout_buffer_class: type[RolloutBuffer] | None = None,
@@ -262,6 +288,9 @@ class NPG(Loadable, FastRollouts):
         self.critic_curvature_samples = critic_curvature_samples
         self.sub_sampling_factor = sub_sampling_factor
         self.normalize_advantage = normalize_advantage
+        self.normalize_observations = normalize_observations
+        self.normalize_returns = normalize_returns
+        self._return_scale = ReturnScale()
         self._skipped_updates = 0
         self._warned: set[str] = set()
         if _init_setup_model:
@@ -281,6 +310,15 @@ class NPG(Loadable, FastRollouts):
             )
         if self.target_kl is None and self.step_size is None:
             raise ValueError("target_kl=None and step_size=None: give one of them")
+        policy = vars(self).get("policy")
+        if (
+            isinstance(policy, NormalizedObservations)
+            and policy.normalize_observations != self.normalize_observations
+        ):
+            raise ValueError(
+                f"normalize_observations={self.normalize_observations} was set too late: the "
+                f"policy was made with normalize_observations={policy.normalize_observations}"
+            )
         solver = self.fisher_solver
         if (solver == "empirical" or isinstance(solver, Empirical)) and self.cg_damping == 0:
             raise ValueError("the empirical fisher_solver needs cg_damping > 0, got 0")
@@ -294,11 +332,38 @@ class NPG(Loadable, FastRollouts):
         if self.target_kl is None and self.step_size is None:
             self.target_kl = DEFAULT_TARGET_KL
         self._check_arguments()  # here, since load() may bring new ones
-        super()._setup_model()
+        self._setup_policy()
         if self.target_kl is not None:
             self.target_kl = FloatSchedule(self.target_kl)
         if self.step_size is not None:
             self.step_size = FloatSchedule(self.step_size)
+
+    @classmethod
+    def _arguments_of_earlier_version(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        if "_return_scale" in settings:
+            return {}
+        return {"normalize_observations": False, "normalize_returns": False}
+
+    def _setup_policy(self) -> None:
+        """Make policy and rollout buffer, with or without normalised observations."""
+        given = self.policy_kwargs
+        if "normalize_observations" in given:
+            raise ValueError(
+                f"policy_kwargs={given}: give normalize_observations to NPG itself, which updates "
+                "the statistics"
+            )
+        if issubclass(self.policy_class, NormalizedObservations):
+            self.policy_kwargs = given | {"normalize_observations": self.normalize_observations}
+        elif self.normalize_observations:
+            if normalizable_shapes(self.observation_space):
+                warnings.warn(
+                    f"{self.policy_class.__name__} does not normalise observations: derive it from "
+                    "one of the policies of sb3_natural.npg, or give normalize_observations=False",
+                    stacklevel=5,
+                )
+            self.normalize_observations = False
+        super()._setup_model()
+        self.policy_kwargs = given
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         self._check_arguments()
@@ -315,6 +380,34 @@ class NPG(Loadable, FastRollouts):
                 "policy, so the critic has none of its own to fit"
             )
         return result
+
+    def _recorder(self, buffer: Any, actor: Actor) -> Recorder:
+        return BufferRecorder(self, buffer, actor, self._scale_of_rollout())
+
+    def _collect_as_sb3(
+        self, env: VecEnv, callback: BaseCallback, buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        scale = self._scale_of_rollout()
+        if scale is None:
+            return super()._collect_as_sb3(env, callback, buffer, n_rollout_steps)
+        noted = NotedRewards(env)
+        if not super()._collect_as_sb3(noted, callback, buffer, n_rollout_steps):
+            return False
+        noted.normalize(buffer, scale)
+        last, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        with torch.no_grad():
+            last_values = self.policy.predict_values(last)
+        buffer.compute_returns_and_advantage(last_values, self._last_episode_starts)  # type: ignore[arg-type]
+        return True
+
+    def _scale_of_rollout(self) -> ReturnScale | None:
+        """The scale of returns, ready for the next rollout's rewards; None if it is not used."""
+        if not self.normalize_returns:
+            return None
+        assert self._last_episode_starts is not None
+        self._return_scale.setup(self.gamma, self.n_envs)
+        self._return_scale.end_episodes(self._last_episode_starts.astype(bool))
+        return self._return_scale
 
     def _make_solver(self) -> Solver:
         return _solver(self.fisher_solver, ConjugateGradient(self.cg_max_steps, self.cg_tol))
@@ -357,6 +450,8 @@ class NPG(Loadable, FastRollouts):
         self._n_updates += 1
         self._record(step, value_loss, batch)
         forget_graph(self.policy)
+        if (normalizer := normalizer_of(self.policy)) is not None:
+            normalizer.update(batch.observations)
 
     def _policy_step(self, batch: RolloutBufferSamples) -> PolicyStep:
         """One natural-gradient step.
@@ -497,6 +592,8 @@ class NPG(Loadable, FastRollouts):
         )
         for name, value in randomness.items():
             log(f"train/{name}", value)
+        if self.normalize_returns:
+            log("train/return_std", self._return_scale.std)
         log("train/skipped_updates", self._skipped_updates)
         log("train/n_updates", self._n_updates, exclude="tensorboard")
 

@@ -17,7 +17,7 @@ from torch.distributions import Bernoulli, Categorical, Independent, Normal, kl_
 from sb3_natural import ACER
 from sb3_natural.acer.buffers import SegmentBuffer
 from sb3_natural.acer.policies import MlpPolicy
-from sb3_natural.acer.scaling import ReturnScale
+from sb3_natural.rollouts.scaling import ReturnScale
 from tests.helpers import OBSERVATION_SPACES, FlattenExtractor64, SpacesEnv
 
 ACTIONS = {
