@@ -17,7 +17,7 @@ from torch import Tensor, nn
 __all__ = [
     "NormalizedObservations",
     "ObservationNormalizer",
-    "normalizable_shapes",
+    "normalizable",
     "normalizer_of",
 ]
 
@@ -29,10 +29,10 @@ LIMIT = 10.0
 _CHUNK_ELEMENTS = 2**22
 
 
-def normalizable_shapes(
+def normalizable(
     space: spaces.Space, normalize_images: bool = True
-) -> dict[str | None, tuple[int, ...]]:
-    """The shapes of what can be normalised in an observation: Boxes that are not images.
+) -> dict[str | None, spaces.Box]:
+    """What can be normalised in an observation: Boxes that are not images.
 
     :param normalize_images: False if images are floats already, as SB3's policies understand it
     :return: by key; the key of an observation that is not a dict is None
@@ -41,7 +41,7 @@ def normalizable_shapes(
     if isinstance(space, spaces.Dict):
         parts = {key: space.spaces[key] for key in sorted(space.spaces)}
     return {
-        key: part.shape
+        key: part
         for key, part in parts.items()
         if isinstance(part, spaces.Box)
         and not is_image_space(part, normalized_image=not normalize_images)
@@ -52,12 +52,12 @@ class ObservationNormalizer(nn.Module):
     """``clip((observation - mean) / sqrt(var + 1e-8), -10, 10)``, as ``VecNormalize`` computes it.
 
     Mean and variance are those of each element over all observations that :meth:`update` was given;
-    before, they are 0 and 1. Observations are first rounded to float32, as rollout buffers hold
-    them, and then normalised in float64; thus it does not matter whether this happens in torch, in
-    numpy, or in ``VecNormalize``.
+    before, they are 0 and 1. Floats are first rounded to the precision of their space, as in
+    rollout buffers, and then normalised in float64; thus it does not matter whether this happens in
+    torch, in numpy, or in ``VecNormalize``.
 
     :param space: observation space
-    :param normalize_images: as for :func:`normalizable_shapes`
+    :param normalize_images: as for :func:`normalizable`
     :ivar mean: of all elements that are normalised, key by key in alphabetical order; float64
     :ivar var: likewise
     :ivar count: how many observations there were, float64; as in ``VecNormalize``, 0.0001 are there
@@ -70,7 +70,9 @@ class ObservationNormalizer(nn.Module):
 
     def __init__(self, space: spaces.Space, normalize_images: bool = True) -> None:
         super().__init__()
-        self._shapes = normalizable_shapes(space, normalize_images)
+        boxes = normalizable(space, normalize_images)
+        self._shapes = {key: box.shape for key, box in boxes.items()}
+        self._precisions = {key: _precision(box) for key, box in boxes.items()}
         n_elements = sum(map(math.prod, self._shapes.values()))
         start = RunningMeanStd(shape=(n_elements,))
         for name in ("mean", "var", "count"):
@@ -88,23 +90,25 @@ class ObservationNormalizer(nn.Module):
         for (key, shape), mean, deviation in zip(
             self._shapes.items(), self.mean.split(sizes), std.split(sizes), strict=True
         ):
-            centred = parts[key].float() - mean.view(1, *shape)
+            rounded = parts[key].to(self._precisions[key] or mean.dtype)
+            centred = rounded - mean.view(1, *shape)
             scaled = centred.div_(deviation.view(1, *shape)).clamp_(-LIMIT, LIMIT)
             parts[key] = scaled.float()
         return parts if isinstance(observations, dict) else parts[None]  # type: ignore[return-value]
 
     def numpy_forward(self) -> Callable[[np.ndarray], np.ndarray]:
-        """A function from float32 rows (N, n_elements) to normalised ones, in numpy.
+        """:meth:`forward` in numpy, (N, ...) -> (N, n_elements), for arrays and on the CPU.
 
-        It reads the statistics at each call. For observations that are not dicts, on the CPU.
+        It reads the statistics at each call.
         """
         mean, var = self.mean.numpy(), self.var.numpy()
         std = np.empty_like(var)
+        dtype = torch.empty(0, dtype=self._precisions[None] or torch.float64).numpy().dtype
 
-        def normalized(rows: np.ndarray) -> np.ndarray:
+        def normalized(observations: np.ndarray) -> np.ndarray:
             np.add(var, EPSILON, out=std)
             np.sqrt(std, out=std)
-            rows = rows - mean
+            rows = observations.astype(dtype, copy=False).reshape(len(observations), -1) - mean
             rows /= std
             np.maximum(rows, -LIMIT, out=rows)
             np.minimum(rows, LIMIT, out=rows)
@@ -122,14 +126,15 @@ class ObservationNormalizer(nn.Module):
         moments.mean, moments.var = self.mean.cpu().numpy(), self.var.cpu().numpy()
         moments.count = float(self.count)
         parts = _by_key(observations)
-        rows = [parts[key].flatten(1).cpu().numpy() for key in self._shapes]
+        n_samples = len(next(iter(parts.values())))
+        rows = [parts[key].reshape(n_samples, -1).cpu().numpy() for key in self._shapes]
         n_rows = max(1, _CHUNK_ELEMENTS // len(self.mean))
-        for start in range(0, len(rows[0]), n_rows):
+        for start in range(0, n_samples, n_rows):
             chunk = [part[start : start + n_rows] for part in rows]
             moments.update(np.concatenate(chunk, axis=1, dtype=np.float64))
         for name in ("mean", "var", "count"):
             buffer = self.get_buffer(name)
-            buffer.copy_(torch.as_tensor(getattr(moments, name)).to(buffer.dtype))
+            buffer.copy_(torch.as_tensor(getattr(moments, name), dtype=buffer.dtype))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         try:
@@ -137,6 +142,12 @@ class ObservationNormalizer(nn.Module):
         except TypeError:  # Apple's GPUs have no float64
             super()._apply(Tensor.float, recurse)
             return super()._apply(fn, recurse)
+
+
+def _precision(space: spaces.Box) -> torch.dtype | None:
+    """The precision of a space of floats; None for one of integers."""
+    dtype = torch.from_numpy(np.empty(0, dtype=space.dtype)).dtype
+    return dtype if dtype.is_floating_point else None
 
 
 def _by_key(observations: PyTorchObs) -> dict[str | None, Tensor]:
@@ -152,6 +163,10 @@ class _BeforeExtraction(BasePolicy):
     """
 
     normalizer: ObservationNormalizer | None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register_module("normalizer", None)  # until networks have been built
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> Any:
         """Normalise, preprocess, extract."""
@@ -170,12 +185,8 @@ class NormalizedObservations(ActorCriticPolicy, _BeforeExtraction):
     def __init__(self, *args: Any, normalize_observations: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.normalize_observations = normalize_observations
-        normalizer = None
-        if normalize_observations and normalizable_shapes(
-            self.observation_space, self.normalize_images
-        ):
-            normalizer = ObservationNormalizer(self.observation_space, self.normalize_images)
-        self.register_module("normalizer", normalizer)
+        if normalize_observations and normalizable(self.observation_space, self.normalize_images):
+            self.normalizer = ObservationNormalizer(self.observation_space, self.normalize_images)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         parameters = super()._get_constructor_parameters()

@@ -57,7 +57,7 @@ from sb3_natural.loading import Loadable
 from sb3_natural.networks.mlp import actor_mlp, critic_mlp
 from sb3_natural.networks.normalization import (
     NormalizedObservations,
-    normalizable_shapes,
+    normalizable,
     normalizer_of,
 )
 from sb3_natural.networks.threads import one_thread_if_small
@@ -355,7 +355,7 @@ class NPG(Loadable, FastRollouts):
         if issubclass(self.policy_class, NormalizedObservations):
             self.policy_kwargs = given | {"normalize_observations": self.normalize_observations}
         elif self.normalize_observations:
-            if normalizable_shapes(self.observation_space):
+            if normalizable(self.observation_space):
                 warnings.warn(
                     f"{self.policy_class.__name__} does not normalise observations: derive it from "
                     "one of the policies of sb3_natural.npg, or give normalize_observations=False",

@@ -384,15 +384,10 @@ def _numpy_features(policy: ActorCriticPolicy) -> Callable[[Any], np.ndarray]:
     if not (known and is_box) or (policy.normalize_images and is_image_space(space)):
         return lambda observations: flat_features(policy, torch.as_tensor(observations)).numpy()
     if normalizer is not None:
-        normalized = normalizer.numpy_forward()
-        return lambda observations: normalized(_float_rows(observations))
+        return normalizer.numpy_forward()
     if space.shape is not None and len(space.shape) == 1:
         return lambda observations: observations.astype(np.float32)
-    return _float_rows
-
-
-def _float_rows(observations: np.ndarray) -> np.ndarray:
-    return observations.astype(np.float32).reshape(len(observations), -1)
+    return lambda observations: observations.astype(np.float32).reshape(len(observations), -1)
 
 
 def _action_shape(policy: ActorCriticPolicy) -> tuple[int, ...]:
