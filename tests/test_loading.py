@@ -203,9 +203,8 @@ def test_weights_only_brings_back_all_that_matters(algorithm, actions, observati
         assert (loaded.num_timesteps, loaded._n_updates) == (64, model._n_updates)
     if algorithm is NPG:
         assert loaded.target_kl(1.0) == 0.02
-    else:
-        assert loaded._return_scale.std == model._return_scale.std != 1.0
-        np.testing.assert_array_equal(loaded._return_scale._returns, model._return_scale._returns)
+    assert loaded._return_scale.std == model._return_scale.std != 1.0
+    np.testing.assert_array_equal(loaded._return_scale._returns, model._return_scale._returns)
     loaded.learn(64, reset_num_timesteps=False)
     assert loaded.num_timesteps == 128
 

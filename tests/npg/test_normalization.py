@@ -248,6 +248,18 @@ def test_a_saved_model_predicts_the_same_bit_for_bit_in_a_fresh_process(weights_
     np.testing.assert_array_equal(np.array(json.loads(told.stdout), dtype=np.float32), expected)
 
 
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_a_file_from_before_there_was_normalisation_loads_without_it(weights_only, tmp_path):
+    model = make(normalize_observations=False, normalize_returns=False).learn(128)
+    new = ["normalize_observations", "normalize_returns", "_return_scale"]
+    model.save(tmp_path / "model", exclude=new)
+    loaded = NPG.load(tmp_path / "model", env=odd_envs(), weights_only=weights_only, device="cpu")
+    assert same(weights(model), weights(loaded))
+    assert loaded.policy.normalizer is None
+    loaded.learn(128, reset_num_timesteps=False)
+    assert loaded._return_scale.std == 1.0
+
+
 def test_a_loaded_model_learns_on_exactly(tmp_path):
     model = make(n_steps=50).learn(200)
     assert not model._last_episode_starts.any()  # it goes on in the middle of episodes
