@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "^", "s", "D", "P", "X")
 _DASHES: tuple[Any, ...] = ((0, (5, 1.6)), (0, (1.3, 1.3)), (0, (6, 1.6, 1.3, 1.6)))
 _PLAIN_COLOUR = "#444444"
-_INCHES_PER_LETTER, _INCHES_PER_HANDLE = 0.085, 0.7  # of the legend
+_INCHES_PER_LETTER, _INCHES_PER_HANDLE, _INCHES_PER_ROW = 0.085, 0.7, 0.2  # of the legend
 _THEME: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -56,7 +58,8 @@ def draw(rows: list[Row], title: str) -> Figure:
     by_iterations = len({row.setting.solve.iterations for row in rows} - {None}) > 1
     panels = [[row for row in rows if row.setting.data == data] for data in data_of(rows)]
     panels = panels[:_MOST_PANELS] if by_iterations else [rows]
-    figure = Figure(figsize=(2.0 + 3.2 * max(len(panels), 2), 4.2), layout="constrained")
+    width = 2.0 + 3.2 * max(len(panels), 2)
+    figure = Figure(figsize=(width, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     varying = _varying(rows) - ({"iterations", "batch"} if by_iterations else {"batch"})
@@ -72,9 +75,10 @@ def draw(rows: list[Row], title: str) -> Figure:
     axes[0].set_ylabel("gain (1: the best direction)")
     figure.suptitle(f"{title}: gain on independent samples; bands: 95% intervals", fontsize=10.5)
     handles, labels = axes[0].get_legend_handles_labels()
-    width = _INCHES_PER_HANDLE + _INCHES_PER_LETTER * max(map(len, labels))
-    ncols = max(1, min(len(labels), int(figure.get_figwidth() / width)))
-    figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+    letters = max(map(len, labels))
+    ncols = max(1, int(width / (_INCHES_PER_HANDLE + _INCHES_PER_LETTER * letters)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(ncols, len(labels)))
+    figure.set_figheight(3.6 + _INCHES_PER_ROW * math.ceil(len(labels) / ncols))
     return figure
 
 
@@ -82,7 +86,7 @@ def _varying(rows: list[Row]) -> set[str]:
     """The names of what differs between the rows, apart from the plain gradient."""
     settings = [as_dict(row.setting) for row in rows if row.setting.solve.solver != PLAIN]
     settings = settings or [as_dict(row.setting) for row in rows]
-    return {name for name in settings[0] if len({each[name] for each in settings}) > 1}
+    return {name for name in settings[0] if len({each[name] for each in settings} - {None}) > 1}
 
 
 def _draw_panel(ax: Axes, rows: list[Row], by_iterations: bool, varying: set[str]) -> None:
@@ -91,7 +95,7 @@ def _draw_panel(ax: Axes, rows: list[Row], by_iterations: bool, varying: set[str
         is_plain = row.setting.solve.solver == PLAIN
         lines.setdefault((is_plain, _label(row, varying)), []).append(row)
     ticks = sorted({_x(row, by_iterations) for row in rows} - {0})
-    looks, dashes = cycle(zip(_COLOURS, _MARKERS, strict=True)), cycle(_DASHES)
+    looks, dashes = _looks(), cycle(_DASHES)
     for (is_plain, label), found in lines.items():
         look: dict[str, Any]
         if is_plain:
@@ -111,6 +115,13 @@ def _draw_panel(ax: Axes, rows: list[Row], by_iterations: bool, varying: set[str
     ax.set_xticks(ticks)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+
+
+def _looks() -> Iterator[tuple[str, str]]:
+    """Colours with markers: different ones for as many lines as there are pairs of them."""
+    for shift in cycle(range(len(_MARKERS))):
+        for i, colour in enumerate(_COLOURS):
+            yield colour, _MARKERS[(i + shift) % len(_MARKERS)]
 
 
 def _x(row: Row, by_iterations: bool) -> int:
