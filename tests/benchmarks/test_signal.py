@@ -404,6 +404,7 @@ def call(*arguments: object) -> Result:
         ),
         (["--env", "CartPole-v1", "--algo", "acer"], "--algo: must be of an on-policy algorithm"),
         (["--env", "CartPole-v1", "--algo", "no"], "--algo"),
+        (["--env", "CartPole-v1", "--set", "device=meta"], "--set: device: must be 'cpu'"),
         (["--env", "CartPole-v1", "--set", "gama=1"], "--set: gama: 1 is for a hyperparameter"),
         (["--env", "CartPole-v1", "--set", "n_timesteps=1"], "--set: n_timesteps: use --train"),
         (["--model", "nowhere"], "nowhere"),
