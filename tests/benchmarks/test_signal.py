@@ -283,6 +283,25 @@ def test_gains_are_those_that_the_known_gradient_gives():
     assert np.mean(in_sample) > 1.8 * bandit.signal(0.01)
 
 
+@pytest.mark.parametrize("critic", ["model", "refit"])
+def test_without_signal_nothing_is_gained(critic, monkeypatch):
+    """Nor by a critic that is fitted to other batches, over episodes of twenty steps."""
+    monkeypatch.setattr(Bandit, "SLOPE", 0.0)
+    bandit, found = Bandit(), []
+    advantages = Advantages(0.95, critic)
+    plan = plan_of(Solve("cg", 0.1, 10), advantages=advantages)
+    for _ in range(15):
+        samples = bandit.samples(256)
+        starts = bandit.rng.random(samples.starts.shape) < 0.05
+        samples = replace(samples, starts=starts.astype(np.float32))
+        _, improvements = measure(
+            bandit.model.policy, samples, 128, plan, Discount(0.99, advantages.gae_lambda)
+        )
+        found.append([each.mean() for each in improvements.values()])
+    means, errors = np.mean(found, axis=0), np.std(found, axis=0) / np.sqrt(len(found))
+    assert (np.abs(means) < 4 * errors).all()
+
+
 def batches(policy, samples, length):
     values = values_of(policy, samples, 0.99)
     for start in range(0, samples.shape[0], length):
