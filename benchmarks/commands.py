@@ -338,6 +338,70 @@ def products(
         say(f"\n{env_id}: efficiency by number of products\n{to_text(efficiency_table(frame))}")
 
 
+@app.command()
+def signal(
+    env: str = typer.Option("", help="The environment; of a run in --model, its own."),
+    model: Path = typer.Option(
+        None, help="The folder of a finished run, whose policy is measured.", show_default=False
+    ),
+    algo: str = typer.Option(
+        None, help="The algorithm that trains a policy.  [default: npg]", show_default=False
+    ),
+    train: int = typer.Option(
+        None, min=1, help="Steps of its training.  [default: 60000]", show_default=False
+    ),
+    settings: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="A hyperparameter for its training; repeatable."
+    ),
+    seed: int = typer.Option(0, min=0, max=1_000_000, help="Of the training and the samples."),
+    samples: int = typer.Option(98_304, min=1, help="To collect; half of them judge."),
+    batch: str = typer.Option("512,2048", help="Samples in a batch."),
+    average: str = typer.Option("1", help="How many batches are taken together."),
+    gae_lambda: str = typer.Option("", help="Of the batches' advantages; else the policy's own."),
+    critic: str = typer.Option("model", help="Of the batches: model, refit."),
+    solver: str = typer.Option("cg", help="cg, diagonal, empirical, dense."),
+    damping: str = typer.Option("0.1", help="Added to the Fisher information."),
+    iterations: str = typer.Option("10", help="Of conjugate gradient."),
+    truth_lambda: float = typer.Option(
+        None,
+        min=0.0,
+        max=1.0,
+        help="gae_lambda of the samples that judge; else the policy's own.",
+        show_default=False,
+    ),
+    out: Path = typer.Option(Path("signal"), file_okay=False, help="Where table and figure go."),
+) -> None:
+    """Measure what updates gain, on samples that they have not seen.
+
+    Freezes a policy, computes directions on batches, and judges them by other samples. Options from
+    --batch to --iterations take several values, separated by commas; each is measured with each,
+    and the plain gradient beside them.
+    """
+    from benchmarks.records import BrokenRunError
+    from benchmarks.signal.policies import source_of_run, source_to_train
+    from benchmarks.signal.settings import make_plan
+    from benchmarks.specs import parse_overrides
+
+    axes = batch, average, gae_lambda, critic, solver, damping, iterations
+    with fail_on(SpecError, BrokenRunError):
+        make_plan(*axes, own_lambda=1.0)  # before anything takes long
+        if model is not None:
+            if algo or train or settings:
+                fail("--algo, --train and --set are for a policy that is trained, not for --model")
+            source = source_of_run(model, env)
+        elif env:
+            overrides = parse_overrides(settings, steps_option="--train")
+            source = source_to_train(env, algo or "npg", train or 60_000, seed, overrides)
+        else:
+            fail("--env or --model: one of them must be given")
+
+        from benchmarks.signal.command import signal
+
+        command = given_command("benchmarks")
+        shown = signal(source, partial(make_plan, *axes), samples, truth_lambda, seed, out, command)
+    say(f"{shown}\n\n{out / 'signal.md'}")
+
+
 @app.command("random")
 def measure_random(
     envs: str = typer.Argument(help="Environments, separated by commas."),

@@ -22,9 +22,10 @@ class _Configuration(NamedTuple):
     hyperparams: dict[str, Any]  # without n_timesteps
 
 
-def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(settings: Sequence[str], steps_option: str = "--steps") -> dict[str, Any]:
     """Hyperparameters from ``key=value`` texts, whose values are YAML.
 
+    :param steps_option: the option that is for ``n_timesteps``
     :raises SpecError: a text of another form, or a key given twice
     """
     overrides: dict[str, Any] = {}
@@ -35,7 +36,7 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
         if key in overrides:
             raise SpecError(f"--set: {key}: is given twice")
         if key == "n_timesteps":
-            raise SpecError(f"--set: {key}: use --steps")
+            raise SpecError(f"--set: {key}: use {steps_option}")
         overrides[key] = parse(value, f"--set: {key}")
     return overrides
 

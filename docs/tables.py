@@ -15,7 +15,7 @@ from benchmarks.speed import tables as speed_tables
 from benchmarks.speed.plan import FULL
 from benchmarks.speed.results import Results, targets
 from benchmarks.statistics import Estimate
-from benchmarks.tables import Code, Estimates, Fraction, Inline, Number, Table, Text
+from benchmarks.tables import Code, Column, Estimates, Fraction, Inline, Number, Table, Text
 from reports.data import studies
 from reports.data.runs import RunData, load
 from reports.data.scores import run_scores
@@ -320,20 +320,27 @@ def pruning() -> Table:
     )
 
 
-def products() -> Table:
-    """How far a few products of conjugate gradient come, with and without what was to help."""
-    frame = pd.read_csv(RESULTS / "products.csv")
-    shown_products = [3, 5, 7, 10, 15, 20]
-    wide = frame.pivot(
-        index=["env_id", "system", "variant"], columns="products", values="efficiency"
-    )
-    order = frame[["env_id", "system", "variant"]].drop_duplicates()
-    wide = wide.loc[list(order.itertuples(index=False, name=None))]
-    names = [list(wide.index.get_level_values(i)) for i in range(3)]
-    columns = [Text(h, n) for h, n in zip(["task", "system", "variant"], names, strict=True)]
-    return Table(
-        [*columns, *(Number(str(n), wide[n].tolist(), Form(2).text) for n in shown_products)]
-    )
+def signal() -> Table:
+    """What directions gain on independent samples, by batch, damping and iterations."""
+    frame = pd.read_csv(RESULTS / "signal.csv")
+    plain = frame[frame["solver"] == "identity"].set_index(["task", "batch"])
+    solved = frame[frame["solver"] == "cg"].set_index(["task", "batch", "damping"])
+    keys = list(dict.fromkeys(solved.index))
+    columns: list[Column] = [
+        Text("task", [task for task, _, _ in keys]),
+        Number("samples", [batch for _, batch, _ in keys]),
+        Number("damping", [damping for _, _, damping in keys], write=lambda x: f"{x:g}"),
+        _gains("plain gradient", [plain.loc[key[:2]] for key in keys]),
+    ]
+    for steps in sorted(set(solved["iterations"]) - {1}):
+        rows = solved[solved["iterations"] == steps]
+        columns.append(_gains(f"{steps:g} iterations", [rows.loc[key] for key in keys]))
+    return Table(columns)
+
+
+def _gains(header: str, rows: Sequence[pd.Series]) -> Estimates:
+    gains = [Estimate(row["gain"], row["gain low"], row["gain high"]) for row in rows]
+    return Estimates(header, gains, write=Form(2).text)
 
 
 @cache
@@ -360,7 +367,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "critics": critics,
     "widths": widths,
     "pruning": pruning,
-    "products": products,
+    "signal": signal,
     "speed": speed_targets,
     "speed by phase": lambda: speed_tables.phases(speed()),
     "ACER's update": lambda: speed_tables.acer_parts(speed()),

@@ -5,6 +5,7 @@ from sb3_natural.baselines import A2C, PPO, TRPO
 from sb3_natural.curvature.operators import FisherOperator
 from sb3_natural.environments.envpool import make_vec_env
 from sb3_natural.npg import NPG
+from sb3_natural.signal import SignalCallback, signal_share
 
 __version__ = "0.1.0"
 
@@ -15,6 +16,8 @@ __all__ = [
     "PPO",
     "TRPO",
     "FisherOperator",
+    "SignalCallback",
     "__version__",
     "make_vec_env",
+    "signal_share",
 ]

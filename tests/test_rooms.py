@@ -32,7 +32,11 @@ ARROWS = {
         "sb3_natural.npg",
         "sb3_natural.curvature",
         "sb3_natural.environments",
+        "sb3_natural.signal",
     },
+    # What any algorithm's rollouts hold: a callback, beside the algorithms.
+    "sb3_natural.signal": TOOLS
+    | {"sb3_natural.curvature", "sb3_natural.networks", "sb3_natural.rollouts"},
     "sb3_natural.zoo": {"sb3_natural.acer", "sb3_natural.npg"},
     "sb3_natural.acer": ROOMS | TOOLS | {"sb3_natural.loading"},
     "sb3_natural.baselines": ROOMS | TOOLS,
