@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import (
     GymEnv,
@@ -18,7 +19,7 @@ from stable_baselines3.common.type_aliases import (
     RolloutBufferSamples,
     Schedule,
 )
-from stable_baselines3.common.utils import FloatSchedule, explained_variance
+from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
@@ -50,6 +51,7 @@ from sb3_natural.curvature.trust_region import (
     backtracking_line_search,
     fixed_step,
     kl_normalised_length,
+    limited,
     shortened_step,
 )
 from sb3_natural.curvature.value_fit import AdamFit, GaussNewtonFit, ValueFit, split_parameters
@@ -69,7 +71,7 @@ from sb3_natural.rollouts.scaling import NotedRewards, ReturnScale
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
 
-DEFAULT_TARGET_KL = 0.02
+DEFAULT_TARGET_KL = LinearSchedule(0.04, 0.0, 1.0)
 # A gradient below this is a rounding error, which the KL-normalised step would blow up.
 VANISHING = 1e-12
 
@@ -78,6 +80,8 @@ class PolicyStep(NamedTuple):
     """What one policy update did: by default nothing."""
 
     taken: StepTaken = StepTaken(0.0, 0.0, 0.0)
+    target_kl: float = 0.0
+    """delta as the step took it; 0 for a fixed step"""
     kl_predicted: float = 0.0
     solution: Solution | None = None
     randomness: dict[str, float] | None = None
@@ -128,8 +132,8 @@ class NPG(Loadable, FastRollouts):
     :param batch_size: minibatch size of the critic's Adam
     :param gamma: discount factor
     :param gae_lambda: trade-off of bias against variance in generalised advantage estimation
-    :param target_kl: delta, the KL divergence of an update in nats, a float or a schedule;
-        0.02 if neither this nor ``step_size`` is given
+    :param target_kl: delta, the KL divergence of an update in nats, a float or a schedule; if
+        neither this nor ``step_size`` is given, 0.04, falling linearly to 0 at the end of training
     :param step_size: fixed multiple of the natural gradient, a float or a schedule; excludes
         ``target_kl``
     :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
@@ -139,6 +143,13 @@ class NPG(Loadable, FastRollouts):
         (``critic_solver="cg"``)
     :param cg_tol: relative residual at which the policy's conjugate gradient stops
     :param cg_damping: multiple of the identity added to F, for every solver
+    :param plateau_threshold: below this share of their usual spread, advantages say that little is
+        left to gain, and ``target_kl`` falls with their variance; 0: it never does. The usual
+        spread is the root of their mean variance over all rollouts so far
+    :param max_log_std_change: most that the log standard deviations of a Gaussian policy may change
+        in one update (root of the mean square over action dimensions), so that exploration
+        outlasts the first gains; None: whatever the step says. Has no effect on gSDE and discrete
+        actions
     :param line_search: shrink the step as TRPO does; needs ``target_kl``
     :param line_search_shrinking_factor: ratio of successive lengths that the line search tries
     :param line_search_max_iter: how many lengths it tries before the update is skipped
@@ -170,7 +181,9 @@ class NPG(Loadable, FastRollouts):
     :param rollout_buffer_kwargs: keyword arguments of the rollout buffer
     :param stats_window_size: number of episodes that the logged episode statistics average over
     :param tensorboard_log: the log location for TensorBoard (if None, no logging)
-    :param policy_kwargs: additional arguments to be passed to the policy on creation
+    :param policy_kwargs: additional arguments to be passed to the policy on creation; the
+        ``log_std_init`` of a Gaussian policy is ``-log(max(3, n)) / 2`` for n action dimensions if
+        not given, so that its noise has about the same length in every action space
     :param verbose: 0 no output, 1 info messages, 2 debug messages
     :param device: device (cpu, cuda, ...) on which the code should be run
     :param seed: seed for the pseudo random generators
@@ -201,6 +214,8 @@ class NPG(Loadable, FastRollouts):
         cg_max_steps=at_least(1),
         cg_tol=FINITE_AND_NOT_NEGATIVE,
         cg_damping=FINITE_AND_NOT_NEGATIVE,
+        plateau_threshold=FINITE_AND_NOT_NEGATIVE,
+        max_log_std_change=POSITIVE_AND_FINITE,
         line_search_shrinking_factor=between(0, 1, ends=False),
         line_search_max_iter=at_least(1),
         n_critic_updates=at_least(1),
@@ -224,6 +239,8 @@ class NPG(Loadable, FastRollouts):
         cg_max_steps: int = 10,
         cg_tol: float = 1e-5,
         cg_damping: float = 0.1,
+        plateau_threshold: float = 0.3,
+        max_log_std_change: float | None = 0.006,
         line_search: bool = False,
         line_search_shrinking_factor: float = 0.8,
         line_search_max_iter: int = 10,
@@ -278,6 +295,8 @@ class NPG(Loadable, FastRollouts):
         self.cg_max_steps = cg_max_steps
         self.cg_tol = cg_tol
         self.cg_damping = cg_damping
+        self.plateau_threshold = plateau_threshold
+        self.max_log_std_change = max_log_std_change
         self.line_search = line_search
         self.line_search_shrinking_factor = line_search_shrinking_factor
         self.line_search_max_iter = line_search_max_iter
@@ -291,6 +310,8 @@ class NPG(Loadable, FastRollouts):
         self.normalize_observations = normalize_observations
         self.normalize_returns = normalize_returns
         self._return_scale = ReturnScale()
+        self._usual_variance = 0.0
+        self._n_variances = 0
         self._skipped_updates = 0
         self._warned: set[str] = set()
         if _init_setup_model:
@@ -353,7 +374,10 @@ class NPG(Loadable, FastRollouts):
                 "the statistics"
             )
         if issubclass(self.policy_class, NormalizedObservations):
-            self.policy_kwargs = given | {"normalize_observations": self.normalize_observations}
+            own = {"normalize_observations": self.normalize_observations}
+            if isinstance(self.action_space, spaces.Box) and not self.use_sde:
+                own["log_std_init"] = -0.5 * math.log(max(3, math.prod(self.action_space.shape)))
+            self.policy_kwargs = own | given
         elif self.normalize_observations:
             if normalizable(self.observation_space):
                 warnings.warn(
@@ -481,30 +505,63 @@ class NPG(Loadable, FastRollouts):
             raise NoStepError("the natural gradient is not finite")
         quadratic_form = damped.undamped_form(direction, solution.curvature)
 
+        target_kl = 0.0
+        if self.step_size is not None:
+            length = self._now("step_size", self.step_size)
+        else:
+            target_kl = self._now("target_kl", self.target_kl)
+            target_kl *= self._left_to_gain(batch.advantages)
+            length = kl_normalised_length(quadratic_form, target_kl)
+        if self.max_log_std_change is not None and (block := self._log_std_block(fisher)):
+            direction = limited(direction, block, self.max_log_std_change / max(length, VANISHING))
+            quadratic_form = fisher.quadratic_form(direction)
+
         line = PolicyLine(fisher, jacobian, surrogate, direction)
         try:
-            if self.step_size is not None:
-                taken = fixed_step(line, self._now("step_size", self.step_size))
-            else:
-                target_kl = self._now("target_kl", self.target_kl)
-                length = kl_normalised_length(quadratic_form, target_kl)
-                # A schedule that has come down to zero asks for no step, not for a search.
-                if self.line_search and target_kl > 0:
-                    taken = backtracking_line_search(
-                        line,
-                        length,
-                        objective,
-                        target_kl,
-                        self.line_search_shrinking_factor,
-                        self.line_search_max_iter,
-                    )
-                else:
-                    taken = shortened_step(line, length, target_kl)
+            taken = self._step_along(line, length, objective, target_kl)
         except Exception:  # whatever went wrong, the policy is never left half-way
             line.go_back()
             raise
         kl_predicted = 0.5 * taken.length**2 * quadratic_form
-        return PolicyStep(taken, kl_predicted, solution, fisher.family.randomness(line.phi))
+        randomness = fisher.family.randomness(line.phi)
+        return PolicyStep(taken, target_kl, kl_predicted, solution, randomness)
+
+    def _step_along(
+        self, line: PolicyLine, length: float, objective: float, target_kl: float
+    ) -> StepTaken:
+        if self.step_size is not None:
+            return fixed_step(line, length)
+        # A schedule that has come down to zero asks for no step, not for a search.
+        if self.line_search and target_kl > 0:
+            return backtracking_line_search(
+                line,
+                length,
+                objective,
+                target_kl,
+                self.line_search_shrinking_factor,
+                self.line_search_max_iter,
+            )
+        return shortened_step(line, length, target_kl)
+
+    def _left_to_gain(self, advantages: Tensor) -> float:
+        """The share of ``target_kl`` that advantages of this spread are worth: 1, or less."""
+        scale = self._return_scale.std if self.normalize_returns else 1.0
+        variance = advantages.var().item() * scale**2  # in units that do not change in training
+        self._n_variances += 1
+        self._usual_variance += (variance - self._usual_variance) / self._n_variances
+        little = self.plateau_threshold**2 * self._usual_variance
+        return 1.0 if variance >= little else variance / little
+
+    def _log_std_block(self, fisher: FisherOperator) -> slice | None:
+        """Where a Gaussian's log standard deviations are among the parameters."""
+        if not isinstance(fisher.distribution, DiagGaussianDistribution):
+            return None
+        start = 0
+        for param in fisher.params:
+            if param is getattr(self.policy, "log_std", None):
+                return slice(start, start + param.numel())
+            start += param.numel()
+        return None
 
     def _usable_advantages(self, advantages: Tensor) -> Tensor:
         """The advantages, normalised if asked for.
@@ -576,7 +633,7 @@ class NPG(Loadable, FastRollouts):
         log("train/kl_divergence_loss", step.kl)  # TRPO's name for it
         log("train/kl_predicted", step.kl_predicted)
         if self.target_kl is not None:
-            log("train/target_kl", self._now("target_kl", self.target_kl))
+            log("train/target_kl", step.target_kl)
         log("train/step_length", step.taken.length)
         if self.target_kl is not None:
             log("train/step_shortenings", step.taken.shortenings)
