@@ -25,7 +25,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.save_util import is_json_serializable, open_path
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
 from sb3_natural.spaces import integer, space_from_plain, space_to_plain
 
@@ -34,6 +34,7 @@ __all__ = ["Loadable", "opened"]
 SelfLoadable = TypeVar("SelfLoadable", bound="Loadable")
 
 _SPACES = ("observation_space", "action_space")
+_LINEAR, _LINEAR_KEYS = "linear schedule", ("start", "end", "end_fraction")
 # What a file may make us hold before anything in it has been checked.
 MAX_SETTINGS = 2**26  # bytes
 
@@ -297,11 +298,14 @@ def _plain_settings(model: Any) -> dict[str, Any]:
         if policy_class is model.policy_class:
             plain.setdefault("policy", alias)
     for name, value in vars(model).items():
+        schedule = value.value_schedule if isinstance(value, FloatSchedule) else value
         if name in _SPACES:
             with contextlib.suppress(ValueError):  # then the environment has to be given
                 plain[name] = space_to_plain(value)
-        elif isinstance(value, FloatSchedule) and type(value.value_schedule) is ConstantSchedule:
-            plain[name] = value.value_schedule.val
+        elif type(schedule) is ConstantSchedule:
+            plain[name] = schedule.val
+        elif type(schedule) is LinearSchedule:
+            plain[name] = {_LINEAR: [getattr(schedule, key) for key in _LINEAR_KEYS]}
         elif value is RolloutBuffer or value is DictRolloutBuffer:
             plain[name] = None  # chosen by the observation space
         elif hasattr(value, "to_plain"):
@@ -340,7 +344,7 @@ def _without_code(
         elif not _is_pickled(value):
             values[name] = value  # which the class checks before it is used
         elif name in given or name in plain:
-            values[name] = given[name] if name in given else plain[name]
+            values[name] = given[name] if name in given else _schedule(name, plain[name])
         else:
             missing.append(name)
     for name in _SPACES:
@@ -354,6 +358,20 @@ def _without_code(
             f"{', '.join(dict.fromkeys(missing))}. Give them to load() as keywords"
         )
     return values
+
+
+def _schedule(name: str, plain: Any) -> Any:
+    """A linear schedule from what :func:`_plain_settings` wrote; other values as they are.
+
+    :raises ValueError: it is not made of numbers
+    """
+    if not isinstance(plain, dict) or set(plain) != {_LINEAR}:
+        return plain
+    numbers = plain[_LINEAR]
+    if not isinstance(numbers, list) or len(numbers) != len(_LINEAR_KEYS):
+        raise ValueError(f"{name}: {plain!r} is not a linear schedule")
+    start, end, end_fraction = (float(_number(name, number)) for number in numbers)
+    return LinearSchedule(start, end, end_fraction)
 
 
 def _arguments(cls: type) -> set[str]:

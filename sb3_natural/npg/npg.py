@@ -229,18 +229,18 @@ class NPG(Loadable, FastRollouts):
         policy: str | type[ActorCriticPolicy],
         env: GymEnv | str,
         learning_rate: float | Schedule = 1e-3,
-        n_steps: int = 2048,
+        n_steps: int = 1024,
         batch_size: int = 128,
         gamma: float = 0.99,
-        gae_lambda: float = 0.95,
+        gae_lambda: float = 0.9,
         target_kl: float | Schedule | None = None,
         step_size: float | Schedule | None = None,
         fisher_solver: str | Solver = "cg",
         cg_max_steps: int = 10,
         cg_tol: float = 1e-5,
-        cg_damping: float = 0.1,
+        cg_damping: float = 1.0,
         plateau_threshold: float = 0.3,
-        max_log_std_change: float | None = 0.006,
+        max_log_std_change: float | None = 0.004,
         line_search: bool = False,
         line_search_shrinking_factor: float = 0.8,
         line_search_max_iter: int = 10,
@@ -374,7 +374,7 @@ class NPG(Loadable, FastRollouts):
                 "the statistics"
             )
         if issubclass(self.policy_class, NormalizedObservations):
-            own = {"normalize_observations": self.normalize_observations}
+            own: dict[str, Any] = {"normalize_observations": self.normalize_observations}
             if isinstance(self.action_space, spaces.Box) and not self.use_sde:
                 own["log_std_init"] = -0.5 * math.log(max(3, math.prod(self.action_space.shape)))
             self.policy_kwargs = own | given
