@@ -25,7 +25,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.save_util import is_json_serializable, open_path
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
 from sb3_natural.spaces import integer, space_from_plain, space_to_plain
 
@@ -34,34 +34,36 @@ __all__ = ["Loadable", "opened"]
 SelfLoadable = TypeVar("SelfLoadable", bound="Loadable")
 
 _SPACES = ("observation_space", "action_space")
+_LINEAR, _LINEAR_KEYS = "linear schedule", ("start", "end", "end_fraction")
 # What a file may make us hold before anything in it has been checked.
 MAX_SETTINGS = 2**26  # bytes
 
-# Models of version 0.1 may hold pickles of solvers and critics, also of a user's own, which name
-# modules of sb3_natural.common: where these are now, and what their classes are called.
-_COMMON = "sb3_natural.common."
+# Models of version 0.1 hold pickles, of solvers and critics (also of a user's own) and of ACER's
+# scale of returns, which name modules that have moved: where these are now, and what the classes
+# of sb3_natural.common are called.
 _MOVED = {
-    "actors": "rollouts.actors",
-    "arguments": "arguments",
-    "backprop": "networks.passes",
-    "clipped_surrogate": "updates.clipped_surrogate",
-    "critic": "curvature.value_fit",
-    "deferred": "rollouts.deferred",
-    "envpool": "environments.envpool",
-    "families": "curvature.families",
-    "finite": "rollouts.finiteness",
-    "fisher": "curvature.operators",
-    "flat_adam": "updates.flat_adam",
-    "jacobian": "curvature.jacobian",
-    "loading": "loading",
-    "mlp": "networks.mlp",
-    "parameters": "networks.parameters",
-    "rollouts": "rollouts.collection",
-    "solvers": "curvature.solvers",
-    "surrogate": "curvature.surrogate",
-    "threads": "networks.threads",
-    "trust_region": "curvature.trust_region",
-    "vec_env": "environments.vec_env",
+    "acer.scaling": "rollouts.scaling",
+    "common.actors": "rollouts.actors",
+    "common.arguments": "arguments",
+    "common.backprop": "networks.passes",
+    "common.clipped_surrogate": "updates.clipped_surrogate",
+    "common.critic": "curvature.value_fit",
+    "common.deferred": "rollouts.deferred",
+    "common.envpool": "environments.envpool",
+    "common.families": "curvature.families",
+    "common.finite": "rollouts.finiteness",
+    "common.fisher": "curvature.operators",
+    "common.flat_adam": "updates.flat_adam",
+    "common.jacobian": "curvature.jacobian",
+    "common.loading": "loading",
+    "common.mlp": "networks.mlp",
+    "common.parameters": "networks.parameters",
+    "common.rollouts": "rollouts.collection",
+    "common.solvers": "curvature.solvers",
+    "common.surrogate": "curvature.surrogate",
+    "common.threads": "networks.threads",
+    "common.trust_region": "curvature.trust_region",
+    "common.vec_env": "environments.vec_env",
 }
 _RENAMED = {
     "AdamCritic": "AdamFit",
@@ -88,6 +90,15 @@ class Loadable(BaseAlgorithm):
     """Mixin for SB3's algorithms: refuses other algorithms' files, and can load without pickles."""
 
     _plain_settings: dict[str, Any]
+
+    @classmethod
+    def _arguments_of_earlier_version(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What an earlier version did, as arguments that it did not have yet.
+
+        :param settings: the attributes in a file, by name
+        :return: nothing if the file is of this version
+        """
+        return {}
 
     def save(
         self,
@@ -130,6 +141,7 @@ class Loadable(BaseAlgorithm):
         with _opened_zip(path) as archive:
             settings = _saved_settings(archive, path, MAX_SETTINGS if weights_only else None)
             _refuse_other_algorithms(cls, settings, path)
+            kwargs = cls._arguments_of_earlier_version(settings) | kwargs
             if not weights_only:
                 given = custom_objects or {}
                 others = {name: settings[name] for name in settings if name not in given}
@@ -187,7 +199,7 @@ def _is_pickled(value: Any) -> bool:
 
 
 def _of_version_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The pickled attributes that name a module of version 0.1."""
+    """The pickled attributes that name a module which has moved since version 0.1."""
     pickles = {
         name: base64.b64decode(value[":serialized:"])
         for name, value in settings.items()
@@ -196,7 +208,7 @@ def _of_version_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _Unpickler(io.BytesIO(content)).load()
         for name, content in pickles.items()
-        if _COMMON.encode() in content
+        if any(f"sb3_natural.{module}".encode() in content for module in _MOVED)
     }
 
 
@@ -204,7 +216,7 @@ class _Unpickler(pickle.Unpickler):
     """Finds what has moved since version 0.1."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.startswith(_COMMON):
+        if module.startswith("sb3_natural.common."):
             name = _RENAMED.get(name, name)
         found = super().find_class(_address(module), name)
         if (module, name) == ("cloudpickle.cloudpickle", "subimport"):
@@ -214,7 +226,8 @@ class _Unpickler(pickle.Unpickler):
 
 def _address(module: str) -> str:
     """Where a module is now."""
-    moved = _MOVED.get(module.removeprefix(_COMMON)) if module.startswith(_COMMON) else None
+    package, _, rest = module.partition(".")
+    moved = _MOVED.get(rest) if package == "sb3_natural" else None
     return module if moved is None else f"sb3_natural.{moved}"
 
 
@@ -285,11 +298,14 @@ def _plain_settings(model: Any) -> dict[str, Any]:
         if policy_class is model.policy_class:
             plain.setdefault("policy", alias)
     for name, value in vars(model).items():
+        schedule = value.value_schedule if isinstance(value, FloatSchedule) else value
         if name in _SPACES:
             with contextlib.suppress(ValueError):  # then the environment has to be given
                 plain[name] = space_to_plain(value)
-        elif isinstance(value, FloatSchedule) and type(value.value_schedule) is ConstantSchedule:
-            plain[name] = value.value_schedule.val
+        elif type(schedule) is ConstantSchedule:
+            plain[name] = schedule.val
+        elif type(schedule) is LinearSchedule:
+            plain[name] = {_LINEAR: [getattr(schedule, key) for key in _LINEAR_KEYS]}
         elif value is RolloutBuffer or value is DictRolloutBuffer:
             plain[name] = None  # chosen by the observation space
         elif hasattr(value, "to_plain"):
@@ -328,7 +344,7 @@ def _without_code(
         elif not _is_pickled(value):
             values[name] = value  # which the class checks before it is used
         elif name in given or name in plain:
-            values[name] = given[name] if name in given else plain[name]
+            values[name] = given[name] if name in given else _schedule(name, plain[name])
         else:
             missing.append(name)
     for name in _SPACES:
@@ -342,6 +358,20 @@ def _without_code(
             f"{', '.join(dict.fromkeys(missing))}. Give them to load() as keywords"
         )
     return values
+
+
+def _schedule(name: str, plain: Any) -> Any:
+    """A linear schedule from what :func:`_plain_settings` wrote; other values as they are.
+
+    :raises ValueError: it is not made of numbers
+    """
+    if not isinstance(plain, dict) or set(plain) != {_LINEAR}:
+        return plain
+    numbers = plain[_LINEAR]
+    if not isinstance(numbers, list) or len(numbers) != len(_LINEAR_KEYS):
+        raise ValueError(f"{name}: {plain!r} is not a linear schedule")
+    start, end, end_fraction = (float(_number(name, number)) for number in numbers)
+    return LinearSchedule(start, end, end_fraction)
 
 
 def _arguments(cls: type) -> set[str]:

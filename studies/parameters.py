@@ -25,8 +25,9 @@ class Parameter:
     """A hyperparameter with the values that it may take: a range, or choices.
 
     ``name`` may lead into another hyperparameter (``policy_kwargs.log_std_init``). ``default`` is
-    the value where neither the hyperparameters nor the constructor give one. ``choices`` and
-    ``default`` are encoded for Optuna: lists and mappings are JSON (see :func:`encode`).
+    the value where neither the hyperparameters nor the constructor give one; if it is a schedule,
+    the values that are tried begin one like it. ``choices`` and ``default`` are encoded for Optuna:
+    lists and mappings are JSON (see :func:`encode`).
     ``excludes`` names a parameter that the algorithm takes instead of this one. An ``extended``
     parameter is tuned only if it is named, or if all are.
     """
@@ -157,6 +158,7 @@ def with_values(
     changed = dict(hyperparams)
     for parameter, value in values.items():
         written = nested.get(hyperparams, parameter.name)
+        written = parameter.default if written is None else written
         scheduled = is_schedule(written) and isinstance(value, float | int)
         changed = nested.put(changed, parameter.name, f"lin_{value!r}" if scheduled else value)
         if parameter.excludes:

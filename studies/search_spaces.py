@@ -24,7 +24,7 @@ def _extended(parameter: Parameter) -> Parameter:
 
 
 _KL = "KL divergence of an update [nats]"
-_DELTA = _log("target_kl", "delta", _KL, 1e-3, 0.5, default=0.02)
+_DELTA = _log("target_kl", "delta", _KL, 1e-3, 0.5, default="lin_0.04")
 _STEP_SIZE = _log(
     "step_size", "step_size", "length of the natural gradient step", 1e-3, 1.0, default=0.05,
     excludes="target_kl",
@@ -44,7 +44,7 @@ SPACES: dict[str, tuple[Parameter, ...]] = {
         _extended(_GAMMA),
     ),
     "trpo": (
-        _DELTA,
+        _log("target_kl", "delta", _KL, 1e-3, 0.5),
         _extended(_DAMPING),
         _extended(_LEARNING_RATE),
         _extended(_LAMBDA),
@@ -174,11 +174,14 @@ def _read(algo: str, known: Parameter, fields: Any, path: Path) -> Parameter:
     )
     values = list(parameter.choices or (parameter.low, parameter.high))
     if parameter.default is not None:
-        if not parameter.choices and not isinstance(parameter.default, int | float):
+        is_number = isinstance(parameter.default, int | float) or is_schedule(parameter.default)
+        if not parameter.choices and not is_number:
             raise SpecError(f"{where}: default: must be a number, got {parameter.default!r}")
         values.append(parameter.default)
     for value in values:
-        model_arguments(algo, with_values({}, {parameter: decode(value)}), str(path))
+        written = {parameter.name: value} if is_schedule(value) else {}
+        given = {} if written else {parameter: decode(value)}
+        model_arguments(algo, with_values(written, given), str(path))
     return parameter
 
 

@@ -202,10 +202,9 @@ def test_weights_only_brings_back_all_that_matters(algorithm, actions, observati
         assert ours["param_groups"] == theirs["param_groups"]
         assert (loaded.num_timesteps, loaded._n_updates) == (64, model._n_updates)
     if algorithm is NPG:
-        assert loaded.target_kl(1.0) == 0.02
-    else:
-        assert loaded._return_scale.std == model._return_scale.std != 1.0
-        np.testing.assert_array_equal(loaded._return_scale._returns, model._return_scale._returns)
+        assert [loaded.target_kl(progress) for progress in (1.0, 0.5)] == [0.04, 0.02]
+    assert loaded._return_scale.std == model._return_scale.std != 1.0
+    np.testing.assert_array_equal(loaded._return_scale._returns, model._return_scale._returns)
     loaded.learn(64, reset_num_timesteps=False)
     assert loaded.num_timesteps == 128
 
@@ -216,8 +215,8 @@ class OwnPolicy(ActorCriticPolicy):
 
 def test_what_needs_code_is_named_and_can_be_given(tmp_path):
     needs_code = dict(
-        learning_rate=LinearSchedule(1e-3, 0.0, 1.0),
-        target_kl=LinearSchedule(0.05, 0.01, 1.0),
+        learning_rate=lambda progress: 1e-3 * progress,
+        target_kl=lambda progress: 0.01 + 0.04 * progress,
         policy_kwargs=dict(activation_fn=nn.ReLU),
     )
     model = NPG(OwnPolicy, "CartPole-v1", n_steps=32, device="cpu", seed=0, **needs_code)
@@ -235,6 +234,18 @@ def test_what_needs_code_is_named_and_can_be_given(tmp_path):
     assert loaded.target_kl(0.5) == pytest.approx(0.03)
     observation = model.observation_space.sample()
     assert loaded.predict(observation, True)[0] == model.predict(observation, True)[0]
+
+
+def test_linear_schedules_need_no_code(tmp_path):
+    schedules = dict(
+        learning_rate=LinearSchedule(1e-3, 0.0, 0.5), target_kl=LinearSchedule(0.05, 0.01, 1.0)
+    )
+    model = NPG("MlpPolicy", "CartPole-v1", n_steps=32, device="cpu", seed=0, **schedules)
+    model.learn(64).save(tmp_path / "model")
+    loaded = NPG.load(tmp_path / "model", weights_only=True)
+    for progress in (1.0, 0.75, 0.25):
+        assert loaded.target_kl(progress) == schedules["target_kl"](progress)
+        assert loaded.lr_schedule(progress) == schedules["learning_rate"](progress)
 
 
 @pytest.mark.parametrize("algorithm", [NPG, ACER])
@@ -379,6 +390,18 @@ def test_a_scale_of_returns_that_is_none_is_refused(scale, tmp_path):
     )
     with pytest.raises(ValueError, match=r"changed\.zip cannot be loaded: the scale of returns"):
         ACER.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("numbers", [["a", 0, 1], [0.1, 0.0], 0.1, [float("nan"), 0.0, 1.0]])
+def test_a_schedule_that_is_none_is_refused(numbers, tmp_path):
+    make(NPG).save(tmp_path / "model")
+    schedule = {"linear schedule": numbers}
+    path = changed(
+        tmp_path / "model.zip",
+        lambda settings: settings["_plain_settings"].update(target_kl=schedule),
+    )
+    with pytest.raises(ValueError, match=r"changed\.zip cannot be loaded: target_kl"):
+        NPG.load(path, weights_only=True)
 
 
 def test_the_file_sets_no_variables_of_torch(tmp_path):

@@ -80,7 +80,7 @@ def test_objects_in_a_model_of_0_1_keep_their_settings():
 @pytest.mark.parametrize("module", _MOVED)
 def test_every_module_of_0_1_is_found_where_it_is_now(module):
     """As pickles name modules: those of what is imported in a function of the user's."""
-    name = f"sb3_natural.common.{module}"
+    name = f"sb3_natural.{module}"
     pickled = f"ccloudpickle.cloudpickle\nsubimport\n(V{name}\ntR.".encode()
     found = _Unpickler(io.BytesIO(pickled)).load()
     assert found.__name__ == f"sb3_natural.{_MOVED[module]}"

@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import (
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
 import sb3_natural
-from sb3_natural import acer
+from sb3_natural import acer, npg
 from sb3_natural.environments.envpool import EnvPoolVecEnv
 from sb3_natural.environments.vec_env import LeanDummyVecEnv
 from sb3_natural.rollouts.finiteness import VecCheckFinite
@@ -31,6 +31,9 @@ PEERS = {
     acer.MlpPolicy: [ActorCriticPolicy],
     acer.CnnPolicy: [ActorCriticCnnPolicy],
     acer.MultiInputPolicy: [MultiInputActorCriticPolicy],
+    npg.MlpPolicy: [ActorCriticPolicy],
+    npg.CnnPolicy: [ActorCriticCnnPolicy],
+    npg.MultiInputPolicy: [MultiInputActorCriticPolicy],
     LeanDummyVecEnv: [DummyVecEnv],
     EnvPoolVecEnv: [VecEnv],
     VecCheckFinite: [VecEnvWrapper],

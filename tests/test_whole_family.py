@@ -166,6 +166,7 @@ CHANGES = [
     ("NPG", "critic_solver", "identity"),
     ("NPG", "line_search", True),
     ("NPG", "normalize_advantage", False),
+    ("NPG", "normalize_returns", False),
     ("NPG", "sub_sampling_factor", 4),
     ("NPG", "gamma", 0.5),
     ("NPG", "gae_lambda", 0.5),
@@ -194,7 +195,7 @@ def test_an_argument_assigned_later_is_one_given_from_the_start(name, argument, 
                 tmp_path / "model", model.get_env(), force_reset=False, **{argument: value}
             )
         model.set_random_seed(5)
-        return weights(model.learn(64, reset_num_timesteps=False))
+        return weights(model.learn(128, reset_num_timesteps=False))
 
     assigned, loaded, neither = after("assigned"), after("loaded"), after(None)
     for left, right in zip(assigned, loaded, strict=True):
@@ -326,7 +327,8 @@ def test_a_return_beyond_single_precision_costs_the_update_not_the_critic(critic
             self.steps += 1
             return observation, 1e22 if self.steps == 40 else reward, *rest
 
-    model = build("NPG", Spike(OBSERVATION_SPACES["mlp"], ACTION_SPACES["gaussian"]), critic=critic)
+    env = Spike(OBSERVATION_SPACES["mlp"], ACTION_SPACES["gaussian"])
+    model = build("NPG", env, critic=critic, normalize_returns=False)
     value_net = model.policy.value_net.weight
     model.learn(32)
     before = value_net.detach().clone()

@@ -206,6 +206,7 @@ def _npg(hidden: tuple[int, ...], cg_steps: int, line_search: bool = True) -> NP
         cg_damping=N_ACTIONS * DAMPING,
         target_kl=N_ACTIONS * TARGET_KL,
         line_search=line_search,
+        normalize_observations=False,  # TRPO's policy does not, and gets the same parameters
     )
     model.critic = _NoCritic()
     return model

@@ -28,7 +28,6 @@ from sb3_natural.acer.loss import (
 from sb3_natural.acer.policies import ACERPolicy, CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_natural.acer.recording import SegmentRecorder
 from sb3_natural.acer.retrace import retrace
-from sb3_natural.acer.scaling import ReturnScale
 from sb3_natural.arguments import (
     DEVICE,
     FINITE_AND_NOT_NEGATIVE,
@@ -49,6 +48,7 @@ from sb3_natural.observations import at
 from sb3_natural.rollouts.actors import Actor, TorchActor, make_actor
 from sb3_natural.rollouts.collection import FastRollouts
 from sb3_natural.rollouts.recorders import Recorder
+from sb3_natural.rollouts.scaling import ReturnScale
 
 SelfACER = TypeVar("SelfACER", bound="ACER")
 

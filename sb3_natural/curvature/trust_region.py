@@ -30,6 +30,7 @@ __all__ = [
     "backtracking_line_search",
     "fixed_step",
     "kl_normalised_length",
+    "limited",
     "linearised_projection",
     "shortened_step",
 ]
@@ -92,6 +93,22 @@ def kl_normalised_length(quadratic_form: float, target_kl: float) -> float:
             "the direction does not change the policy, or is not finite"
         )
     return math.sqrt(2 * target_kl / quadratic_form)
+
+
+def limited(direction: Tensor, block: slice, limit: float) -> Tensor:
+    """The direction, with one block of it shortened to a root mean square of at most ``limit``.
+
+    Where the Fisher information is block diagonal, as that of a Gaussian is in mean and standard
+    deviations, this leaves the KL divergence of the other block's change as it was.
+
+    :param direction: x, shape (P,), left as it is
+    """
+    size = direction[block].double().square().mean().sqrt().item()
+    if size <= limit:
+        return direction
+    shortened = direction.clone()
+    shortened[block] *= limit / size
+    return shortened
 
 
 class StepTaken(NamedTuple):

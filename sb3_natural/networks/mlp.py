@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 
 from sb3_natural.networks.activations import Activation, activation_of
+from sb3_natural.networks.normalization import normalizer_of
 
 __all__ = ["Mlp", "actor_mlp", "critic_mlp", "flat_features"]
 
@@ -87,8 +88,11 @@ def critic_mlp(policy: nn.Module) -> Mlp | None:
 def flat_features(policy: ActorCriticPolicy, observations: PyTorchObs) -> Tensor:
     """The inputs of the first layer: observations as rows of floats, shape (N, n_features).
 
-    As in SB3, discrete observations become one-hot vectors and images are scaled.
+    As in SB3, discrete observations become one-hot vectors and images are scaled. If the policy
+    normalises observations, they are normalised.
     """
+    if (normalizer := normalizer_of(policy)) is not None:
+        observations = normalizer(observations)
     features = preprocess_obs(
         observations, policy.observation_space, normalize_images=policy.normalize_images
     )

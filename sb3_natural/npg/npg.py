@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import (
     GymEnv,
@@ -18,7 +19,8 @@ from stable_baselines3.common.type_aliases import (
     RolloutBufferSamples,
     Schedule,
 )
-from stable_baselines3.common.utils import FloatSchedule, explained_variance
+from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, explained_variance
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from sb3_natural.arguments import (
@@ -49,18 +51,27 @@ from sb3_natural.curvature.trust_region import (
     backtracking_line_search,
     fixed_step,
     kl_normalised_length,
+    limited,
     shortened_step,
 )
 from sb3_natural.curvature.value_fit import AdamFit, GaussNewtonFit, ValueFit, split_parameters
 from sb3_natural.loading import Loadable
 from sb3_natural.networks.mlp import actor_mlp, critic_mlp
+from sb3_natural.networks.normalization import (
+    NormalizedObservations,
+    normalizable,
+    normalizer_of,
+)
 from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_natural.rollouts.actors import Actor
 from sb3_natural.rollouts.collection import FastRollouts, forget_graph
+from sb3_natural.rollouts.recorders import BufferRecorder, Recorder
+from sb3_natural.rollouts.scaling import NotedRewards, ReturnScale
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
 
-DEFAULT_TARGET_KL = 0.02
+DEFAULT_TARGET_KL = LinearSchedule(0.04, 0.0, 1.0)
 # A gradient below this is a rounding error, which the KL-normalised step would blow up.
 VANISHING = 1e-12
 
@@ -69,6 +80,8 @@ class PolicyStep(NamedTuple):
     """What one policy update did: by default nothing."""
 
     taken: StepTaken = StepTaken(0.0, 0.0, 0.0)
+    target_kl: float = 0.0
+    """delta as the step took it; 0 for a fixed step"""
     kl_predicted: float = 0.0
     solution: Solution | None = None
     randomness: dict[str, float] | None = None
@@ -103,6 +116,13 @@ class NPG(Loadable, FastRollouts):
     Both the policy and the critic are updated with the policy in evaluation mode (dropout off,
     batch norm frozen): the distribution whose KL divergence is bounded is the one that acted.
 
+    Observations and rewards are normalised as by ``VecNormalize``, without a wrapper around the
+    environment: the statistics belong to the model and are saved with it, and ``predict`` takes
+    observations as the environment gives them. The statistics of observations change only after an
+    update, with the rollout that it used, so that all samples of a rollout come from one policy.
+    If the environment is a ``VecNormalize`` all the same, both act, one after the other, which does
+    no harm.
+
     :param policy: the policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class)
     :param env: the environment to learn from (if registered in Gymnasium, can be str)
     :param learning_rate: learning rate of the critic's Adam, a float or a schedule; the policy
@@ -112,8 +132,8 @@ class NPG(Loadable, FastRollouts):
     :param batch_size: minibatch size of the critic's Adam
     :param gamma: discount factor
     :param gae_lambda: trade-off of bias against variance in generalised advantage estimation
-    :param target_kl: delta, the KL divergence of an update in nats, a float or a schedule;
-        0.02 if neither this nor ``step_size`` is given
+    :param target_kl: delta, the KL divergence of an update in nats, a float or a schedule; if
+        neither this nor ``step_size`` is given, 0.04, falling linearly to 0 at the end of training
     :param step_size: fixed multiple of the natural gradient, a float or a schedule; excludes
         ``target_kl``
     :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
@@ -123,6 +143,13 @@ class NPG(Loadable, FastRollouts):
         (``critic_solver="cg"``)
     :param cg_tol: relative residual at which the policy's conjugate gradient stops
     :param cg_damping: multiple of the identity added to F, for every solver
+    :param plateau_threshold: below this share of their usual spread, advantages say that little is
+        left to gain, and ``target_kl`` falls with their variance; 0: it never does. The usual
+        spread is the root of their mean variance over all rollouts so far
+    :param max_log_std_change: most that the log standard deviations of a Gaussian policy may change
+        in one update (root of the mean square over action dimensions), so that exploration
+        outlasts the first gains; None: whatever the step says. Has no effect on gSDE and discrete
+        actions
     :param line_search: shrink the step as TRPO does; needs ``target_kl``
     :param line_search_shrinking_factor: ratio of successive lengths that the line search tries
     :param line_search_max_iter: how many lengths it tries before the update is skipped
@@ -140,13 +167,23 @@ class NPG(Loadable, FastRollouts):
     :param sub_sampling_factor: use one in this many states, drawn at random, for the Fisher
         information; the gradient uses all
     :param normalize_advantage: whether to normalise the advantages over the rollout
+    :param normalize_observations: whether the policy scales each element of an observation to mean
+        0 and standard deviation 1, by statistics of all rollouts so far, and clips it to 10; in
+        Dict spaces, key by key. Images and discrete observations stay as they are. A policy class
+        of your own has to be derived from one of ``sb3_natural.npg`` (``MlpPolicy``,
+        ``CnnPolicy``, ``MultiInputPolicy``); others do not normalise, with a warning
+    :param normalize_returns: whether to divide rewards by the standard deviation of the discounted
+        return, estimated from all rollouts so far, so that ``critic_damping`` and the critic's
+        error do not depend on the scale of rewards
     :param use_sde: whether to use generalised state-dependent exploration (gSDE)
     :param sde_sample_freq: sample a new gSDE noise matrix every n steps (-1: once per rollout)
     :param rollout_buffer_class: rollout buffer class to use; chosen automatically if None
     :param rollout_buffer_kwargs: keyword arguments of the rollout buffer
     :param stats_window_size: number of episodes that the logged episode statistics average over
     :param tensorboard_log: the log location for TensorBoard (if None, no logging)
-    :param policy_kwargs: additional arguments to be passed to the policy on creation
+    :param policy_kwargs: additional arguments to be passed to the policy on creation; the
+        ``log_std_init`` of a Gaussian policy is ``-log(max(3, n)) / 2`` for n action dimensions if
+        not given, so that its noise has about the same length in every action space
     :param verbose: 0 no output, 1 info messages, 2 debug messages
     :param device: device (cpu, cuda, ...) on which the code should be run
     :param seed: seed for the pseudo random generators
@@ -177,6 +214,8 @@ class NPG(Loadable, FastRollouts):
         cg_max_steps=at_least(1),
         cg_tol=FINITE_AND_NOT_NEGATIVE,
         cg_damping=FINITE_AND_NOT_NEGATIVE,
+        plateau_threshold=FINITE_AND_NOT_NEGATIVE,
+        max_log_std_change=POSITIVE_AND_FINITE,
         line_search_shrinking_factor=between(0, 1, ends=False),
         line_search_max_iter=at_least(1),
         n_critic_updates=at_least(1),
@@ -190,16 +229,18 @@ class NPG(Loadable, FastRollouts):
         policy: str | type[ActorCriticPolicy],
         env: GymEnv | str,
         learning_rate: float | Schedule = 1e-3,
-        n_steps: int = 2048,
+        n_steps: int = 1024,
         batch_size: int = 128,
         gamma: float = 0.99,
-        gae_lambda: float = 0.95,
+        gae_lambda: float = 0.9,
         target_kl: float | Schedule | None = None,
         step_size: float | Schedule | None = None,
         fisher_solver: str | Solver = "cg",
         cg_max_steps: int = 10,
         cg_tol: float = 1e-5,
-        cg_damping: float = 0.1,
+        cg_damping: float = 1.0,
+        plateau_threshold: float = 0.3,
+        max_log_std_change: float | None = 0.004,
         line_search: bool = False,
         line_search_shrinking_factor: float = 0.8,
         line_search_max_iter: int = 10,
@@ -210,6 +251,8 @@ class NPG(Loadable, FastRollouts):
         critic_curvature_samples: int | None = 512,
         sub_sampling_factor: int = 1,
         normalize_advantage: bool = True,
+        normalize_observations: bool = True,
+        normalize_returns: bool = True,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         rollout_buffer_class: type[RolloutBuffer] | None = None,
@@ -252,6 +295,8 @@ class NPG(Loadable, FastRollouts):
         self.cg_max_steps = cg_max_steps
         self.cg_tol = cg_tol
         self.cg_damping = cg_damping
+        self.plateau_threshold = plateau_threshold
+        self.max_log_std_change = max_log_std_change
         self.line_search = line_search
         self.line_search_shrinking_factor = line_search_shrinking_factor
         self.line_search_max_iter = line_search_max_iter
@@ -262,6 +307,11 @@ class NPG(Loadable, FastRollouts):
         self.critic_curvature_samples = critic_curvature_samples
         self.sub_sampling_factor = sub_sampling_factor
         self.normalize_advantage = normalize_advantage
+        self.normalize_observations = normalize_observations
+        self.normalize_returns = normalize_returns
+        self._return_scale = ReturnScale()
+        self._usual_variance = 0.0
+        self._n_variances = 0
         self._skipped_updates = 0
         self._warned: set[str] = set()
         if _init_setup_model:
@@ -281,6 +331,15 @@ class NPG(Loadable, FastRollouts):
             )
         if self.target_kl is None and self.step_size is None:
             raise ValueError("target_kl=None and step_size=None: give one of them")
+        policy = vars(self).get("policy")
+        if (
+            isinstance(policy, NormalizedObservations)
+            and policy.normalize_observations != self.normalize_observations
+        ):
+            raise ValueError(
+                f"normalize_observations={self.normalize_observations} was set too late: the "
+                f"policy was made with normalize_observations={policy.normalize_observations}"
+            )
         solver = self.fisher_solver
         if (solver == "empirical" or isinstance(solver, Empirical)) and self.cg_damping == 0:
             raise ValueError("the empirical fisher_solver needs cg_damping > 0, got 0")
@@ -294,11 +353,41 @@ class NPG(Loadable, FastRollouts):
         if self.target_kl is None and self.step_size is None:
             self.target_kl = DEFAULT_TARGET_KL
         self._check_arguments()  # here, since load() may bring new ones
-        super()._setup_model()
+        self._setup_policy()
         if self.target_kl is not None:
             self.target_kl = FloatSchedule(self.target_kl)
         if self.step_size is not None:
             self.step_size = FloatSchedule(self.step_size)
+
+    @classmethod
+    def _arguments_of_earlier_version(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        if "_return_scale" in settings:
+            return {}
+        return {"normalize_observations": False, "normalize_returns": False}
+
+    def _setup_policy(self) -> None:
+        """Make policy and rollout buffer, with or without normalised observations."""
+        given = self.policy_kwargs
+        if "normalize_observations" in given:
+            raise ValueError(
+                f"policy_kwargs={given}: give normalize_observations to NPG itself, which updates "
+                "the statistics"
+            )
+        if issubclass(self.policy_class, NormalizedObservations):
+            own: dict[str, Any] = {"normalize_observations": self.normalize_observations}
+            if isinstance(self.action_space, spaces.Box) and not self.use_sde:
+                own["log_std_init"] = -0.5 * math.log(max(3, math.prod(self.action_space.shape)))
+            self.policy_kwargs = own | given
+        elif self.normalize_observations:
+            if normalizable(self.observation_space):
+                warnings.warn(
+                    f"{self.policy_class.__name__} does not normalise observations: derive it from "
+                    "one of the policies of sb3_natural.npg, or give normalize_observations=False",
+                    stacklevel=5,
+                )
+            self.normalize_observations = False
+        super()._setup_model()
+        self.policy_kwargs = given
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         self._check_arguments()
@@ -315,6 +404,34 @@ class NPG(Loadable, FastRollouts):
                 "policy, so the critic has none of its own to fit"
             )
         return result
+
+    def _recorder(self, buffer: Any, actor: Actor) -> Recorder:
+        return BufferRecorder(self, buffer, actor, self._scale_of_rollout())
+
+    def _collect_as_sb3(
+        self, env: VecEnv, callback: BaseCallback, buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        scale = self._scale_of_rollout()
+        if scale is None:
+            return super()._collect_as_sb3(env, callback, buffer, n_rollout_steps)
+        noted = NotedRewards(env)
+        if not super()._collect_as_sb3(noted, callback, buffer, n_rollout_steps):
+            return False
+        noted.normalize(buffer, scale)
+        last, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        with torch.no_grad():
+            last_values = self.policy.predict_values(last)
+        buffer.compute_returns_and_advantage(last_values, self._last_episode_starts)  # type: ignore[arg-type]
+        return True
+
+    def _scale_of_rollout(self) -> ReturnScale | None:
+        """The scale of returns, ready for the next rollout's rewards; None if it is not used."""
+        if not self.normalize_returns:
+            return None
+        assert self._last_episode_starts is not None
+        self._return_scale.setup(self.gamma, self.n_envs)
+        self._return_scale.end_episodes(self._last_episode_starts.astype(bool))
+        return self._return_scale
 
     def _make_solver(self) -> Solver:
         return _solver(self.fisher_solver, ConjugateGradient(self.cg_max_steps, self.cg_tol))
@@ -357,6 +474,8 @@ class NPG(Loadable, FastRollouts):
         self._n_updates += 1
         self._record(step, value_loss, batch)
         forget_graph(self.policy)
+        if (normalizer := normalizer_of(self.policy)) is not None:
+            normalizer.update(batch.observations)
 
     def _policy_step(self, batch: RolloutBufferSamples) -> PolicyStep:
         """One natural-gradient step.
@@ -386,30 +505,63 @@ class NPG(Loadable, FastRollouts):
             raise NoStepError("the natural gradient is not finite")
         quadratic_form = damped.undamped_form(direction, solution.curvature)
 
+        target_kl = 0.0
+        if self.step_size is not None:
+            length = self._now("step_size", self.step_size)
+        else:
+            target_kl = self._now("target_kl", self.target_kl)
+            target_kl *= self._left_to_gain(batch.advantages)
+            length = kl_normalised_length(quadratic_form, target_kl)
+        if self.max_log_std_change is not None and (block := self._log_std_block(fisher)):
+            direction = limited(direction, block, self.max_log_std_change / max(length, VANISHING))
+            quadratic_form = fisher.quadratic_form(direction)
+
         line = PolicyLine(fisher, jacobian, surrogate, direction)
         try:
-            if self.step_size is not None:
-                taken = fixed_step(line, self._now("step_size", self.step_size))
-            else:
-                target_kl = self._now("target_kl", self.target_kl)
-                length = kl_normalised_length(quadratic_form, target_kl)
-                # A schedule that has come down to zero asks for no step, not for a search.
-                if self.line_search and target_kl > 0:
-                    taken = backtracking_line_search(
-                        line,
-                        length,
-                        objective,
-                        target_kl,
-                        self.line_search_shrinking_factor,
-                        self.line_search_max_iter,
-                    )
-                else:
-                    taken = shortened_step(line, length, target_kl)
+            taken = self._step_along(line, length, objective, target_kl)
         except Exception:  # whatever went wrong, the policy is never left half-way
             line.go_back()
             raise
         kl_predicted = 0.5 * taken.length**2 * quadratic_form
-        return PolicyStep(taken, kl_predicted, solution, fisher.family.randomness(line.phi))
+        randomness = fisher.family.randomness(line.phi)
+        return PolicyStep(taken, target_kl, kl_predicted, solution, randomness)
+
+    def _step_along(
+        self, line: PolicyLine, length: float, objective: float, target_kl: float
+    ) -> StepTaken:
+        if self.step_size is not None:
+            return fixed_step(line, length)
+        # A schedule that has come down to zero asks for no step, not for a search.
+        if self.line_search and target_kl > 0:
+            return backtracking_line_search(
+                line,
+                length,
+                objective,
+                target_kl,
+                self.line_search_shrinking_factor,
+                self.line_search_max_iter,
+            )
+        return shortened_step(line, length, target_kl)
+
+    def _left_to_gain(self, advantages: Tensor) -> float:
+        """The share of ``target_kl`` that advantages of this spread are worth: 1, or less."""
+        scale = self._return_scale.std if self.normalize_returns else 1.0
+        variance = advantages.var().item() * scale**2  # in units that do not change in training
+        self._n_variances += 1
+        self._usual_variance += (variance - self._usual_variance) / self._n_variances
+        little = self.plateau_threshold**2 * self._usual_variance
+        return 1.0 if variance >= little else variance / little
+
+    def _log_std_block(self, fisher: FisherOperator) -> slice | None:
+        """Where a Gaussian's log standard deviations are among the parameters."""
+        if not isinstance(fisher.distribution, DiagGaussianDistribution):
+            return None
+        start = 0
+        for param in fisher.params:
+            if param is getattr(self.policy, "log_std", None):
+                return slice(start, start + param.numel())
+            start += param.numel()
+        return None
 
     def _usable_advantages(self, advantages: Tensor) -> Tensor:
         """The advantages, normalised if asked for.
@@ -481,7 +633,7 @@ class NPG(Loadable, FastRollouts):
         log("train/kl_divergence_loss", step.kl)  # TRPO's name for it
         log("train/kl_predicted", step.kl_predicted)
         if self.target_kl is not None:
-            log("train/target_kl", self._now("target_kl", self.target_kl))
+            log("train/target_kl", step.target_kl)
         log("train/step_length", step.taken.length)
         if self.target_kl is not None:
             log("train/step_shortenings", step.taken.shortenings)
@@ -497,6 +649,8 @@ class NPG(Loadable, FastRollouts):
         )
         for name, value in randomness.items():
             log(f"train/{name}", value)
+        if self.normalize_returns:
+            log("train/return_std", self._return_scale.std)
         log("train/skipped_updates", self._skipped_updates)
         log("train/n_updates", self._n_updates, exclude="tensorboard")
 

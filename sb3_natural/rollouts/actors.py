@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from sb3_natural.curvature.families import family_of
 from sb3_natural.networks.mlp import Mlp, actor_mlp, flat_features
+from sb3_natural.networks.normalization import ObservationNormalizer, normalizer_of
 from sb3_natural.networks.passes import hidden_layers, hidden_outputs, numpy_fits, numpy_forward
 
 __all__ = [
@@ -184,9 +185,7 @@ class _PlainActor:
         self._attributes = _attributes(policy)
         self._layers = [value for *_, value in self._attributes if isinstance(value, nn.Module)]
         self._addresses = [
-            (value, value.data_ptr())
-            for *_, value in self._attributes
-            if isinstance(value, nn.Parameter)
+            (value, value.data_ptr()) for *_, value in self._attributes if isinstance(value, Tensor)
         ]
 
     def statistics(self) -> np.ndarray:
@@ -210,7 +209,7 @@ class _PlainActor:
             and "forward" not in vars(policy)
             and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in self._layers)
             and all(owner.get(name) is value for owner, name, value in self._attributes)
-            and all(param.data_ptr() == address for param, address in self._addresses)
+            and all(tensor.data_ptr() == address for tensor, address in self._addresses)
         )
 
 
@@ -225,11 +224,15 @@ def _attributes(policy: ActorCriticPolicy) -> list[tuple[dict[str, Any], str, An
         (policy._modules, "mlp_extractor", policy.mlp_extractor),
         (policy.mlp_extractor._modules, "policy_net", body),
         (policy._modules, "action_net", policy.action_net),
+        (policy._modules, "normalizer", policy._modules.get("normalizer")),
         *((body._modules, name, module) for name, module in body.named_children()),
     ]
     for module in (*body.children(), policy.action_net, policy):
         own = module._parameters
         attributes += [(own, name, param) for name, param in own.items()]
+    if (normalizer := normalizer_of(policy)) is not None:
+        own_buffers = normalizer._buffers
+        attributes += [(own_buffers, name, buffer) for name, buffer in own_buffers.items()]
     return attributes
 
 
@@ -375,12 +378,16 @@ def _multinomial_is_a_race() -> bool:
 
 def _numpy_features(policy: ActorCriticPolicy) -> Callable[[Any], np.ndarray]:
     """:func:`~sb3_natural.networks.mlp.flat_features` for arrays."""
-    space = policy.observation_space
-    if isinstance(space, spaces.Box) and not (policy.normalize_images and is_image_space(space)):
-        if len(space.shape) == 1:
-            return lambda observations: observations.astype(np.float32)
-        return lambda observations: observations.astype(np.float32).reshape(len(observations), -1)
-    return lambda observations: flat_features(policy, torch.as_tensor(observations)).numpy()
+    space, normalizer = policy.observation_space, normalizer_of(policy)
+    known = normalizer is None or type(normalizer) is ObservationNormalizer
+    is_box = isinstance(space, spaces.Box)
+    if not (known and is_box) or (policy.normalize_images and is_image_space(space)):
+        return lambda observations: flat_features(policy, torch.as_tensor(observations)).numpy()
+    if normalizer is not None:
+        return normalizer.numpy_forward()
+    if space.shape is not None and len(space.shape) == 1:
+        return lambda observations: observations.astype(np.float32)
+    return lambda observations: observations.astype(np.float32).reshape(len(observations), -1)
 
 
 def _action_shape(policy: ActorCriticPolicy) -> tuple[int, ...]:

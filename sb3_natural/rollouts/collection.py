@@ -189,10 +189,16 @@ class FastRollouts(OnPolicyAlgorithm):
             with one_thread_if_small(mlp, env.num_envs):
                 if actor is None:
                     env = VecCheckFinite(env, self.num_timesteps)
-                    return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+                    return self._collect_as_sb3(env, callback, rollout_buffer, n_rollout_steps)
                 return self._collect(actor, env, callback, rollout_buffer, n_rollout_steps)
         finally:
             self._collect_seconds += time.perf_counter() - start
+
+    def _collect_as_sb3(
+        self, env: VecEnv, callback: BaseCallback, buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """SB3's loop itself."""
+        return super().collect_rollouts(env, callback, buffer, n_rollout_steps)
 
     def _collect(
         self,

@@ -21,6 +21,7 @@ from sb3_natural.observations import at, mapped, pairs, stacked
 from sb3_natural.rollouts.actors import Actor
 from sb3_natural.rollouts.deferred import Deferred
 from sb3_natural.rollouts.returns import advantages_and_returns
+from sb3_natural.rollouts.scaling import ReturnScale
 
 __all__ = ["BufferRecorder", "Recorder", "Step"]
 
@@ -136,12 +137,26 @@ class Recorder(ABC):
 
 
 class BufferRecorder(Recorder):
-    """Fills a rollout buffer: transitions at once, values and log-probabilities at the end."""
+    """Fills a rollout buffer: transitions at once, values and log-probabilities at the end.
 
-    def __init__(self, algorithm: OnPolicyAlgorithm, buffer: RolloutBuffer, actor: Actor) -> None:
+    :param algorithm: the algorithm that collects the rollout
+    :param buffer: where the steps go
+    :param actor: picks the actions
+    :param return_scale: gets the rewards of the complete rollout, which are then divided by it;
+        None: rewards stay as they are
+    """
+
+    def __init__(
+        self,
+        algorithm: OnPolicyAlgorithm,
+        buffer: RolloutBuffer,
+        actor: Actor,
+        return_scale: ReturnScale | None = None,
+    ) -> None:
         super().__init__(algorithm, actor)
         buffer.reset()
         self._buffer = buffer
+        self._return_scale = return_scale
         self._time_limits: list[_TimeLimit] = []
         self._likelihoods: list[Any] = []
         self._log_probs: list[Tensor] = []
@@ -199,7 +214,10 @@ class BufferRecorder(Recorder):
     @torch.no_grad()
     @np.errstate(all="ignore")  # advantages fade out into denormal numbers, and should
     def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
-        """Evaluate all steps, and compute advantages and returns."""
+        """Scale rewards, evaluate all steps, and compute advantages and returns."""
+        if self._return_scale is not None:
+            ended = np.concatenate([self._buffer.episode_starts[1:], dones[None]]).astype(bool)
+            self._return_scale.normalize(self._buffer.rewards, ended)
         self.evaluate()
         on_device = obs_as_tensor(last_observations, self._algorithm.device)  # type: ignore[arg-type]
         last_values = self._policy.predict_values(on_device)

@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, kl_divergence
 
 from sb3_natural import ACER
 from sb3_natural.acer.buffers import SegmentBuffer
 from sb3_natural.acer.policies import MlpPolicy
-from sb3_natural.acer.scaling import ReturnScale
 from tests.helpers import OBSERVATION_SPACES, FlattenExtractor64, SpacesEnv
 
 ACTIONS = {
@@ -868,38 +866,6 @@ def test_runs_depend_on_the_scale_of_rewards_without_normalisation():
         cartpole_run(1.0, normalize_returns=False)[0]
         != (cartpole_run(1e3, normalize_returns=False)[0])
     )
-
-
-class Logged(VecNormalize):
-    """Remembers the rewards that it normalised."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.seen = []
-
-    def step_wait(self):
-        result = super().step_wait()
-        self.seen.append((self.get_original_reward(), result[2]))
-        return result
-
-
-def test_return_scale_is_that_of_vec_normalize():
-    venv = make_vec_env(
-        lambda: EpisodesEnd(OBSERVATION_SPACES["mlp"], ACTIONS["categorical"]), n_envs=3, seed=0
-    )
-    normalised = Logged(venv, gamma=GAMMA)
-    normalised.reset()
-    scale = ReturnScale()
-    scale.setup(GAMMA, 3)
-    normalised.ret_rms.count = scale._moments.count  # VecNormalize's has a little prior
-    rng = np.random.default_rng(0)
-    for n_steps in (1, 7, 20, 50):
-        for _ in range(n_steps):
-            normalised.step(rng.integers(3, size=3))
-        rewards, dones = map(np.stack, zip(*normalised.seen[-n_steps:], strict=True))
-        assert dones.any() or n_steps < 50
-        scale.update(rewards, dones)
-        assert scale.std == pytest.approx(math.sqrt(normalised.ret_rms.var), rel=1e-9)
 
 
 def test_update_uses_rewards_in_units_of_the_returns_deviation():

@@ -1,22 +1,27 @@
 """The scale of returns.
 
-Dividing by it makes delta, the entropy bonus and the critic's loss comparable between environments.
+Dividing rewards by it makes delta, the entropy bonus, the critic's damping and its loss comparable
+between environments.
 """
 
 import math
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-__all__ = ["ReturnScale"]
+__all__ = ["NotedRewards", "ReturnScale"]
 
 
 class ReturnScale:
     """Standard deviation of discounted returns, estimated as by ``VecNormalize``.
 
-    Rewards are divided by it when they are used, not when they are stored, so that the replay
-    buffer stays valid while the estimate changes.
+    The estimate of a rollout includes the rollout's own rewards. A replay buffer holds rewards as
+    they were, and they are divided when they are used; it thus stays valid while the estimate
+    changes.
     """
 
     def __init__(self) -> None:
@@ -76,11 +81,54 @@ class ReturnScale:
         :param rewards: (n_steps, n_envs)
         :param dones: whether an episode ended at the step, (n_steps, n_envs)
         """
-        returns = np.empty(rewards.shape)
-        running = self._returns
-        for t, reward in enumerate(rewards):
-            running = self._gamma * running + reward
-            returns[t] = running
-            running = running * ~dones[t]
-        self._returns = running
+        goes_on = ~dones
+        decay = self._gamma * goes_on
+        returns = rewards.astype(np.float64)
+        returns[0] += self._gamma * self._returns
+        for before, now, factor in zip(returns[:-1], returns[1:], decay[:-1], strict=True):
+            now += factor * before
+        self._returns = returns[-1] * goes_on[-1]
         self._moments.update(returns.reshape(-1))
+
+    def normalize(self, rewards: np.ndarray, dones: np.ndarray) -> None:
+        """Add the rewards of a rollout, then divide them by the standard deviation, in place.
+
+        :param rewards: as for :meth:`update`
+        :param dones: as for :meth:`update`
+        """
+        self.update(rewards, dones)
+        np.divide(rewards, self.std, out=rewards, dtype=np.float64, casting="same_kind")
+
+
+class NotedRewards(VecEnvWrapper):
+    """Remembers the rewards and ends of episodes of one rollout that SB3's own loop collects.
+
+    :param venv: the environments
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        self._rewards: list[np.ndarray] = []
+        self._dones: list[np.ndarray] = []
+
+    def reset(self) -> VecEnvObs:
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Wait for the step, and remember it."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        # Copies: SB3 adds bootstrap values to the array, and environments may reuse it.
+        self._rewards.append(np.array(rewards, dtype=np.float32))
+        self._dones.append(np.array(dones, dtype=bool))
+        return observations, rewards, dones, infos
+
+    def normalize(self, buffer: RolloutBuffer, scale: ReturnScale) -> None:
+        """Replace the rewards in the buffer by normalised ones; bootstrap values stay as they are.
+
+        :param buffer: of the whole rollout
+        :param scale: gets the rewards, too
+        """
+        rewards = np.stack(self._rewards)
+        bootstrapped = buffer.rewards - rewards
+        scale.normalize(rewards, np.stack(self._dones))
+        buffer.rewards[...] = rewards + bootstrapped
