@@ -29,6 +29,7 @@ STUDIES += ["acer-CartPole-v1", "acer-LunarLander-v3"]
 CLASSIC = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Pendulum-v1"]
 CLASSIC += ["MountainCarContinuous-v0", "LunarLander-v3", "LunarLanderContinuous-v3"]
 MUJOCO = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Swimmer-v5", "Ant-v5"]
+SEARCHED = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "InvertedDoublePendulum-v5"]
 NPG_ALONE = ["Humanoid-v5", "Reacher-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5"]
 NAMES = {"npg": "NPG", "trpo": "TRPO", "ppo": "PPO", "acer": "ACER", "a2c": "A2C"}
 
@@ -164,6 +165,20 @@ def one_set() -> Table:
         each = [values("one-set", "npg", env_id, score) for env_id in env_ids]
         columns.append(Number(f"one set: {score}", [mean(of_task) for of_task in each]))
         columns.append(Text("each seed", [returns(of_task) for of_task in each]))
+    return Table(columns)
+
+
+def search() -> Table:
+    """Every set that was tried for all tasks: its mean final return on each, and how many runs."""
+    frame = pd.read_csv(RESULTS / "search.csv")
+    sets = list(dict.fromkeys(frame["set"]))
+    columns: list[Text | Number] = [Text("set", sets)]
+    for env_id in SEARCHED:
+        cells = []
+        for name in sets:
+            final = frame.loc[(frame["set"] == name) & (frame["env_id"] == env_id), "final"]
+            cells.append(f"{mean(list(final))} ({len(final)})" if len(final) else None)
+        columns.append(Number(env_id.partition("-")[0], cells))
     return Table(columns)
 
 
@@ -360,6 +375,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "NPG on MuJoCo": mujoco_of_npg,
     "TRPO and PPO on MuJoCo": mujoco_of_others,
     "one set": one_set,
+    "search": search,
     "classic": classic,
     "ACER on classic control": acer_classic,
     "ACER on MuJoCo": acer_mujoco,

@@ -363,7 +363,12 @@ class NPG(Loadable, FastRollouts):
     def _arguments_of_earlier_version(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
         if "_return_scale" in settings:
             return {}
-        return {"normalize_observations": False, "normalize_returns": False}
+        return {
+            "normalize_observations": False,
+            "normalize_returns": False,
+            "plateau_threshold": 0.0,
+            "max_log_std_change": None,
+        }
 
     def _setup_policy(self) -> None:
         """Make policy and rollout buffer, with or without normalised observations."""

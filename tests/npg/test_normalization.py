@@ -252,10 +252,12 @@ def test_a_saved_model_predicts_the_same_bit_for_bit_in_a_fresh_process(weights_
 def test_a_file_from_before_there_was_normalisation_loads_without_it(weights_only, tmp_path):
     model = make(normalize_observations=False, normalize_returns=False).learn(128)
     new = ["normalize_observations", "normalize_returns", "_return_scale"]
+    new += ["plateau_threshold", "max_log_std_change", "_usual_variance", "_n_variances"]
     model.save(tmp_path / "model", exclude=new)
     loaded = NPG.load(tmp_path / "model", env=odd_envs(), weights_only=weights_only, device="cpu")
     assert same(weights(model), weights(loaded))
     assert loaded.policy.normalizer is None
+    assert (loaded.plateau_threshold, loaded.max_log_std_change) == (0.0, None)
     loaded.learn(128, reset_num_timesteps=False)
     assert loaded._return_scale.std == 1.0
 
