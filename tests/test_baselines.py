@@ -236,7 +236,8 @@ def test_learns():
 
 
 def test_the_kl_divergence_is_logged_under_both_names():
+    shared = dict(n_steps=64, target_kl=0.01, seed=0, device="cpu")
     for algorithm in (NPG, TRPO):
-        model = algorithm("MlpPolicy", "Pendulum-v1", n_steps=64, seed=0, device="cpu").learn(64)
+        model = algorithm("MlpPolicy", "Pendulum-v1", **shared).learn(64)
         log = model.logger.name_to_value
         assert log["train/kl"] == log["train/kl_divergence_loss"] > 0

@@ -88,6 +88,8 @@ def collect(
     :param advance: called after each rollout with the number of its steps
     """
     recording = _Recording()
+    # NPG's critic values rewards in units of their return's deviation: one unit for all samples.
+    scale = model._return_scale.std if getattr(model, "normalize_returns", False) else 1.0
     _, callback = model._setup_learn(1, recording)
     env = model.get_env()
     assert env is not None
@@ -107,7 +109,7 @@ def collect(
     return Samples(
         mapped(joined, *observations, model._last_obs),
         np.concatenate(actions),
-        np.array(recording.rewards, dtype=np.float32),
+        np.array(recording.rewards, dtype=np.float32) / scale,
         joined(*starts, np.asarray(model._last_episode_starts, dtype=np.float32)),
         recording.cut_off,
     )

@@ -206,7 +206,10 @@ def _npg(hidden: tuple[int, ...], cg_steps: int, line_search: bool = True) -> NP
         cg_damping=N_ACTIONS * DAMPING,
         target_kl=N_ACTIONS * TARGET_KL,
         line_search=line_search,
-        normalize_observations=False,  # TRPO's policy does not, and gets the same parameters
+        # TRPO's policy does not normalise, and gets the same parameters; its step has one bound.
+        normalize_observations=False,
+        max_log_std_change=None,
+        plateau_threshold=0,
     )
     model.critic = _NoCritic()
     return model

@@ -201,9 +201,12 @@ def _delta_in_force(run: Mapping[str, Any], at: pd.Series[float]) -> pd.Series[f
     """delta at each of these steps, by the hyperparameters; NaN where there is none."""
     value = None if run["hyperparams"].get("step_size") else _setting(run, "target_kl")
     try:
-        if isinstance(value, str):  # SB3, too, evaluates it at the step of the update
-            start = schedule_start(value, "target_kl")
-            return start * (1 - at / run["n_timesteps"]).clip(lower=0)
+        # SB3, too, evaluates schedules at the step of the update.
+        remaining = (1 - at / run["n_timesteps"]).clip(lower=0)
+        if isinstance(value, str):
+            return schedule_start(value, "target_kl") * remaining
+        if callable(value):
+            return remaining.map(value)
         return pd.Series(np.nan if value is None else float(value), at.index)
     except (SpecError, TypeError, ValueError) as error:
         raise BrokenRunError(f"{run['path'] / RECORD}: target_kl: {error}") from error

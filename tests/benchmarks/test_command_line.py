@@ -187,6 +187,6 @@ def test_list_shows_suites_and_where_hyperparameters_come_from() -> None:
 
     assert result.exit_code == 0
     rows = [line.split() for line in result.output.splitlines()]
-    assert ["mujoco", "Hopper-v5", "1,000,000", "own", "own", "own", "own", "own"] in rows
+    assert ["mujoco", "Hopper-v5", "1,000,000", "-", "own", "own", "own", "own"] in rows
     # Names are whole in a terminal of 80 columns.
-    assert ["mujoco", "InvertedDoublePendulum-v5", "1,000,000", *4 * ["own"], "-"] in rows
+    assert ["mujoco", "InvertedDoublePendulum-v5", "1,000,000", "-", *3 * ["own"], "-"] in rows

@@ -64,6 +64,7 @@ def make_model(
         "MlpPolicy",
         env,
         n_steps=n_steps,
+        normalize_returns=False,
         seed=0,
         device="cpu",
         policy_kwargs={"net_arch": list(net_arch), "log_std_init": -0.5},
@@ -75,6 +76,17 @@ def plan_of(*solves: Solve, data: Data = BATCH, advantages: Advantages = OWN) ->
 
 
 # --- samples
+
+
+def test_samples_of_a_model_that_scales_rewards_have_its_scale():
+    rewards = []
+    for factor in (1.0, 4.0):
+        model = make_model(n_steps=8)
+        model.normalize_returns = True
+        model._return_scale._moments.var = np.array(factor**2)
+        model._return_scale._moments.count = 1e12  # what is collected does not change it
+        rewards.append(collect(model, 16).rewards)
+    np.testing.assert_allclose(rewards[0], 4 * rewards[1], rtol=1e-6)
 
 
 def test_samples_are_those_of_the_rollout_buffer():
@@ -395,6 +407,7 @@ def test_a_plan_is_each_with_each():
         make_plan(many, "1", "", "model", "cg", "0.1", many, 0.9)
 
 
+EIGHT = ["--env", "CartPole-v1", "--set", "n_envs=8"]
 SMALL = ["--samples", "1024", "--batch", "64,128", "--iterations", "1,5"]
 
 
@@ -410,8 +423,8 @@ def call(*arguments: object) -> Result:
         (["--env", "CartPole-v1", "--solver", "magic"], "--solver: 'magic' is not one of cg, "),
         (["--env", "CartPole-v1", "--critic", "mine"], "--critic: 'mine' is not one of model, "),
         (["--env", "CartPole-v1", "--gae-lambda", "1.5"], "--gae-lambda: must be numbers from 0"),
-        (["--env", "CartPole-v1", "--batch", "100"], "--batch: must be a multiple of the 8 env"),
-        (["--env", "CartPole-v1", "--samples", "96"], "--samples: must be at least 128 with 8"),
+        ([*EIGHT, "--batch", "100"], "--batch: must be a multiple of the 8 env"),
+        ([*EIGHT, "--samples", "96"], "--samples: must be at least 128 with 8"),
         (["--env", "CartPole-v1", "--samples", "1024"], "--batch: 512: must be at most 256, a qu"),
         (
             ["--env", "CartPole-v1", "--samples", "1024", "--batch", "64", "--average", "8"],

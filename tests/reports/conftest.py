@@ -170,7 +170,7 @@ def sides(tmp_path: Path) -> tuple[RunFolders, RunFolders]:
 
 
 TINY = {
-    "npg": {"n_envs": 2, "n_steps": 64, "target_kl": "lin_0.05"},
+    "npg": {"n_envs": 2, "n_steps": 64, "target_kl": "lin_0.05", "max_log_std_change": None},
     "trpo": {"n_envs": 2, "n_steps": 64, "batch_size": 64},
     "ppo": {"n_envs": 2, "n_steps": 64, "batch_size": 64, "n_epochs": 2},
     "acer": {"n_steps": 5, "replay_start": 100},

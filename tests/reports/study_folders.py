@@ -19,6 +19,7 @@ import pytest
 from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run_files import is_finished
 from benchmarks.sweep import SweepResult
+from benchmarks.zoo import schedule_start
 from reports.data import studies as study_data
 from reports.data.context import Context
 from reports.data.context import Studies as Wanted
@@ -160,18 +161,24 @@ def noise(spec: RunSpec, size: float) -> float:
     return size * float(np.random.default_rng(spec.seed).normal())
 
 
+def start_of(spec: RunSpec, name: str, default: float = math.nan) -> float:
+    """A hyperparameter's value, or the initial one of a schedule."""
+    value = spec.hyperparams.get(name, default)
+    return schedule_start(value, name) if isinstance(value, str) else float(value)
+
+
 def hill(
     name: str,
     top: float,
     steepness: float,
     size: float = 10.0,
     height: float = 450.0,
-    default: float = 0.02,
+    default: float = 0.04,
 ) -> Returns:
     """Final returns that are highest where the parameter has a certain value."""
 
     def returns(spec: RunSpec) -> float:
-        distance = math.log10(float(spec.hyperparams.get(name, default)) / top)
+        distance = math.log10(start_of(spec, name, default) / top)
         return height * math.exp(-steepness * distance**2) + noise(spec, size)
 
     return returns
@@ -185,12 +192,12 @@ def swept_study(studies: StudyFolders, name: str, algo: str, symbol: str, return
 
 def carry_out_three(studies: StudyFolders) -> StudyFolders:
     """A study whose best value is better, one where it is worse on fresh seeds, one level."""
-    studies.with_returns(hill("target_kl", 0.1, 1.0))
+    studies.with_returns(hill("target_kl", 0.3, 1.0))
     studies.study("better", small("npg", ["CartPole-v1"], 3), 6)
     studies.confirm("better")
 
     def reversed_later(spec: RunSpec) -> float:
-        value = float(spec.hyperparams.get("target_kl", 0.01))
+        value = start_of(spec, "target_kl", 0.01)
         return 100 * (value if spec.seed < 2000 else 1 - value) + noise(spec, 1.0)
 
     studies.with_returns(reversed_later)

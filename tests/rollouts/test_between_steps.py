@@ -131,7 +131,8 @@ def test_what_a_callback_changes_acts_for_every_kind_of_action(change, actions):
 @pytest.mark.parametrize("cls", ON_POLICY)
 def test_annealed_noise_is_that_of_the_actions_and_their_log_probabilities(cls):
     n = 256
-    model = train_nothing(cls("MlpPolicy", "Pendulum-v1", n_steps=n, seed=0, device="cpu"))
+    given = dict(n_steps=n, policy_kwargs=dict(log_std_init=0.0), seed=0, device="cpu")
+    model = train_nothing(cls("MlpPolicy", "Pendulum-v1", **given))
     model.learn(n, Change(lambda model, step: model.policy.log_std.data.fill_(-2 * step / n)))
     buffer = model.rollout_buffer
     with torch.no_grad():

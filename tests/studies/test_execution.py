@@ -177,22 +177,22 @@ def test_an_interrupted_study_goes_on_and_can_be_extended(tmp_path: Path) -> Non
 
 @pytest.mark.usefixtures("leaving_nothing_behind")
 def test_the_entry_of_the_best_trial_gives_its_numbers_again(tmp_path: Path) -> None:
-    """Environment count, normalisation, schedules: through a hyperparameter file and a sweep."""
-    command = ["studies", "run", "--algo", "npg", "--env", "InvertedPendulum-v5", "--trials", 2]
+    """Environment count and normalisation, through a hyperparameter file and a sweep."""
+    command = ["studies", "run", "--algo", "ppo", "--env", "MountainCar-v0", "--trials", 2]
     command += ["--seeds", 2, "--steps", STEPS, "--root", tmp_path, "--name", "mine"]
     done(*command)
     entry = done("studies", "best", "mine", "--yaml", "--root", tmp_path).stdout
-    (tmp_path / "npg.yml").write_text(entry)
-    suite = f"environments: {{InvertedPendulum-v5: {{n_timesteps: {STEPS}}}}}"
+    (tmp_path / "ppo.yml").write_text(entry)
+    suite = f"environments: {{MountainCar-v0: {{n_timesteps: {STEPS}}}}}"
     (tmp_path / "again.yaml").write_text(suite)
 
-    sweep = ["benchmarks", "run", tmp_path / "again.yaml", "--algos", "npg", "--seeds", 2]
-    sweep += ["--first-seed", 1000, "--hyperparams", f"npg={tmp_path / 'npg.yml'}"]
+    sweep = ["benchmarks", "run", tmp_path / "again.yaml", "--algos", "ppo", "--seeds", 2]
+    sweep += ["--first-seed", 1000, "--hyperparams", f"ppo={tmp_path / 'ppo.yml'}"]
     done(*sweep, "--out", tmp_path / "runs")
 
     best = stored(tmp_path).best_trial
     assert "normalize: true" in entry
-    assert "n_envs: 4" in entry
+    assert "n_envs: 16" in entry
     again = load_runs(tmp_path / "runs")
     assert again["seed"].tolist() == [1000, 1001]
     for seed, folder, returned in zip(

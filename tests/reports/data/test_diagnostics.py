@@ -78,10 +78,10 @@ def test_a_logged_delta_precedes_the_hyperparameters(folders: RunFolders) -> Non
 @pytest.mark.parametrize(
     ("hyperparams", "delta"),
     [
-        ({}, 0.02),
+        ({}, 0.04 * 0.998),  # the default, after the first of 500 updates
         ({"target_kl": 0.1}, 0.1),
         ({"step_size": 0.3}, None),
-        ({"target_kl": None}, 0.02),
+        ({"target_kl": None}, 0.04 * 0.998),
     ],
 )
 def test_where_delta_is_from(folders: RunFolders, hyperparams: Any, delta: float | None) -> None:
@@ -240,7 +240,7 @@ def test_logs_elsewhere_than_on_a_disk_are_read() -> None:
 
 def test_bins_of_steps_by_hand(folders: RunFolders) -> None:
     """Updates at 100, 200, ..., 4,900 of 5,000 steps, delta 0.02: 25 bins, two updates in each."""
-    folder = folders.add("npg", n_timesteps=5_000)
+    folder = folders.add("npg", n_timesteps=5_000, hyperparams={"target_kl": 0.02})
     kl: list[float | None] = [0.02 * i for i in range(1, 50)]
     kl[4] = 0.0  # skipped: that at step 500
     write_log(folder, kl=kl)

@@ -58,7 +58,8 @@ def test_npg_by_hand(folders: RunFolders) -> None:
 
 
 def test_ppo_stands_beside_it_as_an_estimate(folders: RunFolders) -> None:
-    write_log(folders.add("npg"), kl=[0.02], skipped_updates=[0], n_updates=[1])
+    npg = folders.add("npg", hyperparams={"target_kl": 0.02})
+    write_log(npg, kl=[0.02], skipped_updates=[0], n_updates=[1])
     folder = folders.add("ppo", hyperparams={"target_kl": 0.03})
     write_log(folder, approx_kl=[0.004, 0.005, 0.006], clip_fraction=[0.1, 0.1, 0.4])
     found = tables(folders)

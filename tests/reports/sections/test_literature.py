@@ -300,7 +300,7 @@ def test_sources_have_short_names_and_addresses(folders: RunFolders) -> None:
 
 def test_every_packaged_source_has_a_repository() -> None:
     sources = PACKAGED["source"].unique()
-    assert len(sources) == 4
+    assert len(sources) == 5
     for source in sources:
         _, _, link, _ = literature.source_line(source, "x")
         assert isinstance(link, Link)
