@@ -22,6 +22,7 @@ from sb3_natural.curvature.operators import (
 from sb3_natural.curvature.solvers import ConjugateGradient
 from sb3_natural.curvature.value_fit import descend, split_parameters
 from sb3_natural.networks.parameters import assign_flat, flatten
+from sb3_natural.npg import NPG
 from sb3_natural.observations import at, mapped, stacked
 from sb3_natural.rollouts.returns import advantages_and_returns
 from sb3_natural.signal import as_log_prob_takes
@@ -89,7 +90,9 @@ def collect(
     """
     recording = _Recording()
     # NPG's critic values rewards in units of their return's deviation: one unit for all samples.
-    scale = model._return_scale.std if getattr(model, "normalize_returns", False) else 1.0
+    scale = 1.0
+    if isinstance(model, NPG) and model.normalize_returns:
+        scale = model._return_scale.std
     _, callback = model._setup_learn(1, recording)
     env = model.get_env()
     assert env is not None
