@@ -26,7 +26,7 @@ def test_defaults_solve_cartpole_with_every_seed(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("env_id", "target"), [("HalfCheetah-v5", 4_500), ("Hopper-v5", 2_800)])
-def test_tuned_hyperparameters_reach_their_targets(env_id, target, tmp_path):
+def test_defaults_reach_their_targets(env_id, target, tmp_path):
     best = best_evaluations(env_id, 3, tmp_path)
     assert len(best) == 3
     assert np.mean(best) >= target, best
