@@ -519,7 +519,8 @@ class NPG(Loadable, FastRollouts):
             length = kl_normalised_length(quadratic_form, target_kl)
         if self.max_log_std_change is not None and (block := self._log_std_block(fisher)):
             direction = limited(direction, block, self.max_log_std_change / max(length, VANISHING))
-            quadratic_form = fisher.quadratic_form(direction)
+            if direction is not solution.direction:
+                quadratic_form = fisher.quadratic_form(direction)
 
         line = PolicyLine(fisher, jacobian, surrogate, direction)
         try:
