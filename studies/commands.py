@@ -84,6 +84,12 @@ def run(
     space: Path = typer.Option(
         None, dir_okay=False, help="A YAML file with a space of your own.", show_default=False
     ),
+    hyperparams: Path = typer.Option(
+        None,
+        dir_okay=False,
+        help="A YAML file with what is not tuned; else the algorithm's own.",
+        show_default=False,
+    ),
     objective: str = typer.Option("final", help=f"One of {', '.join(OBJECTIVES)}."),
     normalisation: Path = typer.Option(
         None,
@@ -122,7 +128,7 @@ def run(
     with fail_on(SpecError, StudyError, OSError):
         folder = study_folder("--name", name, root).absolute()
         problem = _define(
-            algo, envs, seeds, steps, params, extended, space, objective, normalisation
+            algo, envs, seeds, steps, params, extended, space, hyperparams, objective, normalisation
         )
         search = _checked(Search(sampler, pruner, trials, search_seed), problem)
         _check_name(name, root)
@@ -143,6 +149,7 @@ def _define(
     params: str,
     extended: bool,
     space: Path | None,
+    hyperparams: Path | None,
     objective: str,
     normalisation: Path | None,
 ) -> Problem:
@@ -156,7 +163,7 @@ def _define(
         check_environment(env_id, "--env")
     chosen = read_space(algo, space) if space else space_for(algo, split_names(params), extended)
     steps = steps or usual_steps(envs)
-    return define(algo, envs, seeds, steps, chosen, objective, normalisation, space)
+    return define(algo, envs, seeds, steps, chosen, objective, normalisation, space, hyperparams)
 
 
 def _checked(search: Search, problem: Problem) -> Search:

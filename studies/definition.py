@@ -26,6 +26,7 @@ def define(
     objective: str = "final",
     normalisation: Path | None = None,
     space_file: Path | None = None,
+    hyperparams_file: Path | None = None,
 ) -> Problem:
     """The problem of a study, with the hyperparameters of the files.
 
@@ -33,6 +34,7 @@ def define(
 
     :param normalisation: a file with scales of the user's, like ``benchmarks/normalisation.csv``
     :param space_file: the file with the space, for error messages; None if the space is ours
+    :param hyperparams_file: what is not tuned, in RL Zoo's format; None for the algorithm's own
     :raises SpecError: naming the option, its value and what is valid
     """
     check_choice("--objective", [objective], list(OBJECTIVES))
@@ -46,7 +48,7 @@ def define(
         )
     if n_seeds > MAX_SEEDS:
         raise SpecError(f"--seeds: must be at most {MAX_SEEDS}, got {n_seeds}")
-    hyperparams = {env_id: hyperparams_for(algo, env_id) for env_id in env_ids}
+    hyperparams = {env_id: hyperparams_for(algo, env_id, hyperparams_file) for env_id in env_ids}
     for fields in hyperparams.values():
         fields.pop("n_timesteps", None)
     problem = Problem(
@@ -60,7 +62,7 @@ def define(
         objective,
         _scales(env_ids, normalisation),
     )
-    _check_extremes(problem, space_file)
+    _check_extremes(problem, space_file, hyperparams_file)
     return problem
 
 
@@ -94,7 +96,9 @@ def _with_defaults(
         raise SpecError(f"{space_file}: {error}" if space_file else error) from None
 
 
-def _check_extremes(problem: Problem, space_file: Path | None) -> None:
+def _check_extremes(
+    problem: Problem, space_file: Path | None, hyperparams_file: Path | None
+) -> None:
     """Check that models can be made with each choice and with each end of a range."""
     extremes = list(_extremes(problem))
     names: dict[tuple[str, str], str] = {}
@@ -103,7 +107,7 @@ def _check_extremes(problem: Problem, space_file: Path | None) -> None:
 
     def source(spec: RunSpec, key: str | None) -> str:
         name = names[spec.env_id, spec.config]
-        place = str(space_file or "--params") if name else "--algo"
+        place = str(space_file or "--params") if name else str(hyperparams_file or "--algo")
         return f"{place}: {name}" if name and name != key else place
 
     check_models((spec for _, spec in extremes), source)

@@ -29,6 +29,7 @@ def invoke(*arguments: object) -> tuple[int, str, str]:
         (["--trials", "0"], "--trials"),
         (["--params", "delta"], "--params: 'delta' is not one of ppo's parameters clip_range"),
         (["--space", "nowhere.yaml"], "nowhere.yaml: No such file"),
+        (["--hyperparams", "nowhere.yml"], "nowhere.yml: No such file"),
         (["--space", "nowhere.yaml", "--extended"], "--space: exclude --params and --extended"),
         (["--sampler", "best"], "--sampler: 'best' is not one of tpe, gp, cmaes, random, grid"),
         (["--sampler", "cmaes"], "--sampler: 'cmaes' needs two or more parameters"),

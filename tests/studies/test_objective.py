@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,6 +129,32 @@ def test_a_problem_is_what_was_asked_for() -> None:
     assert not problem.has_two_objectives
     assert "n_timesteps" not in problem.hyperparams["CartPole-v1"]
     assert replace(problem, objective="final-and-seconds").has_two_objectives
+
+
+def test_what_is_not_tuned_comes_from_a_file_of_ones_own(tmp_path: Path) -> None:
+    one = tmp_path / "one.yml"
+    one.write_text("default: {policy: MlpPolicy, normalize: true, gae_lambda: 0.9}")
+    asked = "ppo", ["HalfCheetah-v5", "Hopper-v5"], 1, 1000, space_for("ppo", ["epsilon"])
+
+    problem = define(*asked, hyperparams_file=one)
+
+    fields = {"policy": "MlpPolicy", "normalize": True, "gae_lambda": 0.9}
+    assert problem.hyperparams == dict.fromkeys(asked[1], fields)
+    assert problem.defaults() == [{problem.space[0]: 0.2}]
+    assert len(define(*asked).defaults()) == 2
+
+
+def test_a_file_of_ones_own_is_checked_and_named(tmp_path: Path) -> None:
+    one = tmp_path / "one.yml"
+    asked = "ppo", ["CartPole-v1"], 1, 1000, space_for("ppo")
+    for text, message in (
+        ("Hopper-v5: {policy: MlpPolicy}", "has no entry 'CartPole-v1' or 'default'"),
+        ("default: {policy: MlpPolicy, delta: 1}", "default: .*delta"),
+        ("default: {policy: MlpPolicy, n_steps: 0}", "n_steps"),
+    ):
+        one.write_text(text)
+        with pytest.raises(SpecError, match=f"one.yml.*{message}"):
+            define(*asked, hyperparams_file=one)
 
 
 def test_one_environment_may_be_without_a_scale() -> None:
