@@ -13,7 +13,7 @@ import gymnasium as gym
 from gymnasium import Space
 from gymnasium.spaces import flatdim
 from stable_baselines3.common.utils import get_device
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv
 
 from benchmarks.environments import Wrapper, load_wrapper
 from benchmarks.errors import SpecError, clean_up
@@ -21,6 +21,7 @@ from benchmarks.processes import call_in_fork
 from benchmarks.records import RunSpec
 from benchmarks.run import make_env, make_model
 from benchmarks.zoo import ModelArguments, model_arguments
+from sb3_natural.environments.vec_normalize import VecNormalize
 
 Spaces = tuple[Space, Space]
 """Of observations and actions."""

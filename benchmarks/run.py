@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv
 
 from benchmarks.algorithms import algorithm_class, parameters_of
 from benchmarks.environments import Wrapper, make_envs
@@ -34,6 +34,7 @@ from benchmarks.sources import sources
 from benchmarks.storage import Folder, claimed, publish, scratch_folder
 from benchmarks.tracking import tracking
 from benchmarks.zoo import ModelArguments, action_noise, model_arguments
+from sb3_natural.environments.vec_normalize import VecNormalize
 
 _LARGEST_DIFF = 1_000_000  # bytes
 _REPORT_INTERVAL = 0.5  # seconds

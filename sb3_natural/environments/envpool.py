@@ -13,7 +13,7 @@ three ways, which are changed here:
 import inspect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 from sb3_natural.arguments import at_least, checked, one_of
 from sb3_natural.environments.vec_env import LeanDummyVecEnv
+from sb3_natural.environments.vec_normalize import VecNormalize
 
 __all__ = ["EnvPoolVecEnv", "make_vec_env"]
 
@@ -63,6 +64,7 @@ def make_vec_env(
     vec_env_kwargs: dict[str, Any] | None = None,
     monitor_kwargs: dict[str, Any] | None = None,
     wrapper_kwargs: dict[str, Any] | None = None,
+    normalize: bool | Mapping[str, Any] = False,
 ) -> VecEnv:
     """SB3's ``make_vec_env``, with a choice of the backend that simulates.
 
@@ -87,6 +89,8 @@ def make_vec_env(
         ``num_threads``
     :param monitor_kwargs: arguments of SB3's ``Monitor``; not with ``"envpool"``
     :param wrapper_kwargs: arguments of ``wrapper_class``; not with ``"envpool"``
+    :param normalize: whether to normalise observations and rewards with
+        :class:`~sb3_natural.environments.vec_normalize.VecNormalize`; or its arguments
     :raises ValueError: the backend is unknown, or EnvPool does not support an argument
     :raises ImportError: ``backend="envpool"`` without EnvPool installed
     """
@@ -96,8 +100,15 @@ def make_vec_env(
         monitor_kwargs=monitor_kwargs,
         wrapper_kwargs=wrapper_kwargs,
     )
-    if backend != "envpool":
-        return env_util.make_vec_env(
+    if backend == "envpool":
+        _check_for_envpool(env_id, python_only)
+        env: VecEnv = EnvPoolVecEnv(
+            str(env_id), n_envs, seed, env_kwargs=env_kwargs, **(vec_env_kwargs or {})
+        )
+        if seed is not None:
+            env.action_space.seed(seed + start_index)
+    else:
+        env = env_util.make_vec_env(
             env_id,
             n_envs=n_envs,
             seed=seed,
@@ -107,6 +118,12 @@ def make_vec_env(
             vec_env_kwargs=vec_env_kwargs,
             **python_only,
         )
+    if normalize is False:
+        return env
+    return VecNormalize(env, **({} if normalize is True else normalize))
+
+
+def _check_for_envpool(env_id: Any, python_only: Mapping[str, Any]) -> None:
     for name, value in python_only.items():
         if value is not None:
             raise ValueError(
@@ -118,10 +135,6 @@ def make_vec_env(
             f"env_id={env_id!r}: EnvPool takes the id of a task, such as 'HalfCheetah-v5'; for a "
             "class or a function use backend='dummy' or 'subproc'"
         )
-    env = EnvPoolVecEnv(env_id, n_envs, seed, env_kwargs=env_kwargs, **(vec_env_kwargs or {}))
-    if seed is not None:
-        env.action_space.seed(seed + start_index)
-    return env
 
 
 class EnvPoolVecEnv(VecEnv):
