@@ -1,6 +1,7 @@
-"""SB3's PPO and A2C and sb3-contrib's TRPO, faster: with fast rollouts, and PPO with a fast update.
+"""SB3's PPO and A2C and sb3-contrib's TRPO, faster.
 
-Their results are the same, and models saved by either load into the other.
+All have fast rollouts, PPO and TRPO fast updates, too. The results are the same, and models saved
+by either load into the other.
 """
 
 import warnings
@@ -13,8 +14,9 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.utils import explained_variance
-from torch import Tensor
+from torch import Tensor, nn
 
+from sb3_natural.curvature.solvers import NoStepError
 from sb3_natural.networks.mlp import flat_features
 from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.rollouts.collection import FastRollouts
@@ -22,15 +24,43 @@ from sb3_natural.updates.clipped_surrogate import (
     ClippedSurrogate,
     Losses,
     Minibatch,
-    Networks,
-    plain_networks,
 )
 from sb3_natural.updates.flat_adam import FlatAdam, fits, flat_adam
+from sb3_natural.updates.plain_networks import Networks, plain_networks
+from sb3_natural.updates.trpo_step import TrpoStep, trpo_step
+from sb3_natural.updates.value_regression import regress
 
 __all__ = ["A2C", "PPO", "TRPO"]
 
 
-class PPO(FastRollouts, stable_baselines3.PPO):
+class _PlainUpdates(FastRollouts):
+    """What the updates without autograd share."""
+
+    def _plain_networks(self) -> Networks | None:
+        """The networks if the update can do without autograd; None if SB3's own is needed."""
+        if self.rollout_path != "numpy":
+            return None
+        if type(self.rollout_buffer).get is not RolloutBuffer.get:
+            return None
+        networks = plain_networks(self.policy)
+        if networks is None:
+            return None
+        params = self._stepped(networks)
+        trainable = all(param.requires_grad for param in params)
+        return networks if trainable and fits(self.policy.optimizer, params) else None
+
+    def _stepped(self, networks: Networks) -> list[nn.Parameter]:
+        """The parameters that the optimiser moves."""
+        return networks.params
+
+    def _in_log_probs_form(self, actions: Tensor) -> Tensor:
+        """Actions as the distribution's ``log_prob`` takes them."""
+        return (
+            actions.long().flatten() if isinstance(self.action_space, spaces.Discrete) else actions
+        )
+
+
+class PPO(_PlainUpdates, stable_baselines3.PPO):
     """``stable_baselines3.PPO`` with :class:`~sb3_natural.rollouts.collection.FastRollouts`.
 
     If the rollout path is "numpy" and the optimiser Adam, the update does not use autograd either:
@@ -71,17 +101,6 @@ class PPO(FastRollouts, stable_baselines3.PPO):
             epochs = self._run_epochs(surrogate, optimizer)
         self._record(epochs, surrogate, clip_range, clip_range_vf)
 
-    def _plain_networks(self) -> Networks | None:
-        """The networks if the update can do without autograd; None if SB3's own is needed."""
-        if self.rollout_path != "numpy":
-            return None
-        if type(self.rollout_buffer).get is not RolloutBuffer.get:
-            return None
-        networks = plain_networks(self.policy)
-        if networks is None or not fits(self.policy.optimizer, networks.params):
-            return None
-        return networks
-
     def _run_epochs(self, surrogate: ClippedSurrogate, optimizer: FlatAdam) -> list[list[Losses]]:
         """Take all steps, or those until ``target_kl`` is exceeded; the losses of each epoch."""
         epochs: list[list[Losses]] = []
@@ -104,9 +123,7 @@ class PPO(FastRollouts, stable_baselines3.PPO):
     def _minibatches(self) -> Iterator[Minibatch]:
         """One pass over the rollout: SB3's minibatches, cut from one permuted copy."""
         rollout = next(self.rollout_buffer.get(batch_size=None))
-        actions = rollout.actions
-        if isinstance(self.action_space, spaces.Discrete):
-            actions = actions.long().flatten()
+        actions = self._in_log_probs_form(rollout.actions)
         features = flat_features(self.policy, rollout.observations)
         vectors = (rollout.old_values, rollout.old_log_prob, rollout.advantages, rollout.returns)
         arrays = [vector.numpy() for vector in vectors]
@@ -147,12 +164,16 @@ class A2C(FastRollouts, stable_baselines3.A2C):
     """``stable_baselines3.A2C`` with :class:`~sb3_natural.rollouts.collection.FastRollouts`."""
 
 
-class TRPO(FastRollouts, sb3_contrib.TRPO):
+class TRPO(_PlainUpdates, sb3_contrib.TRPO):
     """``sb3_contrib.TRPO`` with :class:`~sb3_natural.rollouts.collection.FastRollouts`.
 
-    An update whose step is not a number is undone, with a warning. The curvature is a second
-    derivative in single precision; with observations in the thousands it can come out negative
-    along the direction.
+    If the rollout path is "numpy" and the optimiser Adam, the update takes the same steps, up to
+    rounding, without second derivatives or autograd, and parts of the actor may be frozen. If
+    parameters or modules have hooks, the update is sb3-contrib's own.
+
+    An update whose step is not a number is undone, with a warning. sb3-contrib's curvature is a
+    second derivative in single precision; with observations in the thousands it can come out
+    negative along the direction.
 
     ``train/kl_divergence_loss`` is logged under NPG's name ``train/kl`` as well. For Box and
     MultiBinary actions it is the mean over an action's dimensions, while NPG's is the sum.
@@ -160,12 +181,17 @@ class TRPO(FastRollouts, sb3_contrib.TRPO):
 
     def train(self) -> None:
         """Update policy and critic from the rollout buffer."""
+        networks = self._plain_networks()
         params = list(self.policy.parameters())
         before = [param.detach().clone() for param in params]
         try:
-            super().train()
-        except ValueError as error:
-            if all(torch.isfinite(param).all() for param in params):
+            if networks is None:
+                super().train()
+            else:
+                self._train_plain(networks)
+        except (NoStepError, ValueError) as error:
+            sound = all(torch.isfinite(param).all() for param in params)
+            if sound and isinstance(error, ValueError):
                 raise
             with torch.no_grad():
                 for param, value in zip(params, before, strict=True):
@@ -176,6 +202,69 @@ class TRPO(FastRollouts, sb3_contrib.TRPO):
         else:
             kl = self.logger.name_to_value["train/kl_divergence_loss"]
             self.logger.record("train/kl", kl)
+
+    def _plain_networks(self) -> Networks | None:
+        own = (type(self)._compute_actor_grad, type(self).hessian_vector_product)
+        theirs = (sb3_contrib.TRPO._compute_actor_grad, sb3_contrib.TRPO.hessian_vector_product)
+        networks = super()._plain_networks() if own == theirs else None
+        if networks is None or not any(param.requires_grad for param in networks.actor.params):
+            return None
+        return networks
+
+    def _stepped(self, networks: Networks) -> list[nn.Parameter]:
+        return networks.critic.params
+
+    @np.errstate(all="ignore")  # like torch, with which sb3-contrib computes this
+    def _train_plain(self, networks: Networks) -> None:
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        self.policy.optimizer.zero_grad()
+        with one_thread_if_small(networks.actor, self.rollout_buffer.rewards.size):
+            step = self._policy_step()
+        with one_thread_if_small(networks.critic, self.batch_size):
+            losses = regress(networks.critic, self.policy.optimizer, self._critic_batches())  # type: ignore[arg-type]
+        self._n_updates += 1
+        buffer, log = self.rollout_buffer, self.logger.record
+        log("train/policy_objective", step.objective)
+        log("train/value_loss", np.mean(losses))
+        log("train/kl_divergence_loss", step.kl)
+        log(
+            "train/explained_variance",
+            explained_variance(buffer.values.flatten(), buffer.returns.flatten()),
+        )
+        log("train/is_line_search_success", float(step.success))
+        if hasattr(self.policy, "log_std"):
+            log("train/std", torch.exp(self.policy.log_std).mean().item())
+        log("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _policy_step(self) -> TrpoStep:
+        rollout = next(self.rollout_buffer.get(batch_size=None))
+        some = slice(None, None, self.sub_sampling_factor)
+        advantages = rollout.advantages[some]
+        if self.normalize_advantage:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        return trpo_step(
+            self.policy,
+            rollout.observations[some],
+            self._in_log_probs_form(rollout.actions)[some],
+            rollout.old_log_prob[some],
+            advantages,
+            target_kl=self.target_kl,
+            cg_max_steps=self.cg_max_steps,
+            cg_damping=self.cg_damping,
+            line_search_max_iter=self.line_search_max_iter,
+            line_search_shrinking_factor=self.line_search_shrinking_factor,
+        )
+
+    def _critic_batches(self) -> Iterator[tuple[Tensor, np.ndarray]]:
+        """sb3-contrib's minibatches, each pass cut from one permuted copy."""
+        for _ in range(self.n_critic_updates):
+            rollout = next(self.rollout_buffer.get(batch_size=None))
+            features = flat_features(self.policy, rollout.observations)
+            returns = rollout.returns.numpy()
+            for start in range(0, len(returns), self.batch_size):
+                rows = slice(start, start + self.batch_size)
+                yield features[rows], returns[rows]
 
 
 def _clip_norm(gradient: Tensor, max_norm: float) -> Tensor:

@@ -1,10 +1,11 @@
-"""PPO's update without autograd is that of SB3."""
+"""The updates of PPO and TRPO without autograd are those of SB3 and sb3-contrib."""
 
 import copy
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import sb3_contrib
 import stable_baselines3 as sb3
 import torch
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -22,13 +23,20 @@ from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
 PLAIN_ACTIONS = ["categorical", "gaussian", "multicategorical", "bernoulli"]
 
 
-def collected(policy="MlpPolicy", actions="gaussian", observations="mlp", **kwargs):
-    """A PPO with a full rollout buffer."""
+ORIGINALS = {PPO: sb3.PPO, TRPO: sb3_contrib.TRPO}
+DEFAULTS = {
+    PPO: {"n_steps": 50, "batch_size": 32, "n_epochs": 3, "ent_coef": 0.01},
+    TRPO: {"n_steps": 50, "batch_size": 32, "n_critic_updates": 3, "cg_max_steps": 8},
+}
+
+
+def collected(policy="MlpPolicy", actions="gaussian", observations="mlp", algorithm=PPO, **kwargs):
+    """An algorithm with a full rollout buffer."""
     env = make_vec_env(
         lambda: SpacesEnv(OBSERVATION_SPACES[observations], ACTION_SPACES[actions]), 2, seed=0
     )
-    kwargs = {"n_steps": 50, "batch_size": 32, "n_epochs": 3, "ent_coef": 0.01} | kwargs
-    model = PPO(policy, env, seed=0, device="cpu", use_sde=actions == "gsde", **kwargs)
+    kwargs = DEFAULTS[algorithm] | kwargs
+    model = algorithm(policy, env, seed=0, device="cpu", use_sde=actions == "gsde", **kwargs)
     model.set_logger(configure(None, []))
     _, callback = model._setup_learn(100)
     assert model.collect_rollouts(env, callback, model.rollout_buffer, model.n_steps)
@@ -40,7 +48,7 @@ def trained(model, original):
     model = copy.deepcopy(model)
     set_random_seed(1)
     for _ in range(2):
-        (sb3.PPO if original else PPO).train(model)
+        (ORIGINALS[type(model)] if original else type(model)).train(model)
     return model, dict(model.logger.name_to_value), np.random.randint(2**31)  # noqa: NPY002 - the one that SB3 uses
 
 
@@ -52,7 +60,9 @@ def assert_same_training(model):
     for param, expected in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
         torch.testing.assert_close(param, expected, rtol=1e-4, atol=1e-5)
     for param, expected in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
-        torch.testing.assert_close(param.grad, expected.grad, rtol=1e-3, atol=1e-5)
+        assert (param.grad is None) == (expected.grad is None)
+        if param.grad is not None:
+            torch.testing.assert_close(param.grad, expected.grad, rtol=1e-3, atol=1e-5)
     changed = [
         not torch.equal(param, before)
         for param, before in zip(ours.policy.parameters(), model.policy.parameters(), strict=True)
@@ -63,6 +73,7 @@ def assert_same_training(model):
     assert states[0]["state"].keys() == states[1]["state"].keys()
     for index, expected in states[1]["state"].items():
         torch.testing.assert_close(states[0]["state"][index], expected, rtol=1e-3, atol=1e-5)
+    our_log.pop("train/kl", None)  # NPG's name for TRPO's train/kl_divergence_loss
     assert our_log == pytest.approx(their_log, rel=1e-4, abs=1e-5)
     assert ours._n_updates == theirs._n_updates
     assert our_next == their_next
@@ -89,6 +100,45 @@ def test_updates_are_those_of_the_original(kwargs):
 @pytest.mark.parametrize("observations", ["mlp", "discrete"])
 def test_updates_are_those_of_the_original_in_every_space(actions, observations):
     assert_same_training(collected(actions=actions, observations=observations))
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"normalize_advantage": False, "cg_damping": 0.5},
+        {"policy_kwargs": {"activation_fn": nn.ReLU, "net_arch": {"pi": [9], "vf": []}}},
+        {"policy_kwargs": {"optimizer_kwargs": {"weight_decay": 0.1, "amsgrad": True}}},
+        {"sub_sampling_factor": 3, "target_kl": 0.1, "line_search_shrinking_factor": 0.5},
+        {"batch_size": 99, "learning_rate": lambda remaining: 1e-2 * remaining},
+        {"target_kl": 2.0},  # so far that steps have to be shrunk
+    ],
+    ids=["defaults", "damping", "networks", "adam", "subsampled", "one sample", "line search"],
+)
+def test_updates_of_trpo_are_those_of_the_original(kwargs):
+    assert_same_training(collected(algorithm=TRPO, **kwargs))
+
+
+@pytest.mark.parametrize("actions", PLAIN_ACTIONS)
+@pytest.mark.parametrize("observations", ["mlp", "discrete"])
+def test_updates_of_trpo_are_those_of_the_original_in_every_space(actions, observations):
+    assert_same_training(collected(algorithm=TRPO, actions=actions, observations=observations))
+
+
+def test_a_line_search_of_trpo_that_fails_leaves_the_policy_as_in_the_original():
+    results = []
+    for original in (False, True):
+        model = collected(algorithm=TRPO, line_search_max_iter=1, target_kl=50.0)
+        before = [param.detach().clone() for param in model.policy.parameters()]
+        ours, log, _ = trained(model, original)
+        assert log["train/is_line_search_success"] == 0
+        assert log["train/kl_divergence_loss"] == 0
+        results.append(list(ours.policy.parameters()))
+        kept = [torch.equal(*pair) for pair in zip(before, ours.policy.parameters(), strict=True)]
+        names = [name for name, _ in ours.policy.named_parameters()]
+        assert kept == ["value" not in name for name in names]
+    for pair in zip(*results, strict=True):
+        torch.testing.assert_close(*pair, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("verbose", [0, 1])
@@ -150,7 +200,7 @@ class OwnBatches(RolloutBuffer):
 
 
 def freeze(model):
-    model.policy.action_net.bias.requires_grad_(False)
+    model.policy.value_net.bias.requires_grad_(False)
 
 
 def hook(model):
@@ -198,10 +248,11 @@ def share_a_layer(model):
         ({}, share_a_layer),
     ],
 )
-def test_anything_out_of_the_ordinary_is_left_to_the_original(kwargs, change):
+@pytest.mark.parametrize("algorithm", [PPO, TRPO])
+def test_anything_out_of_the_ordinary_is_left_to_the_original(algorithm, kwargs, change):
     results = []
-    for update in (PPO.train, sb3.PPO.train):
-        model = collected(**kwargs)
+    for update in (algorithm.train, ORIGINALS[algorithm].train):
+        model = collected(algorithm=algorithm, **kwargs)
         if change is not None:
             change(model)
         assert model._plain_networks() is None
@@ -210,7 +261,23 @@ def test_anything_out_of_the_ordinary_is_left_to_the_original(kwargs, change):
         results.append((list(model.policy.parameters()), model.logger.name_to_value))
     (ours, our_log), (theirs, their_log) = results
     assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
-    assert our_log == their_log
+    assert {name: our_log[name] for name in their_log} == their_log
+
+
+@pytest.mark.parametrize("frozen", ["action_net.bias", "log_std", "policy_net.0"])
+def test_trpo_leaves_frozen_parts_of_the_actor_alone(frozen):
+    model = collected(algorithm=TRPO)
+    named = dict(model.policy.named_parameters())
+    for name, param in named.items():
+        param.requires_grad_(frozen not in name)
+    before = {name: param.detach().clone() for name, param in named.items()}
+    for _ in range(2):
+        model.train()
+    log = model.logger.name_to_value
+    assert log["train/is_line_search_success"] == 1
+    assert 0.005 < log["train/kl"] < 0.01
+    for name, param in named.items():
+        assert torch.equal(param, before[name]) == (frozen in name), name
 
 
 class Saddle(TRPO):

@@ -10,62 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from torch import Tensor, nn
-from torch.nn.modules import module as global_hooks
+from torch import Tensor
 
 from sb3_natural.curvature.families import family_of
-from sb3_natural.networks.mlp import Mlp, actor_mlp, critic_mlp
 from sb3_natural.networks.passes import Backprop
+from sb3_natural.updates.plain_networks import Networks
 
-__all__ = ["ClippedSurrogate", "Losses", "Minibatch", "Networks", "plain_networks"]
-
-
-class Networks(NamedTuple):
-    """Actor and critic of a policy that consists of two plain multilayer perceptrons."""
-
-    actor: Mlp
-    critic: Mlp
-    log_std: nn.Parameter | None
-
-    @property
-    def params(self) -> list[nn.Parameter]:
-        """All parameters, in the order of the gradient: log_std, actor, critic."""
-        own = [] if self.log_std is None else [self.log_std]
-        return own + self.actor.params + self.critic.params
-
-
-def plain_networks(policy: nn.Module) -> Networks | None:
-    """The policy's networks, or None if it is not just two MLPs that fit :class:`Backprop`."""
-    actor, critic = actor_mlp(policy), critic_mlp(policy)
-    if actor is None or critic is None or not (Backprop.fits(actor) and Backprop.fits(critic)):
-        return None
-    assert isinstance(policy, ActorCriticPolicy)
-    if type(policy).evaluate_actions is not ActorCriticPolicy.evaluate_actions:
-        return None
-    if "evaluate_actions" in vars(policy):
-        return None
-    gaussian = isinstance(policy.action_dist, DiagGaussianDistribution)
-    networks = Networks(actor, critic, policy.log_std if gaussian else None)
-    params = networks.params
-    # The two may share layers, and parameters may be frozen.
-    if len(set(params)) != len(params) or not all(param.requires_grad for param in params):
-        return None
-    return None if _has_backward_hooks(policy) else networks
-
-
-def _has_backward_hooks(policy: nn.Module) -> bool:
-    """Whether there are hooks on gradients, which only autograd calls."""
-    return bool(
-        any(module._backward_hooks or module._backward_pre_hooks for module in policy.modules())
-        or any(
-            param._backward_hooks or param._post_accumulate_grad_hooks
-            for param in policy.parameters()
-        )
-        or global_hooks._global_backward_hooks
-        or global_hooks._global_backward_pre_hooks
-    )
+__all__ = ["ClippedSurrogate", "Losses", "Minibatch"]
 
 
 class Minibatch(NamedTuple):
@@ -99,7 +51,7 @@ class ClippedSurrogate:
     baselines. The results are SB3's, up to rounding.
 
     :param policy: the policy that the networks belong to
-    :param networks: from :func:`plain_networks`
+    :param networks: from :func:`~sb3_natural.updates.plain_networks.plain_networks`
     :param theta: their parameters as one vector, (P,)
     :param clip_range: epsilon
     :param clip_range_vf: the same for values; None does not clip them

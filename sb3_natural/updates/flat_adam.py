@@ -92,7 +92,7 @@ def flat_adam(optimizer: Adam, params: Sequence[nn.Parameter]) -> Iterator[FlatA
     The results are the same up to rounding: torch's fused step computes in another order.
 
     :param optimizer: one that :func:`fits`
-    :param params: the optimiser's parameters, in the order of the gradients
+    :param params: the optimiser's parameters that have gradients, in the gradients' order
     """
     flat = FlatAdam(optimizer, params)
     before = flat.lend()
@@ -103,7 +103,10 @@ def flat_adam(optimizer: Adam, params: Sequence[nn.Parameter]) -> Iterator[FlatA
 
 
 def fits(optimizer: Optimizer, params: Sequence[nn.Parameter]) -> bool:
-    """Whether the optimiser is torch's own Adam, and treats exactly these parameters alike."""
+    """Whether the optimiser is torch's own Adam, and treats these parameters alike.
+
+    It may have others, which keep their values and states as long as they have no gradient.
+    """
     if type(optimizer) is not Adam or len(optimizer.param_groups) != 1:
         return False
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
@@ -111,7 +114,7 @@ def fits(optimizer: Optimizer, params: Sequence[nn.Parameter]) -> bool:
     if optim_hooks._global_optimizer_pre_hooks or optim_hooks._global_optimizer_post_hooks:
         return False
     (group,) = optimizer.param_groups
-    if set(group["params"]) != set(params) or len(group["params"]) != len(params):
+    if not set(params) <= set(group["params"]) or len(set(params)) != len(params):
         return False
     if isinstance(group["lr"], Tensor) or group["differentiable"]:
         return False

@@ -12,7 +12,7 @@ from sb3_natural.curvature.jacobian import MlpJacobian
 from sb3_natural.curvature.operators import statistics_jacobian
 from sb3_natural.networks.activations import ACTIVATIONS, activation_of, known
 from sb3_natural.rollouts.actors import MlpActor, NumpyActor, make_actor
-from sb3_natural.updates.clipped_surrogate import plain_networks
+from sb3_natural.updates.plain_networks import plain_networks
 from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, make_observations
 
 DTYPES = {torch.float32: 1e-6, torch.float64: 1e-14}

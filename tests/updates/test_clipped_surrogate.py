@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from sb3_natural.networks.parameters import flatten
-from sb3_natural.updates.clipped_surrogate import ClippedSurrogate, Minibatch, plain_networks
+from sb3_natural.updates.clipped_surrogate import ClippedSurrogate, Minibatch
+from sb3_natural.updates.plain_networks import plain_networks
 from tests.curvature.test_jacobian import plain
 from tests.helpers import make_observations, make_policy
 
