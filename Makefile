@@ -43,6 +43,7 @@ REPORT := $(PY) -m reports build
 STORED := docs/results
 
 report: $(READY)
+	$(REPORT) $(STORED)/npg --published --out report/npg --title "NPG: one set for every task"
 	$(REPORT) $(STORED)/runs --published --out report/runs --title "MuJoCo and classic control"
 	$(REPORT) $(STORED)/runs/classic --out report/classic --title "Classic control and LunarLander"
 	$(REPORT) $(STORED)/learning --out report/learning --title "The learning checks"

@@ -2,7 +2,7 @@
 
 ``make docs-figures``, or ``python -m docs.generate``. A table stands between two comments,
 ``<!-- table: NAME -->`` and ``<!-- end of the table -->``, and is replaced; NAME is that of a table
-in :mod:`docs.tables`. Figures go to docs/images.
+in :mod:`docs.tables` or :mod:`docs.one_set`. Figures go to docs/images.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from pathlib import Path
 
 from benchmarks.tables import to_markdown
 from docs.figures import FIGURES, save
-from docs.tables import TABLES
+from docs.one_set import TABLES as OF_ONE_SET
+from docs.tables import TABLES as OTHERS
 
 ROOT = Path(__file__).parent.parent
+TABLES = OTHERS | OF_ONE_SET
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = re.compile(
     r"(?P<start><!-- table: (?P<name>.+?) -->\n).*?(?P<end>\n<!-- end of the table -->)", re.DOTALL
@@ -34,10 +36,10 @@ def with_tables(text: str, tables: Mapping[str, str]) -> str:
 def main() -> None:
     """Write every table and figure."""
     names = {match["name"] for page in PAGES for match in MARKED.finditer(page.read_text())}
-    tables = {name: to_markdown(TABLES[name]()) for name in sorted(names)}
+    written = {name: to_markdown(TABLES[name]()) for name in sorted(names)}
     for page in PAGES:
         before = page.read_text(encoding="utf-8")
-        after = with_tables(before, tables)
+        after = with_tables(before, written)
         if after != before:
             page.write_text(after, encoding="utf-8")
             print(f"{page.relative_to(ROOT)}: tables changed")

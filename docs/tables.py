@@ -109,17 +109,6 @@ def budget(name: str, env_id: str) -> int:
     return int(runs.loc[runs["env_id"] == env_id, "n_timesteps"].iloc[0])
 
 
-def mujoco_of_readme() -> Table:
-    """Best evaluation and final return of NPG, TRPO and PPO."""
-    env_ids = [*MUJOCO, *NPG_ALONE]
-    columns: list[Text | Number] = [Text("task", env_ids)]
-    for algo in ("npg", "trpo", "ppo"):
-        both = [[values("runs", algo, e, score) for score in ("best", "final")] for e in env_ids]
-        cells = [f"{mean(best)} / {mean(final)}" if best else None for best, final in both]
-        columns.append(Number(NAMES[algo], cells))
-    return Table(columns)
-
-
 def mujoco_of_npg() -> Table:
     """NPG on the nine tasks, each seed, beside what it was to reach."""
     env_ids = list(TO_REACH)
@@ -151,20 +140,6 @@ def mujoco_of_others() -> Table:
         for score, name in (("best", "best evaluation"), ("final", "final return")):
             cells = [returns(values("runs", algo, env_id, score)) for env_id in MUJOCO]
             columns.append(Text(f"{NAMES[algo]}: {name}", cells))
-    return Table(columns)
-
-
-def one_set() -> Table:
-    """One set of hyperparameters for all tasks, beside the sets of each task."""
-    env_ids = [env_id for env_id in [*MUJOCO, *NPG_ALONE] if values("one-set", "npg", env_id)]
-    columns: list[Text | Number] = [Text("task", env_ids)]
-    for score in ("best", "final"):
-        cells = [mean(values("runs", "npg", env_id, score)) for env_id in env_ids]
-        columns.append(Number(f"special set: {score}", cells))
-    for score in ("best", "final"):
-        each = [values("one-set", "npg", env_id, score) for env_id in env_ids]
-        columns.append(Number(f"one set: {score}", [mean(of_task) for of_task in each]))
-        columns.append(Text("each seed", [returns(of_task) for of_task in each]))
     return Table(columns)
 
 
@@ -371,10 +346,8 @@ def speed_targets() -> Table:
 
 
 TABLES: dict[str, Callable[[], Table]] = {
-    "mujoco of the README": mujoco_of_readme,
     "NPG on MuJoCo": mujoco_of_npg,
     "TRPO and PPO on MuJoCo": mujoco_of_others,
-    "one set": one_set,
     "search": search,
     "classic": classic,
     "ACER on classic control": acer_classic,

@@ -7,7 +7,6 @@ import pytest
 
 from benchmarks.tables import to_markdown
 from docs import generate
-from docs.tables import TABLES
 
 ROOT = Path(__file__).parent.parent
 OLD_ACER = "from-stable-baselines-2.md"
@@ -69,7 +68,7 @@ def test_tables_are_those_of_the_stored_results():
     pages = {page: page.read_text() for page in generate.PAGES}
     names = {found["name"] for text in pages.values() for found in generate.MARKED.finditer(text)}
     assert len(names) > 10
-    tables = {name: to_markdown(TABLES[name]()) for name in names}
+    tables = {name: to_markdown(generate.TABLES[name]()) for name in names}
     for page, text in pages.items():
         assert generate.with_tables(text, tables) == text, page.name
 

@@ -1,0 +1,121 @@
+"""Tables of NPG's one set of numbers beside PPO and TRPO, from the results in docs/results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from benchmarks.normalisation import load_scales
+from benchmarks.numbers import Form
+from benchmarks.statistics import Estimate, mean_interval
+from benchmarks.tables import Estimates, Number, Table, Text
+from docs.tables import NAMES, RESULTS, mean, number, returns, values
+from reports.data.aggregates import improvement, iqm, iqm_difference
+
+# Task: the final return that was to be reached with five fresh seeds, and the highest result of
+# several seeds of an on-policy method that was found, as reports/data/published.csv has it.
+TARGETS = {
+    "HalfCheetah-v5": (7_000, "PPO 5,784"),
+    "Hopper-v5": (3_500, "TRPO 3,372"),
+    "Walker2d-v5": (5_000, "TRPO 4,502"),
+    "Ant-v5": (4_000, "TRPO 3,554 (v3)"),
+    "Humanoid-v5": (2_000, "A2C 1,726 (v3)"),
+    "Swimmer-v5": (355, "TRPO 359"),
+    "Reacher-v5": (-3.2, "PPO -4.1"),
+    "InvertedPendulum-v5": (1_000, "1,000"),
+    "InvertedDoublePendulum-v5": (9_340, "9,258"),
+    "LunarLander-v3": (240, ""),
+    "LunarLanderContinuous-v3": (270, ""),
+}
+# Whose settings, and the folder of docs/results with the runs.
+SETTINGS = {"defaults": "their defaults", "runs": "the Zoo's", "searched": "searched"}
+BASELINES = [
+    (folder, algo) for folder in SETTINGS if (RESULTS / folder).is_dir() for algo in ("trpo", "ppo")
+]
+
+
+def on_mujoco() -> Table:
+    """NPG with its defaults: each seed, beside what was to be reached."""
+    env_ids = [env_id for env_id in TARGETS if values("npg", "npg", env_id)]
+    best, final = (
+        [values("npg", "npg", env_id, score) for env_id in env_ids] for score in ("best", "final")
+    )
+    return Table(
+        [
+            Text("task", env_ids),
+            _means("final return", final),
+            Text("each seed", [returns(each) for each in final]),
+            Number("best evaluation", [mean(each) for each in best]),
+            Number("to reach", [number(TARGETS[env_id][0]) for env_id in env_ids]),
+            Text("published, several seeds", [TARGETS[env_id][1] for env_id in env_ids]),
+        ]
+    )
+
+
+def beside_the_others() -> Table:
+    """The final returns of NPG's one set and of every baseline."""
+    env_ids = [env_id for env_id in TARGETS if values("npg", "npg", env_id)]
+    columns: list[Text | Estimates] = [Text("task", env_ids)]
+    columns.append(_means("NPG, its defaults", [values("npg", "npg", e) for e in env_ids]))
+    for folder, algo in BASELINES:
+        each = [values(folder, algo, env_id) for env_id in env_ids]
+        columns.append(_means(f"{NAMES[algo]}, {SETTINGS[folder]}", each))
+    return Table(columns)
+
+
+def differences() -> Table:
+    """How far NPG's interquartile mean lies above that of each baseline."""
+    scores = {baseline: _normalised(*baseline) for baseline in BASELINES}
+    write = Form(2).text
+    pairs = list(scores.values())
+    return Table(
+        [
+            Text("baseline", [f"{NAMES[algo]}, {SETTINGS[folder]}" for folder, algo in scores]),
+            Number("tasks", [ours.shape[1] for ours, _ in pairs]),
+            Number("seeds", [f"{len(ours)} and {len(theirs)}" for ours, theirs in pairs]),
+            Estimates("NPG", [iqm(ours) for ours, _ in pairs], write=write),
+            Estimates("baseline", [iqm(theirs) for _, theirs in pairs], write=write),
+            Estimates("difference", [iqm_difference(*pair) for pair in pairs], write=write),
+            Estimates("NPG is better", [improvement(*pair) for pair in pairs], write=write),
+        ]
+    )
+
+
+def _normalised(folder: str, algo: str) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised final returns of NPG and a baseline on the tasks that both have run on.
+
+    :return: two arrays of shape (n_seeds, n_tasks)
+    """
+    scales = load_scales()
+    env_ids = [e for e in TARGETS if values("npg", "npg", e) and values(folder, algo, e)]
+    both = []
+    for name, of_algo in (("npg", "npg"), (folder, algo)):
+        finals = [values(name, of_algo, env_id) for env_id in env_ids]
+        n_seeds = min(map(len, finals))
+        rows = [
+            scales[env_id].normalise(np.array(each[:n_seeds]))
+            for env_id, each in zip(env_ids, finals, strict=True)
+        ]
+        both.append(np.array(rows).T)
+    return both[0], both[1]
+
+
+def _means(heading: str, each: Sequence[Sequence[float]]) -> Estimates:
+    """A column of means over seeds with 95% intervals; empty cells where there are no runs."""
+    found = []
+    for of_task in each:
+        if of_task:
+            value, low, high = (float(end[0]) for end in mean_interval(np.array(of_task)[:, None]))
+            found.append(Estimate(value, low, high, len(of_task)))
+        else:
+            found.append(Estimate(np.nan))
+    write = [Form(0 if abs(one.value) >= 100 else 1).text for one in found]
+    return Estimates(heading, found, write=write)
+
+
+TABLES: dict[str, Callable[[], Table]] = {
+    "NPG's one set on MuJoCo": on_mujoco,
+    "NPG's one set beside PPO and TRPO": beside_the_others,
+    "NPG's one set, differences": differences,
+}
