@@ -221,8 +221,7 @@ class TRPO(_PlainUpdates, sb3_contrib.TRPO):
         self.policy.optimizer.zero_grad()
         with one_thread_if_small(networks.actor, self.rollout_buffer.rewards.size):
             step = self._policy_step()
-        with one_thread_if_small(networks.critic, self.batch_size):
-            losses = regress(networks.critic, self.policy.optimizer, self._critic_batches())  # type: ignore[arg-type]
+        losses = self._fit_values(networks)
         self._n_updates += 1
         buffer, log = self.rollout_buffer, self.logger.record
         log("train/policy_objective", step.objective)
@@ -255,6 +254,10 @@ class TRPO(_PlainUpdates, sb3_contrib.TRPO):
             line_search_max_iter=self.line_search_max_iter,
             line_search_shrinking_factor=self.line_search_shrinking_factor,
         )
+
+    def _fit_values(self, networks: Networks) -> list[float]:
+        with one_thread_if_small(networks.critic, self.batch_size):
+            return regress(networks.critic, self.policy.optimizer, self._critic_batches())  # type: ignore[arg-type]
 
     def _critic_batches(self) -> Iterator[tuple[Tensor, np.ndarray]]:
         """sb3-contrib's minibatches, each pass cut from one permuted copy."""

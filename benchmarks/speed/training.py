@@ -184,12 +184,14 @@ def _watch_update(stopwatch: Stopwatch, model: OnPolicyAlgorithm) -> None:
     if isinstance(model, NPG):
         model.critic = model._make_critic()  # an object, to be watched
         stopwatch.watch(model.critic, "fit", "critic update")
+    elif hasattr(model, "_fit_values"):
+        stopwatch.watch(model, "_fit_values", "critic update")
     elif hasattr(model, "n_critic_updates"):
         _watch_trpo_critic(stopwatch, model)
 
 
 def _watch_trpo_critic(stopwatch: Stopwatch, model: Any) -> None:
-    """Time TRPO's critic, which has no method of its own: it begins with the first minibatch.
+    """Time sb3-contrib's critic, which has no method: it begins with the first minibatch.
 
     The policy takes the whole rollout, ``get(batch_size=None)``.
     """
