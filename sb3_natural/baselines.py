@@ -1,7 +1,7 @@
 """SB3's PPO and A2C and sb3-contrib's TRPO, faster.
 
-All have fast rollouts, PPO and TRPO fast updates, too. The results are the same, and models saved
-by either load into the other.
+All have fast rollouts; PPO and TRPO also have fast updates. The results are the same, and models
+saved by either load into the other.
 """
 
 import warnings
