@@ -67,11 +67,12 @@ from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_natural.rollouts.actors import Actor
 from sb3_natural.rollouts.collection import FastRollouts, forget_graph
 from sb3_natural.rollouts.recorders import BufferRecorder, Recorder
+from sb3_natural.rollouts.returns import returns_with_lambda
 from sb3_natural.rollouts.scaling import NotedRewards, ReturnScale
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
 
-DEFAULT_TARGET_KL = LinearSchedule(0.04, 0.0, 1.0)
+DEFAULT_TARGET_KL = LinearSchedule(0.08, 0.0, 1.0)
 # A gradient below this is a rounding error, which the KL-normalised step would blow up.
 VANISHING = 1e-12
 
@@ -133,7 +134,7 @@ class NPG(Loadable, FastRollouts):
     :param gamma: discount factor
     :param gae_lambda: trade-off of bias against variance in generalised advantage estimation
     :param target_kl: delta, the KL divergence of an update in nats, a float or a schedule; if
-        neither this nor ``step_size`` is given, 0.04, falling linearly to 0 at the end of training
+        neither this nor ``step_size`` is given, 0.08, falling linearly to 0 at the end of training
     :param step_size: fixed multiple of the natural gradient, a float or a schedule; excludes
         ``target_kl``
     :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
@@ -158,6 +159,8 @@ class NPG(Loadable, FastRollouts):
         numbers: ``n_critic_updates``, ``batch_size`` and ``critic_...`` are not used then
     :param n_critic_updates: critic updates per rollout: epochs of Adam (10 by default), or
         Gauss-Newton steps (2 by default)
+    :param critic_gae_lambda: lambda of the returns the critic is fitted to, larger than that of
+        the advantages, which lean on the critic for what comes later; None: ``gae_lambda``
     :param critic_solver: how the Gauss-Newton critic solves for its step: "cg", "diagonal",
         "dense", "identity", or a :class:`~sb3_natural.curvature.solvers.Solver`; Adam does not use
         it, nor the next two
@@ -219,6 +222,7 @@ class NPG(Loadable, FastRollouts):
         line_search_shrinking_factor=between(0, 1, ends=False),
         line_search_max_iter=at_least(1),
         n_critic_updates=at_least(1),
+        critic_gae_lambda=between(0, 1),
         critic_solver=one_of(name for name in SOLVERS if name != "empirical"),
         critic_damping=FINITE_AND_NOT_NEGATIVE,
         critic_curvature_samples=at_least(1),
@@ -229,10 +233,10 @@ class NPG(Loadable, FastRollouts):
         policy: str | type[ActorCriticPolicy],
         env: GymEnv | str,
         learning_rate: float | Schedule = 1e-3,
-        n_steps: int = 1024,
+        n_steps: int = 2048,
         batch_size: int = 128,
         gamma: float = 0.99,
-        gae_lambda: float = 0.9,
+        gae_lambda: float = 0.95,
         target_kl: float | Schedule | None = None,
         step_size: float | Schedule | None = None,
         fisher_solver: str | Solver = "cg",
@@ -240,12 +244,13 @@ class NPG(Loadable, FastRollouts):
         cg_tol: float = 1e-5,
         cg_damping: float = 1.0,
         plateau_threshold: float = 0.3,
-        max_log_std_change: float | None = 0.004,
+        max_log_std_change: float | None = 0.006,
         line_search: bool = False,
         line_search_shrinking_factor: float = 0.8,
         line_search_max_iter: int = 10,
         critic: Literal["adam", "gauss_newton"] | ValueFit = "gauss_newton",
         n_critic_updates: int | None = None,
+        critic_gae_lambda: float | None = 0.98,
         critic_solver: str | Solver = "cg",
         critic_damping: float = 0.01,
         critic_curvature_samples: int | None = 512,
@@ -302,6 +307,7 @@ class NPG(Loadable, FastRollouts):
         self.line_search_max_iter = line_search_max_iter
         self.critic = critic
         self.n_critic_updates = n_critic_updates
+        self.critic_gae_lambda = critic_gae_lambda
         self.critic_solver = critic_solver
         self.critic_damping = critic_damping
         self.critic_curvature_samples = critic_curvature_samples
@@ -368,6 +374,7 @@ class NPG(Loadable, FastRollouts):
             "normalize_returns": False,
             "plateau_threshold": 0.0,
             "max_log_std_change": None,
+            "critic_gae_lambda": None,
         }
 
     def _setup_policy(self) -> None:
@@ -427,6 +434,34 @@ class NPG(Loadable, FastRollouts):
         with torch.no_grad():
             last_values = self.policy.predict_values(last)
         buffer.compute_returns_and_advantage(last_values, self._last_episode_starts)  # type: ignore[arg-type]
+        return True
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+    ) -> bool:
+        """Fill the rollout buffer, as SB3 does, but with returns of ``critic_gae_lambda``.
+
+        :raises ValueError: an observation, a reward or an action is NaN or infinite; names the
+            environment's index and the step
+        """
+        if not super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps):
+            return False
+        computed_by = type(rollout_buffer).compute_returns_and_advantage
+        gae = computed_by is RolloutBuffer.compute_returns_and_advantage
+        if self.critic_gae_lambda is not None and gae:
+            rollout_buffer.returns = returns_with_lambda(
+                rollout_buffer.advantages,
+                rollout_buffer.values,
+                rollout_buffer.episode_starts,
+                self._last_episode_starts,  # type: ignore[arg-type]
+                rollout_buffer.gamma,
+                rollout_buffer.gae_lambda,
+                self.critic_gae_lambda,
+            )
         return True
 
     def _scale_of_rollout(self) -> ReturnScale | None:
