@@ -13,11 +13,14 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar
+
+from benchmarks import fork_server
 
 Result = TypeVar("Result")
 
@@ -75,22 +78,39 @@ def deferred_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def prepare_children() -> None:
+    """Have what takes seconds done before the first :class:`ChildProcess`; Ctrl-C interrupts it."""
+    resource_tracker.ensure_running()  # before that, since its start unblocks Ctrl-C
+    with deferred_interrupts():
+        fork_server.start()
+    fork_server.wait_until_ready()
+
+
 class ChildProcess:
     """A fresh process that calls a function; it ends with its parent, however the parent ends.
 
-    Its stdout and stderr, those of C libraries included, go to a file. Start it in
+    It shares nothing with other children but what :mod:`benchmarks.preload` has imported. Its
+    stdout and stderr, those of C libraries included, go to a file. Start it in
     :func:`deferred_interrupts`.
 
     :param target: a function that can be pickled, as can its arguments
     :param outputs: an existing folder for the file
+    :param forked: whether it may begin with those imports, rather than from nothing
     """
 
-    def __init__(self, target: Callable[..., object], args: Sequence[Any], outputs: Path) -> None:
+    def __init__(
+        self,
+        target: Callable[..., object],
+        args: Sequence[Any],
+        outputs: Path,
+        forked: bool = True,
+    ) -> None:
         descriptor, name = tempfile.mkstemp(dir=outputs)
         os.close(descriptor)
         self._output = Path(name)
-        context = multiprocessing.get_context("spawn")
-        self._process = context.Process(target=_run_child, args=(target, args, self._output))
+        self._process = fork_server.context(forked).Process(
+            target=_run_child, args=(target, args, self._output, dict(os.environ))
+        )
         self._process.start()
 
     @property
@@ -132,18 +152,30 @@ def end_all(children: Iterable[ChildProcess]) -> None:
         child.join()
 
 
-def _run_child(target: Callable[..., object], args: Sequence[Any], output: Path) -> None:
+def _run_child(
+    target: Callable[..., object], args: Sequence[Any], output: Path, environ: Mapping[str, str]
+) -> None:
     _end_with_parent()
     redirect_output(output)
-    target(*args)
+    fork_server.begin(environ)
+    try:
+        target(*args)
+    finally:
+        fork_server.end()
 
 
 def _end_with_parent() -> None:
+    """End with the parent, or with the process that this one was forked from.
+
+    Without the latter, the parent cannot know how this process ends.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
+    forked_from = os.getppid()
 
     def watch() -> None:
-        parent.join()
+        while not wait([parent.sentinel], timeout=1.0) and os.getppid() == forked_from:
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

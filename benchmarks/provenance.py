@@ -58,6 +58,12 @@ def code() -> Code:
     return Code(commit(), is_dirty(), uncommitted())
 
 
+@cache
+def loaded_code() -> Code:
+    """The code that this process has imported: as it was when this was called first."""
+    return code()
+
+
 def commit(folder: Path | None = None) -> str | None:
     """The commit that is checked out, or None outside a git repository.
 
@@ -119,7 +125,7 @@ def packages(classes: Iterable[type], modules: Iterable[str] = ()) -> dict[str, 
     found: dict[str, str | None] = {}
     for name in sorted(names - set(sys.stdlib_module_names) - {"benchmarks", "__main__"}):
         # An editable installation lists no modules.
-        for distribution in _distributions().get(name, [name]):
+        for distribution in module_distributions().get(name, [name]):
             found[_SEPARATORS.sub("-", distribution).lower()] = _installed(distribution)
     return found
 
@@ -133,10 +139,12 @@ def _modules(classes: Iterable[type]) -> Iterator[str]:
 
 
 @cache
-def _distributions() -> Mapping[str, list[str]]:
+def module_distributions() -> Mapping[str, list[str]]:
+    """The distributions of each module that can be imported; finding them takes half a second."""
     return packages_distributions()
 
 
+@cache
 def _installed(package: str) -> str | None:
     try:
         return version(package)

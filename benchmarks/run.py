@@ -21,7 +21,7 @@ from benchmarks.environments import Wrapper, make_envs
 from benchmarks.errors import clean_up
 from benchmarks.evaluation import ScheduledEvaluation, freeze
 from benchmarks.processes import peak_resident_mib
-from benchmarks.provenance import Code, code, machine, packages, versions
+from benchmarks.provenance import Code, loaded_code, machine, packages, versions
 from benchmarks.records import EvaluationRow, RunSpec
 from benchmarks.run_files import (
     UNCOMMITTED,
@@ -122,7 +122,7 @@ def train(
 ) -> None:
     """Train one run and write its files into an existing folder, ``run.json`` last.
 
-    :param provenance: the code's commit; None to ask git in the code's repository
+    :param provenance: the code's commit; None: what this process has imported
     :param watch: called after each evaluation
     :param finished: called when all files are written, before the environments are closed
     """
@@ -130,8 +130,8 @@ def train(
         "spec": spec.to_dict(),
         "config": spec.config,
         "command": command,
-        # Now, since the working tree may change during the run.
-        **_write_code(provenance or code(), folder),
+        # Now at the latest, since the working tree may change during the run.
+        **_write_code(provenance or loaded_code(), folder),
         "versions": versions(),
         "machine": machine(),
         "started": now(),

@@ -22,6 +22,7 @@ from benchmarks.processes import (
     deferred_interrupts,
     end_all,
     exit_reason,
+    prepare_children,
     timed_out,
 )
 from studies.samplers import make_pruner, make_sampler
@@ -138,6 +139,7 @@ class LocalWorkers:
     def start(self, task: Task) -> None:
         numbered = replace(task, number=_free_number(self._processes))
         self._run_timeout = task.run_timeout
+        prepare_children()
         with deferred_interrupts():
             process = ChildProcess(work, (numbered,), Path(self._outputs.name))
             self._processes[numbered.number] = process

@@ -8,7 +8,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from benchmarks.engines.events import Advanced, Ended, Failure, Success, attempt
-from benchmarks.processes import ChildProcess, deferred_interrupts, end_all, exit_reason
+from benchmarks.processes import (
+    ChildProcess,
+    deferred_interrupts,
+    end_all,
+    exit_reason,
+    prepare_children,
+)
 from benchmarks.records import RunSpec
 from benchmarks.run import Progress, run
 from benchmarks.run_files import is_finished, now
@@ -36,6 +42,8 @@ def run_locally(
     running: dict[Connection, _Worker] = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as outputs:
         try:
+            if not queue.is_empty:
+                prepare_children()
             while running or not queue.is_empty:
                 while len(running) < jobs and (spec := queue.claim()) is not None:
                     with deferred_interrupts():

@@ -54,6 +54,16 @@ class Dying(_Failing):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Aborting(_Failing):
+    def fail(self) -> None:
+        os.abort()
+
+
+class Leaving(_Failing):
+    def fail(self) -> None:
+        os._exit(3)
+
+
 class Unclosable(CartPoleEnv):
     """CartPole that cannot be closed."""
 
@@ -122,6 +132,8 @@ for _name in (
     "Raising",
     "Stubborn",
     "Dying",
+    "Aborting",
+    "Leaving",
     "Unclosable",
     "Hanging",
     "Lingering",

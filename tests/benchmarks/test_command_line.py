@@ -115,6 +115,22 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_behind(
     assert note.parent == out
 
 
+def test_ctrl_c_while_the_processes_are_prepared_ends_at_once(
+    tiny_suite: Path, tmp_path: Path
+) -> None:
+    process = start("run", tiny_suite, "--algos", "ppo", "--out", tmp_path / "runs")
+    wait_until(lambda: len(children(process)) > 1, process)  # after the tracker of resources
+    workers = children(process)
+
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
+
+
 @pytest.mark.parametrize("module", ["pydantic", "numpy", "torch"])
 def test_ctrl_c_before_anything_has_begun_is_no_traceback(module: str, tmp_path: Path) -> None:
     """While modules are imported, which takes seconds."""
