@@ -4,6 +4,8 @@ A fork keeps neither threads nor what is open on a GPU or a display, so nothing 
 here may begin one. Nor is a user's own module imported here: each run is to see it as it is then.
 """
 
+import atexit
+import os
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -15,6 +17,7 @@ _MODULES = (
     "sb3_natural",
     "gymnasium.envs.classic_control",
     "torch.utils.tensorboard",
+    "imageio",  # for MuJoCo, which may open a display itself
 )
 
 
@@ -33,6 +36,15 @@ def _find_out_what_stays() -> None:
     module_distributions()
 
 
+def _end_at_once(process: int) -> None:
+    """Leave out of the end of this process, though not of its forks', what takes seconds.
+
+    Python would put away thousands of modules one by one.
+    """
+    if os.getpid() == process:
+        os._exit(0)
+
+
 def _make_an_optimizer() -> None:
     """The first one in a process takes a second, as it imports torch's compiler."""
     import torch
@@ -44,6 +56,7 @@ _import_all()
 with suppress(Exception):
     _make_an_optimizer()
     _find_out_what_stays()
+atexit.register(_end_at_once, os.getpid())
 # What is still in a buffer would be printed by every fork.
 sys.stdout.flush()
 sys.stderr.flush()

@@ -37,10 +37,17 @@ def child(target: Callable[..., object], *args: Any, outputs: Path, **how: Any) 
         return ChildProcess(target, args, outputs, **how)
 
 
+def wait_for(process: ChildProcess) -> None:
+    """Unlike join, which does not wait long."""
+    while process.is_alive():
+        time.sleep(0.02)
+    process.join()
+
+
 def printed(target: Callable[..., object], *args: Any, outputs: Path, **how: Any) -> Any:
     """What a child prints, which is JSON, after it has ended well."""
     process = child(target, *args, outputs=outputs, **how)
-    process.join()
+    wait_for(process)
     output = process.take_output()
     assert process.exitcode == 0, output
     return json.loads(output)
@@ -74,13 +81,13 @@ def test_a_killed_process_leaves_the_others_alone(tmp_path: Path) -> None:
 
     assert killed.exitcode == -signal.SIGKILL
     assert other.is_alive()
-    other.join()
+    wait_for(other)
     assert other.exitcode == 0
 
 
 def test_an_exception_is_exit_code_1_and_its_traceback_is_kept(tmp_path: Path) -> None:
     process = child(int, "no number", outputs=tmp_path)
-    process.join()
+    wait_for(process)
 
     assert process.exitcode == 1
     assert "ValueError" in process.take_output()
@@ -97,7 +104,7 @@ def test_a_run_is_the_same_as_in_a_process_that_began_from_nothing(
     for forked in (True, False):
         out = tmp_path / str(forked)
         process = child(run, spec, out, "", outputs=tmp_path, forked=forked)
-        process.join()
+        wait_for(process)
         assert process.exitcode == 0, process.take_output()
         files.append(without_times(spec.folder(out)))
 
@@ -260,5 +267,5 @@ def test_without_the_process_it_was_forked_from_a_process_ends_and_the_next_goes
     process.join()
     assert process.exitcode == 255
     next_one = child(time.sleep, 0.0, outputs=tmp_path)
-    next_one.join()
+    wait_for(next_one)
     assert next_one.exitcode == 0
