@@ -20,6 +20,7 @@ from benchmarks.speed.plan import (
     PFRL,
     QUICK,
     SB3,
+    STARTER,
     Block,
     Measurement,
     measurements,
@@ -29,12 +30,14 @@ from benchmarks.speed.protocol import REPOSITORY, UnavailableError
 from benchmarks.speed.results import Results, targets
 
 _WORKER = [sys.executable, "-m", "benchmarks.speed.worker"]
+_START_WORKER = [sys.executable, "-m", "benchmarks.speed.start_worker"]
 # The modules of this package that run in the workers.
 _MEASURING = (
     "acer",
     "memory",
     "pfrl_worker",
     "protocol",
+    "start_worker",
     "stopwatch",
     "tianshou_worker",
     "training",
@@ -76,7 +79,7 @@ def speed(
     if fresh:
         store.clear()
     blocks = _chosen(plan(sizes), only)
-    commands = {OURS: _WORKER, SB3: _WORKER, **peer_workers}
+    commands = {OURS: _WORKER, SB3: _WORKER, STARTER: _START_WORKER, **peer_workers}
     with _Display(console, sum(1 for _ in measurements(blocks))) as display:
         results = Results(execute(blocks, commands, store, display.notify))
     found = targets(results, sizes)

@@ -19,10 +19,14 @@ TIANSHOU = "NPG (Tianshou)"
 POOL_NPG, POOL = "NPG on EnvPool, 2 threads", "EnvPool alone, 2 threads"
 SIMULATOR = "simulator alone"
 ACER, PFRL_ACER = "ACER", "ACER (PFRL)"
+FORKED, SPAWNED = "forked", "from nothing"
 PAIR, WAYS = "NPG and TRPO", "Fisher products"
 
+# The task and the rollout of a run whose start is measured.
+START, START_ENV_ID, START_STEPS = "start of a run", "CartPole-v1", 512
+
 # Who measures what: a process each, so that libraries do not share one.
-OURS, SB3, PEER, PFRL = "ours", "sb3", "tianshou", "pfrl"
+OURS, SB3, PEER, PFRL, STARTER = "ours", "sb3", "tianshou", "pfrl", "starter"
 ALGORITHMS = {
     NPG: (OURS, "sb3_natural", "NPG"),
     TRPO: (SB3, "sb3_contrib", "TRPO"),
@@ -142,6 +146,7 @@ def plan(sizes: Sizes) -> list[Block]:
         *_updates(sizes),
         _memory(sizes),
         *_acer(sizes),
+        _start(sizes),
     ]
 
 
@@ -261,6 +266,15 @@ def _memory(sizes: Sizes) -> Block:
         trained = _trained(name, "train_for_memory", sizes, sizes.phases_n_envs)
         trainings.append(trained)
     return Block("memory", [*updates, *trainings], 1, None)
+
+
+def _start(sizes: Sizes) -> Block:
+    settings = {"env_id": START_ENV_ID, "steps": START_STEPS}
+    contenders = [
+        Contender(name, STARTER, "start_a_run", {**settings, "forked": name == FORKED})
+        for name in (FORKED, SPAWNED)
+    ]
+    return Block(START, contenders, sizes.repeats, START)
 
 
 def _acer(sizes: Sizes) -> Iterator[Block]:

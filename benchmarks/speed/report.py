@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.speed import tables
 from benchmarks.speed.measure import Record
-from benchmarks.speed.plan import ACER_ENV_ID
+from benchmarks.speed.plan import ACER_ENV_ID, START_ENV_ID
 from benchmarks.speed.results import Results, Target, steps_per_second
 from benchmarks.storage import write_whole
 from benchmarks.tables import to_markdown
@@ -62,6 +62,9 @@ def page(results: Results, found: Sequence[Target], about: dict[str, Any]) -> st
         _ACER_NOTE,
         to_markdown(tables.acer_parts(results)),
         _ACER_PARTS_NOTE,
+        "## Start of a run",
+        to_markdown(tables.start(results)),
+        _START_NOTE,
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -106,6 +109,12 @@ _ACER_PARTS_NOTE = (
     "with respect to the statistics, the average policy, and the projection itself. *Optimiser*: "
     "clipping, the step, and the average's step. *Rest*: importance weights, losses, conversions, "
     "log."
+)
+
+_START_NOTE = (
+    f"From the start of a run's process to its end, without training and evaluation; one rollout "
+    f"of NPG on {START_ENV_ID}. *Forked*: as in a sweep, from a process that has imported what "
+    "runs need, once. *From nothing*: the process imports all of it itself."
 )
 
 

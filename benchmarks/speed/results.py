@@ -15,6 +15,7 @@ from benchmarks.speed.plan import (
     ACER_N_STEPS,
     FAST_PPO,
     FAST_TRPO,
+    FORKED,
     NPG,
     PAIR,
     PFRL_ACER,
@@ -22,6 +23,9 @@ from benchmarks.speed.plan import (
     POOL_NPG,
     PPO,
     SIMULATOR,
+    SPAWNED,
+    START,
+    START_ENV_ID,
     TIANSHOU,
     TRPO,
     Sizes,
@@ -125,7 +129,7 @@ class Target:
 
     :param relation: ``">="`` or ``"<="``
     :param unit: ``"x"`` for ratios, ``"%"`` for shares, ``"steps/s"`` for environment steps per
-        second, ``""`` for plain numbers
+        second, ``"s"`` for seconds, ``""`` for plain numbers
     :param missing: why there is no measurement
     """
 
@@ -185,6 +189,7 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
         _ratio(results, "TRPO with fast rollouts / TRPO, 1 environment", one, FAST_TRPO, TRPO, 2.7),
         _memory_target(results, sizes),
         *_acer_targets(results),
+        _start_target(results),
     ]
 
 
@@ -253,6 +258,22 @@ def _acer_targets(results: Results) -> list[Target]:
         Target(name, ">=", 6_000, "steps/s", rate, missing),
         _ratio(results, ratio, block, ACER, PFRL_ACER, 60),
     ]
+
+
+def _start_target(results: Results) -> Target:
+    measured = results.spread(START, FORKED, lambda values: values["seconds"])
+    missing = "" if measured else results.missing_reason(START, FORKED)
+    name = f"a run beside its training, {START_ENV_ID}"
+    return Target(name, "<=", 0.5, "s", measured, missing)
+
+
+def start_rows(results: Results) -> list[tuple[str, Spread]]:
+    """How a run's process begins, and the seconds of the run beside its training."""
+    found = [
+        (name, results.spread(START, name, lambda values: values["seconds"]))
+        for name in (FORKED, SPAWNED)
+    ]
+    return [(name, seconds) for name, seconds in found if seconds is not None]
 
 
 def phase_rows(results: Results) -> list[tuple[int, str, dict[str, float]]]:

@@ -13,6 +13,7 @@ from benchmarks.speed.results import (
     memory_growth,
     middle,
     phase_rows,
+    start_rows,
     update_rows,
 )
 from benchmarks.speed.stopwatch import ACER_PARTS, PHASES
@@ -249,6 +250,18 @@ def acer_parts(results: Results) -> Table:
         for part in (*ACER_PARTS, "total")
     ]
     return Table([Text("", names), *columns])
+
+
+def start(results: Results) -> Table:
+    """What a run takes beside its training, by how its process begins."""
+    rows = start_rows(results)
+    seconds: list[Estimate | str] = [_estimate(spread) for _, spread in rows]
+    return Table(
+        [
+            Text("process", [name for name, _ in rows]),
+            Estimates("seconds", seconds, write=_number, alone=""),
+        ]
+    )
 
 
 def _estimate(spread: Spread) -> Estimate:

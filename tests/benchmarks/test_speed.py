@@ -84,7 +84,7 @@ def test_the_full_plan_compares_what_the_targets_need():
         found = [(m.contender.name, m.repeat) for m in group]
         assert len(found) == len(set(found)), f"{block} measures something twice"
     names = {target.name for target in targets(Results([]), FULL)}
-    assert len(names) == 13
+    assert len(names) == 14
 
 
 def test_the_full_plan_grows_acer_one_way_at_a_time():
@@ -302,7 +302,7 @@ def check_page(page: str) -> None:
         for is_table, group in groupby(lines, key=lambda line: line.startswith("|"))
         if is_table
     ]
-    assert len(tables) == 8
+    assert len(tables) == 9
     for table in tables:
         assert len(table) > 2
         assert len({len(line) for line in table}) == 1
