@@ -227,7 +227,7 @@ def test_signatures_stay_as_they_are_written():
         function(1, -1)
 
 
-@pytest.mark.parametrize("backend", ["dummy", "subproc", "envpool"])
+@pytest.mark.parametrize("backend", ["dummy", "subproc", "processes", "envpool"])
 def test_vectorised_environments_name_the_argument(backend):
     for name, value in dict(n_envs=2.5, seed="0", env_kwargs=[], start_index=None).items():
         with pytest.raises(ValueError, match=f"^{name} must be .*, got {re.escape(repr(value))}"):

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 import sb3_natural
 from sb3_natural import acer, npg
 from sb3_natural.environments.envpool import EnvPoolVecEnv
+from sb3_natural.environments.processes import ProcessVecEnv
 from sb3_natural.environments.vec_env import LeanDummyVecEnv
 from sb3_natural.rollouts.finiteness import VecCheckFinite
 
@@ -36,6 +37,7 @@ PEERS = {
     npg.MultiInputPolicy: [MultiInputActorCriticPolicy],
     LeanDummyVecEnv: [DummyVecEnv],
     EnvPoolVecEnv: [VecEnv],
+    ProcessVecEnv: [VecEnv],
     VecCheckFinite: [VecEnvWrapper],
 }
 # What each of SB3's algorithms has a default of its own for.
@@ -87,5 +89,6 @@ def test_there_are_methods_to_compare():
         ("ACERPolicy", "evaluate_actions"),
         ("LeanDummyVecEnv", "step_wait"),
         ("EnvPoolVecEnv", "env_is_wrapped"),
+        ("ProcessVecEnv", "env_method"),
         ("VecCheckFinite", "reset"),
     } <= compared

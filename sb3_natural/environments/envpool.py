@@ -1,4 +1,4 @@
-"""Parallel simulation: one call for SB3's vectorised environments and for EnvPool's C++ pool.
+"""Parallel simulation: one call for every kind of vectorised environment, and EnvPool's C++ pool.
 
 EnvPool steps all environments in C++ threads. It differs from what SB3 expects of a ``VecEnv`` in
 three ways, which are changed here:
@@ -27,12 +27,19 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from sb3_natural.arguments import at_least, checked, one_of
+from sb3_natural.environments.processes import ProcessVecEnv
 from sb3_natural.environments.vec_env import LeanDummyVecEnv
 from sb3_natural.environments.vec_normalize import VecNormalize
 
 __all__ = ["EnvPoolVecEnv", "make_vec_env"]
 
-BACKENDS = ("dummy", "subproc", "envpool")
+# Those that simulate in Python: any environment that Gymnasium can make.
+_PYTHON_BACKENDS: dict[str, type[VecEnv]] = {
+    "dummy": LeanDummyVecEnv,
+    "subproc": SubprocVecEnv,
+    "processes": ProcessVecEnv,
+}
+BACKENDS = (*_PYTHON_BACKENDS, "envpool")
 # EnvPool's own "no limit": the largest int32.
 _NO_LIMIT = 2**31 - 1
 # Arguments of gymnasium.make itself, which are not options of the environment.
@@ -75,18 +82,20 @@ def make_vec_env(
         (2, 4)
         >>> env.close()
 
-    :param env_id: an id registered in Gymnasium; with ``"dummy"`` and ``"subproc"`` also a class or
-        a function that returns an environment
+    :param env_id: an id registered in Gymnasium; with all backends but ``"envpool"`` also a class
+        or a function that returns an environment
     :param n_envs: number of environments
     :param seed: environment i gets ``seed + i``; None draws one from NumPy's global generator
-    :param backend: ``"dummy"`` (one after the other, in this process), ``"subproc"`` (one process
-        each) or ``"envpool"`` (C++ threads; see :class:`EnvPoolVecEnv`)
+    :param backend: ``"dummy"`` (one after the other, in this process), ``"processes"`` (a process
+        for each core; see :class:`~sb3_natural.environments.processes.ProcessVecEnv`),
+        ``"subproc"`` (a process for each environment) or ``"envpool"`` (C++ threads; see
+        :class:`EnvPoolVecEnv`)
     :param start_index: added to i in the names of the monitor files and in the action spaces' seeds
     :param monitor_dir: folder for monitor files; not with ``"envpool"``
     :param wrapper_class: wrapper of every environment; not with ``"envpool"``
     :param env_kwargs: arguments of ``gymnasium.make``
-    :param vec_env_kwargs: further arguments of the ``VecEnv``'s constructor; with ``"envpool"``,
-        ``num_threads``
+    :param vec_env_kwargs: further arguments of the ``VecEnv``'s constructor: with ``"processes"``
+        ``n_processes`` and ``start_method``, with ``"envpool"`` ``num_threads``
     :param monitor_kwargs: arguments of SB3's ``Monitor``; not with ``"envpool"``
     :param wrapper_kwargs: arguments of ``wrapper_class``; not with ``"envpool"``
     :param normalize: whether to normalise observations and rewards with
@@ -114,7 +123,7 @@ def make_vec_env(
             seed=seed,
             start_index=start_index,
             env_kwargs=env_kwargs,
-            vec_env_cls=LeanDummyVecEnv if backend == "dummy" else SubprocVecEnv,
+            vec_env_cls=_PYTHON_BACKENDS[backend],  # type: ignore[arg-type]
             vec_env_kwargs=vec_env_kwargs,
             **python_only,
         )
@@ -128,12 +137,12 @@ def _check_for_envpool(env_id: Any, python_only: Mapping[str, Any]) -> None:
         if value is not None:
             raise ValueError(
                 f"{name}={value!r}: EnvPool simulates in C++, out of reach of Python wrappers; "
-                f"leave {name} at None, or use backend='dummy' or 'subproc'"
+                f"leave {name} at None, or use backend='dummy' or 'processes'"
             )
     if not isinstance(env_id, str):
         raise ValueError(
             f"env_id={env_id!r}: EnvPool takes the id of a task, such as 'HalfCheetah-v5'; for a "
-            "class or a function use backend='dummy' or 'subproc'"
+            "class or a function use backend='dummy' or 'processes'"
         )
 
 
@@ -329,7 +338,7 @@ class EnvPoolVecEnv(VecEnv):
         if attr_name not in self._attributes:
             raise AttributeError(
                 f"{attr_name!r}: environments simulated by EnvPool have only the attributes "
-                f"{', '.join(self._attributes)}; use backend='dummy' or 'subproc' for others"
+                f"{', '.join(self._attributes)}; use backend='dummy' or 'processes' for others"
             )
         return [self._attributes[attr_name] for _ in self._get_indices(indices)]
 
@@ -340,7 +349,7 @@ class EnvPoolVecEnv(VecEnv):
         """
         raise NotImplementedError(
             f"set_attr({attr_name!r}, ...): environments simulated by EnvPool cannot be changed; "
-            "give options as env_kwargs, or use backend='dummy' or 'subproc'"
+            "give options as env_kwargs, or use backend='dummy' or 'processes'"
         )
 
     def env_method(
@@ -356,7 +365,7 @@ class EnvPoolVecEnv(VecEnv):
         """
         raise NotImplementedError(
             f"env_method({method_name!r}): environments simulated by EnvPool have no methods; "
-            "use backend='dummy' or 'subproc'"
+            "use backend='dummy' or 'processes'"
         )
 
     def env_is_wrapped(
@@ -400,7 +409,7 @@ def _task(envpool: ModuleType, env_id: str, env_kwargs: dict[str, Any]) -> _Task
         if spec.id not in envpool.list_all_envs():
             raise ValueError(
                 f"env_id={env_id!r}: EnvPool {envpool.__version__} does not have this task; "
-                "use backend='dummy' or 'subproc'"
+                "use backend='dummy' or 'processes'"
             )
         defaults = {
             name: parameter.default
@@ -433,7 +442,7 @@ def _pool_options(
             raise ValueError(
                 f"env_kwargs has {name}={env_kwargs[name]!r}, which EnvPool does not support for "
                 f"{env_id}: it supports {', '.join([*valid, 'max_episode_steps'])}; for anything "
-                "else use backend='dummy' or 'subproc'"
+                "else use backend='dummy' or 'processes'"
             )
     options = {"max_episode_steps": _NO_LIMIT}
     for pool_options in translated.values():
@@ -475,5 +484,5 @@ def _check_space(
         raise ValueError(
             f"env_id={env_id!r}: the {kind} space is {expected!r} in Gymnasium and {found!r} in "
             "EnvPool. EnvPoolVecEnv needs Box or Discrete spaces that are the same in both; "
-            "use backend='dummy' or 'subproc'"
+            "use backend='dummy' or 'processes'"
         )

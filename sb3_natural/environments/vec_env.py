@@ -29,19 +29,21 @@ class LeanDummyVecEnv(DummyVecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step all environments; those whose episode ends are reset at once."""
-        infos = []
-        for index, env in enumerate(self.envs):
-            obs, reward, terminated, truncated, info = env.step(self.actions[index])
-            self.buf_rews[index] = reward
-            self.buf_dones[index] = done = terminated or truncated
-            info["TimeLimit.truncated"] = truncated and not terminated
-            if done:
-                info["terminal_observation"] = obs
-                obs, self.reset_infos[index] = env.reset()
-            self._save_obs(index, obs)
-            infos.append({k: v if type(v) in _IMMUTABLE else deepcopy(v) for k, v in info.items()})
-        self.buf_infos = infos
-        return self._obs_from_buf(), self.buf_rews.copy(), self.buf_dones.copy(), infos
+        self.buf_infos = [self._step(index) for index in range(self.num_envs)]
+        return self._obs_from_buf(), self.buf_rews.copy(), self.buf_dones.copy(), self.buf_infos
+
+    def _step(self, index: int) -> dict[str, Any]:
+        """Step one environment; returns its info."""
+        env = self.envs[index]
+        obs, reward, terminated, truncated, info = env.step(self.actions[index])
+        self.buf_rews[index] = reward
+        self.buf_dones[index] = done = terminated or truncated
+        info["TimeLimit.truncated"] = truncated and not terminated
+        if done:
+            info["terminal_observation"] = obs
+            obs, self.reset_infos[index] = env.reset()
+        self._save_obs(index, obs)
+        return {k: v if type(v) in _IMMUTABLE else deepcopy(v) for k, v in info.items()}
 
     def _obs_from_buf(self) -> VecEnvObs:
         if self.keys == [None]:  # not a Dict

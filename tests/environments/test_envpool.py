@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_natural import NPG
 from sb3_natural.environments.envpool import EnvPoolVecEnv, _check_space, make_vec_env
+from sb3_natural.environments.processes import ProcessVecEnv
 from sb3_natural.environments.vec_env import LeanDummyVecEnv
 
 envpool = pytest.importorskip("envpool", reason="EnvPool has no wheel for this platform or Python")
@@ -530,7 +531,7 @@ def test_spaces_are_the_same_up_to_a_wider_action(
     ids=lambda argument: next(iter(argument)),
 )
 def test_arguments_for_python_environments_are_refused(argument: dict) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(argument))}=.*'dummy' or 'subproc'"):
+    with pytest.raises(ValueError, match=f"{next(iter(argument))}=.*'dummy' or 'processes'"):
         make_vec_env("CartPole-v1", backend="envpool", **argument)
 
 
@@ -546,7 +547,8 @@ def test_bad_arguments_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "cls"), [("dummy", LeanDummyVecEnv), ("subproc", SubprocVecEnv)]
+    ("backend", "cls"),
+    [("dummy", LeanDummyVecEnv), ("subproc", SubprocVecEnv), ("processes", ProcessVecEnv)],
 )
 def test_python_backends_are_sb3s(backend: str, cls: type[VecEnv], tmp_path: Path) -> None:
     env = make_vec_env(
