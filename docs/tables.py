@@ -358,6 +358,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "pruning": pruning,
     "signal": signal,
     "speed": speed_targets,
+    "stepping": lambda: speed_tables.stepping(speed()),
     "speed by phase": lambda: speed_tables.phases(speed()),
     "ACER's update": lambda: speed_tables.acer_parts(speed()),
 }

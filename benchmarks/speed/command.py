@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks import provenance
 from benchmarks.errors import SpecError
-from benchmarks.speed import figure, peers, report
+from benchmarks.speed import figure, peers, report, tables
 from benchmarks.speed.measure import Commands, Store, execute
 from benchmarks.speed.plan import (
     FULL,
@@ -28,6 +28,7 @@ from benchmarks.speed.plan import (
 )
 from benchmarks.speed.protocol import REPOSITORY, UnavailableError
 from benchmarks.speed.results import Results, targets
+from benchmarks.tables import to_markdown
 
 _WORKER = [sys.executable, "-m", "benchmarks.speed.worker"]
 _START_WORKER = [sys.executable, "-m", "benchmarks.speed.start_worker"]
@@ -38,6 +39,7 @@ _MEASURING = (
     "pfrl_worker",
     "protocol",
     "start_worker",
+    "stepping",
     "stopwatch",
     "tianshou_worker",
     "training",
@@ -85,6 +87,8 @@ def speed(
     found = targets(results, sizes)
     if only:
         print(report.targets_text([target for target in found if target.measured]))
+        if results.blocks("step"):
+            print("\n" + to_markdown(tables.stepping(results)))
         return not results.failures()
     about = {
         "command": command,

@@ -18,6 +18,9 @@ FAST_TRPO, FAST_PPO = "TRPO, fast rollouts", "PPO, fast rollouts and update"
 TIANSHOU = "NPG (Tianshou)"
 POOL_NPG, POOL = "NPG on EnvPool, 2 threads", "EnvPool alone, 2 threads"
 SIMULATOR = "simulator alone"
+# The same on one core, and with a process for each core.
+PROCESS_NPG = "NPG, a process for each core"
+ONE_PROCESS, PROCESSES = "one process", "a process for each core"
 ACER, PFRL_ACER = "ACER", "ACER (PFRL)"
 FORKED, SPAWNED = "forked", "from nothing"
 PAIR, WAYS = "NPG and TRPO", "Fisher products"
@@ -83,6 +86,9 @@ class Sizes:
     n_envs: Sequence[int]
     peer_n_envs: Sequence[int]
     pool_n_envs: int
+    process_n_envs: int
+    step_costs: Sequence[int]  # microseconds
+    stepping_seconds: float
     phases_n_envs: int
     batches: Mapping[int, int]  # samples -> repeats, with two hidden layers of 64
     widths: Mapping[int, int]  # width of two hidden layers -> repeats
@@ -103,6 +109,9 @@ FULL = Sizes(
     n_envs=(1, 2, 4, 8, 16, 32, 64),
     peer_n_envs=(1, 4, 16, 64),
     pool_n_envs=16,
+    process_n_envs=8,
+    step_costs=(10, 30, 100, 300, 1_000),
+    stepping_seconds=0.5,
     phases_n_envs=16,
     batches={1_024: 5, 2_048: 5, 8_192: 5, 32_768: 3, 131_072: 1, 262_144: 1},
     # About 5,700, 50,000, 72,000, 500,000 and 5,000,000 parameters.
@@ -124,6 +133,9 @@ QUICK = Sizes(
     n_envs=(1, 8, 16),
     peer_n_envs=(16,),
     pool_n_envs=16,
+    process_n_envs=8,
+    step_costs=(30, 300),
+    stepping_seconds=0.1,
     phases_n_envs=16,
     batches={1_024: 2, 2_048: 2},
     widths={64: 2, 256: 2},
@@ -142,6 +154,7 @@ def plan(sizes: Sizes) -> list[Block]:
     """All blocks."""
     return [
         *(_training(sizes, n_envs) for n_envs in sizes.n_envs),
+        *_stepping(sizes),
         *_phases(sizes),
         *_updates(sizes),
         _memory(sizes),
@@ -161,6 +174,14 @@ def measurements(blocks: Sequence[Block]) -> Iterator[Measurement]:
 def training_block(n_envs: int) -> str:
     """The name of the block of whole training with this many environments."""
     return f"training, {n_envs} environment{'s' if n_envs > 1 else ''}"
+
+
+def stepping_block(what: str, n_envs: int) -> str:
+    """The name of the block of vectorised environments alone.
+
+    :param what: an environment's id, or what a step costs
+    """
+    return f"stepping, {what}, {n_envs} environments"
 
 
 def update_block(width: int, n_samples: int) -> str:
@@ -188,7 +209,29 @@ def _training(sizes: Sizes, n_envs: int) -> Block:
         steps = {"steps": sizes.simulator_steps}
         contenders.append(Contender(POOL, OURS, "simulate_pool", {**pool, **steps}))
         contenders.append(_pool_npg("train", sizes, n_envs))
+    if n_envs == sizes.process_n_envs:
+        one = _trained(NPG, "train", sizes, n_envs)
+        settings = {**one.settings, "backend": "processes"}
+        contenders.append(Contender(PROCESS_NPG, OURS, "train", settings))
     return Block(training_block(n_envs), contenders, sizes.repeats, "training")
+
+
+def _stepping(sizes: Sizes) -> Iterator[Block]:
+    n_envs = sizes.process_n_envs
+    # HalfCheetah's cost is about 30; what is around a step of any environment takes 10.
+    points: list[tuple[str, float, dict[str, Any]]] = [(ENV_ID, 40, {"env_id": ENV_ID})]
+    points += [(f"{cost:,} µs a step", cost + 10, {"cost": cost}) for cost in sizes.step_costs]
+    for what, microseconds, which in points:
+        settings = {
+            **which,
+            "n_envs": n_envs,
+            "steps": int(1e6 * sizes.stepping_seconds / microseconds),
+        }
+        contenders = [
+            Contender(name, OURS, "step", {**settings, "backend": backend})
+            for name, backend in ((ONE_PROCESS, "dummy"), (PROCESSES, "processes"))
+        ]
+        yield Block(stepping_block(what, n_envs), contenders, sizes.repeats, "stepping")
 
 
 def _phases(sizes: Sizes) -> Iterator[Block]:

@@ -45,6 +45,9 @@ def page(results: Results, found: Sequence[Target], about: dict[str, Any]) -> st
         "Environment steps per second, median [lowest, highest]; the share is that of the "
         "simulator alone, turn by turn: `gymnasium.make` in a bare loop with random actions, one "
         "environment; NPG on EnvPool's share is that of EnvPool alone.",
+        "## Worker processes",
+        to_markdown(tables.stepping(results)),
+        _STEPPING_NOTE,
         "## Where the time goes",
         to_markdown(tables.phases(results)),
         _PHASES_NOTE,
@@ -70,6 +73,11 @@ def page(results: Results, found: Sequence[Target], about: dict[str, Any]) -> st
 
 
 _QUICK = "**A quick run, which only tests the measurement: its numbers mean nothing.**"
+_STEPPING_NOTE = (
+    "Environment steps per second of vectorised environments alone, and their ratio, turn by turn; "
+    "median [lowest, highest]. Where a step is given in microseconds, the environment computes for "
+    "this long and has the spaces of HalfCheetah-v5."
+)
 _PHASES_NOTE = (
     "Microseconds per environment step, of the repeat with the median total, from runs of their "
     "own, since timing the parts takes time itself. *Simulator*: inside the environments. "

@@ -13,15 +13,19 @@ from benchmarks.speed.plan import (
     ACER_ENV_ID,
     ACER_N_ENVS,
     ACER_N_STEPS,
+    ENV_ID,
     FAST_PPO,
     FAST_TRPO,
     FORKED,
     NPG,
+    ONE_PROCESS,
     PAIR,
     PFRL_ACER,
     POOL,
     POOL_NPG,
     PPO,
+    PROCESS_NPG,
+    PROCESSES,
     SIMULATOR,
     SPAWNED,
     START,
@@ -30,6 +34,7 @@ from benchmarks.speed.plan import (
     TRPO,
     Sizes,
     acer_block,
+    stepping_block,
     training_block,
     update_block,
 )
@@ -184,6 +189,7 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
             # 12,000 steps a second where EnvPool alone makes 29,000.
             100 * 12 / 29,
         ),
+        *_process_targets(results, sizes),
         *_update_targets(results, sizes),
         _ratio(results, "PPO, faster / PPO, 1 environment", one, FAST_PPO, PPO, 3.0),
         _ratio(results, "TRPO with fast rollouts / TRPO, 1 environment", one, FAST_TRPO, TRPO, 2.7),
@@ -205,6 +211,16 @@ def _share(results: Results, name: str, block: str, ours: str, other: str, limit
         return target
     percent = Spread(tuple(100 * value for value in target.measured.repeats))
     return Target(name, ">=", limit, "%", percent)
+
+
+def _process_targets(results: Results, sizes: Sizes) -> list[Target]:
+    n_envs = sizes.process_n_envs
+    how = f"{n_envs} environments, a process for each core / one process"
+    stepping, training = stepping_block(ENV_ID, n_envs), training_block(n_envs)
+    return [
+        _ratio(results, f"{ENV_ID}, {how}", stepping, PROCESSES, ONE_PROCESS, 1.6),
+        _ratio(results, f"NPG, training, {how}", training, PROCESS_NPG, NPG, 1.6),
+    ]
 
 
 def _update_targets(results: Results, sizes: Sizes) -> list[Target]:

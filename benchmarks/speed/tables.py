@@ -5,7 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.plan import ACER, NPG, POOL, PPO, SIMULATOR, TRPO, WAYS
+from benchmarks.speed.plan import (
+    ACER,
+    NPG,
+    ONE_PROCESS,
+    POOL,
+    PPO,
+    PROCESSES,
+    SIMULATOR,
+    TRPO,
+    WAYS,
+)
 from benchmarks.speed.results import (
     Results,
     Spread,
@@ -68,13 +78,15 @@ def training(results: Results) -> Table:
     )
 
 
-def _rates(results: Results, measured: Sequence[tuple[str, str]]) -> Estimates:
+def _rates(
+    results: Results, measured: Sequence[tuple[str, str]], header: str = "steps per second"
+) -> Estimates:
     """Environment steps per second of some contenders, each with its block."""
     rates: list[Estimate | str] = []
     for block, contender in measured:
         rate = results.rate(block, contender)
         rates.append(_estimate(rate) if rate else results.missing_reason(block, contender))
-    return Estimates("steps per second", rates, write=_number, alone="")
+    return Estimates(header, rates, write=_number, alone="")
 
 
 def _share(results: Results, block: str, contender: str) -> float | None:
@@ -82,6 +94,29 @@ def _share(results: Results, block: str, contender: str) -> float | None:
     whole = POOL if "EnvPool" in contender else SIMULATOR
     share = results.ratio(block, contender, whole)
     return 100 * share.median if share and contender != whole else None
+
+
+def stepping(results: Results) -> Table:
+    """Vectorised environments alone, in one process and in several, by the cost of a step."""
+    blocks = results.blocks("step")
+    settings = [results.settings(block, ONE_PROCESS) for block in blocks]
+    ratios = [results.ratio(block, PROCESSES, ONE_PROCESS) for block in blocks]
+    rates = [
+        _rates(results, [(block, contender) for block in blocks], header=f"steps/s, {contender}")
+        for contender in (ONE_PROCESS, PROCESSES)
+    ]
+    return Table(
+        [
+            Text("a step", [each.get("env_id") or f"{each['cost']:,} µs" for each in settings]),
+            *rates,
+            Estimates(
+                "ratio",
+                [_estimate(ratio) if ratio else "" for ratio in ratios],
+                write=_number,
+                alone="",
+            ),
+        ]
+    )
 
 
 def phases(results: Results) -> Table:

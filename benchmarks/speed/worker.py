@@ -4,7 +4,7 @@ import warnings
 
 import torch
 
-from benchmarks.speed import acer, training, updates
+from benchmarks.speed import acer, stepping, training, updates
 from benchmarks.speed.protocol import Task, serve
 
 TASKS: dict[str, Task] = {
@@ -13,6 +13,7 @@ TASKS: dict[str, Task] = {
     "train_for_memory": training.train_for_memory,
     "simulate": training.simulate,
     "simulate_pool": training.simulate_pool,
+    "step": stepping.step,
     "compare_updates": updates.compare_updates,
     "compare_products": updates.compare_products,
     "update_for_memory": updates.update_for_memory,

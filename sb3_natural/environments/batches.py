@@ -92,10 +92,11 @@ class Batch(gym.Env):
         return self._answer(self._make)
 
     def reset(
-        self, *, seed: None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, bytes]]:
         """Reset all environments.
 
+        :param seed: not used
         :param options: lists ``seeds`` and ``options``, with an entry for each of all environments
         :return: the first observations; the answer is the list of infos
         """
@@ -103,7 +104,7 @@ class Batch(gym.Env):
         answer = self._answer(self._reset, **options)
         return self._observations, {"answer": answer}
 
-    def step(self, actions: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, bytes]]:  # type: ignore[override]
+    def step(self, actions: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, bytes]]:
         """Step all environments; those whose episode ends are reset at once.
 
         :return: the observations; the answer is a :class:`Step`

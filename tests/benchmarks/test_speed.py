@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from itertools import groupby
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from benchmarks.speed.plan import (
 from benchmarks.speed.protocol import UnavailableError, Worker, WorkerError
 from benchmarks.speed.report import targets_text
 from benchmarks.speed.results import Results, Spread, Target, targets
+from benchmarks.speed.stepping import Spinning
 from benchmarks.speed.stopwatch import ACER_PARTS, PHASES, Stopwatch, acer_parts, phases
 from benchmarks.speed.updates import compare_updates, product_flops
 from sb3_natural.curvature.operators import FisherOperator
@@ -41,6 +43,9 @@ TINY = Sizes(
     n_envs=(1, 8, 16),
     peer_n_envs=(16,),
     pool_n_envs=16,
+    process_n_envs=8,
+    step_costs=(50,),
+    stepping_seconds=0.01,
     phases_n_envs=16,
     batches={64: 1},
     widths={64: 1, 256: 1},
@@ -84,7 +89,7 @@ def test_the_full_plan_compares_what_the_targets_need():
         found = [(m.contender.name, m.repeat) for m in group]
         assert len(found) == len(set(found)), f"{block} measures something twice"
     names = {target.name for target in targets(Results([]), FULL)}
-    assert len(names) == 14
+    assert len(names) == 16
 
 
 def test_the_full_plan_grows_acer_one_way_at_a_time():
@@ -243,6 +248,26 @@ def test_command_writes_everything_and_goes_on_where_it_was(tmp_path):
     assert [r for r in again if r["task"] != "simulate"] == [
         r for r in document["measurements"] if r["task"] != "simulate"
     ]
+
+
+def test_a_spinning_environment_costs_what_is_asked():
+    env = Spinning(2_000)
+    env.reset()
+    start = time.thread_time()
+    for _ in range(10):
+        observation = env.step(env.action_space.sample())[0]
+    assert 0.02 <= time.thread_time() - start < 0.04
+    assert env.observation_space.contains(observation)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_worker_processes_are_compared_by_the_cost_of_a_step(tmp_path):
+    arguments = ["speed", "--quick", "--out", str(tmp_path / "speed"), "--only", "stepping"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    shown = [line.split("|")[1].strip() for line in result.output.splitlines() if "|" in line]
+    how = "8 environments, a process for each core / one process"
+    assert shown[2:] == [f"HalfCheetah-v5, {how}", "a step", shown[4], "HalfCheetah-v5", "50 µs"]
 
 
 @pytest.mark.usefixtures("tiny")
