@@ -1,23 +1,21 @@
-"""Environments that share a worker process, as one of Gymnasium's ``AsyncVectorEnv``."""
+"""Environments that share a process."""
 
-import copyreg
-import io
 import pickle
-import signal
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import cloudpickle
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector.utils import batch_space
+from gymnasium import spaces
 
 from sb3_natural.environments.vec_env import LeanDummyVecEnv
 from sb3_natural.observations import mapped
 
 __all__ = ["Batch", "Failure", "Step", "each", "padded"]
+
+_ARRAYS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
 class Step(NamedTuple):
@@ -30,7 +28,7 @@ class Step(NamedTuple):
 
 
 class WorkerTraceback(Exception):
-    """Where in a worker process an error comes from."""
+    """Where an error comes from, in the process of the environment."""
 
 
 class Failure(NamedTuple):
@@ -55,64 +53,41 @@ class Failure(NamedTuple):
         return error
 
 
-class Batch(gym.Env):
-    """Some of the environments, behind the methods of one.
+class Batch:
+    """Some of the environments; their errors are answers.
 
-    Episodes begin and end inside, so that this itself never ends. All that is not an observation is
-    in the info, pickled, under ``"answer"``.
-
-    :param env_fns: the functions that make the environments, which :meth:`make` calls
+    :param env_fns: the functions that make the environments
     :param first: index of the first of them among all environments
     :param size: number of rows of observations and actions: that of the environments or more
-    :param observation_space: of one environment
-    :param action_space: of one environment
     """
 
-    def __init__(
-        self,
-        env_fns: Sequence[Callable[[], gym.Env]],
-        first: int,
-        size: int,
-        observation_space: gym.Space,
-        action_space: gym.Space,
-    ) -> None:
-        self.observation_space = batch_space(observation_space, size)
-        self.action_space = batch_space(action_space, size)
+    def __init__(self, env_fns: Sequence[Callable[[], gym.Env]], first: int, size: int) -> None:
+        self.observations: Any = None
+        self.environments: LeanDummyVecEnv | None = None
         self._env_fns = env_fns
         self._first = first
         self._size = size
         self._current = first  # the environment that runs, to be named if it fails
-        self._environments: _Environments | None = None
-        self._observations: Any = None
 
-    def make(self) -> bytes:
-        """Make the environments: not when this is made, to have their errors as answers."""
-        # Ctrl-C in a terminal is for the main process, which ends the others if it wants to.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def make(self) -> Failure | None:
+        """Make the environments."""
         return self._answer(self._make)
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, bytes]]:
-        """Reset all environments.
+        self, seeds: list[int | None], options: list[dict[str, Any]]
+    ) -> list[dict[str, Any]] | Failure:
+        """The infos of a reset.
 
-        :param seed: not used
-        :param options: lists ``seeds`` and ``options``, with an entry for each of all environments
-        :return: the first observations; the answer is the list of infos
+        :param seeds: with an entry for each of all environments
+        :param options: likewise
         """
-        assert options is not None
-        answer = self._answer(self._reset, **options)
-        return self._observations, {"answer": answer}
+        return self._answer(self._reset, seeds, options)
 
-    def step(self, actions: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, bytes]]:
-        """Step all environments; those whose episode ends are reset at once.
+    def step(self, actions: np.ndarray) -> Step | Failure:
+        """Step all environments; those whose episode ends are reset at once."""
+        return self._answer(self._step, actions)
 
-        :return: the observations; the answer is a :class:`Step`
-        """
-        answer = self._answer(self._step, actions)
-        return self._observations, 0.0, False, False, {"answer": answer}
-
-    def ask(self, question: bytes) -> bytes:
+    def ask(self, question: bytes) -> list[Any] | Failure:
         """The answers of some environments to a method of ``VecEnv`` that has ``indices``.
 
         :param question: pickled: the method's name, the environments by their indices among all, of
@@ -120,39 +95,38 @@ class Batch(gym.Env):
         """
         return self._answer(self._ask, question)
 
+    def failure(self, error: Exception) -> Failure:
+        """An error that is being handled, as an answer of the environment that ran last."""
+        return Failure(self._current, type(error), str(error), traceback.format_exc())
+
     def close(self) -> None:
         """Close the environments."""
-        if self._environments is not None:
-            self._environments.close()
+        if self.environments is not None:
+            self.environments.close()
 
-    def _answer(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> bytes:
+    def _answer(self, function: Callable[..., Any], *args: Any) -> Any:
         try:
-            return _dumps(function(*args, **kwargs))
+            return function(*args)
         except Exception as error:
-            failure = Failure(self._current, type(error), str(error), traceback.format_exc())
-            try:
-                return _dumps(failure)
-            except Exception:
-                text = f"{type(error).__name__}: {error}"
-                return _dumps(failure._replace(kind=RuntimeError, text=text))
+            return self.failure(error)
 
     def _make(self) -> None:
-        self._environments = _Environments(self._env_fns, self._note)
-        self._keep(self._environments._obs_from_buf())
+        self.environments = _Environments(self._env_fns, self._note)
+        self._keep(self.environments._obs_from_buf())
 
     def _reset(self, seeds: list[int | None], options: list[dict[str, Any]]) -> list[dict]:
-        assert self._environments is not None
-        own = slice(self._first, self._first + self._environments.num_envs)
-        self._environments._seeds = seeds[own]
-        self._environments._options = options[own]
-        self._keep(self._environments.reset())
-        return self._environments.reset_infos
+        assert self.environments is not None
+        own = slice(self._first, self._first + self.environments.num_envs)
+        self.environments._seeds = seeds[own]
+        self.environments._options = options[own]
+        self._keep(self.environments.reset())
+        return self.environments.reset_infos
 
     def _step(self, actions: np.ndarray) -> Step:
-        assert self._environments is not None
-        observations, rewards, dones, infos = self._environments.step(actions)
+        assert self.environments is not None
+        observations, rewards, dones, infos = self.environments.step(actions)
         self._keep(observations)
-        reset_infos = self._environments.reset_infos
+        reset_infos = self.environments.reset_infos
         ended = np.flatnonzero(dones).tolist()
         return Step(
             rewards.tolist(),
@@ -162,14 +136,14 @@ class Batch(gym.Env):
         )
 
     def _ask(self, question: bytes) -> list[Any]:
-        assert self._environments is not None
+        assert self.environments is not None
         method, environments, args, kwargs = pickle.loads(question)
         answers: list[Any] = []
         for environment in environments:
             index = environment - self._first
-            if 0 <= index < self._environments.num_envs:
+            if 0 <= index < self.environments.num_envs:
                 self._note(index)
-                answer = getattr(self._environments, method)(*args, indices=[index], **kwargs)
+                answer = getattr(self.environments, method)(*args, indices=[index], **kwargs)
                 answers += answer or [None]
         return answers
 
@@ -177,7 +151,7 @@ class Batch(gym.Env):
         self._current = self._first + index
 
     def _keep(self, observations: Any) -> None:
-        self._observations = each(partial(padded, length=self._size), observations)
+        self.observations = each(partial(padded, length=self._size), observations)
 
 
 class _Environments(LeanDummyVecEnv):
@@ -191,7 +165,9 @@ class _Environments(LeanDummyVecEnv):
 
     def _make(self, index: int, env_fn: Callable[[], gym.Env]) -> gym.Env:
         self._note(index)
-        return env_fn()
+        env = env_fn()
+        _check_spaces(env.observation_space, env.action_space)
+        return env
 
     def _step(self, index: int) -> dict[str, Any]:
         self._note(index)
@@ -209,11 +185,14 @@ class _Environments(LeanDummyVecEnv):
         return self._obs_from_buf()
 
 
-def each(function: Callable[[np.ndarray], Any], observations: Any) -> Any:
-    """What a function makes of observations, part by part where they are dicts or tuples."""
-    if isinstance(observations, tuple):
-        return tuple(map(function, observations))
-    return mapped(function, observations)
+def each(function: Callable[..., Any], first: Any, *others: Any) -> Any:
+    """What a function makes of observations, part by part where they are dicts or tuples.
+
+    :param others: further observations, whose parts are further arguments of the function
+    """
+    if isinstance(first, tuple):
+        return tuple(map(function, first, *others))
+    return mapped(function, first, *others)
 
 
 def padded(rows: np.ndarray, length: int) -> np.ndarray:
@@ -225,22 +204,12 @@ def padded(rows: np.ndarray, length: int) -> np.ndarray:
     return longer
 
 
-def _as_number(scalar: np.generic) -> tuple[type[np.generic], tuple[Any]]:
-    return type(scalar), (scalar.item(),)
-
-
-class _Pickler(pickle.Pickler):
-    """Writes NumPy's scalars, of which infos are full, in a third of the time."""
-
-    dispatch_table = copyreg.dispatch_table | dict.fromkeys(
-        [np.bool_, np.int32, np.int64, np.float32, np.float64], _as_number
-    )
-
-
-def _dumps(value: Any) -> bytes:
-    file = io.BytesIO()
-    try:
-        _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
-        return file.getvalue()
-    except Exception:  # functions, and classes of a script, which pickle knows by name only
-        return cloudpickle.dumps(value)
+def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    parts: Any = getattr(observation_space, "spaces", [observation_space])
+    parts = parts.values() if isinstance(parts, dict) else parts
+    for kind, space in [*(("observation", part) for part in parts), ("action", action_space)]:
+        if not isinstance(space, _ARRAYS):
+            raise ValueError(
+                f"the {kind} space has {space!r}, which is not Box, Discrete, MultiDiscrete or "
+                "MultiBinary; use backend='dummy'"
+            )

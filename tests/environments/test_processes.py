@@ -84,7 +84,7 @@ def assert_equal(ours: VecEnv, plain: VecEnv, n_steps: int, seed: int = 0) -> in
         ("HalfCheetah-v5", 4, 2, 130),
         ("CartPole-v1", 8, 2, 15),
         ("CartPole-v1", 5, 3, 15),  # batches of 2, 2 and 1
-        ("Pendulum-v1", 3, 1, 100),
+        ("Pendulum-v1", 3, 1, 100),  # no other process
         ("FrozenLake-v1", 2, 8, 20),
     ],
 )
@@ -167,6 +167,9 @@ class Settable(SpacesEnv):
     def broken(self) -> None:
         raise KeyError("nothing here")
 
+    def lock_up(self) -> None:
+        self.lock = threading.Lock()
+
     def function(self) -> Any:
         return lambda: self.number
 
@@ -207,6 +210,15 @@ def test_an_error_outside_of_steps_names_the_environment_and_ends_nothing():
     env.close()
 
 
+def test_an_attribute_that_cannot_be_sent_is_an_error_of_its_environment():
+    env = in_processes(Settable, 2)
+    env.env_method("lock_up")
+    with pytest.raises(TypeError, match=r"^environment 1: cannot pickle .*lock"):
+        env.get_attr("lock")
+    assert env.get_attr("number") == [0, 0]
+    env.close()
+
+
 class Fragile(SpacesEnv):
     """Breaks where it is told to."""
 
@@ -216,8 +228,8 @@ class Fragile(SpacesEnv):
         def __init__(self, first: str, second: str) -> None:
             super().__init__(f"{first} {second}")
 
-    def __init__(self, index: int, at: str) -> None:
-        self.at = at if index == 3 else ""
+    def __init__(self, index: int, fails: int, at: str) -> None:
+        self.at = at if index == fails else ""
         super().__init__(spaces.Box(-1, 1, (2,)), spaces.Discrete(2))
         if self.at == "make":
             raise ValueError("cannot be made")
@@ -235,24 +247,25 @@ class Fragile(SpacesEnv):
         return super().step(action)
 
 
-def fragile(at: str) -> ProcessVecEnv:
-    return ProcessVecEnv([lambda i=i: Fragile(i, at) for i in range(5)], n_processes=2)
+def fragile(at: str, fails: int = 3) -> ProcessVecEnv:
+    return ProcessVecEnv([lambda i=i: Fragile(i, fails, at) for i in range(5)], n_processes=2)
 
 
-def test_errors_of_an_environment_name_it_and_end_all_processes():
-    with pytest.raises(ValueError, match=r"^environment 3: cannot be made$"):
-        fragile("make")
+@pytest.mark.parametrize("fails", [1, 3], ids=["this process", "another process"])
+def test_errors_of_an_environment_name_it_and_end_all_processes(fails):
+    with pytest.raises(ValueError, match=rf"^environment {fails}: cannot be made$"):
+        fragile("make", fails)
     assert workers() == []
-    env = fragile("reset")
-    with pytest.raises(ZeroDivisionError, match=r"^environment 3: no start$"):
+    env = fragile("reset", fails)
+    with pytest.raises(ZeroDivisionError, match=rf"^environment {fails}: no start$"):
         env.reset()
     assert workers() == []
     with pytest.raises(RuntimeError, match="make a new ProcessVecEnv"):
         env.reset()
-    env = fragile("step")
+    env = fragile("step", fails)
     env.reset()
     with pytest.raises(
-        RuntimeError, match=r"^environment 3: TwoWordError: lost balance$"
+        RuntimeError, match=rf"^environment {fails}: TwoWordError: lost balance$"
     ) as caught:
         env.step(np.zeros(5, int))
     assert 'raise self.TwoWordError("lost", "balance")' in str(caught.value.__cause__)
@@ -264,7 +277,7 @@ def test_a_process_that_is_killed_is_named():
     env = fragile("kill")
     env.reset()
     with pytest.raises(
-        RuntimeError, match=r"ended by itself: that of environments 3 to 4 \(exit status -9\)"
+        RuntimeError, match=r"a worker process has ended by itself: number 1 \(exit status -9\)"
     ):
         env.step(np.zeros(5, int))
     assert workers() == []
@@ -273,7 +286,7 @@ def test_a_process_that_is_killed_is_named():
 def test_closing_ends_the_processes_in_every_state(tmp_path):
     for begin in ("", "reset", "step"):
         env = in_processes("CartPole-v1", 3, monitor_dir=str(tmp_path / begin))
-        assert len(workers()) == 2
+        assert len(workers()) == 1
         if begin:
             env.reset()
         if begin == "step":
@@ -295,7 +308,7 @@ from sb3_natural import make_vec_env
 def main():
     env = make_vec_env("CartPole-v1", 2, backend="processes", vec_env_kwargs=dict(n_processes=2))
     env.reset()
-    print(*(process.pid for process in env._vector.processes), flush=True)
+    print(*(process.pid for process in env._workers._vector.processes), flush=True)
     {end}
 
 if __name__ == "__main__":
@@ -320,7 +333,7 @@ def test_no_process_survives_the_main_one(end, tmp_path):
         timeout=120,
     )
     pids = [int(pid) for pid in done.stdout.split()]
-    assert len(pids) == 2, done.stderr
+    assert len(pids) == 1, done.stderr
     for _ in range(100):
         if not any(psutil.pid_exists(pid) for pid in pids):
             break
