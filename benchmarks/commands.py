@@ -305,7 +305,7 @@ def speed(
 ) -> None:
     """Measure our speed side by side with the peers': one table, one figure.
 
-    This takes about 9 minutes on 2 cores, which should have nothing else to do. Finished
+    This takes about 10 minutes on 2 cores, which should have nothing else to do. Finished
     measurements are not repeated, so the same command continues an interrupted one. The exit status
     is 1 if a measurement has failed.
     """

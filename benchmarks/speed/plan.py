@@ -87,6 +87,7 @@ class Sizes:
     peer_n_envs: Sequence[int]
     pool_n_envs: int
     process_n_envs: int
+    stepping_n_envs: Sequence[int]
     step_costs: Sequence[int]  # microseconds
     stepping_seconds: float
     phases_n_envs: int
@@ -110,6 +111,7 @@ FULL = Sizes(
     peer_n_envs=(1, 4, 16, 64),
     pool_n_envs=16,
     process_n_envs=8,
+    stepping_n_envs=(8, 16, 32),
     step_costs=(10, 30, 100, 300, 1_000),
     stepping_seconds=0.5,
     phases_n_envs=16,
@@ -134,6 +136,7 @@ QUICK = Sizes(
     peer_n_envs=(16,),
     pool_n_envs=16,
     process_n_envs=8,
+    stepping_n_envs=(8,),
     step_costs=(30, 300),
     stepping_seconds=0.1,
     phases_n_envs=16,
@@ -217,18 +220,20 @@ def _training(sizes: Sizes, n_envs: int) -> Block:
 
 
 def _stepping(sizes: Sizes) -> Iterator[Block]:
-    n_envs = sizes.process_n_envs
     # HalfCheetah's cost is about 30; what is around a step of any environment takes 10.
-    points: list[tuple[str, float, dict[str, Any]]] = [(ENV_ID, 40, {"env_id": ENV_ID})]
-    points += [(f"{cost:,} µs a step", cost + 10, {"cost": cost}) for cost in sizes.step_costs]
-    for what, microseconds, which in points:
-        settings = {
-            **which,
-            "n_envs": n_envs,
-            "steps": int(1e6 * sizes.stepping_seconds / microseconds),
-        }
+    points: list[tuple[str, float, int, dict[str, Any]]] = [
+        (ENV_ID, 40, n_envs, {"env_id": ENV_ID}) for n_envs in sizes.stepping_n_envs
+    ]
+    points += [
+        (f"{cost:,} µs a step", cost + 10, sizes.process_n_envs, {"cost": cost})
+        for cost in sizes.step_costs
+    ]
+    for what, microseconds, n_envs, which in points:
+        steps = int(1e6 * sizes.stepping_seconds / microseconds)
         contenders = [
-            Contender(name, OURS, "step", {**settings, "backend": backend})
+            Contender(
+                name, OURS, "step", {**which, "n_envs": n_envs, "steps": steps, "backend": backend}
+            )
             for name, backend in ((ONE_PROCESS, "dummy"), (PROCESSES, "processes"))
         ]
         yield Block(stepping_block(what, n_envs), contenders, sizes.repeats, "stepping")

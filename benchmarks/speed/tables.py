@@ -108,6 +108,7 @@ def stepping(results: Results) -> Table:
     return Table(
         [
             Text("a step", [each.get("env_id") or f"{each['cost']:,} µs" for each in settings]),
+            Number("environments", [each["n_envs"] for each in settings]),
             *rates,
             Estimates(
                 "ratio",

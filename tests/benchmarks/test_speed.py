@@ -44,6 +44,7 @@ TINY = Sizes(
     peer_n_envs=(16,),
     pool_n_envs=16,
     process_n_envs=8,
+    stepping_n_envs=(8,),
     step_costs=(50,),
     stepping_seconds=0.01,
     phases_n_envs=16,

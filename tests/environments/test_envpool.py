@@ -536,7 +536,7 @@ def test_arguments_for_python_environments_are_refused(argument: dict) -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"backend must be .*dummy, subproc, envpool, got 'ray'"):
+    with pytest.raises(ValueError, match=r"backend must be .*, processes, envpool, got 'ray'"):
         make_vec_env("CartPole-v1", backend="ray")
     with pytest.raises(ValueError, match=r"env_id=.*takes the id of a task"):
         make_vec_env(lambda: gym.make("CartPole-v1"), backend="envpool")
