@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector.utils import CloudpickleWrapper
 
 from sb3_natural.environments.vec_env import LeanDummyVecEnv
 from sb3_natural.observations import mapped
 
-__all__ = ["Batch", "Failure", "Step", "each", "padded"]
+__all__ = ["Batch", "Failure", "Step", "cloudpickled", "each", "padded"]
 
 _ARRAYS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
@@ -100,9 +101,10 @@ class Batch:
         return Failure(self._current, type(error), str(error), traceback.format_exc())
 
     def close(self) -> None:
-        """Close the environments."""
-        if self.environments is not None:
-            self.environments.close()
+        """Close the environments. A second call does nothing."""
+        environments, self.environments = self.environments, None
+        if environments is not None:
+            environments.close()
 
     def _answer(self, function: Callable[..., Any], *args: Any) -> Any:
         try:
@@ -193,6 +195,11 @@ def each(function: Callable[..., Any], first: Any, *others: Any) -> Any:
     if isinstance(first, tuple):
         return tuple(map(function, first, *others))
     return mapped(function, first, *others)
+
+
+def cloudpickled(value: Any) -> bytes:
+    """What cloudpickle makes of a value, for ``pickle.loads``: functions are written as well."""
+    return CloudpickleWrapper(value).__getstate__()
 
 
 def padded(rows: np.ndarray, length: int) -> np.ndarray:

@@ -9,10 +9,10 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-import cloudpickle
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
@@ -23,7 +23,14 @@ from stable_baselines3.common.vec_env.base_vec_env import (
 )
 
 from sb3_natural.arguments import at_least, checked, one_of
-from sb3_natural.environments.batches import Batch, Failure, Step, each, padded
+from sb3_natural.environments.batches import (
+    Batch,
+    Failure,
+    Step,
+    cloudpickled,
+    each,
+    padded,
+)
 from sb3_natural.environments.workers import START_METHODS, Workers
 
 __all__ = ["ProcessVecEnv"]
@@ -79,16 +86,16 @@ class ProcessVecEnv(VecEnv):
         self._actions_shape = (n_envs, *(action_space.shape or ()))
         self._rows_shape = (len(batches), size, *(action_space.shape or ()))
         polls = len(batches) <= _n_cores()
-        self._workers = Workers(
-            batches[1:], size, observation_space, action_space, start_method, polls
-        )
-        try:
+        with ExitStack() as undoing:
+            undoing.callback(self._own.close)
+            self._workers = Workers(
+                batches[1:], size, observation_space, action_space, start_method, polls
+            )
+            undoing.callback(self._workers.end)
             for answer in self._workers.call("make"):
                 _checked_answer(answer)
             super().__init__(n_envs, observation_space, action_space)
-        except BaseException:
-            self._workers.end()
-            raise
+            undoing.pop_all()
 
     def reset(self) -> VecEnvObs:
         """Start new episodes in all environments, with the seeds and options that were set.
@@ -152,13 +159,11 @@ class ProcessVecEnv(VecEnv):
 
     def close(self) -> None:
         """Close the environments and end the processes. A second call does nothing."""
-        if not self._workers.is_open:
-            return
         try:
-            if self._is_stepping:
-                self._is_stepping = False
+            if self._is_stepping and self._workers.is_open:
                 self._workers.step_wait()
         finally:
+            self._is_stepping = False
             self._workers.close()
             self._own.close()
 
@@ -202,7 +207,7 @@ class ProcessVecEnv(VecEnv):
     def _ask(self, method: str, indices: VecEnvIndices, *args: Any, **kwargs: Any) -> list[Any]:
         self._check_is_idle(f"{method}()")
         asked = [range(self.num_envs)[index] for index in self._get_indices(indices)]
-        question = cloudpickle.dumps((method, asked, args, kwargs))
+        question = cloudpickled((method, asked, args, kwargs))
         answers = [
             iter(_checked_answer(answer))
             for answer in (self._own.ask(question), *self._workers.call("ask", question))
@@ -261,6 +266,6 @@ def _check_functions(env_fns: list[Callable[[], gym.Env]]) -> None:
     if not env_fns:
         raise ValueError("env_fns must hold at least one function, got []")
     try:
-        cloudpickle.dumps(env_fns)
+        cloudpickled(env_fns)
     except Exception as error:
         raise ValueError(f"env_fns cannot be sent to other processes: {error}") from error

@@ -15,14 +15,13 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-import cloudpickle
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv
 from gymnasium.vector.async_vector_env import _async_worker
 from gymnasium.vector.utils import batch_space
 
-from sb3_natural.environments.batches import Batch
+from sb3_natural.environments.batches import Batch, cloudpickled
 
 __all__ = ["START_METHODS", "Workers"]
 
@@ -125,9 +124,14 @@ class Workers:
             self._give_up(error)
 
     def close(self) -> None:
-        """Close the environments, which must not be stepping, and end the processes."""
+        """Close the environments, which must not be stepping, and end the processes.
+
+        A second call does nothing.
+        """
+        if not self.is_open:
+            return
         try:
-            if self._vector is not None and self.is_open:
+            if self._vector is not None:
                 self._vector.close()
         except (EOFError, OSError):
             pass  # a process has ended by itself
@@ -248,7 +252,7 @@ def _dumps(value: Any) -> bytes:
         _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
         return file.getvalue()
     except Exception:  # functions, and classes of a script, which pickle knows by name only
-        return cloudpickle.dumps(value)
+        return cloudpickled(value)
 
 
 def _loaded(answers: Sequence[bytes]) -> list[Any]:
