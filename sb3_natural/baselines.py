@@ -1,6 +1,6 @@
 """SB3's PPO and A2C and sb3-contrib's TRPO, faster.
 
-All have fast rollouts; PPO and TRPO also have fast updates. The results are the same, and models
+All have fast rollouts and fast updates. The results are the same, and models
 saved by either load into the other.
 """
 
@@ -13,20 +13,27 @@ import stable_baselines3
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.utils import explained_variance
 from torch import Tensor, nn
+from torch.optim import Adam
 
 from sb3_natural.curvature.solvers import NoStepError
 from sb3_natural.networks.mlp import flat_features
 from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.rollouts.collection import FastRollouts
+from sb3_natural.rollouts.returns import explained_variance
+from sb3_natural.rollouts.whole import whole_rollout
+from sb3_natural.updates.actor_critic import ActorCritic
 from sb3_natural.updates.clipped_surrogate import (
     ClippedSurrogate,
     Losses,
     Minibatch,
 )
-from sb3_natural.updates.flat_adam import FlatAdam, fits, flat_adam
-from sb3_natural.updates.plain_networks import Networks, plain_networks
+from sb3_natural.updates.flat_adam import FlatAdam, flat_adam
+from sb3_natural.updates.flat_adam import fits as flat_adam_fits
+from sb3_natural.updates.flat_rms_prop import FlatRmsProp
+from sb3_natural.updates.flat_rms_prop import fits as flat_rms_prop_fits
+from sb3_natural.updates.plain_networks import Networks, has_gradient_hooks, plain_networks
+from sb3_natural.updates.policy_gradient import PolicyGradientLosses, policy_gradient
 from sb3_natural.updates.trpo_step import TrpoStep, trpo_step
 from sb3_natural.updates.value_regression import regress
 
@@ -42,12 +49,18 @@ class _PlainUpdates(FastRollouts):
             return None
         if type(self.rollout_buffer).get is not RolloutBuffer.get:
             return None
-        networks = plain_networks(self.policy)
-        if networks is None:
+        networks = self._remembered.recall(
+            "networks", self.policy, lambda: plain_networks(self.policy), bool
+        )
+        if networks is None or has_gradient_hooks(networks.params):
             return None
         params = self._stepped(networks)
         trainable = all(param.requires_grad for param in params)
-        return networks if trainable and fits(self.policy.optimizer, params) else None
+        return networks if trainable and self._can_step(params) else None
+
+    def _can_step(self, params: list[nn.Parameter]) -> bool:
+        """Whether the optimiser's steps can be taken for all of these parameters at once."""
+        return flat_adam_fits(self.policy.optimizer, params)
 
     def _stepped(self, networks: Networks) -> list[nn.Parameter]:
         """The parameters that the optimiser moves."""
@@ -150,7 +163,7 @@ class PPO(_PlainUpdates, stable_baselines3.PPO):
         buffer = self.rollout_buffer
         log(
             "train/explained_variance",
-            explained_variance(buffer.values.flatten(), buffer.returns.flatten()),
+            explained_variance(buffer.values, buffer.returns),
         )
         if hasattr(self.policy, "log_std"):
             log("train/std", torch.exp(self.policy.log_std).mean().item())
@@ -160,8 +173,76 @@ class PPO(_PlainUpdates, stable_baselines3.PPO):
             log("train/clip_range_vf", clip_range_vf)
 
 
-class A2C(FastRollouts, stable_baselines3.A2C):
-    """``stable_baselines3.A2C`` with :class:`~sb3_natural.rollouts.collection.FastRollouts`."""
+class A2C(_PlainUpdates, stable_baselines3.A2C):
+    """``stable_baselines3.A2C`` with :class:`~sb3_natural.rollouts.collection.FastRollouts`.
+
+    If the rollout path is "numpy" and the optimiser RMSprop or Adam, the update does not use
+    autograd either: it takes the same step, up to rounding, and leaves the same gradient in the
+    parameters' ``grad``. If parameters or modules have hooks, the update is SB3's own.
+    """
+
+    @np.errstate(all="ignore")  # like torch, with which SB3 computes this
+    def train(self) -> None:
+        """Update policy and critic from the rollout buffer."""
+        networks = self._plain_networks()
+        if networks is None:
+            super().train()
+            return
+        self._remembered.set_training_mode(self.policy, True)
+        self._update_learning_rate(self.policy.optimizer)
+        n_samples = self.rollout_buffer.rewards.size
+        with torch.no_grad(), one_thread_if_small(networks.actor, n_samples):
+            if type(self.policy.optimizer) is Adam:
+                losses = self._adam_step(networks)
+            else:
+                losses = self._rms_prop_step(networks)
+        self._n_updates += 1
+        self._record(losses)
+
+    def _can_step(self, params: list[nn.Parameter]) -> bool:
+        return super()._can_step(params) or flat_rms_prop_fits(self.policy.optimizer, params)
+
+    def _adam_step(self, networks: Networks) -> PolicyGradientLosses:
+        with flat_adam(self.policy.optimizer, networks.params) as adam:  # type: ignore[arg-type]
+            losses, gradient = self._gradient(ActorCritic(self.policy, networks, adam.vector))
+            adam.step(_clip_norm(gradient, self.max_grad_norm))
+        return losses
+
+    def _rms_prop_step(self, networks: Networks) -> PolicyGradientLosses:
+        def make() -> tuple[FlatRmsProp, ActorCritic]:
+            rms_prop = FlatRmsProp(self.policy.optimizer, networks.params)  # type: ignore[arg-type]
+            return rms_prop, ActorCritic(self.policy, networks, rms_prop.vector)
+
+        rms_prop, passes = self._remembered.recall("RMSprop", self.policy, make, bool)
+        rms_prop.read()
+        losses, gradient = self._gradient(passes)
+        rms_prop.step(_clip_norm(gradient, self.max_grad_norm))
+        return losses
+
+    def _gradient(self, passes: ActorCritic) -> tuple[PolicyGradientLosses, Tensor]:
+        rollout = whole_rollout(self.rollout_buffer)
+        advantages = rollout.advantages
+        if self.normalize_advantage:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        return policy_gradient(
+            passes,
+            flat_features(self.policy, rollout.observations),
+            self._in_log_probs_form(rollout.actions),
+            advantages,
+            rollout.returns.numpy(),
+            ent_coef=self.ent_coef,
+            vf_coef=self.vf_coef,
+        )
+
+    def _record(self, losses: PolicyGradientLosses) -> None:
+        buffer, log = self.rollout_buffer, self.logger.record
+        log("train/n_updates", self._n_updates, exclude="tensorboard")
+        log("train/explained_variance", explained_variance(buffer.values, buffer.returns))
+        log("train/entropy_loss", losses.entropy)
+        log("train/policy_loss", losses.policy)
+        log("train/value_loss", losses.value)
+        if hasattr(self.policy, "log_std"):
+            log("train/std", float(np.exp(self.policy.log_std.detach().numpy()).mean()))
 
 
 class TRPO(_PlainUpdates, sb3_contrib.TRPO):
@@ -229,7 +310,7 @@ class TRPO(_PlainUpdates, sb3_contrib.TRPO):
         log("train/kl_divergence_loss", step.kl)
         log(
             "train/explained_variance",
-            explained_variance(buffer.values.flatten(), buffer.returns.flatten()),
+            explained_variance(buffer.values, buffer.returns),
         )
         log("train/is_line_search_success", float(step.success))
         if hasattr(self.policy, "log_std"):

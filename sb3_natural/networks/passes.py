@@ -20,9 +20,9 @@ __all__ = [
     "fast_functions",
     "hidden_layers",
     "hidden_outputs",
-    "mlp_outputs",
     "numpy_fits",
     "numpy_forward",
+    "torch_forward",
 ]
 
 Function = Callable[[Tensor], Tensor]
@@ -83,13 +83,19 @@ def _on_tensors(numpy_function: Callable[[np.ndarray, np.ndarray], object]) -> F
     return function
 
 
-def mlp_outputs(mlp: Mlp, features: Tensor) -> Tensor:
-    """The network's outputs for many samples, shape (N, K), detached."""
+def torch_forward(mlp: Mlp) -> Callable[[Tensor], Tensor]:
+    """A function from features (N, n_features) to outputs (N, K), detached, in torch."""
     weights, biases = mlp.weights, mlp.biases
-    hidden = hidden_layers(weights, biases, fast_functions(mlp.functions, features.device))
-    h = hidden_outputs(hidden, features)
-    # Transposed: a product with few rows and N columns takes half the time.
-    return torch.addmm(biases[-1][:, None], weights[-1], h.t()).t()
+    device = weights[0].device
+    hidden = hidden_layers(weights, biases, fast_functions(mlp.functions, device))
+    head_bias, head_weight = biases[-1][:, None], weights[-1]
+
+    def outputs(features: Tensor) -> Tensor:
+        h = hidden_outputs(hidden, features)
+        # Transposed: a product with few rows and N columns takes half the time.
+        return torch.addmm(head_bias, head_weight, h.t()).t()
+
+    return outputs
 
 
 def numpy_fits(mlp: Mlp) -> bool:

@@ -47,6 +47,7 @@ __all__ = [
     "ForwardActor",
     "MlpActor",
     "NumpyActor",
+    "PlainActor",
     "TorchActor",
     "make_actor",
 ]
@@ -170,7 +171,7 @@ class ForwardActor(TorchActor):
         return actions.cpu().numpy()
 
 
-class _PlainActor:
+class PlainActor:
     """What the actors of plain networks share: the memory that they read, and their likelihoods."""
 
     _phi: np.ndarray
@@ -236,7 +237,7 @@ def _attributes(policy: ActorCriticPolicy) -> list[tuple[dict[str, Any], str, An
     return attributes
 
 
-class MlpActor(_PlainActor):
+class MlpActor(PlainActor):
     """Acts with a plain network by calling the kernels that SB3 ends up calling."""
 
     path = "torch"
@@ -261,7 +262,7 @@ class MlpActor(_PlainActor):
         return self._draw(outputs).view(-1, *self._shape).numpy()
 
 
-class NumpyActor(_PlainActor):
+class NumpyActor(PlainActor):
     """Acts with a plain network in numpy, whose calls cost less than torch's."""
 
     path = "numpy"

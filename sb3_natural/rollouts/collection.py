@@ -7,7 +7,7 @@ one batched pass over the full rollout; the buffer ends up the same.
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -22,10 +22,17 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from sb3_natural.environments.vec_env import LeanDummyVecEnv, as_monitored
-from sb3_natural.networks.mlp import actor_mlp, critic_mlp
+from sb3_natural.networks.mlp import Mlp, actor_mlp, critic_mlp
+from sb3_natural.networks.structure import Remembered
 from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.observations import mapped
-from sb3_natural.rollouts.actors import ROLLOUT_PATHS, Actor, ForwardActor, make_actor
+from sb3_natural.rollouts.actors import (
+    ROLLOUT_PATHS,
+    Actor,
+    ForwardActor,
+    PlainActor,
+    make_actor,
+)
 from sb3_natural.rollouts.finiteness import CheckedSteps, VecCheckFinite, surely_finite
 from sb3_natural.rollouts.recorders import BufferRecorder, Recorder, Step
 
@@ -68,6 +75,15 @@ def _tell_lr_schedule(algorithm: Any) -> None:
         algorithm._setup_lr_schedule()
 
 
+class _Acting(NamedTuple):
+    """How the actions of a rollout are computed."""
+
+    actor: Actor | None
+    """None if SB3's own collection is to be used."""
+    mlp: Mlp | None
+    """The policy's network, actor or critic, if it is a plain one."""
+
+
 class FastRollouts(OnPolicyAlgorithm):
     """Mixin for SB3's on-policy algorithms: ``class PPO(FastRollouts, stable_baselines3.PPO)``.
 
@@ -106,7 +122,7 @@ class FastRollouts(OnPolicyAlgorithm):
         with their own ``add``, "torch" otherwise. Assign a path to force it, or None for the
         default.
         """
-        actor = self._make_actor()
+        actor = self._acting().actor
         return "sb3" if actor is None else actor.path
 
     @rollout_path.setter
@@ -137,6 +153,15 @@ class FastRollouts(OnPolicyAlgorithm):
             return make_actor(self.policy, self._forced_path)
         return make_actor(self.policy, "numpy") or make_actor(self.policy, "torch")
 
+    def _acting(self) -> _Acting:
+        """How the next rollout is collected: as the last one, if nothing has changed."""
+        key = ("acting", self._forced_path, getattr(type(self.rollout_buffer), "add", None))
+        return self._remembered.recall(key, self.policy, self._find_acting, _reads_plain_networks)
+
+    def _find_acting(self) -> _Acting:
+        mlp = actor_mlp(self.policy) or critic_mlp(self.policy)
+        return _Acting(self._make_actor(), mlp)
+
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         if isinstance(env, gym.Env):
@@ -147,6 +172,7 @@ class FastRollouts(OnPolicyAlgorithm):
         return OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
+        self._remembered = Remembered()
         super()._setup_model()
         forget_graph(self.policy)
 
@@ -177,12 +203,11 @@ class FastRollouts(OnPolicyAlgorithm):
             environment's index and the step
         """
         start = time.perf_counter()
-        actor = self._make_actor()
+        actor, mlp = self._acting()
         path = "sb3" if actor is None else actor.path
         if self.verbose >= 1 and self._told_path != path:
             self._told_path = path
             print(f"Collecting rollouts through path {path!r}")
-        mlp = actor_mlp(self.policy) or critic_mlp(self.policy)
         if isinstance(rollout_buffer, RolloutBuffer):
             rollout_buffer.buffer_size = n_rollout_steps  # n_steps may have been changed
         try:
@@ -211,7 +236,7 @@ class FastRollouts(OnPolicyAlgorithm):
         """SB3's loop, without the critic."""
         assert self._last_obs is not None, "collect_rollouts is called by learn()"
         assert self._last_episode_starts is not None
-        self.policy.set_training_mode(False)
+        self._remembered.set_training_mode(self.policy, False)
         checked = CheckedSteps(env, self.num_timesteps)
         checked.check_observations(self._last_obs)
         if self.use_sde:
@@ -289,6 +314,9 @@ class FastRollouts(OnPolicyAlgorithm):
         """The recorder of the next rollout."""
         return BufferRecorder(self, buffer, actor)
 
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_remembered"]
+
     def dump_logs(self, iteration: int = 0) -> None:
         """Write the log, with ``time/collect_fraction`` added."""
         elapsed = (time.time_ns() - self.start_time) / 1e9
@@ -314,6 +342,11 @@ def _detach_inside(value: Any) -> Any:
         for name, part in vars(value).items():
             vars(value)[name] = _detach_inside(part)
     return value
+
+
+def _reads_plain_networks(acting: _Acting) -> bool:
+    """Whether the actor does nothing but read parameters that are known to be the policy's."""
+    return isinstance(acting.actor, PlainActor)
 
 
 def _is_watched(callback: BaseCallback) -> bool:

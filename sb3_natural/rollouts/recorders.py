@@ -16,7 +16,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from torch import Tensor
 
 from sb3_natural.networks.mlp import critic_mlp, flat_features
-from sb3_natural.networks.passes import mlp_outputs
+from sb3_natural.networks.passes import torch_forward
+from sb3_natural.networks.structure import Remembered
 from sb3_natural.observations import at, mapped, pairs, stacked
 from sb3_natural.rollouts.actors import Actor
 from sb3_natural.rollouts.deferred import Deferred
@@ -220,7 +221,7 @@ class BufferRecorder(Recorder):
             self._return_scale.normalize(self._buffer.rewards, ended)
         self.evaluate()
         on_device = obs_as_tensor(last_observations, self._algorithm.device)  # type: ignore[arg-type]
-        last_values = self._policy.predict_values(on_device)
+        last_values = self._values(on_device)
         _compute_returns(self._buffer, last_values, dones)
         return last_values
 
@@ -255,10 +256,16 @@ class BufferRecorder(Recorder):
 
     def _values(self, observations: Any) -> Tensor:
         """Values, (N, 1), as from ``policy.predict_values`` but faster."""
-        critic = critic_mlp(self._policy)
+        remembered: Remembered = self._algorithm._remembered  # type: ignore[attr-defined]
+        critic = remembered.recall("critic", self._policy, self._plain_critic, bool)
         if critic is None:
             return self._policy.predict_values(observations)
-        return mlp_outputs(critic, flat_features(self._policy, observations))
+        return critic(flat_features(self._policy, observations))
+
+    def _plain_critic(self) -> Callable[[Tensor], Tensor] | None:
+        """A function from features to values, if the critic is a plain network."""
+        critic = critic_mlp(self._policy)
+        return None if critic is None else torch_forward(critic)
 
     def _chunks(self, n_samples: int) -> Iterator[Any]:
         """The first observations, time-major, in chunks that the policy can take."""

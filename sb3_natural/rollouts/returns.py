@@ -1,10 +1,12 @@
-"""Advantages and returns from rewards and values."""
+"""Advantages and returns from rewards and values, and how well values predict returns."""
+
+import math
 
 import numpy as np
 
 from sb3_natural.shapes import check_shape
 
-__all__ = ["advantages_and_returns", "returns_with_lambda"]
+__all__ = ["advantages_and_returns", "explained_variance", "returns_with_lambda"]
 
 
 def advantages_and_returns(
@@ -63,6 +65,19 @@ def returns_with_lambda(
     return values + _decaying_sums(deltas, returns_lambda * decay)
 
 
+def explained_variance(values: np.ndarray, returns: np.ndarray) -> float:
+    """1 - Var[returns - values] / Var[returns]; NaN if the returns are all equal.
+
+    SB3's, up to rounding; its ``numpy.var`` takes five times as long with a few samples.
+
+    :param values: any shape
+    :param returns: the same shape
+    """
+    returns = returns.reshape(-1)
+    total = _sum_of_squares(returns)
+    return math.nan if total == 0 else 1 - _sum_of_squares(returns - values.reshape(-1)) / total
+
+
 def _goes_on(episode_starts: np.ndarray, dones: np.ndarray) -> np.ndarray:
     """1 where an episode goes on after the step, else 0."""
     return 1.0 - np.concatenate([episode_starts[1:], dones[None].astype(np.float32)])
@@ -74,3 +89,9 @@ def _decaying_sums(terms: np.ndarray, decay: np.ndarray) -> np.ndarray:
     for now, later, factor in zip(sums[-2::-1], sums[:0:-1], decay[-2::-1], strict=True):
         now += factor * later
     return sums
+
+
+def _sum_of_squares(x: np.ndarray) -> float:
+    """The sum of squared deviations from the mean, of a vector."""
+    centred = x - np.add.reduce(x) / len(x)
+    return float(centred.dot(centred))

@@ -13,8 +13,7 @@ import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 
-from sb3_natural.curvature.families import family_of
-from sb3_natural.networks.passes import Backprop
+from sb3_natural.updates.actor_critic import ActorCritic
 from sb3_natural.updates.plain_networks import Networks
 
 __all__ = ["ClippedSurrogate", "Losses", "Minibatch"]
@@ -72,21 +71,14 @@ class ClippedSurrogate:
         vf_coef: float,
         normalize_advantage: bool,
     ) -> None:
-        self._distribution = policy.action_dist
-        self._family = family_of(policy.action_dist)
+        self._networks = ActorCritic(policy, networks, theta)
+        self._distribution = self._networks.distribution
+        self._family = self._networks.family
         self._clip_range = clip_range
         self._clip_range_vf = clip_range_vf
         self._ent_coef = ent_coef
         self._vf_coef = vf_coef
         self._normalize_advantage = normalize_advantage
-        self._gradient = torch.zeros_like(theta)
-        n_log_std = 0 if networks.log_std is None else networks.log_std.numel()
-        n_actor = sum(param.numel() for param in networks.actor.params)
-        sizes = (n_log_std, n_actor, len(theta) - n_log_std - n_actor)
-        self._log_std, actor, critic = theta.split(sizes)
-        self._log_std_gradient, *gradients = self._gradient.split(sizes)
-        self._actor = Backprop(networks.actor, actor, gradients[0])
-        self._critic = Backprop(networks.critic, critic, gradients[1])
 
     def total(self, losses: Losses) -> float:
         """The sum that is minimised."""
@@ -94,9 +86,7 @@ class ClippedSurrogate:
 
     def losses(self, batch: Minibatch) -> Losses:
         """The losses at the current theta."""
-        phi = self._actor.forward(batch.features)
-        if len(self._log_std) > 0:
-            phi = torch.cat([phi, self._log_std.expand_as(phi)], dim=1)
+        phi, values = self._networks.forward(batch.features)
         log_prob = self._family.log_prob(self._distribution, phi, batch.actions).numpy()
         policy_loss, clip_fraction, approx_kl, by_log_prob = self._surrogate(log_prob, batch)
         by_phi = self._family.score(self._distribution, phi, batch.actions)
@@ -104,9 +94,8 @@ class ClippedSurrogate:
         if self._ent_coef:
             by_phi.sub_(self._family.entropy_gradient(phi), alpha=self._ent_coef / len(phi))
         entropy = self._family.entropy(phi).mean().item()
-        values = self._critic.forward(batch.features).numpy()[:, 0]
-        value_loss, by_value = self._value_loss(values, batch)
-        self._by_outputs = by_phi, torch.from_numpy(by_value)[:, None]
+        value_loss, by_value = self._value_loss(values.numpy(), batch)
+        self._by_outputs = by_phi, torch.from_numpy(by_value)
         return Losses(policy_loss, value_loss, -entropy, clip_fraction, approx_kl)
 
     def gradient(self) -> Tensor:
@@ -114,13 +103,7 @@ class ClippedSurrogate:
 
         The next call overwrites it.
         """
-        by_phi, by_value = self._by_outputs
-        if len(self._log_std) > 0:
-            by_phi, by_log_std = by_phi.chunk(2, dim=1)
-            torch.sum(by_log_std, dim=0, out=self._log_std_gradient)
-        self._actor.backward(by_phi)
-        self._critic.backward(by_value)
-        return self._gradient
+        return self._networks.backward(*self._by_outputs)
 
     def _surrogate(
         self, log_prob: np.ndarray, batch: Minibatch

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
-from torch.optim import optimizer as optim_hooks
 
 from sb3_natural.networks.parameters import flatten, split
+from sb3_natural.updates.optimizers import treats_alike
 
-__all__ = ["FlatAdam", "flat_adam"]
+__all__ = ["FlatAdam", "fits", "flat_adam"]
 
 # These options of a parameter group choose among torch's implementations of the same step.
 _IMPLEMENTATIONS = ("foreach", "fused", "capturable", "differentiable")
@@ -103,23 +103,7 @@ def flat_adam(optimizer: Adam, params: Sequence[nn.Parameter]) -> Iterator[FlatA
 
 
 def fits(optimizer: Optimizer, params: Sequence[nn.Parameter]) -> bool:
-    """Whether the optimiser is torch's own Adam, and treats these parameters alike.
-
-    It may have others, which keep their values and states as long as they have no gradient.
-    """
-    if type(optimizer) is not Adam or len(optimizer.param_groups) != 1:
+    """Whether the optimiser is torch's own Adam, and treats these parameters alike."""
+    if type(optimizer) is not Adam or len(set(params)) != len(params):
         return False
-    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
-        return False
-    if optim_hooks._global_optimizer_pre_hooks or optim_hooks._global_optimizer_post_hooks:
-        return False
-    (group,) = optimizer.param_groups
-    if not set(params) <= set(group["params"]) or len(set(params)) != len(params):
-        return False
-    if isinstance(group["lr"], Tensor) or group["differentiable"]:
-        return False
-    if any(param.device.type != "cpu" or param.dtype != torch.float32 for param in params):
-        return False
-    steps = {float(optimizer.state[param]["step"]) for param in params if param in optimizer.state}
-    known = sum(param in optimizer.state for param in params)
-    return known == 0 or (known == len(params) and len(steps) == 1)
+    return treats_alike(optimizer, params)

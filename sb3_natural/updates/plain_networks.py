@@ -1,5 +1,6 @@
 """Policies that are two multilayer perceptrons and nothing else: what can do without autograd."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from stable_baselines3.common.distributions import DiagGaussianDistribution
@@ -10,7 +11,7 @@ from torch.nn.modules import module as global_hooks
 from sb3_natural.networks.mlp import Mlp, actor_mlp, critic_mlp
 from sb3_natural.networks.passes import Backprop
 
-__all__ = ["Networks", "plain_networks"]
+__all__ = ["Networks", "has_gradient_hooks", "plain_networks"]
 
 
 class Networks(NamedTuple):
@@ -42,17 +43,20 @@ def plain_networks(policy: nn.Module) -> Networks | None:
     params = networks.params
     if len(set(params)) != len(params):  # the two share layers
         return None
-    return None if _has_backward_hooks(policy) else networks
+    if has_gradient_hooks(policy.parameters()) or _has_backward_hooks(policy):
+        return None
+    return networks
+
+
+def has_gradient_hooks(params: Iterable[nn.Parameter]) -> bool:
+    """Whether there are hooks on gradients of parameters, which only autograd calls."""
+    return any(param._backward_hooks or param._post_accumulate_grad_hooks for param in params)
 
 
 def _has_backward_hooks(policy: nn.Module) -> bool:
-    """Whether there are hooks on gradients, which only autograd calls."""
+    """Whether there are hooks on modules' gradients, which only autograd calls."""
     return bool(
         any(module._backward_hooks or module._backward_pre_hooks for module in policy.modules())
-        or any(
-            param._backward_hooks or param._post_accumulate_grad_hooks
-            for param in policy.parameters()
-        )
         or global_hooks._global_backward_hooks
         or global_hooks._global_backward_pre_hooks
     )
