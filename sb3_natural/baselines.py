@@ -45,18 +45,19 @@ class _PlainUpdates(FastRollouts):
 
     def _plain_networks(self) -> Networks | None:
         """The networks if the update can do without autograd; None if SB3's own is needed."""
-        if self.rollout_path != "numpy":
-            return None
-        if type(self.rollout_buffer).get is not RolloutBuffer.get:
-            return None
         networks = self._remembered.recall(
-            "networks", self.policy, lambda: plain_networks(self.policy), bool
+            ("networks", *self._path_depends_on()), self.policy, self._find_networks, bool
         )
         if networks is None or has_gradient_hooks(networks.params):
+            return None
+        if type(self.rollout_buffer).get is not RolloutBuffer.get:
             return None
         params = self._stepped(networks)
         trainable = all(param.requires_grad for param in params)
         return networks if trainable and self._can_step(params) else None
+
+    def _find_networks(self) -> Networks | None:
+        return plain_networks(self.policy) if self.rollout_path == "numpy" else None
 
     def _can_step(self, params: list[nn.Parameter]) -> bool:
         """Whether the optimiser's steps can be taken for all of these parameters at once."""
@@ -173,6 +174,9 @@ class PPO(_PlainUpdates, stable_baselines3.PPO):
             log("train/clip_range_vf", clip_range_vf)
 
 
+_RMS_PROP = "RMSprop"
+
+
 class A2C(_PlainUpdates, stable_baselines3.A2C):
     """``stable_baselines3.A2C`` with :class:`~sb3_natural.rollouts.collection.FastRollouts`.
 
@@ -200,7 +204,11 @@ class A2C(_PlainUpdates, stable_baselines3.A2C):
         self._record(losses)
 
     def _can_step(self, params: list[nn.Parameter]) -> bool:
-        return super()._can_step(params) or flat_rms_prop_fits(self.policy.optimizer, params)
+        optimizer = self.policy.optimizer
+        if type(optimizer) is Adam:
+            return super()._can_step(params)
+        flat = self._remembered.recall_again(_RMS_PROP)
+        return flat_rms_prop_fits(optimizer, params) if flat is None else flat[0].fits(optimizer)
 
     def _adam_step(self, networks: Networks) -> PolicyGradientLosses:
         with flat_adam(self.policy.optimizer, networks.params) as adam:  # type: ignore[arg-type]
@@ -209,11 +217,12 @@ class A2C(_PlainUpdates, stable_baselines3.A2C):
         return losses
 
     def _rms_prop_step(self, networks: Networks) -> PolicyGradientLosses:
-        def make() -> tuple[FlatRmsProp, ActorCritic]:
+        flat = self._remembered.recall_again(_RMS_PROP)
+        if flat is None:
             rms_prop = FlatRmsProp(self.policy.optimizer, networks.params)  # type: ignore[arg-type]
-            return rms_prop, ActorCritic(self.policy, networks, rms_prop.vector)
-
-        rms_prop, passes = self._remembered.recall("RMSprop", self.policy, make, bool)
+            flat = rms_prop, ActorCritic(self.policy, networks, rms_prop.vector)
+            self._remembered.note(_RMS_PROP, flat)
+        rms_prop, passes = flat
         rms_prop.read()
         losses, gradient = self._gradient(passes)
         rms_prop.step(_clip_norm(gradient, self.max_grad_norm))
@@ -221,15 +230,19 @@ class A2C(_PlainUpdates, stable_baselines3.A2C):
 
     def _gradient(self, passes: ActorCritic) -> tuple[PolicyGradientLosses, Tensor]:
         rollout = whole_rollout(self.rollout_buffer)
-        advantages = rollout.advantages
+        actions, advantages = rollout.actions, rollout.advantages
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = actions.astype(np.int64).reshape(-1)
         if self.normalize_advantage:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+            on_advantages = torch.from_numpy(advantages)
+            deviation = on_advantages.std() + 1e-8
+            advantages = ((on_advantages - on_advantages.mean()) / deviation).numpy()
         return policy_gradient(
             passes,
-            flat_features(self.policy, rollout.observations),
-            self._in_log_probs_form(rollout.actions),
+            flat_features(self.policy, torch.from_numpy(rollout.observations)),
+            actions,
             advantages,
-            rollout.returns.numpy(),
+            rollout.returns,
             ent_coef=self.ent_coef,
             vf_coef=self.vf_coef,
         )

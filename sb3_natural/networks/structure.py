@@ -137,6 +137,14 @@ class Remembered:
             self._results[key] = result
         return result
 
+    def recall_again(self, key: Hashable) -> Any:
+        """The result for another key and the same policy, right after :meth:`recall`, or None."""
+        return self._results.get(key)
+
+    def note(self, key: Hashable, result: object) -> None:
+        """Remember a result, right after :meth:`recall` of one that is worth it."""
+        self._results[key] = result
+
     def forget(self) -> None:
         """Forget all results."""
         self._structure = None

@@ -37,6 +37,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from torch import Tensor, nn
 
 from sb3_natural.curvature.families import family_of
+from sb3_natural.curvature.few_samples import log_probs
 from sb3_natural.networks.mlp import Mlp, actor_mlp, flat_features
 from sb3_natural.networks.normalization import ObservationNormalizer, normalizer_of
 from sb3_natural.networks.passes import hidden_layers, hidden_outputs, numpy_fits, numpy_forward
@@ -50,6 +51,8 @@ __all__ = [
     "PlainActor",
     "TorchActor",
     "make_actor",
+    "numpy_features",
+    "reads_arrays",
 ]
 
 ROLLOUT_PATHS = ("numpy", "torch", "sb3")
@@ -109,14 +112,20 @@ def make_actor(
     mlp = actor_mlp(policy)
     plain = (
         mlp is not None
-        and mlp.linears[0].weight.device.type == "cpu"
-        and all(layer.weight.dtype == torch.float32 for layer in mlp.linears)
+        and reads_arrays(mlp)
     )
     if path == "torch":
         return MlpActor(policy, mlp) if plain and mlp else TorchActor(policy)
     if plain and mlp and numpy_fits(mlp):
         return NumpyActor(policy, mlp)
     return None
+
+
+def reads_arrays(mlp: Mlp) -> bool:
+    """Whether the network is on the CPU, in single precision."""
+    return mlp.linears[0].weight.device.type == "cpu" and all(
+        layer.weight.dtype == torch.float32 for layer in mlp.linears
+    )
 
 
 class TorchActor:
@@ -199,9 +208,8 @@ class PlainActor:
 
     def log_probs(self, likelihoods: Sequence[np.ndarray], actions: Tensor) -> Tensor:
         """See :class:`Actor`."""
-        distribution = self._policy.action_dist
-        phi = torch.from_numpy(np.concatenate(likelihoods))
-        return family_of(distribution).log_prob(distribution, phi, actions)
+        phi = np.concatenate(likelihoods)
+        return torch.from_numpy(log_probs(self._policy.action_dist, phi, actions.numpy()))
 
     def is_current(self, policy: nn.Module) -> bool:
         """See :class:`Actor`."""
@@ -269,7 +277,7 @@ class NumpyActor(PlainActor):
 
     def __init__(self, policy: ActorCriticPolicy, mlp: Mlp) -> None:
         super().__init__(policy, mlp)
-        self._features = _numpy_features(policy)
+        self._features = numpy_features(policy)
         self._outputs = numpy_forward(mlp)
         self._log_std_row = None if self._log_std is None else self._log_std.numpy()
         self._draw = _numpy_sampler(policy)
@@ -377,7 +385,7 @@ def _multinomial_is_a_race() -> bool:
         return torch.equal(drawn, raced) and torch.equal(after, torch.get_rng_state())
 
 
-def _numpy_features(policy: ActorCriticPolicy) -> Callable[[Any], np.ndarray]:
+def numpy_features(policy: ActorCriticPolicy) -> Callable[[Any], np.ndarray]:
     """:func:`~sb3_natural.networks.mlp.flat_features` for arrays."""
     space, normalizer = policy.observation_space, normalizer_of(policy)
     known = normalizer is None or type(normalizer) is ObservationNormalizer

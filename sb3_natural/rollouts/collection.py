@@ -7,6 +7,7 @@ one batched pass over the full rollout; the buffer ends up the same.
 
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -153,10 +154,22 @@ class FastRollouts(OnPolicyAlgorithm):
             return make_actor(self.policy, self._forced_path)
         return make_actor(self.policy, "numpy") or make_actor(self.policy, "torch")
 
+    @cached_property
+    def _remembered(self) -> Remembered:
+        return Remembered()
+
     def _acting(self) -> _Acting:
         """How the next rollout is collected: as the last one, if nothing has changed."""
-        key = ("acting", self._forced_path, getattr(type(self.rollout_buffer), "add", None))
-        return self._remembered.recall(key, self.policy, self._find_acting, _reads_plain_networks)
+        return self._remembered.recall(
+            ("acting", *self._path_depends_on()),
+            self.policy,
+            self._find_acting,
+            _reads_plain_networks,
+        )
+
+    def _path_depends_on(self) -> tuple[Any, ...]:
+        """What, besides the policy, decides how actions are computed."""
+        return self._forced_path, getattr(type(self.rollout_buffer), "add", None)
 
     def _find_acting(self) -> _Acting:
         mlp = actor_mlp(self.policy) or critic_mlp(self.policy)
@@ -172,7 +185,6 @@ class FastRollouts(OnPolicyAlgorithm):
         return OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
-        self._remembered = Remembered()
         super()._setup_model()
         forget_graph(self.policy)
 
@@ -247,6 +259,7 @@ class FastRollouts(OnPolicyAlgorithm):
         if watched:
             actor = self._current(actor)
         rollout = self._recorder(buffer, actor)
+        rollout.is_unwatched = not watched
         seen = {
             "self": self,
             "env": env,

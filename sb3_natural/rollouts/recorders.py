@@ -16,10 +16,10 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from torch import Tensor
 
 from sb3_natural.networks.mlp import critic_mlp, flat_features
-from sb3_natural.networks.passes import torch_forward
+from sb3_natural.networks.passes import numpy_fits, numpy_forward, torch_forward
 from sb3_natural.networks.structure import Remembered
 from sb3_natural.observations import at, mapped, pairs, stacked
-from sb3_natural.rollouts.actors import Actor
+from sb3_natural.rollouts.actors import Actor, numpy_features, reads_arrays
 from sb3_natural.rollouts.deferred import Deferred
 from sb3_natural.rollouts.returns import advantages_and_returns
 from sb3_natural.rollouts.scaling import ReturnScale
@@ -29,6 +29,10 @@ __all__ = ["BufferRecorder", "Recorder", "Step"]
 # Elements of the observations that go through the networks at a time after a rollout: few enough
 # for the activations of images to fit in memory, many more than an MLP needs for full speed.
 _CHUNK_ELEMENTS = 2**22
+
+
+# Up to so many samples, numpy's passes are faster than torch's.
+_FEW = 64
 
 
 class _TimeLimit(NamedTuple):
@@ -71,9 +75,11 @@ class Recorder(ABC):
 
     :param algorithm: the algorithm that collects it
     :param actor: picks the actions
+    :ivar is_unwatched: whether no callback can change the policy during the rollout
     """
 
     def __init__(self, algorithm: OnPolicyAlgorithm, actor: Actor) -> None:
+        self.is_unwatched = False
         self._algorithm = algorithm
         self._actor = actor
 
@@ -257,15 +263,30 @@ class BufferRecorder(Recorder):
     def _values(self, observations: Any) -> Tensor:
         """Values, (N, 1), as from ``policy.predict_values`` but faster."""
         remembered: Remembered = self._algorithm._remembered  # type: ignore[attr-defined]
-        critic = remembered.recall("critic", self._policy, self._plain_critic, bool)
+        critic = remembered.recall_again("critic") if self.is_unwatched else None
+        if critic is None:
+            critic = remembered.recall("critic", self._policy, self._plain_critic, bool)
         if critic is None:
             return self._policy.predict_values(observations)
-        return critic(flat_features(self._policy, observations))
+        return critic(observations)
 
     def _plain_critic(self) -> Callable[[Tensor], Tensor] | None:
-        """A function from features to values, if the critic is a plain network."""
-        critic = critic_mlp(self._policy)
-        return None if critic is None else torch_forward(critic)
+        """A function from observations to values, if the critic is a plain network."""
+        policy = self._policy
+        critic = critic_mlp(policy)
+        if critic is None:
+            return None
+        forward = torch_forward(critic)
+        if not (reads_arrays(critic) and numpy_fits(critic)):
+            return lambda observations: forward(flat_features(policy, observations))
+        features, few = numpy_features(policy), numpy_forward(critic)
+
+        def values(observations: Tensor) -> Tensor:
+            if len(observations) > _FEW:
+                return forward(flat_features(policy, observations))
+            return torch.from_numpy(few(features(observations.numpy())))
+
+        return values
 
     def _chunks(self, n_samples: int) -> Iterator[Any]:
         """The first observations, time-major, in chunks that the policy can take."""

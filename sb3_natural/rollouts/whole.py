@@ -3,9 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from stable_baselines3.common.buffers import RolloutBuffer
-from torch import Tensor
 
 __all__ = ["Rollout", "whole_rollout"]
 
@@ -14,20 +12,20 @@ _COLUMNS = ("observations", "actions", "values", "log_probs", "advantages", "ret
 
 
 class Rollout(NamedTuple):
-    """N steps of all environments; the tensors share the buffer's memory."""
+    """N steps of all environments; the arrays are the buffer's."""
 
-    observations: Tensor
+    observations: np.ndarray
     """(N, ...)"""
-    actions: Tensor
+    actions: np.ndarray
     """(N, n_dims), floats"""
-    advantages: Tensor
+    advantages: np.ndarray
     """(N,)"""
-    returns: Tensor
+    returns: np.ndarray
     """(N,)"""
 
 
 def whole_rollout(buffer: RolloutBuffer) -> Rollout:
-    """The batch of ``buffer.get(batch_size=None)``, on the CPU, but in order.
+    """The batch of ``buffer.get(batch_size=None)``, but in order.
 
     For sums over all samples, the order does not matter. Buffer and numpy's random numbers are left
     as ``get`` leaves them.
@@ -41,8 +39,8 @@ def whole_rollout(buffer: RolloutBuffer) -> Rollout:
             setattr(buffer, name, buffer.swap_and_flatten(getattr(buffer, name)))
         buffer.generator_ready = True
     return Rollout(
-        torch.from_numpy(buffer.observations),
-        torch.from_numpy(buffer.actions.astype(np.float32, copy=False)),
-        torch.from_numpy(buffer.advantages.reshape(-1)),
-        torch.from_numpy(buffer.returns.reshape(-1)),
+        buffer.observations,
+        buffer.actions.astype(np.float32, copy=False),
+        buffer.advantages.reshape(-1),
+        buffer.returns.reshape(-1),
     )

@@ -1,16 +1,20 @@
 """RMSprop over all parameters as one vector.
 
-Torch's goes through the parameters one by one, with five small operations for each.
+Torch's goes through the parameters one by one, with five small operations for each. Copies between
+the parameters and the vector are numpy's, whose calls cost a tenth of torch's.
 """
 
 from collections.abc import Sequence
+from operator import is_
+from typing import Any
 
+import numpy as np
 import torch
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import Tensor, nn
 from torch.optim import Optimizer, RMSprop
 
-from sb3_natural.updates.optimizers import treats_alike
+from sb3_natural.updates.optimizers import is_usual, treats_alike
 
 __all__ = ["FlatRmsProp", "fits"]
 
@@ -27,15 +31,32 @@ class FlatRmsProp:
     def __init__(self, optimizer: RMSprop | RMSpropTFLike, params: Sequence[nn.Parameter]) -> None:
         self._optimizer = optimizer
         self._params = params
-        self._rows = [param.detach().view(-1) for param in params]
-        self._lengths = [len(row) for row in self._rows]
+        self._ids = list(map(id, optimizer.param_groups[0]["params"]))
         self._shapes = [param.shape for param in params]
-        self.vector = torch.cat(self._rows)
+        self._lengths = [param.numel() for param in params]
+        self._rows = [_flat(param) for param in params]
+        self.vector = torch.empty(sum(self._lengths))
+        self._parts = _parts(self.vector, self._lengths)
         self._square_avg = torch.empty_like(self.vector)
+        self._square_avg_parts = _parts(self._square_avg, self._lengths)
+        self._states = _States(optimizer, params)
+
+    def fits(self, optimizer: Optimizer) -> bool:
+        """Whether this optimiser is still the one, and still one that :func:`fits`."""
+        if optimizer is not self._optimizer or not _has_usual_options(optimizer):
+            return False
+        (group,) = optimizer.param_groups
+        if list(map(id, group["params"])) != self._ids:
+            return False
+        if not self._states.are_current(optimizer):
+            if not fits(optimizer, self._params):
+                return False
+            self._states = _States(optimizer, self._params)
+        return True
 
     def read(self) -> None:
         """Look at the parameters again."""
-        torch.cat(self._rows, out=self.vector)
+        np.concatenate(self._rows, out=self.vector.numpy())
 
     def step(self, gradient: Tensor) -> None:
         """Move the parameters from :attr:`vector`, and leave them their parts of the gradient.
@@ -43,34 +64,22 @@ class FlatRmsProp:
         :param gradient: (P,)
         """
         (group,) = self._optimizer.param_groups
-        square_avgs = self._square_avgs()
-        torch.cat(square_avgs, out=self._square_avg)
+        square_avgs = self._states.square_avgs
+        np.concatenate(square_avgs, out=self._square_avg.numpy())
         self._leave(gradient)
         if group["weight_decay"] != 0:
             gradient = gradient.add(self.vector, alpha=group["weight_decay"])
         alpha = group["alpha"]
         self._square_avg.mul_(alpha).addcmul_(gradient, gradient, value=1 - alpha)
         self.vector.addcdiv_(gradient, self._divisor(group["eps"]), value=-group["lr"])
-        torch._foreach_copy_(self._rows, self.vector.split(self._lengths))
-        torch._foreach_copy_(square_avgs, self._square_avg.split(self._lengths))
+        _copy(self._parts, self._rows)
+        _copy(self._square_avg_parts, square_avgs)
+        self._states.count()
 
     def _divisor(self, eps: float) -> Tensor:
         if type(self._optimizer) is RMSpropTFLike:
             return self._square_avg.add(eps).sqrt_()
         return self._square_avg.sqrt().add_(eps)
-
-    def _square_avgs(self) -> list[Tensor]:
-        """The optimiser's own averages, flat, after it has been told that there is another step."""
-        states = [self._optimizer.state[param] for param in self._params]
-        for state, param in zip(states, self._params, strict=True):
-            if not state:
-                state.update(_initial(self._optimizer, param))
-        if isinstance(states[0]["step"], Tensor):
-            torch._foreach_add_([state["step"] for state in states], 1)
-        else:
-            for state in states:
-                state["step"] += 1
-        return [state["square_avg"].view(-1) for state in states]
 
     def _leave(self, gradient: Tensor) -> None:
         parts = gradient.clone().split(self._lengths)
@@ -78,24 +87,79 @@ class FlatRmsProp:
             param.grad = part.view(shape)
 
 
-def _initial(optimizer: Optimizer, param: nn.Parameter) -> dict[str, object]:
+class _States:
+    """The optimiser's states of the parameters, begun if there are none yet."""
+
+    def __init__(self, optimizer: RMSprop | RMSpropTFLike, params: Sequence[nn.Parameter]) -> None:
+        for param in params:
+            if param not in optimizer.state or not optimizer.state[param]:
+                optimizer.state[param] = _initial(optimizer, param)
+        states = [optimizer.state[param] for param in params]
+        self._all = list(optimizer.state.values())
+        self._tensors = [
+            (state, name, value)
+            for state in states
+            for name, value in state.items()
+            if isinstance(value, Tensor)
+        ]
+        self.square_avgs = [_flat(state["square_avg"]) for state in states]
+        steps = [state["step"] for state in states]
+        self._steps = [step.numpy() for step in steps if isinstance(step, Tensor)]
+        self._counting = [state for state in states if not isinstance(state["step"], Tensor)]
+
+    def are_current(self, optimizer: Optimizer) -> bool:
+        """Whether nobody has exchanged states, as loading them does."""
+        now = optimizer.state.values()
+        return (
+            len(now) == len(self._all)
+            and all(map(is_, now, self._all))
+            and all(state.get(name) is value for state, name, value in self._tensors)
+        )
+
+    def count(self) -> None:
+        """There was another step."""
+        for step in self._steps:
+            step += 1
+        for state in self._counting:
+            state["step"] += 1
+
+
+def _initial(optimizer: Optimizer, param: nn.Parameter) -> dict[str, Any]:
     """The state of a parameter before its first step."""
     if type(optimizer) is RMSpropTFLike:
         return {"step": 0, "square_avg": torch.ones_like(param)}
     return {"step": torch.zeros(()), "square_avg": torch.zeros_like(param)}
 
 
+def _flat(tensor: Tensor) -> np.ndarray:
+    """Its elements as a vector in the same memory."""
+    return tensor.detach().view(-1).numpy()
+
+
+def _parts(vector: Tensor, lengths: Sequence[int]) -> list[np.ndarray]:
+    return [part.numpy() for part in vector.split(list(lengths))]
+
+
+def _copy(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target[...] = source
+
+
 def fits(optimizer: Optimizer, params: Sequence[nn.Parameter]) -> bool:
-    """Whether the optimiser is one of the two RMSprops, as A2C uses them, and steps these alike."""
+    """Whether the optimiser is one of the two RMSprops, as A2C uses them, and treats these alike.
+
+    :param params: all of them different
+    """
     if type(optimizer) not in (RMSprop, RMSpropTFLike) or not treats_alike(optimizer, params):
         return False
-    (group,) = optimizer.param_groups
-    if group["momentum"] > 0 or group["centered"]:
-        return False
-    if group.get("maximize") or group.get("capturable"):
-        return False
     states = [optimizer.state[param] for param in params if param in optimizer.state]
-    return all(
-        tensor.is_contiguous()
-        for tensor in (*params, *(state["square_avg"] for state in states if state))
-    )
+    tensors = (*params, *(state["square_avg"] for state in states if state))
+    return _has_usual_options(optimizer) and all(tensor.is_contiguous() for tensor in tensors)
+
+
+def _has_usual_options(optimizer: Optimizer) -> bool:
+    if not is_usual(optimizer):
+        return False
+    (group,) = optimizer.param_groups
+    unusual = ("momentum", "centered", "maximize", "capturable")
+    return not any(map(group.get, unusual))

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sb3_natural.curvature.few_samples import likelihood
 from sb3_natural.updates.actor_critic import ActorCritic
 
 __all__ = ["PolicyGradientLosses", "policy_gradient"]
@@ -22,8 +23,8 @@ class PolicyGradientLosses(NamedTuple):
 def policy_gradient(
     networks: ActorCritic,
     features: Tensor,
-    actions: Tensor,
-    advantages: Tensor,
+    actions: np.ndarray,
+    advantages: np.ndarray,
     returns: np.ndarray,
     *,
     ent_coef: float,
@@ -42,18 +43,18 @@ def policy_gradient(
     :return: the losses, and the gradient, (P,), which the next call overwrites
     """
     n_samples = len(features)
-    phi, values = networks.forward(features)
-    family, distribution = networks.family, networks.distribution
-    log_prob = family.log_prob(distribution, phi, actions)
-    by_phi = family.score(distribution, phi, actions)
-    by_phi.mul_(advantages.mul(-1 / n_samples)[:, None])
+    on_phi, values = networks.forward(features)
+    phi, distribution = on_phi.numpy(), networks.distribution
+    log_prob, score, entropy = likelihood(distribution, phi, actions)
+    by_phi = score * (advantages * np.float32(-1 / n_samples))[:, None]
     if ent_coef:
-        by_phi.sub_(family.entropy_gradient(phi), alpha=ent_coef / n_samples)
+        by_entropy = networks.family.entropy_gradient(on_phi).numpy()
+        by_phi -= by_entropy * np.float32(ent_coef / n_samples)
     errors = values.numpy() - returns
     losses = PolicyGradientLosses(
         policy=-float(advantages.dot(log_prob)) / n_samples,
         value=float(errors.dot(errors)) / n_samples,
-        entropy=-float(family.entropy(phi).sum()) / n_samples,
+        entropy=-float(np.add.reduce(entropy)) / n_samples,
     )
-    by_value = torch.from_numpy(errors * np.float32(2 * vf_coef / n_samples))
-    return losses, networks.backward(by_phi, by_value)
+    by_value = errors * np.float32(2 * vf_coef / n_samples)
+    return losses, networks.backward(torch.from_numpy(by_phi), torch.from_numpy(by_value))
