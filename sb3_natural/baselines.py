@@ -4,8 +4,9 @@ All have fast rollouts and fast updates. The results are the same, and models
 saved by either load into the other.
 """
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import sb3_contrib
@@ -19,6 +20,7 @@ from torch.optim import Adam
 from sb3_natural.curvature.solvers import NoStepError
 from sb3_natural.networks.mlp import flat_features
 from sb3_natural.networks.threads import one_thread_if_small
+from sb3_natural.rollouts.actors import numpy_features
 from sb3_natural.rollouts.collection import FastRollouts
 from sb3_natural.rollouts.returns import explained_variance
 from sb3_natural.rollouts.whole import whole_rollout
@@ -212,7 +214,8 @@ class A2C(_PlainUpdates, stable_baselines3.A2C):
 
     def _adam_step(self, networks: Networks) -> PolicyGradientLosses:
         with flat_adam(self.policy.optimizer, networks.params) as adam:  # type: ignore[arg-type]
-            losses, gradient = self._gradient(ActorCritic(self.policy, networks, adam.vector))
+            passes = ActorCritic(self.policy, networks, adam.vector)
+            losses, gradient = self._gradient(passes, numpy_features(self.policy))
             adam.step(_clip_norm(gradient, self.max_grad_norm))
         return losses
 
@@ -220,26 +223,31 @@ class A2C(_PlainUpdates, stable_baselines3.A2C):
         flat = self._remembered.recall_again(_RMS_PROP)
         if flat is None:
             rms_prop = FlatRmsProp(self.policy.optimizer, networks.params)  # type: ignore[arg-type]
-            flat = rms_prop, ActorCritic(self.policy, networks, rms_prop.vector)
+            passes = ActorCritic(self.policy, networks, rms_prop.vector)
+            flat = rms_prop, passes, numpy_features(self.policy)
             self._remembered.note(_RMS_PROP, flat)
-        rms_prop, passes = flat
+        rms_prop, passes, features = flat
         rms_prop.read()
-        losses, gradient = self._gradient(passes)
+        losses, gradient = self._gradient(passes, features)
         rms_prop.step(_clip_norm(gradient, self.max_grad_norm))
         return losses
 
-    def _gradient(self, passes: ActorCritic) -> tuple[PolicyGradientLosses, Tensor]:
+    def _gradient(
+        self, passes: ActorCritic, features: Callable[[np.ndarray], np.ndarray]
+    ) -> tuple[PolicyGradientLosses, Tensor]:
+        """The losses on the whole rollout, and their gradient.
+
+        :param features: from observations to the inputs of the networks' first layers
+        """
         rollout = whole_rollout(self.rollout_buffer)
         actions, advantages = rollout.actions, rollout.advantages
         if isinstance(self.action_space, spaces.Discrete):
             actions = actions.astype(np.int64).reshape(-1)
         if self.normalize_advantage:
-            on_advantages = torch.from_numpy(advantages)
-            deviation = on_advantages.std() + 1e-8
-            advantages = ((on_advantages - on_advantages.mean()) / deviation).numpy()
+            advantages = _normalized(advantages)
         return policy_gradient(
             passes,
-            flat_features(self.policy, torch.from_numpy(rollout.observations)),
+            torch.from_numpy(features(rollout.observations)),
             actions,
             advantages,
             rollout.returns,
@@ -364,7 +372,14 @@ class TRPO(_PlainUpdates, sb3_contrib.TRPO):
                 yield features[rows], returns[rows]
 
 
+def _normalized(advantages: np.ndarray) -> np.ndarray:
+    """Mean 0 and standard deviation 1, (N,); NaN for a single sample, as in SB3's A2C."""
+    tensor = torch.from_numpy(advantages)
+    return ((tensor - tensor.mean()) / (tensor.std() + 1e-8)).numpy()
+
+
 def _clip_norm(gradient: Tensor, max_norm: float) -> Tensor:
     """The gradient, shortened in place to ``max_norm``, as ``clip_grad_norm_`` does it."""
-    norm = float(np.linalg.norm(gradient.numpy()))
+    array = gradient.numpy()
+    norm = math.sqrt(array.dot(array))
     return gradient if norm + 1e-6 <= max_norm else gradient.mul_(max_norm / (norm + 1e-6))

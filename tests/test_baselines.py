@@ -1,4 +1,4 @@
-"""The updates of PPO and TRPO without autograd are those of SB3 and sb3-contrib."""
+"""The updates of PPO, A2C and TRPO without autograd are those of SB3 and sb3-contrib."""
 
 import copy
 
@@ -12,10 +12,11 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import set_random_seed
 from torch import nn
 
-from sb3_natural import NPG, PPO, TRPO
+from sb3_natural import A2C, NPG, PPO, TRPO
 from sb3_natural.networks.parameters import flatten
 from sb3_natural.updates.flat_adam import FlatAdam
 from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
@@ -23,9 +24,10 @@ from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
 PLAIN_ACTIONS = ["categorical", "gaussian", "multicategorical", "bernoulli"]
 
 
-ORIGINALS = {PPO: sb3.PPO, TRPO: sb3_contrib.TRPO}
+ORIGINALS = {PPO: sb3.PPO, A2C: sb3.A2C, TRPO: sb3_contrib.TRPO}
 DEFAULTS = {
     PPO: {"n_steps": 50, "batch_size": 32, "n_epochs": 3, "ent_coef": 0.01},
+    A2C: {"n_steps": 5},
     TRPO: {"n_steps": 50, "batch_size": 32, "n_critic_updates": 3, "cg_max_steps": 8},
 }
 
@@ -43,19 +45,19 @@ def collected(policy="MlpPolicy", actions="gaussian", observations="mlp", algori
     return model
 
 
-def trained(model, original):
-    """A copy after two updates, what they logged, and numpy's next random number."""
+def trained(model, original, n_updates=2):
+    """A copy after some updates, what they logged, and numpy's next random number."""
     model = copy.deepcopy(model)
     set_random_seed(1)
-    for _ in range(2):
+    for _ in range(n_updates):
         (ORIGINALS[type(model)] if original else type(model)).train(model)
     return model, dict(model.logger.name_to_value), np.random.randint(2**31)  # noqa: NPY002 - the one that SB3 uses
 
 
-def assert_same_training(model):
+def assert_same_training(model, n_updates=2):
     assert model._plain_networks() is not None
     (ours, our_log, our_next), (theirs, their_log, their_next) = (
-        trained(model, original) for original in (False, True)
+        trained(model, original, n_updates) for original in (False, True)
     )
     for param, expected in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
         torch.testing.assert_close(param, expected, rtol=1e-4, atol=1e-5)
@@ -123,6 +125,122 @@ def test_updates_of_trpo_are_those_of_the_original(kwargs):
 @pytest.mark.parametrize("observations", ["mlp", "discrete"])
 def test_updates_of_trpo_are_those_of_the_original_in_every_space(actions, observations):
     assert_same_training(collected(algorithm=TRPO, actions=actions, observations=observations))
+
+
+TF_LIKE = {"optimizer_class": RMSpropTFLike, "optimizer_kwargs": {"eps": 1e-5, "alpha": 0.9}}
+
+
+@pytest.mark.parametrize("n_updates", [1, 4])
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"n_steps": 20},  # too many samples for the passes in numpy
+        {"use_rms_prop": False},
+        {"policy_kwargs": TF_LIKE},
+        {
+            "policy_kwargs": {
+                "optimizer_class": torch.optim.RMSprop,
+                "optimizer_kwargs": {"weight_decay": 0.1},
+            }
+        },
+        {"normalize_advantage": True, "ent_coef": 0.05, "vf_coef": 0.3},
+        {"policy_kwargs": {"activation_fn": nn.ReLU, "net_arch": {"pi": [9], "vf": []}}},
+        {"max_grad_norm": 0.01, "learning_rate": lambda remaining: 1e-3 * remaining},
+        {"rms_prop_eps": 1e-2, "max_grad_norm": 100.0},
+    ],
+    ids=[
+        "defaults",
+        "longer",
+        "Adam",
+        "as in TensorFlow",
+        "weight decay",
+        "coefficients",
+        "networks",
+        "max_grad_norm",
+        "rms_prop_eps",
+    ],
+)
+def test_updates_of_a2c_are_those_of_the_original(kwargs, n_updates):
+    assert_same_training(collected(algorithm=A2C, **kwargs), n_updates)
+
+
+@pytest.mark.parametrize("use_rms_prop", [True, False])
+@pytest.mark.parametrize("actions", PLAIN_ACTIONS)
+@pytest.mark.parametrize("observations", ["mlp", "discrete"])
+def test_updates_of_a2c_are_those_of_the_original_in_every_space(
+    actions, observations, use_rms_prop
+):
+    assert_same_training(
+        collected(
+            algorithm=A2C,
+            actions=actions,
+            observations=observations,
+            use_rms_prop=use_rms_prop,
+            ent_coef=0.01,
+        )
+    )
+
+
+@pytest.mark.parametrize("path", ["numpy", "torch"])
+@pytest.mark.parametrize("actions", PLAIN_ACTIONS)
+def test_training_of_a2c_draws_the_originals_random_numbers(actions, path):
+    """Ten rollouts and updates, up to the state of all generators."""
+
+    def run(cls):
+        env = make_vec_env(
+            lambda: SpacesEnv(OBSERVATION_SPACES["mlp"], ACTION_SPACES[actions]), 2, seed=0
+        )
+        model = cls("MlpPolicy", env, seed=0, device="cpu")
+        if cls is A2C:
+            model.rollout_path = path
+        model.learn(100)
+        return model, torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
+
+    (ours, *our_states), (theirs, *their_states) = run(A2C), run(sb3.A2C)
+    for param, expected in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
+        torch.testing.assert_close(param, expected, rtol=1e-3, atol=1e-5)
+    assert torch.equal(our_states[0], their_states[0])
+    np.testing.assert_array_equal(our_states[1], their_states[1])
+
+
+def test_a2c_goes_on_from_states_that_are_loaded_or_exchanged():
+    model = collected(algorithm=A2C)
+    results = []
+    for cls in (A2C, sb3.A2C):
+        one = copy.deepcopy(model)
+        set_random_seed(2)
+        cls.train(one)
+        optimizer = one.policy.optimizer
+        cls.train(one)
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        cls.train(one)
+        param = one.policy.value_net.weight
+        optimizer.state[param]["square_avg"] = torch.ones_like(param)
+        cls.train(one)
+        optimizer.state.clear()
+        cls.train(one)
+        optimizer.param_groups[0]["momentum"] = 0.5
+        optimizer.state.clear()
+        cls.train(one)
+        one.policy.value_net = nn.Linear(64, 1)
+        with torch.no_grad():
+            for param in one.policy.value_net.parameters():
+                param.fill_(0.01)
+        one.policy.optimizer = torch.optim.RMSprop(one.policy.parameters())
+        for _ in range(2):
+            cls.train(one)
+        results.append(flatten(param.detach() for param in one.policy.parameters()))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_an_update_of_a2c_outlast_the_next():
+    model = collected(algorithm=A2C)
+    model.train()
+    held = [param.grad for param in model.policy.parameters()]
+    copies = [grad.clone() for grad in held]
+    model.train()
+    assert all(map(torch.equal, held, copies))
 
 
 def test_a_line_search_of_trpo_that_fails_leaves_the_policy_as_in_the_original():
@@ -223,6 +341,36 @@ def take_torch_path(model):
     model.rollout_path = "torch"
 
 
+def watch_steps_late(model):
+    model.train()
+    hook_steps(model)
+
+
+def freeze_late(model):
+    model.train()
+    freeze(model)
+
+
+def hook_late(model):
+    model.train()
+    hook(model)
+
+
+def hook_a_module_late(model):
+    model.train()
+    hook_a_module(model)
+
+
+def take_torch_path_late(model):
+    model.train()
+    take_torch_path(model)
+
+
+def share_a_layer_late(model):
+    model.train()
+    share_a_layer(model)
+
+
 def share_a_layer(model):
     extractor = model.policy.mlp_extractor
     extractor.value_net[0] = extractor.policy_net[0]
@@ -246,13 +394,20 @@ def share_a_layer(model):
         ({}, hook_steps),
         ({}, take_torch_path),
         ({}, share_a_layer),
+        ({}, freeze_late),
+        ({}, hook_late),
+        ({}, hook_a_module_late),
+        ({}, watch_steps_late),
+        ({}, take_torch_path_late),
+        ({}, share_a_layer_late),
     ],
 )
-@pytest.mark.parametrize("algorithm", [PPO, TRPO])
+@pytest.mark.parametrize("algorithm", [PPO, A2C, TRPO])
 def test_anything_out_of_the_ordinary_is_left_to_the_original(algorithm, kwargs, change):
     results = []
     for update in (algorithm.train, ORIGINALS[algorithm].train):
         model = collected(algorithm=algorithm, **kwargs)
+        set_random_seed(1)
         if change is not None:
             change(model)
         assert model._plain_networks() is None
@@ -261,6 +416,7 @@ def test_anything_out_of_the_ordinary_is_left_to_the_original(algorithm, kwargs,
         results.append((list(model.policy.parameters()), model.logger.name_to_value))
     (ours, our_log), (theirs, their_log) = results
     assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
+    their_log.pop("train/kl", None)  # of an update before the change
     assert {name: our_log[name] for name in their_log} == their_log
 
 

@@ -47,7 +47,11 @@ def log_probs(distribution: Distribution, phi: np.ndarray, actions: np.ndarray) 
 def likelihood(distribution: Distribution, phi: np.ndarray, actions: np.ndarray) -> Likelihood:
     """Log-probability, score and entropy; arguments as for :func:`log_probs`."""
     if type(distribution) is not DiagGaussianDistribution:
-        family, on_phi, taken = family_of(distribution), torch.from_numpy(phi), torch.from_numpy(actions)
+        family, on_phi, taken = (
+            family_of(distribution),
+            torch.from_numpy(phi),
+            torch.from_numpy(actions),
+        )
         return Likelihood(
             family.log_prob(distribution, on_phi, taken).numpy(),
             family.score(distribution, on_phi, taken).numpy(),

@@ -25,6 +25,9 @@ __all__ = [
     "torch_forward",
 ]
 
+# Up to so many samples, numpy's products take less time than torch's, calls included.
+_FEW = 16
+
 Function = Callable[[Tensor], Tensor]
 Layer = tuple[Tensor, Tensor, Function]
 
@@ -144,11 +147,14 @@ class Backprop:
         shapes = [param.detach() for param in mlp.params]
         own, grads = list(split(theta, shapes)), list(split(gradient, shapes))
         self._weights = own[::2]
+        self._arrays = [part.numpy() for part in own[::2]]
+        self._bias_arrays = [part.numpy() for part in own[1::2]]
         self._weight_grads = grads[::2]
+        self._weight_grad_arrays = [part.numpy() for part in grads[::2]]
         self._bias_grads = [part.numpy() for part in grads[1::2]]
-        functions = known([activation.numpy_forward for activation in mlp.functions])
+        self._functions = known([activation.numpy_forward for activation in mlp.functions])
         self._hidden = hidden_layers(
-            own[::2], own[1::2], [_on_tensors(function) for function in functions]
+            own[::2], own[1::2], [_on_tensors(function) for function in self._functions]
         )
         self._head = own[-1], own[-2].t()
         self._slopes = known([activation.numpy_slope for activation in mlp.functions])
@@ -167,9 +173,24 @@ class Backprop:
         if buffers is None:
             buffers = self._buffers[len(features)] = _Buffers(self._weights, len(features))
         self._features, self._current = features, buffers
+        if len(features) <= _FEW:
+            return self._forward_few(features.numpy(), buffers)
         bias, weight = self._head
         h = hidden_outputs(self._hidden, features, buffers.hidden)
         return torch.addmm(bias, h, weight, out=buffers.outputs)
+
+    def _forward_few(self, h: np.ndarray, buffers: "_Buffers") -> Tensor:
+        for weight, bias, function, out in zip(
+            self._arrays, self._bias_arrays, self._functions, buffers.arrays, strict=False
+        ):
+            np.dot(h, weight.T, out=out)
+            out += bias
+            function(out, out)
+            h = out
+        outputs = buffers.output_array
+        np.dot(h, self._arrays[-1].T, out=outputs)
+        outputs += self._bias_arrays[-1]
+        return buffers.outputs
 
     def backward(self, cotangent: Tensor) -> None:
         """Write J^T u, summed over the samples of the last :meth:`forward`, to the gradient.
@@ -177,6 +198,9 @@ class Backprop:
         :param cotangent: u, shape (N, K)
         """
         buffers, delta = self._current, cotangent
+        if len(delta) <= _FEW:
+            self._backward_few(delta.numpy(), buffers)
+            return
         for index in range(len(self._weights) - 1, -1, -1):
             inputs = buffers.hidden[index - 1] if index else self._features
             torch.mm(delta.t(), inputs, out=self._weight_grads[index])
@@ -185,6 +209,17 @@ class Backprop:
                 out = buffers.deltas[index - 1]
                 torch.mm(delta, self._weights[index], out=out)
                 self._slopes[index - 1](out.numpy(), buffers.arrays[index - 1])
+                delta = out
+
+    def _backward_few(self, delta: np.ndarray, buffers: "_Buffers") -> None:
+        for index in range(len(self._weights) - 1, -1, -1):
+            inputs = buffers.arrays[index - 1] if index else self._features.numpy()
+            np.dot(delta.T, inputs, out=self._weight_grad_arrays[index])
+            np.add.reduce(delta, axis=0, out=self._bias_grads[index])
+            if index:
+                out = buffers.delta_arrays[index - 1]
+                np.dot(delta, self._arrays[index], out=out)
+                self._slopes[index - 1](out, buffers.arrays[index - 1])
                 delta = out
 
 
@@ -196,4 +231,6 @@ class _Buffers:
             weight.new_empty(n_samples, len(weight)) for weight in weights
         ]
         self.arrays = [tensor.numpy() for tensor in self.hidden]
+        self.output_array = self.outputs.numpy()
         self.deltas = [torch.empty_like(tensor) for tensor in self.hidden]
+        self.delta_arrays = [tensor.numpy() for tensor in self.deltas]

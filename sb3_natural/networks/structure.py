@@ -52,8 +52,7 @@ class Structure:
         parts = ("_modules", "_parameters", "_buffers")
         self._dicts = self._own + [own[part] for own in self._own for part in parts]
         self._hooks = [own[name] for own in self._own for name in _HOOKS]
-        self._lengths = list(map(len, self._dicts))
-        values = list(chain.from_iterable(map(dict.values, self._dicts)))
+        values = self._current_values()
         self._values = {mode: self._with_mode(values, mode) for mode in (False, True)}
         # They keep the memory in use: at the same place there can be no other tensor's.
         tensors = [value for value in values if isinstance(value, Tensor)]
@@ -80,8 +79,7 @@ class Structure:
         """
         return (
             policy is self._policy
-            and list(map(len, self._dicts)) == self._lengths
-            and all(map(is_, self._current_values(), self._values[policy.training]))
+            and _are_same(self._current_values(), self._values[policy.training])
             and list(map(type, self._modules)) == self._types
             and _methods(type(policy)) == self._methods
             and not any(self._hooks)
@@ -89,8 +87,8 @@ class Structure:
             and all(tensor.is_set_to(before) for tensor, before in self._tensors)
         )
 
-    def _current_values(self) -> Any:
-        return chain.from_iterable(map(dict.values, self._dicts))
+    def _current_values(self) -> list[Any]:
+        return list(chain.from_iterable(map(dict.values, self._dicts)))
 
     def set_training_mode(self, mode: bool) -> None:
         """``policy.set_training_mode``, for a structure that is current."""
@@ -99,6 +97,10 @@ class Structure:
             return
         for own in self._own:
             own["training"] = mode
+
+
+def _are_same(left: list[Any], right: list[Any]) -> bool:
+    return len(left) == len(right) and all(map(is_, left, right))
 
 
 class Remembered:

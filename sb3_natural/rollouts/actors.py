@@ -110,10 +110,7 @@ def make_actor(
     if type(policy).forward is not forward:
         return None
     mlp = actor_mlp(policy)
-    plain = (
-        mlp is not None
-        and reads_arrays(mlp)
-    )
+    plain = mlp is not None and reads_arrays(mlp)
     if path == "torch":
         return MlpActor(policy, mlp) if plain and mlp else TorchActor(policy)
     if plain and mlp and numpy_fits(mlp):

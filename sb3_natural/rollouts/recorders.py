@@ -21,6 +21,7 @@ from sb3_natural.networks.structure import Remembered
 from sb3_natural.observations import at, mapped, pairs, stacked
 from sb3_natural.rollouts.actors import Actor, numpy_features, reads_arrays
 from sb3_natural.rollouts.deferred import Deferred
+from sb3_natural.rollouts.finiteness import surely_finite
 from sb3_natural.rollouts.returns import advantages_and_returns
 from sb3_natural.rollouts.scaling import ReturnScale
 
@@ -246,19 +247,21 @@ class BufferRecorder(Recorder):
             return
         self._settle_log_probs()
         log_probs = torch.cat(self._log_probs).view(n_steps, n_envs)
-        values = torch.cat(
-            [self._values(part).reshape(-1) for part in self._chunks(n_steps * n_envs)]
-        ).view(n_steps, n_envs, 1)
-        for name, tensor in (("value", values), ("log-probability", log_probs)):
-            if torch.isnan(tensor).any():
-                raise ValueError(
-                    f"the policy returned a {name} of nan in the rollout up to num_timesteps="
-                    f"{self._algorithm.num_timesteps}: its parameters are no longer finite"
-                )
+        parts = [self._values(part).reshape(-1) for part in self._chunks(n_steps * n_envs)]
+        values = torch.cat(parts).view(n_steps, n_envs, 1)
         self._evaluated_steps = values, log_probs
-        buffer.values[:n_steps] = values.squeeze(2).cpu().numpy()
+        buffer.values[:n_steps] = values.cpu().numpy()[:, :, 0]
         buffer.log_probs[:n_steps] = log_probs.cpu().numpy()
+        self._check("value", buffer.values[:n_steps])
+        self._check("log-probability", buffer.log_probs[:n_steps])
         self._bootstrap()
+
+    def _check(self, name: str, array: np.ndarray) -> None:
+        if not surely_finite(array) and np.isnan(array).any():
+            raise ValueError(
+                f"the policy returned a {name} of nan in the rollout up to num_timesteps="
+                f"{self._algorithm.num_timesteps}: its parameters are no longer finite"
+            )
 
     def _values(self, observations: Any) -> Tensor:
         """Values, (N, 1), as from ``policy.predict_values`` but faster."""

@@ -8,7 +8,6 @@ networks takes longer than the arithmetic.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import Tensor, nn
+from torch._utils import _unflatten_dense_tensors
 from torch.optim import Optimizer, RMSprop
 
 from sb3_natural.updates.optimizers import is_usual, treats_alike
@@ -28,11 +29,10 @@ class FlatRmsProp:
     :ivar vector: all parameters as of the last :meth:`read`, (P,)
     """
 
-    def __init__(self, optimizer: RMSprop | RMSpropTFLike, params: Sequence[nn.Parameter]) -> None:
+    def __init__(self, optimizer: RMSprop | RMSpropTFLike, params: list[nn.Parameter]) -> None:
         self._optimizer = optimizer
         self._params = params
         self._ids = list(map(id, optimizer.param_groups[0]["params"]))
-        self._shapes = [param.shape for param in params]
         self._lengths = [param.numel() for param in params]
         self._rows = [_flat(param) for param in params]
         self.vector = torch.empty(sum(self._lengths))
@@ -82,9 +82,9 @@ class FlatRmsProp:
         return self._square_avg.sqrt().add_(eps)
 
     def _leave(self, gradient: Tensor) -> None:
-        parts = gradient.clone().split(self._lengths)
-        for param, part, shape in zip(self._params, parts, self._shapes, strict=True):
-            param.grad = part.view(shape)
+        parts = _unflatten_dense_tensors(gradient.clone(), self._params)
+        for param, part in zip(self._params, parts, strict=True):
+            param.grad = part
 
 
 class _States:
@@ -119,7 +119,7 @@ class _States:
     def count(self) -> None:
         """There was another step."""
         for step in self._steps:
-            step += 1
+            step[()] = step[()] + 1
         for state in self._counting:
             state["step"] += 1
 

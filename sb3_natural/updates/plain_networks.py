@@ -1,7 +1,8 @@
 """Policies that are two multilayer perceptrons and nothing else: what can do without autograd."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -14,14 +15,15 @@ from sb3_natural.networks.passes import Backprop
 __all__ = ["Networks", "has_gradient_hooks", "plain_networks"]
 
 
-class Networks(NamedTuple):
+@dataclass(frozen=True)
+class Networks:
     """Actor and critic of a policy that consists of two plain multilayer perceptrons."""
 
     actor: Mlp
     critic: Mlp
     log_std: nn.Parameter | None
 
-    @property
+    @cached_property
     def params(self) -> list[nn.Parameter]:
         """All parameters, in the order of the gradient: log_std, actor, critic."""
         own = [] if self.log_std is None else [self.log_std]

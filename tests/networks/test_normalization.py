@@ -15,7 +15,7 @@ from torch import nn
 from sb3_natural.networks import normalization
 from sb3_natural.networks.mlp import actor_mlp, critic_mlp, flat_features
 from sb3_natural.networks.normalization import ObservationNormalizer, normalizable
-from sb3_natural.networks.passes import mlp_outputs
+from sb3_natural.networks.passes import torch_forward
 from sb3_natural.npg import CnnPolicy, MlpPolicy, MultiInputPolicy
 from tests.helpers import SpacesEnv, make_observations
 
@@ -288,8 +288,8 @@ def test_the_networks_of_a_plain_policy_are_found_and_get_normalised_features(ki
     assert not torch.equal(features, flat_features(plain, observations))
     actor, critic = actor_mlp(policy), critic_mlp(policy)
     mean = distribution_of(policy, observations).mean
-    torch.testing.assert_close(mlp_outputs(actor, features), mean)
-    torch.testing.assert_close(mlp_outputs(critic, features), policy.predict_values(observations))
+    torch.testing.assert_close(torch_forward(actor)(features), mean)
+    torch.testing.assert_close(torch_forward(critic)(features), policy.predict_values(observations))
 
 
 @pytest.mark.parametrize("kind", POLICIES)

@@ -14,9 +14,9 @@ from sb3_natural.networks.passes import (
     fast_functions,
     hidden_layers,
     hidden_outputs,
-    mlp_outputs,
     numpy_fits,
     numpy_forward,
+    torch_forward,
 )
 from tests.helpers import DEVICES
 
@@ -77,7 +77,7 @@ def test_the_forward_pass_keeps_what_a_backward_pass_needs(sizes, activation):
 @pytest.mark.parametrize("sizes", SIZES)
 def test_outputs_equal_the_modules(sizes, activation, dtype, device):
     mlp, network, features = make(sizes, activation, dtype, device)
-    outputs = mlp_outputs(mlp, features)
+    outputs = torch_forward(mlp)(features)
     assert not outputs.requires_grad
     torch.testing.assert_close(outputs, network(features))
 
