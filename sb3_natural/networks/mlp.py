@@ -44,7 +44,7 @@ class Mlp(NamedTuple):
     @property
     def params(self) -> list[nn.Parameter]:
         """Weights and biases, layer by layer."""
-        return [param for layer in self.linears for param in (layer.weight, layer.bias)]
+        return [param for layer in self.linears for param in layer.parameters()]
 
     # Detached tensors share the parameters' memory and need no torch.no_grad().
     @property
