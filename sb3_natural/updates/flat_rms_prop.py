@@ -37,8 +37,9 @@ class FlatRmsProp:
         self._rows = [_flat(param) for param in params]
         self.vector = torch.empty(sum(self._lengths))
         self._parts = _parts(self.vector, self._lengths)
-        self._square_avg = torch.empty_like(self.vector)
-        self._square_avg_parts = _parts(self._square_avg, self._lengths)
+        self._square_avg = np.empty(len(self.vector), dtype=np.float32)
+        self._square_avg_parts = _parts(torch.from_numpy(self._square_avg), self._lengths)
+        self._divisor = np.empty_like(self._square_avg)
         self._states = _States(optimizer, params)
 
     def fits(self, optimizer: Optimizer) -> bool:
@@ -61,25 +62,37 @@ class FlatRmsProp:
     def step(self, gradient: Tensor) -> None:
         """Move the parameters from :attr:`vector`, and leave them their parts of the gradient.
 
-        :param gradient: (P,)
+        :param gradient: (P,); overwritten
         """
         (group,) = self._optimizer.param_groups
-        square_avgs = self._states.square_avgs
-        np.concatenate(square_avgs, out=self._square_avg.numpy())
+        square_avgs, square_avg = self._states.square_avgs, self._square_avg
+        np.concatenate(square_avgs, out=square_avg)
         self._leave(gradient)
+        vector, step = self.vector.numpy(), gradient.numpy()
         if group["weight_decay"] != 0:
-            gradient = gradient.add(self.vector, alpha=group["weight_decay"])
+            step += vector * np.float32(group["weight_decay"])
         alpha = group["alpha"]
-        self._square_avg.mul_(alpha).addcmul_(gradient, gradient, value=1 - alpha)
-        self.vector.addcdiv_(gradient, self._divisor(group["eps"]), value=-group["lr"])
+        square_avg *= np.float32(alpha)
+        divisor = np.multiply(step, step, out=self._divisor)
+        divisor *= np.float32(1 - alpha)
+        square_avg += divisor
+        self._divide(step, np.float32(group["eps"]))
+        step *= np.float32(group["lr"])
+        vector -= step
         _copy(self._parts, self._rows)
         _copy(self._square_avg_parts, square_avgs)
         self._states.count()
 
-    def _divisor(self, eps: float) -> Tensor:
+    def _divide(self, step: np.ndarray, eps: np.float32) -> None:
+        """Divide by the root of the averages."""
+        divisor = self._divisor
         if type(self._optimizer) is RMSpropTFLike:
-            return self._square_avg.add(eps).sqrt_()
-        return self._square_avg.sqrt().add_(eps)
+            np.add(self._square_avg, eps, out=divisor)
+            np.sqrt(divisor, out=divisor)
+        else:
+            np.sqrt(self._square_avg, out=divisor)
+            divisor += eps
+        step /= divisor
 
     def _leave(self, gradient: Tensor) -> None:
         parts = _unflatten_dense_tensors(gradient.clone(), self._params)
