@@ -247,7 +247,7 @@ class A2C(_PlainUpdates, stable_baselines3.A2C):
             advantages = _normalized(advantages)
         return policy_gradient(
             passes,
-            torch.from_numpy(features(rollout.observations)),
+            features(rollout.observations),
             actions,
             advantages,
             rollout.returns,

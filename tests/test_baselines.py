@@ -231,7 +231,7 @@ def test_a2c_goes_on_from_states_that_are_loaded_or_exchanged():
         for _ in range(2):
             cls.train(one)
         results.append(flatten(param.detach() for param in one.policy.parameters()))
-    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
 
 
 def test_gradients_of_an_update_of_a2c_outlast_the_next():

@@ -148,9 +148,9 @@ class Backprop:
         own, grads = list(split(theta, shapes)), list(split(gradient, shapes))
         self._weights = own[::2]
         self._arrays = [part.numpy() for part in own[::2]]
+        self._transposed = [array.T for array in self._arrays]
         self._bias_arrays = [part.numpy() for part in own[1::2]]
-        self._weight_grads = grads[::2]
-        self._weight_grad_arrays = [part.numpy() for part in grads[::2]]
+        self._weight_grads = [part.numpy() for part in grads[::2]]
         self._bias_grads = [part.numpy() for part in grads[1::2]]
         self._functions = known([activation.numpy_forward for activation in mlp.functions])
         self._hidden = hidden_layers(
@@ -167,60 +167,56 @@ class Backprop:
             activation.numpy_slope is not None for activation in mlp.functions
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """The outputs, shape (N, K). The next call with as many samples overwrites them."""
+    def forward(self, features: np.ndarray) -> np.ndarray:
+        """The outputs, shape (N, K). The next call with as many samples overwrites them.
+
+        :param features: shape (N, n_features)
+        """
         buffers = self._buffers.get(len(features))
         if buffers is None:
             buffers = self._buffers[len(features)] = _Buffers(self._weights, len(features))
         self._features, self._current = features, buffers
         if len(features) <= _FEW:
-            return self._forward_few(features.numpy(), buffers)
-        bias, weight = self._head
-        h = hidden_outputs(self._hidden, features, buffers.hidden)
-        return torch.addmm(bias, h, weight, out=buffers.outputs)
+            self._forward_few(features, buffers)
+        else:
+            bias, weight = self._head
+            h = hidden_outputs(self._hidden, torch.from_numpy(features), buffers.hidden)
+            torch.addmm(bias, h, weight, out=buffers.outputs)
+        return buffers.arrays[-1]
 
-    def _forward_few(self, h: np.ndarray, buffers: "_Buffers") -> Tensor:
-        for weight, bias, function, out in zip(
-            self._arrays, self._bias_arrays, self._functions, buffers.arrays, strict=False
-        ):
-            np.dot(h, weight.T, out=out)
-            out += bias
-            function(out, out)
+    def _forward_few(self, h: np.ndarray, buffers: "_Buffers") -> None:
+        last = len(self._functions)
+        for index, out in enumerate(buffers.arrays):
+            np.dot(h, self._transposed[index], out=out)
+            out += self._bias_arrays[index]
+            if index < last:
+                self._functions[index](out, out)
             h = out
-        outputs = buffers.output_array
-        np.dot(h, self._arrays[-1].T, out=outputs)
-        outputs += self._bias_arrays[-1]
-        return buffers.outputs
 
-    def backward(self, cotangent: Tensor) -> None:
+    def backward(self, cotangent: np.ndarray) -> None:
         """Write J^T u, summed over the samples of the last :meth:`forward`, to the gradient.
 
         :param cotangent: u, shape (N, K)
         """
+        product = _numpy_product if len(cotangent) <= _FEW else _torch_product
         buffers, delta = self._current, cotangent
-        if len(delta) <= _FEW:
-            self._backward_few(delta.numpy(), buffers)
-            return
         for index in range(len(self._weights) - 1, -1, -1):
-            inputs = buffers.hidden[index - 1] if index else self._features
-            torch.mm(delta.t(), inputs, out=self._weight_grads[index])
-            np.sum(delta.numpy(), axis=0, out=self._bias_grads[index])
-            if index:
-                out = buffers.deltas[index - 1]
-                torch.mm(delta, self._weights[index], out=out)
-                self._slopes[index - 1](out.numpy(), buffers.arrays[index - 1])
-                delta = out
-
-    def _backward_few(self, delta: np.ndarray, buffers: "_Buffers") -> None:
-        for index in range(len(self._weights) - 1, -1, -1):
-            inputs = buffers.arrays[index - 1] if index else self._features.numpy()
-            np.dot(delta.T, inputs, out=self._weight_grad_arrays[index])
+            inputs = buffers.arrays[index - 1] if index else self._features
+            product(delta.T, inputs, self._weight_grads[index])
             np.add.reduce(delta, axis=0, out=self._bias_grads[index])
             if index:
-                out = buffers.delta_arrays[index - 1]
-                np.dot(delta, self._arrays[index], out=out)
+                out = buffers.deltas[index - 1]
+                product(delta, self._arrays[index], out)
                 self._slopes[index - 1](out, buffers.arrays[index - 1])
                 delta = out
+
+
+def _numpy_product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
+    np.dot(left, right, out=out)
+
+
+def _torch_product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
+    torch.mm(torch.from_numpy(left), torch.from_numpy(right), out=torch.from_numpy(out))
 
 
 class _Buffers:
@@ -230,7 +226,5 @@ class _Buffers:
         *self.hidden, self.outputs = [
             weight.new_empty(n_samples, len(weight)) for weight in weights
         ]
-        self.arrays = [tensor.numpy() for tensor in self.hidden]
-        self.output_array = self.outputs.numpy()
-        self.deltas = [torch.empty_like(tensor) for tensor in self.hidden]
-        self.delta_arrays = [tensor.numpy() for tensor in self.deltas]
+        self.arrays = [tensor.numpy() for tensor in (*self.hidden, self.outputs)]
+        self.deltas = [np.empty_like(array) for array in self.arrays[:-1]]

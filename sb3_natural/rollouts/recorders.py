@@ -217,7 +217,8 @@ class BufferRecorder(Recorder):
     def stop(self, step: Step) -> None:
         """Evaluate the steps before this one, which is dropped, as in SB3."""
         self.begin(mapped(np.zeros_like, step.observations))
-        self.evaluate()
+        with torch.no_grad():
+            self._evaluate()
 
     @torch.no_grad()
     @np.errstate(all="ignore")  # advantages fade out into denormal numbers, and should
@@ -226,7 +227,7 @@ class BufferRecorder(Recorder):
         if self._return_scale is not None:
             ended = np.concatenate([self._buffer.episode_starts[1:], dones[None]]).astype(bool)
             self._return_scale.normalize(self._buffer.rewards, ended)
-        self.evaluate()
+        self._evaluate()
         on_device = obs_as_tensor(last_observations, self._algorithm.device)  # type: ignore[arg-type]
         last_values = self._values(on_device)
         _compute_returns(self._buffer, last_values, dones)
@@ -238,8 +239,7 @@ class BufferRecorder(Recorder):
         values, log_probs = self._evaluated_steps
         return values[step], log_probs[step]
 
-    @torch.no_grad()
-    def evaluate(self) -> None:
+    def _evaluate(self) -> None:
         """Fill in values, log-probabilities and bootstrapped rewards of the steps so far."""
         buffer = self._buffer
         n_steps, n_envs = buffer.pos, buffer.n_envs

@@ -86,7 +86,8 @@ class ClippedSurrogate:
 
     def losses(self, batch: Minibatch) -> Losses:
         """The losses at the current theta."""
-        phi, values = self._networks.forward(batch.features)
+        array, values = self._networks.forward(batch.features.numpy())
+        phi = torch.from_numpy(array)
         log_prob = self._family.log_prob(self._distribution, phi, batch.actions).numpy()
         policy_loss, clip_fraction, approx_kl, by_log_prob = self._surrogate(log_prob, batch)
         by_phi = self._family.score(self._distribution, phi, batch.actions)
@@ -94,8 +95,8 @@ class ClippedSurrogate:
         if self._ent_coef:
             by_phi.sub_(self._family.entropy_gradient(phi), alpha=self._ent_coef / len(phi))
         entropy = self._family.entropy(phi).mean().item()
-        value_loss, by_value = self._value_loss(values.numpy(), batch)
-        self._by_outputs = by_phi, torch.from_numpy(by_value)
+        value_loss, by_value = self._value_loss(values, batch)
+        self._by_outputs = by_phi.numpy(), by_value
         return Losses(policy_loss, value_loss, -entropy, clip_fraction, approx_kl)
 
     def gradient(self) -> Tensor:

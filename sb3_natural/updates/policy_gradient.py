@@ -22,7 +22,7 @@ class PolicyGradientLosses(NamedTuple):
 
 def policy_gradient(
     networks: ActorCritic,
-    features: Tensor,
+    features: np.ndarray,
     actions: np.ndarray,
     advantages: np.ndarray,
     returns: np.ndarray,
@@ -43,18 +43,17 @@ def policy_gradient(
     :return: the losses, and the gradient, (P,), which the next call overwrites
     """
     n_samples = len(features)
-    on_phi, values = networks.forward(features)
-    phi, distribution = on_phi.numpy(), networks.distribution
-    log_prob, score, entropy = likelihood(distribution, phi, actions)
+    phi, values = networks.forward(features)
+    log_prob, score, entropy = likelihood(networks.distribution, phi, actions)
     by_phi = score * (advantages * np.float32(-1 / n_samples))[:, None]
     if ent_coef:
-        by_entropy = networks.family.entropy_gradient(on_phi).numpy()
+        by_entropy = networks.family.entropy_gradient(torch.from_numpy(phi)).numpy()
         by_phi -= by_entropy * np.float32(ent_coef / n_samples)
-    errors = values.numpy() - returns
+    errors = values - returns
     losses = PolicyGradientLosses(
         policy=-float(advantages.dot(log_prob)) / n_samples,
         value=float(errors.dot(errors)) / n_samples,
         entropy=-float(np.add.reduce(entropy)) / n_samples,
     )
     by_value = errors * np.float32(2 * vf_coef / n_samples)
-    return losses, networks.backward(torch.from_numpy(by_phi), torch.from_numpy(by_value))
+    return losses, networks.backward(by_phi, by_value)

@@ -30,8 +30,8 @@ def regress(
         gradient = torch.empty_like(flat.vector)
         network = Backprop(critic, flat.vector, gradient)
         for features, returns in minibatches:
-            errors = network.forward(features).numpy()[:, 0] - returns
+            errors = network.forward(features.numpy())[:, 0] - returns
             losses.append(float(np.square(errors).mean()))
-            network.backward(torch.from_numpy(errors * np.float32(2 / len(errors)))[:, None])
+            network.backward((errors * np.float32(2 / len(errors)))[:, None])
             flat.step(gradient)
     return losses
