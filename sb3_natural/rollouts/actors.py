@@ -83,13 +83,13 @@ class Actor(Protocol):
     def likelihood(self) -> Tensor | np.ndarray:
         """What :meth:`log_probs` needs to know about the distributions of the last actions."""
 
-    def log_probs(self, likelihoods: Sequence[Any], actions: Tensor) -> Tensor:
+    def log_probs(self, likelihoods: Sequence[Any], actions: np.ndarray) -> np.ndarray:
         """Log-probabilities of actions under the distributions that they came from.
 
         :param likelihoods: what :meth:`likelihood` returned after each step
         :param actions: as the distribution's ``log_prob`` takes them, one row per action,
             time-major
-        :return: shape (n_steps * n_envs,), on the actions' device
+        :return: shape (n_steps * n_envs,)
         """
 
     def is_current(self, policy: nn.Module) -> bool:
@@ -155,9 +155,9 @@ class TorchActor:
         """See :class:`Actor`: the log-probabilities themselves."""
         return self._log_prob
 
-    def log_probs(self, likelihoods: Sequence[Tensor], actions: Tensor) -> Tensor:
+    def log_probs(self, likelihoods: Sequence[Tensor], actions: np.ndarray) -> np.ndarray:
         """See :class:`Actor`."""
-        return torch.cat(list(likelihoods))
+        return torch.cat(list(likelihoods)).cpu().numpy()
 
     def is_current(self, policy: nn.Module) -> bool:
         """See :class:`Actor`: the policy's own methods are called each time."""
@@ -203,10 +203,9 @@ class PlainActor:
         """See :class:`Actor`: phi."""
         return self._phi
 
-    def log_probs(self, likelihoods: Sequence[np.ndarray], actions: Tensor) -> Tensor:
+    def log_probs(self, likelihoods: Sequence[np.ndarray], actions: np.ndarray) -> np.ndarray:
         """See :class:`Actor`."""
-        phi = np.concatenate(likelihoods)
-        return torch.from_numpy(log_probs(self._policy.action_dist, phi, actions.numpy()))
+        return log_probs(self._policy.action_dist, np.concatenate(likelihoods), actions)
 
     def is_current(self, policy: nn.Module) -> bool:
         """See :class:`Actor`."""

@@ -126,9 +126,8 @@ class Recorder(ABC):
             known = self._evaluated(step)
             if known is not None:
                 return known[1]
-            taken = torch.as_tensor(actions, device=device)
-            taken = taken.reshape(_log_prob_shape(policy, taken))
-            return actor.log_probs([likelihood], taken)
+            taken = actions.reshape(_log_prob_shape(policy, actions))
+            return torch.as_tensor(actor.log_probs([likelihood], taken), device=device)
 
         deferred_obs: Any = Deferred(obs_tensor)
         if isinstance(observations, dict):
@@ -167,8 +166,8 @@ class BufferRecorder(Recorder):
         self._return_scale = return_scale
         self._time_limits: list[_TimeLimit] = []
         self._likelihoods: list[Any] = []
-        self._log_probs: list[Tensor] = []
-        self._evaluated_steps: tuple[Tensor, Tensor] | None = None
+        self._log_probs: list[np.ndarray] = []
+        self._evaluated_steps: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def _policy(self) -> Any:
@@ -208,9 +207,9 @@ class BufferRecorder(Recorder):
             return
         stop = self._buffer.pos
         start = stop - len(self._likelihoods)
-        actions = torch.as_tensor(_rows(self._buffer.actions[start:stop]))
-        actions = actions.to(self._algorithm.device)
-        actions = actions.reshape(_log_prob_shape(self._policy, actions)).float()
+        actions = _rows(self._buffer.actions[start:stop])
+        actions = actions.reshape(_log_prob_shape(self._policy, actions))
+        actions = actions.astype(np.float32, copy=False)
         self._log_probs.append(self._actor.log_probs(self._likelihoods, actions).reshape(-1))
         self._likelihoods = []
 
@@ -236,8 +235,11 @@ class BufferRecorder(Recorder):
     def _evaluated(self, step: int) -> tuple[Tensor, Tensor] | None:
         if self._evaluated_steps is None:
             return None
-        values, log_probs = self._evaluated_steps
-        return values[step], log_probs[step]
+        values, log_probs = (
+            torch.as_tensor(array[step], device=self._algorithm.device)
+            for array in self._evaluated_steps
+        )
+        return values[:, None], log_probs
 
     def _evaluate(self) -> None:
         """Fill in values, log-probabilities and bootstrapped rewards of the steps so far."""
@@ -246,12 +248,12 @@ class BufferRecorder(Recorder):
         if n_steps == 0:
             return
         self._settle_log_probs()
-        log_probs = torch.cat(self._log_probs).view(n_steps, n_envs)
-        parts = [self._values(part).reshape(-1) for part in self._chunks(n_steps * n_envs)]
-        values = torch.cat(parts).view(n_steps, n_envs, 1)
+        log_probs = np.concatenate(self._log_probs).reshape(n_steps, n_envs)
+        parts = [self._values(part) for part in self._chunks(n_steps * n_envs)]
+        values = np.concatenate([part.cpu().numpy() for part in parts]).reshape(n_steps, n_envs)
         self._evaluated_steps = values, log_probs
-        buffer.values[:n_steps] = values.cpu().numpy()[:, :, 0]
-        buffer.log_probs[:n_steps] = log_probs.cpu().numpy()
+        buffer.values[:n_steps] = values
+        buffer.log_probs[:n_steps] = log_probs
         self._check("value", buffer.values[:n_steps])
         self._check("log-probability", buffer.log_probs[:n_steps])
         self._bootstrap()
@@ -326,7 +328,7 @@ def _compute_returns(buffer: RolloutBuffer, last_values: Tensor, dones: np.ndarr
     )
 
 
-def _log_prob_shape(policy: Any, actions: Tensor) -> tuple[int, ...]:
+def _log_prob_shape(policy: Any, actions: np.ndarray) -> tuple[int, ...]:
     """The shape in which ``log_prob`` takes a batch of actions: flat, and (N,) for Discrete."""
     return (-1,) if isinstance(policy.action_space, spaces.Discrete) else (len(actions), -1)
 
