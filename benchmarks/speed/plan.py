@@ -15,6 +15,7 @@ ACER_REPLAY_START = 1_000  # steps
 
 NPG, TRPO, PPO = "NPG", "TRPO (sb3-contrib)", "PPO (SB3)"
 FAST_TRPO, FAST_PPO = "TRPO, fast rollouts", "PPO, fast rollouts and update"
+A2C, FAST_A2C = "A2C (SB3)", "A2C, fast rollouts and update"
 TIANSHOU = "NPG (Tianshou)"
 POOL_NPG, POOL = "NPG on EnvPool, 2 threads", "EnvPool alone, 2 threads"
 SIMULATOR = "simulator alone"
@@ -36,7 +37,11 @@ ALGORITHMS = {
     FAST_TRPO: (OURS, "sb3_natural", "TRPO"),
     PPO: (SB3, "stable_baselines3", "PPO"),
     FAST_PPO: (OURS, "sb3_natural", "PPO"),
+    A2C: (SB3, "stable_baselines3", "A2C"),
+    FAST_A2C: (OURS, "sb3_natural", "A2C"),
 }
+# A2C's default. It has many small updates where the others have one.
+A2C_N_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,7 @@ def acer_block(n_envs: int, n_steps: int) -> str:
 def _training(sizes: Sizes, n_envs: int) -> Block:
     names = [NPG, TRPO]
     if n_envs == 1:
-        names += [FAST_TRPO, PPO, FAST_PPO]
+        names += [FAST_TRPO, PPO, FAST_PPO, A2C, FAST_A2C]
     contenders = [
         Contender(SIMULATOR, SB3, "simulate", {"env_id": ENV_ID, "steps": sizes.simulator_steps}),
         *(_trained(name, "train", sizes, n_envs) for name in names),
@@ -265,6 +270,9 @@ def _trained(name: str, task: str, sizes: Sizes, n_envs: int) -> Contender:
         "n_envs": n_envs,
         "steps_per_update": sizes.steps_per_update,
     }
+    if algorithm == "A2C":
+        steps = A2C_N_STEPS * n_envs
+        settings |= {"steps_per_update": steps, "updates": sizes.steps_per_update // steps}
     return Contender(name, worker, task, settings)
 
 

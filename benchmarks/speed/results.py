@@ -9,11 +9,13 @@ import numpy as np
 from benchmarks.names import first_line
 from benchmarks.speed.measure import Record
 from benchmarks.speed.plan import (
+    A2C,
     ACER,
     ACER_ENV_ID,
     ACER_N_ENVS,
     ACER_N_STEPS,
     ENV_ID,
+    FAST_A2C,
     FAST_PPO,
     FAST_TRPO,
     FORKED,
@@ -192,6 +194,7 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
         *_process_targets(results, sizes),
         *_update_targets(results, sizes),
         _ratio(results, "PPO, faster / PPO, 1 environment", one, FAST_PPO, PPO, 3.0),
+        _ratio(results, "A2C, faster / A2C, 1 environment", one, FAST_A2C, A2C, 4.0),
         _ratio(results, "TRPO with fast rollouts / TRPO, 1 environment", one, FAST_TRPO, TRPO, 2.7),
         _memory_target(results, sizes),
         *_acer_targets(results),

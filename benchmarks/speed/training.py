@@ -103,7 +103,7 @@ def _model(
     """
     env = _vec_env(library, env_id, n_envs, backend, pool_threads)
     # TRPO's default would be 15.
-    arguments = {} if algorithm == "PPO" else {"cg_max_steps": 10}
+    arguments = {} if algorithm in ("PPO", "A2C") else {"cg_max_steps": 10}
     model = getattr(import_module(library), algorithm)(
         "MlpPolicy",
         env,
@@ -176,6 +176,7 @@ def _watch_acting(stopwatch: Stopwatch, model: OnPolicyAlgorithm) -> None:
 
     model._make_actor = make_watched_actor  # type: ignore[method-assign]
     model._recorder = make_watched_recorder  # type: ignore[method-assign]
+    model._remembered.forget()  # the actor that is not watched
     assert model.rollout_path == path, "being watched must not change the way actions are computed"
 
 

@@ -90,7 +90,7 @@ def test_the_full_plan_compares_what_the_targets_need():
         found = [(m.contender.name, m.repeat) for m in group]
         assert len(found) == len(set(found)), f"{block} measures something twice"
     names = {target.name for target in targets(Results([]), FULL)}
-    assert len(names) == 16
+    assert len(names) == 17
 
 
 def test_the_full_plan_grows_acer_one_way_at_a_time():
