@@ -23,7 +23,7 @@ from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.rollouts.actors import numpy_features
 from sb3_natural.rollouts.collection import FastRollouts
 from sb3_natural.rollouts.returns import explained_variance
-from sb3_natural.rollouts.whole import whole_rollout
+from sb3_natural.rollouts.whole import is_usual, whole_rollout
 from sb3_natural.updates.actor_critic import ActorCritic
 from sb3_natural.updates.clipped_surrogate import (
     ClippedSurrogate,
@@ -204,6 +204,9 @@ class A2C(_PlainUpdates, stable_baselines3.A2C):
                 losses = self._rms_prop_step(networks)
         self._n_updates += 1
         self._record(losses)
+
+    def _plain_networks(self) -> Networks | None:
+        return super()._plain_networks() if is_usual(self.rollout_buffer) else None
 
     def _can_step(self, params: list[nn.Parameter]) -> bool:
         optimizer = self.policy.optimizer

@@ -317,6 +317,22 @@ class OwnBatches(RolloutBuffer):
         yield from super().get(batch_size)
 
 
+class OwnSamples(RolloutBuffer):
+    def _get_samples(self, batch_inds, env=None):
+        samples = super()._get_samples(batch_inds, env)
+        return samples._replace(advantages=2 * samples.advantages)
+
+
+def test_samples_of_ones_own_are_those_of_a2cs_update():
+    results = []
+    for update in (A2C.train, sb3.A2C.train):
+        model = collected(algorithm=A2C, rollout_buffer_class=OwnSamples)
+        set_random_seed(1)
+        update(model)
+        results.append(list(model.policy.parameters()))
+    assert all(map(torch.equal, *results))
+
+
 def freeze(model):
     model.policy.value_net.bias.requires_grad_(False)
 
