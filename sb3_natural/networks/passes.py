@@ -136,7 +136,8 @@ class Backprop:
 
     With a few dozen samples, allocating memory takes longer than the products. Therefore, buffers
     are reused for each batch, and elementwise functions run in numpy, whose calls cost a fifth of
-    torch's. :class:`~sb3_natural.curvature.jacobian.MlpJacobian` is for a few large batches.
+    torch's. With even fewer samples, so do products.
+    :class:`~sb3_natural.curvature.jacobian.MlpJacobian` is for a few large batches.
 
     :param mlp: a network that :meth:`fits`
     :param theta: its parameters as one vector, layer by layer, weights before biases; shape (P,)

@@ -1,1 +1,1 @@
-"""First-order updates written out: PPO's loss and gradient, Adam on one vector."""
+"""First-order updates written out: losses with their gradients, optimisers on one vector."""
