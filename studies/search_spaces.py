@@ -24,7 +24,7 @@ def _extended(parameter: Parameter) -> Parameter:
 
 
 _KL = "KL divergence of an update [nats]"
-_DELTA = _log("target_kl", "delta", _KL, 1e-3, 0.5, default="lin_0.08")
+_DELTA = _log("target_kl", "delta", _KL, 1e-3, 0.5, default="lin_0.04")
 _STEP_SIZE = _log(
     "step_size", "step_size", "length of the natural gradient step", 1e-3, 1.0, default=0.05,
     excludes="target_kl",

@@ -72,7 +72,7 @@ from sb3_natural.rollouts.scaling import NotedRewards, ReturnScale
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
 
-DEFAULT_TARGET_KL = LinearSchedule(0.08, 0.0, 1.0)
+DEFAULT_TARGET_KL = LinearSchedule(0.04, 0.0, 1.0)
 # A gradient below this is a rounding error, which the KL-normalised step would blow up.
 VANISHING = 1e-12
 
@@ -134,7 +134,7 @@ class NPG(Loadable, FastRollouts):
     :param gamma: discount factor
     :param gae_lambda: trade-off of bias against variance in generalised advantage estimation
     :param target_kl: delta, the KL divergence of an update in nats, a float or a schedule; if
-        neither this nor ``step_size`` is given, 0.08, falling linearly to 0 at the end of training
+        neither this nor ``step_size`` is given, 0.04, falling linearly to 0 at the end of training
     :param step_size: fixed multiple of the natural gradient, a float or a schedule; excludes
         ``target_kl``
     :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
@@ -236,7 +236,7 @@ class NPG(Loadable, FastRollouts):
         n_steps: int = 2048,
         batch_size: int = 128,
         gamma: float = 0.99,
-        gae_lambda: float = 0.95,
+        gae_lambda: float = 0.9,
         target_kl: float | Schedule | None = None,
         step_size: float | Schedule | None = None,
         fisher_solver: str | Solver = "cg",
@@ -250,7 +250,7 @@ class NPG(Loadable, FastRollouts):
         line_search_max_iter: int = 10,
         critic: Literal["adam", "gauss_newton"] | ValueFit = "gauss_newton",
         n_critic_updates: int | None = None,
-        critic_gae_lambda: float | None = 0.98,
+        critic_gae_lambda: float | None = 0.97,
         critic_solver: str | Solver = "cg",
         critic_damping: float = 0.01,
         critic_curvature_samples: int | None = 512,

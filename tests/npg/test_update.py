@@ -466,7 +466,7 @@ def test_bad_arguments_are_named(arguments, message):
 
 def test_default_is_kl_normalised_and_a_silent_logger_suffices():
     model = NPG("MlpPolicy", "Pendulum-v1", n_steps=64)
-    assert [model.target_kl(progress) for progress in (1.0, 0.5, 0.0)] == [0.08, 0.04, 0.0]
+    assert [model.target_kl(progress) for progress in (1.0, 0.5, 0.0)] == [0.04, 0.02, 0.0]
     assert model.step_size is None
     collected(model).set_logger(configure(None, []))
     model.train()

@@ -103,13 +103,13 @@ def test_without_values_the_hyperparameters_are_as_they_are_in_the_files(on_two:
 def test_there_are_as_many_defaults_as_the_environments_differ_in(on_two: Problem) -> None:
     delta, gamma = on_two.space
 
-    assert on_two.defaults() == [{delta: 0.08, gamma: 0.99}, {delta: 0.08, gamma: 0.9999}]
+    assert on_two.defaults() == [{delta: 0.04, gamma: 0.99}, {delta: 0.04, gamma: 0.9999}]
 
 
 def test_environments_with_the_same_hyperparameters_have_one_default() -> None:
     problem = define("npg", ["HalfCheetah-v5", "Reacher-v5"], 1, 1000, space_for("npg"))
 
-    assert problem.defaults() == [{problem.space[0]: 0.08}]
+    assert problem.defaults() == [{problem.space[0]: 0.04}]
 
 
 def test_a_problem_survives_the_way_through_json(problem: Problem, on_two: Problem) -> None:

@@ -340,7 +340,7 @@ def test_a_grid_is_tried_in_whole_each_combination_once_after_the_defaults() -> 
 
     values = grid(problem.space, 20)
     assert grid_size(search, problem) == 21
-    assert tried(study)[0] == {"target_kl": 0.08, "gamma": 0.99}
+    assert tried(study)[0] == {"target_kl": 0.04, "gamma": 0.99}
     assert sorted((each["target_kl"], each["gamma"]) for each in tried(study)[1:]) == sorted(
         (delta, gamma) for delta in values["target_kl"] for gamma in values["gamma"]
     )

@@ -179,7 +179,7 @@ def test_a_space_of_ones_own_keeps_what_is_known_of_a_parameter(write: WriteSpac
     assert step_size.meaning == named("npg", "step_size").meaning
     assert (step_size.excludes, step_size.default) == ("target_kl", 0.05)
     assert (step_size.low, step_size.high, step_size.log) == (0.0, 0.0, False)
-    assert (delta.symbol, delta.default) == ("delta", "lin_0.08")
+    assert (delta.symbol, delta.default) == ("delta", "lin_0.04")
     assert (delta.low, delta.high, delta.log) == (0.2, 0.3, False)
 
 

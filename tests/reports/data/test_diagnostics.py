@@ -78,10 +78,10 @@ def test_a_logged_delta_precedes_the_hyperparameters(folders: RunFolders) -> Non
 @pytest.mark.parametrize(
     ("hyperparams", "delta"),
     [
-        ({}, 0.08 * 0.998),  # the default, after the first of 500 updates
+        ({}, 0.04 * 0.998),  # the default, after the first of 500 updates
         ({"target_kl": 0.1}, 0.1),
         ({"step_size": 0.3}, None),
-        ({"target_kl": None}, 0.08 * 0.998),
+        ({"target_kl": None}, 0.04 * 0.998),
     ],
 )
 def test_where_delta_is_from(folders: RunFolders, hyperparams: Any, delta: float | None) -> None:
