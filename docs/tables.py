@@ -30,7 +30,7 @@ CLASSIC = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Pendulum-v1"]
 CLASSIC += ["MountainCarContinuous-v0", "LunarLander-v3", "LunarLanderContinuous-v3"]
 MUJOCO = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Swimmer-v5", "Ant-v5"]
 SEARCHED = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "InvertedDoublePendulum-v5"]
-FULL = 1_000_000  # steps of a training
+FULL_LENGTH = 1_000_000  # steps of a training
 SEARCHED_AT_FULL_LENGTH = [*SEARCHED[:4], "Swimmer-v5", "Humanoid-v5"]
 NPG_ALONE = ["Humanoid-v5", "Reacher-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5"]
 NAMES = {"npg": "NPG", "trpo": "TRPO", "ppo": "PPO", "acer": "ACER", "a2c": "A2C"}
@@ -148,7 +148,7 @@ def mujoco_of_others() -> Table:
 def search() -> Table:
     """Every set that was tried for all tasks: its mean final return on each, and how many runs."""
     frame = pd.read_csv(RESULTS / "search.csv")
-    frame = frame[frame["steps"] < FULL]
+    frame = frame[frame["steps"] < FULL_LENGTH]
     sets = list(dict.fromkeys(frame["set"]))
     columns: list[Text | Number] = [Text("set", sets)]
     for env_id in SEARCHED:
@@ -163,7 +163,7 @@ def search() -> Table:
 def search_at_full_length() -> Table:
     """The sets that were tried over a million steps: the final return of each run."""
     frame = pd.read_csv(RESULTS / "search.csv")
-    frame = frame[frame["steps"] == FULL]
+    frame = frame[frame["steps"] == FULL_LENGTH]
     sets = list(dict.fromkeys(frame["set"]))
     columns = [Text("set", sets)]
     for env_id in SEARCHED_AT_FULL_LENGTH:
