@@ -66,8 +66,7 @@ from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_natural.rollouts.actors import Actor
 from sb3_natural.rollouts.collection import FastRollouts, forget_graph
-from sb3_natural.rollouts.recorders import BufferRecorder, Recorder
-from sb3_natural.rollouts.returns import returns_with_lambda
+from sb3_natural.rollouts.recorders import BufferRecorder, Recorder, compute_returns
 from sb3_natural.rollouts.scaling import NotedRewards, ReturnScale
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
@@ -418,50 +417,22 @@ class NPG(Loadable, FastRollouts):
         return result
 
     def _recorder(self, buffer: Any, actor: Actor) -> Recorder:
-        return BufferRecorder(self, buffer, actor, self._scale_of_rollout())
+        return BufferRecorder(self, buffer, actor, self._scale_of_rollout(), self.critic_gae_lambda)
 
     def _collect_as_sb3(
         self, env: VecEnv, callback: BaseCallback, buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
         scale = self._scale_of_rollout()
-        if scale is None:
-            return super()._collect_as_sb3(env, callback, buffer, n_rollout_steps)
         noted = NotedRewards(env)
         if not super()._collect_as_sb3(noted, callback, buffer, n_rollout_steps):
             return False
-        noted.normalize(buffer, scale)
+        if scale is not None:
+            noted.normalize(buffer, scale)
         last, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
         with torch.no_grad():
             last_values = self.policy.predict_values(last)
-        buffer.compute_returns_and_advantage(last_values, self._last_episode_starts)  # type: ignore[arg-type]
-        return True
-
-    def collect_rollouts(
-        self,
-        env: VecEnv,
-        callback: BaseCallback,
-        rollout_buffer: RolloutBuffer,
-        n_rollout_steps: int,
-    ) -> bool:
-        """Fill the rollout buffer, as SB3 does, but with returns of ``critic_gae_lambda``.
-
-        :raises ValueError: an observation, a reward or an action is NaN or infinite; names the
-            environment's index and the step
-        """
-        if not super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps):
-            return False
-        computed_by = type(rollout_buffer).compute_returns_and_advantage
-        gae = computed_by is RolloutBuffer.compute_returns_and_advantage
-        if self.critic_gae_lambda is not None and gae:
-            rollout_buffer.returns = returns_with_lambda(
-                rollout_buffer.advantages,
-                rollout_buffer.values,
-                rollout_buffer.episode_starts,
-                self._last_episode_starts,  # type: ignore[arg-type]
-                rollout_buffer.gamma,
-                rollout_buffer.gae_lambda,
-                self.critic_gae_lambda,
-            )
+        dones: Any = self._last_episode_starts
+        compute_returns(buffer, last_values, dones, self.critic_gae_lambda)
         return True
 
     def _scale_of_rollout(self) -> ReturnScale | None:

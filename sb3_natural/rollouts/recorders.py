@@ -25,7 +25,7 @@ from sb3_natural.rollouts.finiteness import surely_finite
 from sb3_natural.rollouts.returns import advantages_and_returns
 from sb3_natural.rollouts.scaling import ReturnScale
 
-__all__ = ["BufferRecorder", "Recorder", "Step"]
+__all__ = ["BufferRecorder", "Recorder", "Step", "compute_returns"]
 
 # Elements of the observations that go through the networks at a time after a rollout: few enough
 # for the activations of images to fit in memory, many more than an MLP needs for full speed.
@@ -151,6 +151,7 @@ class BufferRecorder(Recorder):
     :param actor: picks the actions
     :param return_scale: gets the rewards of the complete rollout, which are then divided by it;
         None: rewards stay as they are
+    :param returns_lambda: see :func:`compute_returns`
     """
 
     def __init__(
@@ -159,11 +160,13 @@ class BufferRecorder(Recorder):
         buffer: RolloutBuffer,
         actor: Actor,
         return_scale: ReturnScale | None = None,
+        returns_lambda: float | None = None,
     ) -> None:
         super().__init__(algorithm, actor)
         buffer.reset()
         self._buffer = buffer
         self._return_scale = return_scale
+        self._returns_lambda = returns_lambda
         self._time_limits: list[_TimeLimit] = []
         self._likelihoods: list[Any] = []
         self._log_probs: list[np.ndarray] = []
@@ -229,7 +232,7 @@ class BufferRecorder(Recorder):
         self._evaluate()
         on_device = obs_as_tensor(last_observations, self._algorithm.device)  # type: ignore[arg-type]
         last_values = self._values(on_device)
-        _compute_returns(self._buffer, last_values, dones)
+        compute_returns(self._buffer, last_values, dones, self._returns_lambda)
         return last_values
 
     def _evaluated(self, step: int) -> tuple[Tensor, Tensor] | None:
@@ -312,20 +315,34 @@ class BufferRecorder(Recorder):
                 self._buffer.rewards[limit.step, limit.env_index] += self._algorithm.gamma * value
 
 
-def _compute_returns(buffer: RolloutBuffer, last_values: Tensor, dones: np.ndarray) -> None:
+def compute_returns(
+    buffer: RolloutBuffer,
+    last_values: Tensor,
+    dones: np.ndarray,
+    returns_lambda: float | None = None,
+) -> None:
+    """Fill in advantages and returns, as the buffer does it itself.
+
+    :param last_values: V of the states after the last step, (n_envs,) or (n_envs, 1)
+    :param dones: whether the last step ended an episode, (n_envs,)
+    :param returns_lambda: of the TD(lambda) returns, if not the ``gae_lambda`` of the advantages; a
+        buffer that computes advantages of its own keeps its returns
+    """
     own = type(buffer).compute_returns_and_advantage
     if own is not RolloutBuffer.compute_returns_and_advantage:
         buffer.compute_returns_and_advantage(last_values=last_values, dones=dones)
         return
-    buffer.advantages, buffer.returns = advantages_and_returns(
+    rollout = (
         buffer.rewards,
         buffer.values,
         buffer.episode_starts,
         last_values.cpu().numpy().reshape(-1),
         dones,
         buffer.gamma,
-        buffer.gae_lambda,
     )
+    buffer.advantages, buffer.returns = advantages_and_returns(*rollout, buffer.gae_lambda)
+    if returns_lambda is not None:
+        _, buffer.returns = advantages_and_returns(*rollout, returns_lambda)
 
 
 def _log_prob_shape(policy: Any, actions: np.ndarray) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from sb3_natural.shapes import check_shape
 
-__all__ = ["advantages_and_returns", "explained_variance", "returns_with_lambda"]
+__all__ = ["advantages_and_returns", "explained_variance"]
 
 
 def advantages_and_returns(
@@ -33,36 +33,16 @@ def advantages_and_returns(
     """
     check_shape(rewards.shape, values=values, episode_starts=episode_starts)
     check_shape(rewards.shape[1:], last_values=last_values, dones=dones)
-    goes_on = _goes_on(episode_starts, dones)
+    goes_on = 1.0 - np.concatenate([episode_starts[1:], dones[None].astype(np.float32)])
     next_values = np.concatenate([values[1:], last_values[None]])
     deltas = rewards + gamma * next_values * goes_on - values
-    advantages = _decaying_sums(deltas, gamma * gae_lambda * goes_on)
+    decay = gamma * gae_lambda * goes_on
+    advantages = deltas.copy()
+    for now, later, factor in zip(
+        advantages[-2::-1], advantages[:0:-1], decay[-2::-1], strict=True
+    ):
+        now += factor * later
     return advantages, advantages + values
-
-
-def returns_with_lambda(
-    advantages: np.ndarray,
-    values: np.ndarray,
-    episode_starts: np.ndarray,
-    dones: np.ndarray,
-    gamma: float,
-    gae_lambda: float,
-    returns_lambda: float,
-) -> np.ndarray:
-    """TD(lambda) returns of another lambda than that of the advantages.
-
-    A_t = delta_t + gamma lambda A_{t+1} gives back the temporal differences delta_t, of which the
-    returns are made: R_t = V_t + delta_t + gamma lambda' (R_{t+1} - V_{t+1}).
-
-    :param advantages: as from :func:`advantages_and_returns`, like the other arrays
-    :param gae_lambda: that of ``advantages``
-    :param returns_lambda: lambda', that of the returns
-    :return: shape (n_steps, n_envs)
-    """
-    decay = gamma * _goes_on(episode_starts, dones)
-    later = np.concatenate([advantages[1:], np.zeros_like(advantages[:1])])
-    deltas = advantages - gae_lambda * decay * later
-    return values + _decaying_sums(deltas, returns_lambda * decay)
 
 
 def explained_variance(values: np.ndarray, returns: np.ndarray) -> float:
@@ -76,19 +56,6 @@ def explained_variance(values: np.ndarray, returns: np.ndarray) -> float:
     returns = returns.reshape(-1)
     total = _sum_of_squares(returns)
     return math.nan if total == 0 else 1 - _sum_of_squares(returns - values.reshape(-1)) / total
-
-
-def _goes_on(episode_starts: np.ndarray, dones: np.ndarray) -> np.ndarray:
-    """1 where an episode goes on after the step, else 0."""
-    return 1.0 - np.concatenate([episode_starts[1:], dones[None].astype(np.float32)])
-
-
-def _decaying_sums(terms: np.ndarray, decay: np.ndarray) -> np.ndarray:
-    """S_t = terms_t + decay_t S_{t+1}."""
-    sums = terms.copy()
-    for now, later, factor in zip(sums[-2::-1], sums[:0:-1], decay[-2::-1], strict=True):
-        now += factor * later
-    return sums
 
 
 def _sum_of_squares(x: np.ndarray) -> float:

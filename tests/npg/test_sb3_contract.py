@@ -175,6 +175,7 @@ class Recorder(BaseCallback):
         super().__init__()
         self.folder = folder
         self.rollouts = []
+        self.scales = []
 
     def _on_rollout_start(self):
         self.model.save(self.folder / f"update-{len(self.rollouts)}")
@@ -185,6 +186,9 @@ class Recorder(BaseCallback):
     def _on_rollout_end(self):
         np.random.seed(7)  # noqa: NPY002  (what SB3 shuffles minibatches with)
         self.rollouts.append(copy.deepcopy(self.model.rollout_buffer))
+        self.scales.append(
+            copy.deepcopy(self.model._return_scale)
+        )  # of this rollout's rewards, too
 
 
 class Remembering(Solver):
@@ -221,6 +225,7 @@ def test_a_loaded_model_continues_exactly(case, tmp_path):
         loaded = NPG.load(tmp_path / f"update-{update}")
         loaded.set_logger(configure(None, []))
         loaded.rollout_buffer = recorder.rollouts[update]
+        loaded._return_scale = recorder.scales[update]
         loaded.num_timesteps += 64
         loaded._update_current_progress_remaining(loaded.num_timesteps, n_updates * 64)
         np.random.seed(7)  # noqa: NPY002
