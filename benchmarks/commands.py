@@ -290,7 +290,7 @@ def speed(
     with_peers: bool = typer.Option(
         False,
         "--peers",
-        help="Measure Tianshou's NPG and PFRL's ACER too; installs what is missing of them.",
+        help="Measure the peers too (Tianshou, SBX, PFRL); installs what is missing of them.",
     ),
     quick: bool = typer.Option(
         False, "--quick", help="Measure small problems twice, to test the measurement itself."

@@ -20,6 +20,8 @@ from benchmarks.speed.plan import (
     PFRL,
     QUICK,
     SB3,
+    SBX,
+    SINGLE_FILE,
     STARTER,
     Block,
     Measurement,
@@ -31,6 +33,8 @@ from benchmarks.speed.results import Results, targets
 from benchmarks.tables import to_markdown
 
 _WORKER = [sys.executable, "-m", "benchmarks.speed.worker"]
+# It needs no library but PyTorch and Gymnasium.
+_SINGLE_FILE_WORKER = [sys.executable, "-m", "benchmarks.speed.single_file_worker"]
 _START_WORKER = [sys.executable, "-m", "benchmarks.speed.start_worker"]
 # The modules of this package that run in the workers.
 _MEASURING = (
@@ -38,6 +42,8 @@ _MEASURING = (
     "memory",
     "pfrl_worker",
     "protocol",
+    "sbx_worker",
+    "single_file_worker",
     "start_worker",
     "stepping",
     "stopwatch",
@@ -46,10 +52,11 @@ _MEASURING = (
     "updates",
     "worker",
 )
-# The modules that measure the peers, by the kind of worker, which is also the peer's package.
+# The modules that measure the peers, by the kind of worker, which is what the peer is imported as.
 _PEER_WORKERS = {
     PEER: "benchmarks.speed.tianshou_worker",
     PFRL: "benchmarks.speed.pfrl_worker",
+    SBX: "benchmarks.speed.sbx_worker",
 }
 
 
@@ -59,7 +66,7 @@ def speed(
     """Make the missing measurements, write the page and the figure, and print the targets.
 
     :param out: where they go; finished measurements are kept in ``measurements/`` below it
-    :param with_peers: install Tianshou and PFRL if necessary, and measure them as well
+    :param with_peers: install Tianshou, PFRL and SBX if necessary, and measure them as well
     :param quick: measure small problems twice, to test the measurement itself
     :param fresh: drop earlier measurements
     :param command: the command line, for the page
@@ -81,7 +88,13 @@ def speed(
     if fresh:
         store.clear()
     blocks = _chosen(plan(sizes), only)
-    commands = {OURS: _WORKER, SB3: _WORKER, STARTER: _START_WORKER, **peer_workers}
+    commands = {
+        OURS: _WORKER,
+        SB3: _WORKER,
+        STARTER: _START_WORKER,
+        SINGLE_FILE: _SINGLE_FILE_WORKER,
+        **peer_workers,
+    }
     with _Display(console, sum(1 for _ in measurements(blocks))) as display:
         results = Results(execute(blocks, commands, store, display.notify))
     found = targets(results, sizes)
@@ -118,7 +131,7 @@ def _peer_workers(with_peers: bool, console: Console) -> tuple[Commands, dict[st
     if not with_peers:
         return dict.fromkeys(_PEER_WORKERS, "not asked for (--peers)"), {}
     if all(importlib.util.find_spec(name) for name in _PEER_WORKERS):
-        python, versions = Path(sys.executable), {name: version(name) for name in _PEER_WORKERS}
+        python, versions = Path(sys.executable), {name: version(name) for name in peers.PACKAGES}
     else:
         try:
             with console.status("setting up the peers' environment"):
@@ -128,7 +141,7 @@ def _peer_workers(with_peers: bool, console: Console) -> tuple[Commands, dict[st
             console.print(str(error), markup=False, style="bold")
             return dict.fromkeys(_PEER_WORKERS, str(error)), {}
     commands = {kind: [str(python), "-m", module] for kind, module in _PEER_WORKERS.items()}
-    return commands, {name: versions[name] for name in _PEER_WORKERS}
+    return commands, versions
 
 
 def _code_hash() -> str:

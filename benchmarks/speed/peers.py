@@ -22,10 +22,12 @@ _TESTS = ("pytest", "pytest-timeout")
 # Only its functions of ACER are used, which need torch alone; its dependencies include numpy 1.
 _WITHOUT_DEPENDENCIES = ("DI-engine",)
 _NOTE = "installed.json"
-_VERSIONS = """
+# What is measured, and what it computes with.
+PACKAGES = ("tianshou", "pfrl", "sbx-rl", "jax")
+_VERSIONS = f"""
 import importlib.metadata, json
-names = ("tianshou", "pfrl", "torch", "numpy", "gymnasium", "mujoco")
-print(json.dumps({name: importlib.metadata.version(name) for name in names}))
+names = {PACKAGES}
+print(json.dumps({{name: importlib.metadata.version(name) for name in names}}))
 """
 
 
@@ -67,7 +69,7 @@ def install(folder: Path, wanted: list[str]) -> Path:
 
 
 def versions(python: Path) -> dict[str, str]:
-    """The versions of the packages that the peers' measurements depend on."""
+    """The versions of the peers, and of what only they compute with."""
     return json.loads(_run([str(python), "-c", _VERSIONS]))
 
 

@@ -17,6 +17,8 @@ NPG, TRPO, PPO = "NPG", "TRPO (sb3-contrib)", "PPO (SB3)"
 FAST_TRPO, FAST_PPO = "TRPO, fast rollouts", "PPO, fast rollouts and update"
 A2C, FAST_A2C = "A2C (SB3)", "A2C, fast rollouts and update"
 TIANSHOU = "NPG (Tianshou)"
+SBX_PPO, SINGLE_FILE_PPO = "PPO (SBX)", "PPO (single file, as CleanRL's)"
+TIANSHOU_PPO = "PPO (Tianshou)"
 POOL_NPG, POOL = "NPG on EnvPool, 2 threads", "EnvPool alone, 2 threads"
 SIMULATOR = "simulator alone"
 # The same on one core, and with a process for each core.
@@ -31,6 +33,7 @@ START, START_ENV_ID, START_STEPS = "start of a run", "CartPole-v1", 512
 
 # Who measures what: a process each, so that libraries do not share one.
 OURS, SB3, PEER, PFRL, STARTER = "ours", "sb3", "tianshou", "pfrl", "starter"
+SBX, SINGLE_FILE = "sbx", "single file"
 ALGORITHMS = {
     NPG: (OURS, "sb3_natural", "NPG"),
     TRPO: (SB3, "sb3_contrib", "TRPO"),
@@ -90,6 +93,7 @@ class Sizes:
     simulator_steps: int
     n_envs: Sequence[int]
     peer_n_envs: Sequence[int]
+    ppo_n_envs: Sequence[int]
     pool_n_envs: int
     process_n_envs: int
     stepping_n_envs: Sequence[int]
@@ -114,6 +118,7 @@ FULL = Sizes(
     simulator_steps=8_192,
     n_envs=(1, 2, 4, 8, 16, 32, 64),
     peer_n_envs=(1, 4, 16, 64),
+    ppo_n_envs=(1, 8),
     pool_n_envs=16,
     process_n_envs=8,
     stepping_n_envs=(8, 16, 32),
@@ -139,6 +144,7 @@ QUICK = Sizes(
     simulator_steps=1_024,
     n_envs=(1, 8, 16),
     peer_n_envs=(16,),
+    ppo_n_envs=(1, 8),
     pool_n_envs=16,
     process_n_envs=8,
     stepping_n_envs=(8,),
@@ -205,13 +211,17 @@ def acer_block(n_envs: int, n_steps: int) -> str:
 def _training(sizes: Sizes, n_envs: int) -> Block:
     names = [NPG, TRPO]
     if n_envs == 1:
-        names += [FAST_TRPO, PPO, FAST_PPO, A2C, FAST_A2C]
+        names += [FAST_TRPO, A2C, FAST_A2C]
+    if n_envs in sizes.ppo_n_envs:
+        names += [PPO, FAST_PPO]
     contenders = [
         Contender(SIMULATOR, SB3, "simulate", {"env_id": ENV_ID, "steps": sizes.simulator_steps}),
         *(_trained(name, "train", sizes, n_envs) for name in names),
     ]
+    if n_envs in sizes.ppo_n_envs:
+        contenders += _ppo_peers(sizes, n_envs)
     if n_envs in sizes.peer_n_envs:
-        contenders.append(_tianshou("train", sizes, n_envs))
+        contenders.append(_tianshou("NPG", "train", sizes, n_envs))
     if n_envs == sizes.pool_n_envs:
         pool = {"env_id": ENV_ID, "n_envs": n_envs, "pool_threads": 2}
         steps = {"steps": sizes.simulator_steps}
@@ -248,7 +258,7 @@ def _phases(sizes: Sizes) -> Iterator[Block]:
     n_envs, task = sizes.phases_n_envs, "train_by_phase"
     one = [_trained(name, task, sizes, 1) for name in (TRPO, FAST_TRPO, PPO, FAST_PPO, NPG)]
     many = [
-        _tianshou(task, sizes, n_envs),
+        _tianshou("NPG", task, sizes, n_envs),
         _trained(NPG, task, sizes, n_envs),
         _pool_npg(task, sizes, n_envs),
     ]
@@ -283,13 +293,23 @@ def _pool_npg(task: str, sizes: Sizes, n_envs: int) -> Contender:
     )
 
 
-def _tianshou(task: str, sizes: Sizes, n_envs: int) -> Contender:
-    settings = {
-        "env_id": ENV_ID,
-        "n_envs": n_envs,
-        "steps_per_update": sizes.steps_per_update,
-    }
-    return Contender(TIANSHOU, PEER, task, settings)
+def _ppo_peers(sizes: Sizes, n_envs: int) -> list[Contender]:
+    settings = _peer_settings(sizes, n_envs)
+    return [
+        Contender(SBX_PPO, SBX, "train", settings),
+        Contender(SINGLE_FILE_PPO, SINGLE_FILE, "train", settings),
+        _tianshou("PPO", "train", sizes, n_envs),
+    ]
+
+
+def _tianshou(algorithm: str, task: str, sizes: Sizes, n_envs: int) -> Contender:
+    name = {"NPG": TIANSHOU, "PPO": TIANSHOU_PPO}[algorithm]
+    settings = {"algorithm": algorithm, **_peer_settings(sizes, n_envs)}
+    return Contender(name, PEER, task, settings)
+
+
+def _peer_settings(sizes: Sizes, n_envs: int) -> dict[str, Any]:
+    return {"env_id": ENV_ID, "n_envs": n_envs, "steps_per_update": sizes.steps_per_update}
 
 
 def _updates(sizes: Sizes) -> Iterator[Block]:

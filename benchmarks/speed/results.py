@@ -28,11 +28,14 @@ from benchmarks.speed.plan import (
     PPO,
     PROCESS_NPG,
     PROCESSES,
+    SBX_PPO,
     SIMULATOR,
+    SINGLE_FILE_PPO,
     SPAWNED,
     START,
     START_ENV_ID,
     TIANSHOU,
+    TIANSHOU_PPO,
     TRPO,
     Sizes,
     acer_block,
@@ -194,6 +197,7 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
         *_process_targets(results, sizes),
         *_update_targets(results, sizes),
         _ratio(results, "PPO, faster / PPO, 1 environment", one, FAST_PPO, PPO, 3.0),
+        *_ppo_peer_targets(results, sizes),
         _ratio(results, "A2C, faster / A2C, 1 environment", one, FAST_A2C, A2C, 4.0),
         _ratio(results, "TRPO with fast rollouts / TRPO, 1 environment", one, FAST_TRPO, TRPO, 2.7),
         _memory_target(results, sizes),
@@ -224,6 +228,31 @@ def _process_targets(results: Results, sizes: Sizes) -> list[Target]:
         _ratio(results, f"{ENV_ID}, {how}", stepping, PROCESSES, ONE_PROCESS, 1.6),
         _ratio(results, f"NPG, training, {how}", training, PROCESS_NPG, NPG, 1.6),
     ]
+
+
+def _ppo_peer_targets(results: Results, sizes: Sizes) -> list[Target]:
+    """PPO beside other libraries' that are chosen for their speed: at least as fast as they."""
+    peers = {
+        "SBX's PPO": SBX_PPO,
+        "single-file PPO as CleanRL's": SINGLE_FILE_PPO,
+        "Tianshou's PPO": TIANSHOU_PPO,
+    }
+    return [
+        _ratio(
+            results,
+            f"PPO, faster / {who}, {_environments(n)}",
+            training_block(n),
+            FAST_PPO,
+            peer,
+            1.0,
+        )
+        for n in sizes.ppo_n_envs
+        for who, peer in peers.items()
+    ]
+
+
+def _environments(number: int) -> str:
+    return f"{number} environment{'s' if number > 1 else ''}"
 
 
 def _update_targets(results: Results, sizes: Sizes) -> list[Target]:

@@ -7,26 +7,34 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
+import stable_baselines3 as sb3
 import torch
-from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
 from benchmarks.speed import command, peers
+from benchmarks.speed import single_file_worker as loop
 from benchmarks.speed.plan import (
     ACER,
     ACER_N_ENVS,
     ACER_N_STEPS,
+    FAST_PPO,
     FULL,
     PFRL_ACER,
+    PPO,
+    SBX_PPO,
+    SINGLE_FILE_PPO,
     TIANSHOU,
+    TIANSHOU_PPO,
     Block,
     Contender,
     Sizes,
     acer_block,
     measurements,
     plan,
+    training_block,
 )
 from benchmarks.speed.protocol import UnavailableError, Worker, WorkerError
 from benchmarks.speed.report import targets_text
@@ -42,6 +50,7 @@ TINY = Sizes(
     simulator_steps=64,
     n_envs=(1, 8, 16),
     peer_n_envs=(16,),
+    ppo_n_envs=(1, 8),
     pool_n_envs=16,
     process_n_envs=8,
     stepping_n_envs=(8,),
@@ -68,7 +77,7 @@ def test_flops_of_a_fisher_product_by_hand():
 
 
 def test_flops_of_a_fisher_product_are_those_that_torch_counts():
-    policy = PPO("MlpPolicy", "CartPole-v1", device="cpu").policy
+    policy = sb3.PPO("MlpPolicy", "CartPole-v1", device="cpu").policy
     # torch does not count products that are written in place, which the fast way uses.
     fisher = FisherOperator(policy, torch.randn(32, 4), fast=False)
     vector = torch.ones(fisher.shape[0])
@@ -90,7 +99,7 @@ def test_the_full_plan_compares_what_the_targets_need():
         found = [(m.contender.name, m.repeat) for m in group]
         assert len(found) == len(set(found)), f"{block} measures something twice"
     names = {target.name for target in targets(Results([]), FULL)}
-    assert len(names) == 17
+    assert len(names) == 23
 
 
 def test_the_full_plan_grows_acer_one_way_at_a_time():
@@ -111,6 +120,54 @@ def test_the_full_plan_grows_acer_one_way_at_a_time():
     ours, peer = (contender.settings for contender in usual.contenders)
     shared = ("env_id", "n_steps", "replay_ratio", "replay_start")
     assert [ours[name] for name in shared] == [peer[name] for name in shared]
+
+
+@pytest.mark.parametrize("n_envs", FULL.ppo_n_envs)
+def test_ppo_is_compared_on_the_same_task(n_envs):
+    (block,) = (block for block in plan(FULL) if block.name == training_block(n_envs))
+    settings = {contender.name: contender.settings for contender in block.contenders}
+    names = (PPO, FAST_PPO, SBX_PPO, SINGLE_FILE_PPO, TIANSHOU_PPO)
+    shared = ("env_id", "n_envs", "steps_per_update")
+    assert len({tuple(settings[name][key] for key in shared) for name in names}) == 1
+
+
+def test_single_file_ppo_has_the_numbers_of_sb3s_ppo():
+    model = sb3.PPO("MlpPolicy", "Pendulum-v1", device="cpu")
+    assert (model.n_epochs, model.batch_size) == (loop.EPOCHS, loop.MINIBATCH)
+    assert (model.gamma, model.gae_lambda) == (loop.GAMMA, loop.GAE_LAMBDA)
+    assert model.clip_range(1.0) == loop.CLIP_RANGE
+    assert (model.vf_coef, model.max_grad_norm) == (loop.VALUE_WEIGHT, loop.MAX_GRAD_NORM)
+    adam = model.policy.optimizer.defaults
+    assert (adam["lr"], adam["eps"]) == (loop.LEARNING_RATE, loop.ADAM_EPS)
+    training = loop.Training("Pendulum-v1", n_envs=1, n_steps=64)
+    shapes = [sorted(p.numel() for p in m.parameters()) for m in (training.agent, model.policy)]
+    assert shapes[0] == shapes[1]
+
+
+def test_single_file_ppo_has_sb3s_advantages_and_learns():
+    training = loop.Training("Pendulum-v1", n_envs=2, n_steps=256)
+    training._collect()
+    rollout, env = training.rollout, sb3.PPO("MlpPolicy", "Pendulum-v1", device="cpu").env
+    assert rollout.starts.sum() > 0
+    buffer = RolloutBuffer(256, env.observation_space, env.action_space, "cpu", n_envs=2)
+    buffer.gae_lambda, buffer.gamma = loop.GAE_LAMBDA, loop.GAMMA
+    buffer.rewards[:], buffer.values[:] = rollout.rewards, rollout.values
+    buffer.episode_starts[:] = rollout.starts
+    last_values = training.agent.value(training._observations).detach()
+    buffer.compute_returns_and_advantage(last_values, training._starts.numpy())
+    advantages = training._advantages()
+    torch.testing.assert_close(
+        advantages, torch.from_numpy(buffer.advantages), rtol=1e-4, atol=1e-3
+    )
+
+    def error() -> float:
+        values = training.agent.value(rollout.observations.flatten(0, 1))
+        return float((values - returns.flatten()).square().mean().detach())
+
+    returns = advantages + rollout.values
+    before = error()
+    training._update(advantages, returns)
+    assert error() < before
 
 
 def test_ratio_is_the_median_of_paired_turns():
@@ -205,7 +262,7 @@ def test_worker_that_dies_says_why():
 
 def test_peers_share_what_decides_the_speed(tmp_path):
     wanted = peers.requirements()
-    for peer in ("tianshou", "pfrl"):
+    for peer in ("tianshou", "pfrl", "sbx-rl"):
         assert any(requirement.startswith(peer) for requirement in wanted)
     assert f"torch=={torch.__version__.split('+')[0]}" in wanted
     with pytest.raises(UnavailableError, match="cannot be installed"):
@@ -289,7 +346,7 @@ def test_some_blocks_can_be_measured_alone(tmp_path):
 
 def check_measurements(records: list[dict]) -> None:
     for record in records:
-        if record["contender"] in (TIANSHOU, PFRL_ACER):
+        if record["contender"] in (TIANSHOU, TIANSHOU_PPO, SBX_PPO, PFRL_ACER):
             assert "the peers cannot be installed" in record["unavailable"]
         else:
             assert "values" in record, record
@@ -316,6 +373,10 @@ def check_targets(found: list[dict]) -> None:
     missing = [target for target in found if target["holds"] is None]
     assert [target["name"] for target in missing] == [
         "NPG / Tianshou's NPG, training, 16 environments",
+        "PPO, faster / SBX's PPO, 1 environment",
+        "PPO, faster / Tianshou's PPO, 1 environment",
+        "PPO, faster / SBX's PPO, 8 environments",
+        "PPO, faster / Tianshou's PPO, 8 environments",
         "ACER, 8 environments / PFRL's ACER, training, CartPole-v1",
     ]
     assert all("the peers cannot be installed" in target["missing"] for target in missing)
