@@ -3,19 +3,19 @@
 It imports only those of our modules that need Python alone.
 """
 
+import os
 import time
 import warnings
 from functools import cache
 from typing import Any
 
+import jax
 from sbx import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 from benchmarks.speed.protocol import Task, serve
 
 SEED = 0
-# Two, in case the first has functions compiled that only the second needs in their final form.
-_UPDATES_BEFORE = 2
 
 
 def train(updates: int = 1, **setting: Any) -> dict[str, Any]:
@@ -34,17 +34,30 @@ def train(updates: int = 1, **setting: Any) -> dict[str, Any]:
 
 @cache
 def _trained(env_id: str, n_envs: int, steps_per_update: int) -> PPO:
-    """A model that has been updated, in SB3's own ``VecEnv``, with SBX's defaults.
+    """A model in SB3's own ``VecEnv``, with SBX's defaults, that has compiled what it needs.
 
     :param steps_per_update: of all environments together
     """
     env = make_vec_env(env_id, n_envs, SEED)
     model = PPO("MlpPolicy", env, n_steps=steps_per_update // n_envs, seed=SEED)
-    return model.learn(_UPDATES_BEFORE * steps_per_update)
+    # The second update's arguments are outputs of the first, whose types may differ from these.
+    model.learn(2 * steps_per_update)
+    # The value of an observation at which an episode is cut off is compiled when it is first asked.
+    while not model.ep_info_buffer:
+        model.learn(steps_per_update, reset_num_timesteps=False)
+    return model
+
+
+def _use_one_core() -> None:
+    """Keep JAX's threads, which no setting limits to one, on one core of the CPU."""
+    jax.config.update("jax_platforms", "cpu")
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 TASKS: dict[str, Task] = {"train": train}
 
 if __name__ == "__main__":
+    _use_one_core()
     warnings.simplefilter("ignore")
     serve(TASKS)

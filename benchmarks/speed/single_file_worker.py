@@ -109,7 +109,7 @@ class Training:
     def __init__(self, env_id: str, n_envs: int, n_steps: int) -> None:
         self.envs = _environments(env_id, n_envs)
         n_observations, n_actions = (
-            int(np.prod(space.shape))
+            gym.spaces.flatdim(space)
             for space in (self.envs.single_observation_space, self.envs.single_action_space)
         )
         self.agent = Agent(n_observations, n_actions)
@@ -117,6 +117,8 @@ class Training:
         self.rollout = Rollout.empty(n_steps, self.envs)
         self._observations = torch.Tensor(self.envs.reset(seed=SEED)[0])
         self._starts = torch.zeros(n_envs)
+        # What would be logged: returns of episodes, and of the last minibatch the KL divergence
+        # and the share of clipped ratios.
         self.returns: list[float] = []
 
     def iterate(self) -> None:
