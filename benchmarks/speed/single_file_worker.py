@@ -1,7 +1,7 @@
 """``python -m benchmarks.speed.single_file_worker``: measures PPO as a plain loop in PyTorch.
 
-It has the structure of CleanRL's single-file PPO for continuous actions, whose package needs old
-versions of PyTorch and Gymnasium: tensors for the rollout, a policy step in torch for each step of
+It has the structure of CleanRL's single-file PPO for continuous actions, whose package needs an
+older Python than the peers: tensors for the rollout, a policy step in torch for each step of
 Gymnasium's vectorised environments, advantages in a loop over the steps, autograd for each
 minibatch. It imports only those of our modules that need Python alone.
 """
