@@ -389,7 +389,7 @@ def check_page(page: str) -> None:
         for is_table, group in groupby(lines, key=lambda line: line.startswith("|"))
         if is_table
     ]
-    assert len(tables) == 9
+    assert len(tables) == 10
     for table in tables:
         assert len(table) > 2
         assert len({len(line) for line in table}) == 1
