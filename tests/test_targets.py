@@ -30,6 +30,7 @@ CONDITIONS = {
     "root may write everywhere",
     "needs the right to mount a small file system",
     "counts threads in /proc",
+    "elsewhere nothing is forked",
     "s3fs is installed",
     "PostgreSQL is not installed and cannot be (apt-get install postgresql)",
     "Chromium is not installed and cannot be (apt-get install chromium)",

@@ -32,8 +32,8 @@ def test_no_direction_gains_more_than_the_exact_solution():
 
 
 def test_every_system_of_a_training_is_compared(tmp_path):
-    rows = compare("HalfCheetah-v5", 2048)
-    n_updates = 2  # of 1,024 steps
+    rows = compare("HalfCheetah-v5", 4096)
+    n_updates = 2  # of 2,048 steps
     assert set(rows["system"]) == {"policy", "critic, step 1", "critic, step 2"}
     assert set(rows["products"]) == set(STEPS)
     plain = rows[rows["variant"] == "plain"]

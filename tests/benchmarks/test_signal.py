@@ -457,7 +457,7 @@ def test_a_policy_is_trained_and_measured(tmp_path: Path) -> None:
     settings = ["--set", "n_steps=16", "--set", "policy_kwargs=dict(net_arch=[8])"]
     out = tmp_path / "out"
     arguments = ["--env", "CartPole-v1", "--train", 512, *SMALL, *settings, "--damping", "0.1,1"]
-    result = call(*arguments, "--seed", 1, "--out", out)
+    result = call(*arguments, "--seed", 2, "--out", out)
     assert result.exit_code == 0, result.output
     assert {path.name for path in out.iterdir()} >= {"signal.csv", "signal.md", "signal.json"}
 
@@ -466,6 +466,7 @@ def test_a_policy_is_trained_and_measured(tmp_path: Path) -> None:
     assert document["policy"]["n_timesteps"] == 512
     assert document["command"].startswith("python -m benchmarks ")
     assert document["truth"]["samples"] == 512
+    assert document["truth"]["signal"] > 0  # or there are no gains to look at
     assert len(document["rows"]) == 2 * (1 + 2 * 2)
     assert [len(row["gains"]) for row in document["rows"]] == [8] * 5 + [4] * 5
 
@@ -473,16 +474,15 @@ def test_a_policy_is_trained_and_measured(tmp_path: Path) -> None:
     assert len(rows) == len(document["rows"])
     for row, stored in zip(rows, document["rows"], strict=True):
         assert (row["solver"], int(row["batch"])) == (stored["solver"], stored["batch"])
-        if document["truth"]["signal"] > 0:
-            assert float(row["gain"]) == pytest.approx(np.mean(stored["gains"]), abs=1e-5)
-            assert float(row["gain low"]) <= float(row["gain"]) <= float(row["gain high"])
+        assert float(row["gain"]) == pytest.approx(np.mean(stored["gains"]), abs=1e-5)
+        assert float(row["gain low"]) <= float(row["gain"]) <= float(row["gain high"])
     # One step of conjugate gradient is the plain gradient, whatever the damping.
     by_batch = {row["batch"]: row["gains"] for row in document["rows"] if row["solver"] == PLAIN}
     for row in document["rows"]:
         if row["iterations"] == 1:
             assert row["gains"] == pytest.approx(by_batch[row["batch"]], rel=1e-3, abs=1e-5)
 
-    again = call(*arguments, "--seed", 1, "--out", tmp_path / "again")
+    again = call(*arguments, "--seed", 2, "--out", tmp_path / "again")
     assert again.exit_code == 0
     assert (tmp_path / "again/signal.csv").read_bytes() == (out / "signal.csv").read_bytes()
 

@@ -78,7 +78,7 @@ def test_nothing_that_a_record_names_is_imported(
 
 def test_what_differs_in_defaults_alone_shares_a_column(folders: RunFolders) -> None:
     folders.add("npg", hyperparams={"gamma": 0.9})
-    folders.add("npg", "Hopper-v5", hyperparams={"gamma": 0.9, "n_steps": 1024})
+    folders.add("npg", "Hopper-v5", hyperparams={"gamma": 0.9, "n_steps": 2048})
     (table,) = tables(section(folders).blocks)
     assert headers(table) == ["hyperparameter", "npg on CartPole-v1, Hopper-v5"]
     assert rows(table) == [[Code("gamma"), Code("0.9")]]
