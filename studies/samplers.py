@@ -30,13 +30,14 @@ class _GridSampler(GridSampler):
         pass
 
 
-def make_sampler(search: Search, problem: Problem, n_before: int, worker: int) -> BaseSampler:
+def make_sampler(search: Search, problem: Problem, n_before: int) -> BaseSampler:
     """The sampler of the trial that comes after ``n_before`` others.
 
     Each trial has random numbers of its own, so that an interrupted study proposes the values that
-    it would have proposed without the interruption.
+    it would have proposed without the interruption, and workers that begin at once, on one machine
+    or on several, do not propose the same.
     """
-    seed = int(np.random.SeedSequence([search.seed, n_before, worker]).generate_state(1)[0])
+    seed = int(np.random.SeedSequence([search.seed, n_before]).generate_state(1)[0])
     if search.sampler == "gp":
         return GPSampler(seed=seed)
     if search.sampler == "cmaes":

@@ -3,9 +3,9 @@
 import os
 import socket
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 from types import ModuleType
@@ -60,7 +60,6 @@ class Task:
     command: str
     deadline: float | None = None
     run_timeout: float | None = None
-    number: int = 0
 
 
 def n_trials_due(study: optuna.Study, task: Task) -> int:
@@ -85,24 +84,20 @@ def work(task: Task) -> None:
         trial.set_user_attr(WORKER, this_worker())
         if not task.storage:
             locks.enter_context(trial_lock(task.folder, trial.number))
-        if _is_surplus(study, task, trial):
+        n_before = sum(each.number < trial.number for each in counted(study))
+        # Another worker has begun the last trial that was due at the same time.
+        if n_before >= task.search.n_trials and DEFAULT not in trial.user_attrs:
             trial.set_user_attr(SURPLUS, True)
             raise TrialFailedError
+        study.sampler = make_sampler(task.search, problem, n_before)
         return objective(trial)
 
     locks = ExitStack()
     study.pruner = make_pruner(task.search, problem)
+    study.sampler = make_sampler(task.search, problem, 0)  # a grid's points go by trial
     while n_trials_due(study, task):
-        begun = len(counted(study)) - len(in_state(counted(study), TrialState.WAITING))
-        study.sampler = make_sampler(task.search, problem, begun, task.number)
         with locks:  # until the trial's result is stored: without a lock it looks abandoned
             study.optimize(run_trial, n_trials=1, catch=(TrialFailedError,))
-
-
-def _is_surplus(study: optuna.Study, task: Task, trial: Trial) -> bool:
-    """Whether another worker has begun the last trial that was due at the same time."""
-    earlier = [each for each in counted(study) if each.number < trial.number]
-    return len(earlier) >= task.search.n_trials and DEFAULT not in trial.user_attrs
 
 
 def this_worker() -> str:
@@ -132,17 +127,16 @@ class LocalWorkers:
 
     def __init__(self) -> None:
         self._outputs = tempfile.TemporaryDirectory()
-        self._processes: dict[int, ChildProcess] = {}
+        self._processes: list[ChildProcess] = []
         self._run_timeout: float | None = None
         self._names: set[str] = set()
 
     def start(self, task: Task) -> None:
-        numbered = replace(task, number=_free_number(self._processes))
         self._run_timeout = task.run_timeout
         prepare_children()
         with deferred_interrupts():
-            process = ChildProcess(work, (numbered,), Path(self._outputs.name))
-            self._processes[numbered.number] = process
+            process = ChildProcess(work, (task,), Path(self._outputs.name))
+            self._processes.append(process)
         self._names.add(_worker_name(process.pid))
 
     def __len__(self) -> int:
@@ -150,11 +144,11 @@ class LocalWorkers:
 
     def dead(self) -> Iterator[DeadWorker]:
         """The workers that have died since the last call; others may have ended normally."""
-        for number, process in list(self._processes.items()):
+        for process in list(self._processes):
             if process.is_alive():
                 continue
             process.join()
-            del self._processes[number]
+            self._processes.remove(process)
             output = process.take_output()
             if process.exitcode != 0:
                 reason = exit_reason(process.exitcode, output, self._run_timeout)
@@ -166,7 +160,7 @@ class LocalWorkers:
 
     def stop(self) -> None:
         """End the workers."""
-        end_all(self._processes.values())
+        end_all(self._processes)
         self._processes.clear()
         self._outputs.cleanup()
 
@@ -184,11 +178,10 @@ class RayWorkers:
         self._task = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=1)(
             work
         )
-        self._running: dict[Any, int] = {}
+        self._running: list[Any] = []
 
     def start(self, task: Task) -> None:
-        number = _free_number(self._running.values())
-        self._running[self._task.remote(replace(task, number=number))] = number
+        self._running.append(self._task.remote(task))
 
     def __len__(self) -> int:
         return len(self._running)
@@ -197,9 +190,9 @@ class RayWorkers:
         """The workers that have died since the last call; others may have ended normally."""
         if not self._running:
             return
-        done, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        done, _ = self._ray.wait(self._running, num_returns=len(self._running), timeout=0)
         for reference in done:
-            del self._running[reference]
+            self._running.remove(reference)
             try:
                 self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
@@ -216,10 +209,6 @@ class RayWorkers:
                 self._ray.cancel(reference, force=True)
         self._running.clear()
         self._ray.shutdown()
-
-
-def _free_number(used: Collection[int]) -> int:
-    return next(number for number in range(len(used) + 1) if number not in used)
 
 
 Workers = LocalWorkers | RayWorkers

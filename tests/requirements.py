@@ -67,7 +67,7 @@ def imports(module: Path, unguarded_only: bool = False) -> set[str]:
 
 def lacking(packages: Iterable[str], distributions: set[str]) -> set[str]:
     """Those packages that none of the distributions has; one that is not installed has its name."""
-    of = _distributions()
+    of = {"sbx": ["sbx-rl"]} | _distributions()
     return {
         package
         for package in packages

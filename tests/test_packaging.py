@@ -146,6 +146,7 @@ EXTRA_OF = {
     "sb3_natural/zoo.py": "zoo",
     "benchmarks/engines/ray_cluster.py": "ray",
     "benchmarks/speed/pfrl_worker.py": "peers",
+    "benchmarks/speed/sbx_worker.py": "peers",
     "benchmarks/speed/tianshou_worker.py": "peers",
     "benchmarks/speed/training.py": "envpool",
 }

@@ -283,7 +283,7 @@ def searched(
     """A study as a worker carries it out: a sampler for each trial."""
     study = optuna.create_study(direction="maximize")
     for begun in range(n_trials):
-        study.sampler = make_sampler(search, problem, begun, 0)
+        study.sampler = make_sampler(search, problem, begun)
         study.optimize(lambda trial: objective(suggest(trial, problem.space)), n_trials=1)
     return study
 
@@ -335,7 +335,7 @@ def test_a_grid_is_tried_in_whole_each_combination_once_after_the_defaults() -> 
     study.enqueue_trial({parameter.name: value for parameter, value in default.items()})
 
     for begun in range(21):
-        study.sampler = make_sampler(search, problem, begun, 0)
+        study.sampler = make_sampler(search, problem, begun)
         study.optimize(lambda trial: 0.0 * len(suggest(trial, problem.space)), n_trials=1)
 
     values = grid(problem.space, 20)
@@ -344,18 +344,6 @@ def test_a_grid_is_tried_in_whole_each_combination_once_after_the_defaults() -> 
     assert sorted((each["target_kl"], each["gamma"]) for each in tried(study)[1:]) == sorted(
         (delta, gamma) for delta in values["target_kl"] for gamma in values["gamma"]
     )
-
-
-def test_workers_propose_different_values() -> None:
-    problem = problem_of("delta")
-    search = Search("tpe", n_trials=10)
-
-    proposed = set()
-    for worker in range(4):
-        sampler = make_sampler(search, problem, 0, worker)
-        proposed |= set(suggest(optuna.create_study(sampler=sampler).ask(), problem.space).values())
-
-    assert len(proposed) == 4
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
@@ -378,7 +366,7 @@ def test_two_that_exclude_each_other_are_both_searched(sampler: str) -> None:
 def test_defaults_that_end_when_a_grid_has_one_point_left() -> None:
     """As beside other workers; Optuna's own sampler looked up a point that they do not have."""
     problem = define("ppo", ["CartPole-v1"], 1, 1_000, space_for("ppo"))
-    sampler = make_sampler(Search("grid", n_trials=3), problem, 0, 0)
+    sampler = make_sampler(Search("grid", n_trials=3), problem, 0)
     study = optuna.create_study(sampler=sampler)
     study.enqueue_trial({"clip_range": 0.2})
     defaults, first = study.ask(), study.ask()

@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks.records import RunSpec
 from benchmarks.results import read_evaluations
-from studies import samplers, workers
 from studies import study as studies
+from studies import workers
 from studies.confirmation import confirm
 from studies.errors import StudyError
 from studies.objective import Problem
@@ -35,11 +35,16 @@ from studies.study import (
     trial_lock,
     values_of,
 )
+from studies.workers import Task, n_trials_due
 from tests.studies.conftest import CarryOn
 
 
 def clip_ranges(trials: list[FrozenTrial]) -> list[float]:
     return [trial.params["clip_range"] for trial in trials]
+
+
+def states(study: optuna.Study) -> list[TrialState]:
+    return [trial.state for trial in study.trials]
 
 
 @pytest.fixture
@@ -313,17 +318,46 @@ def test_an_interruption_does_not_count_as_a_death(problem: Problem, tmp_path: P
     assert [each.state for each in counted(study)] == [TrialState.WAITING]
 
 
+def test_two_workers_that_begin_at_once_propose_different_values(
+    problem: Problem, carry_on: CarryOn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two commands do that were given on two machines: each knows its own workers alone."""
+    optimize = optuna.Study.optimize
+    due: list[tuple[Task, int]] = []
+
+    def elsewhere_first(study: optuna.Study, *arguments: Any, **options: Any) -> None:
+        """What the other command does between this one's decision to begin and its trial."""
+        if states(study) == [TrialState.COMPLETE] and due:  # after the defaults
+            task, n_trials = due.pop()
+            workers.work(replace(task, search=replace(task.search, n_trials=n_trials)))
+        optimize(study, *arguments, **options)
+
+    def noted(study: optuna.Study, task: Task) -> int:
+        if not study.trials[0].state.is_finished():
+            due[:] = [(task, 3)]
+        return n_trials_due(study, task)
+
+    monkeypatch.setattr(optuna.Study, "optimize", elsewhere_first)
+    monkeypatch.setattr(workers, "n_trials_due", noted)
+
+    study = carry_on(problem, 4)
+
+    assert [trial.number for trial in completed(study)] == [0, 1, 2, 3]
+    assert len(set(clip_ranges(study.trials))) == 4
+
+
 def test_two_workers_that_begin_the_last_trial_at_once(
     problem: Problem, carry_on: CarryOn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have seen that one is due; the later of the two leaves it at that."""
 
-    def make_sampler(*arguments: Any) -> optuna.samplers.BaseSampler:
-        if arguments[2] == 1:  # after the defaults, before this worker's second trial
-            begin(load("mine", connect("", tmp_path / "mine"))[0])
-        return samplers.make_sampler(*arguments)
+    def due_then_begun(study: optuna.Study, task: Task) -> int:
+        due = n_trials_due(study, task)
+        if states(study) == [TrialState.COMPLETE]:  # after the defaults
+            begin(study)
+        return due
 
-    monkeypatch.setattr(workers, "make_sampler", make_sampler)
+    monkeypatch.setattr(workers, "n_trials_due", due_then_begun)
 
     study = carry_on(problem, 2)
 
