@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from benchmarks.figure_theme import THEME
 from benchmarks.signal.report import Row, data_of
 from benchmarks.signal.settings import PLAIN, as_dict
 from benchmarks.storage import whole_file
@@ -25,28 +26,13 @@ _MARKERS = ("o", "^", "s", "D", "P", "X")
 _DASHES: tuple[Any, ...] = ((0, (5, 1.6)), (0, (1.3, 1.3)), (0, (6, 1.6, 1.3, 1.6)))
 _PLAIN_COLOUR = "#444444"
 _INCHES_PER_LETTER, _INCHES_PER_HANDLE, _INCHES_PER_ROW = 0.085, 0.7, 0.2  # of the legend
-_THEME: dict[Any, Any] = {
-    "font.size": 9.5,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": "#666666",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#e4e4e4",
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "savefig.dpi": 150,
-}
 _NAMES = {"gae_lambda": "λ", "average": "batches averaged"}
 _MOST_PANELS = 6
 
 
 def save(rows: list[Row], title: str, path: Path) -> None:
     """Write the figure as PNG."""
-    with mpl.rc_context(_THEME), whole_file(path) as unfinished:
+    with mpl.rc_context(THEME), whole_file(path) as unfinished:
         draw(rows, title).savefig(unfinished, metadata={"Software": None})
 
 

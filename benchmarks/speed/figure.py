@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from benchmarks.figure_theme import THEME
 from benchmarks.speed.plan import (
     ACER,
     ACER_N_ENVS,
@@ -48,25 +49,7 @@ _LINES: dict[str, dict[str, Any]] = {
     ACER: {"color": "#CC79A7", "marker": "s"},
     PFRL_ACER: {"color": "#D55E00", "marker": "X", "markersize": 8, "linestyle": "none"},
 }
-_THEME: dict[Any, Any] = {
-    "font.size": 9.5,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": "#666666",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#e4e4e4",
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.markeredgecolor": "white",
-    "hatch.linewidth": 0.6,
-    "savefig.dpi": 150,
-    # The same input gives the same bytes: identifiers inside an SVG are hashed with this.
-    "svg.hashsalt": "sb3-natural",
-}
+_THEME = THEME | {"lines.markeredgecolor": "white", "hatch.linewidth": 0.6}
 
 
 def save(results: Results, out: Path) -> None:

@@ -21,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from benchmarks import figure_theme
 from benchmarks.storage import naming
 
 # Hues of Okabe and Ito's (safe for the common colour-vision deficiencies), the five of RESERVED at
@@ -44,29 +45,18 @@ PANEL_SIZE = (4.4, 3.2)
 SINGLE_PANEL_SIZE = (8.0, 3.9)
 MARKERS_PER_LINE = 7
 
-THEME: dict[Any, Any] = {
+THEME = figure_theme.THEME | {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,
-    "axes.titleweight": "bold",
+    "axes.titlelocation": "center",
     "axes.labelsize": 10,
-    "axes.edgecolor": "#666666",
     "axes.labelcolor": "#222222",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#e4e4e4",
     "grid.linewidth": 0.8,
+    "lines.linewidth": 1.5,
     "xtick.color": "#444444",
     "ytick.color": "#444444",
-    "legend.frameon": False,
     "figure.dpi": 150,
-    "savefig.dpi": 150,
-    # The same input gives the same bytes: identifiers inside an SVG are hashed with this.
-    "svg.hashsalt": "sb3-natural",
-    # A name may have dollar signs, between which there is no formula.
-    "text.parse_math": False,
 }
 
 
