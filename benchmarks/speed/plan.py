@@ -21,6 +21,8 @@ SBX_PPO, SINGLE_FILE_PPO = "PPO (SBX)", "PPO (single file, as CleanRL's)"
 TIANSHOU_PPO = "PPO (Tianshou)"
 POOL_NPG, POOL = "NPG on EnvPool, 2 threads", "EnvPool alone, 2 threads"
 SIMULATOR = "simulator alone"
+# In an environment that users make themselves, as the originals are.
+SB3_ENV_NPG = "NPG in SB3's make_vec_env"
 # The same on one core, and with a process for each core.
 PROCESS_NPG = "NPG, a process for each core"
 ONE_PROCESS, PROCESSES = "one process", "a process for each core"
@@ -218,6 +220,8 @@ def _training(sizes: Sizes, n_envs: int) -> Block:
         Contender(SIMULATOR, SB3, "simulate", {"env_id": ENV_ID, "steps": sizes.simulator_steps}),
         *(_trained(name, "train", sizes, n_envs) for name in names),
     ]
+    if n_envs == 1:
+        contenders.append(_npg_with("sb3", sizes, n_envs, SB3_ENV_NPG))
     if n_envs in sizes.ppo_n_envs:
         contenders += _ppo_peers(sizes, n_envs)
     if n_envs in sizes.peer_n_envs:
@@ -228,9 +232,7 @@ def _training(sizes: Sizes, n_envs: int) -> Block:
         contenders.append(Contender(POOL, OURS, "simulate_pool", {**pool, **steps}))
         contenders.append(_pool_npg("train", sizes, n_envs))
     if n_envs == sizes.process_n_envs:
-        one = _trained(NPG, "train", sizes, n_envs)
-        settings = {**one.settings, "backend": "processes"}
-        contenders.append(Contender(PROCESS_NPG, OURS, "train", settings))
+        contenders.append(_npg_with("processes", sizes, n_envs, PROCESS_NPG))
     return Block(training_block(n_envs), contenders, sizes.repeats, "training")
 
 
@@ -284,6 +286,11 @@ def _trained(name: str, task: str, sizes: Sizes, n_envs: int) -> Contender:
         steps = A2C_N_STEPS * n_envs
         settings |= {"steps_per_update": steps, "updates": sizes.steps_per_update // steps}
     return Contender(name, worker, task, settings)
+
+
+def _npg_with(backend: str, sizes: Sizes, n_envs: int, name: str) -> Contender:
+    settings = {**_trained(NPG, "train", sizes, n_envs).settings, "backend": backend}
+    return Contender(name, OURS, "train", settings)
 
 
 def _pool_npg(task: str, sizes: Sizes, n_envs: int) -> Contender:

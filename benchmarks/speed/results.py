@@ -28,6 +28,7 @@ from benchmarks.speed.plan import (
     PPO,
     PROCESS_NPG,
     PROCESSES,
+    SB3_ENV_NPG,
     SBX_PPO,
     SIMULATOR,
     SINGLE_FILE_PPO,
@@ -169,6 +170,14 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
     one = training_block(1)
     return [
         _ratio(results, "NPG / sb3-contrib's TRPO, training, 1 environment", one, NPG, TRPO, 5),
+        _ratio(
+            results,
+            "NPG / sb3-contrib's TRPO, training, 1 environment, both in SB3's make_vec_env",
+            one,
+            SB3_ENV_NPG,
+            TRPO,
+            5,
+        ),
         _ratio(
             results,
             "NPG / Tianshou's NPG, training, 16 environments",

@@ -99,6 +99,7 @@ def _model(
     """A model that has had one update.
 
     :param library: the module that has the algorithm: the originals run in SB3's own ``VecEnv``
+    :param backend: of ours; "sb3" is SB3's own ``VecEnv``
     :param steps_per_update: of all environments together
     """
     env = _vec_env(library, env_id, n_envs, backend, pool_threads)
@@ -118,7 +119,7 @@ def _model(
 def _vec_env(
     library: str, env_id: str, n_envs: int, backend: str, pool_threads: int | None
 ) -> VecEnv:
-    if library != "sb3_natural":
+    if library != "sb3_natural" or backend == "sb3":
         return make_sb3_vec_env(env_id, n_envs, SEED)
     options = {"num_threads": pool_threads} if backend == "envpool" else None
     try:

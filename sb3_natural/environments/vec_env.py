@@ -29,11 +29,11 @@ class LeanDummyVecEnv(DummyVecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step all environments; those whose episode ends are reset at once."""
-        self.buf_infos = [self._step(index) for index in range(self.num_envs)]
-        return self._obs_from_buf(), self.buf_rews.copy(), self.buf_dones.copy(), self.buf_infos
+        infos = [self._step(index) for index in range(self.num_envs)]
+        return self._obs_from_buf(), self.buf_rews.copy(), self.buf_dones.copy(), infos
 
     def _step(self, index: int) -> dict[str, Any]:
-        """Step one environment; returns its info."""
+        """Step one environment; returns a copy of its info."""
         env = self.envs[index]
         obs, reward, terminated, truncated, info = env.step(self.actions[index])
         self.buf_rews[index] = reward
@@ -43,6 +43,9 @@ class LeanDummyVecEnv(DummyVecEnv):
             info["terminal_observation"] = obs
             obs, self.reset_infos[index] = env.reset()
         self._save_obs(index, obs)
+        self.buf_infos[index] = info
+        if type(info) is not dict:
+            return deepcopy(info)
         return {k: v if type(v) in _IMMUTABLE else deepcopy(v) for k, v in info.items()}
 
     def _obs_from_buf(self) -> VecEnvObs:

@@ -76,7 +76,7 @@ class VecNormalize(sb3.VecNormalize):
 
     def _update_reward(self, reward: np.ndarray) -> None:
         self.returns = self.returns * self.gamma + reward
-        if len(self.returns) == 1:
+        if len(self.returns) == 1 and type(self.ret_rms) is RunningMeanStd:
             _update_by_one(self.ret_rms, float(self.returns[0]))
         else:
             _update(self.ret_rms, self.returns)
@@ -88,7 +88,7 @@ class VecNormalize(sb3.VecNormalize):
         if isinstance(self.obs_rms, dict):
             return {
                 key: self._normalize_obs(part, self.obs_rms[key])
-                if key in self.obs_rms
+                if key in self.norm_obs_keys  # type: ignore[operator]
                 else np.copy(part)
                 for key, part in obs.items()
             }
@@ -137,7 +137,7 @@ class VecNormalize(sb3.VecNormalize):
 def _update(moments: RunningMeanStd, batch: np.ndarray) -> None:
     """What ``moments.update(batch)`` does, with fewer calls; new arrays, as there."""
     n = len(batch)
-    if batch.dtype not in _FLOATS:
+    if batch.dtype not in _FLOATS or type(moments) is not RunningMeanStd:
         moments.update(batch)
         return
     count = moments.count

@@ -8,6 +8,8 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from sb3_natural.environments.takeover import LeanSteps
+
 __all__ = ["CheckedSteps", "FiniteCheck", "VecCheckFinite", "surely_finite"]
 
 
@@ -71,6 +73,9 @@ class FiniteCheck:
 class CheckedSteps:
     """A :class:`FiniteCheck` of what environments return, and of what wrappers make of it.
 
+    SB3's own environments step with the lean code
+    (:class:`~sb3_natural.environments.takeover.LeanSteps`).
+
     ``VecNormalize`` spreads one environment's NaN over all of them, so the innermost ``VecEnv`` is
     checked as well. It is wrapped for that only while it steps: code that walks through the
     wrappers at another time (as SB3's ``sync_envs_normalization`` does) finds them as the user made
@@ -82,6 +87,7 @@ class CheckedSteps:
 
     def __init__(self, env: VecEnv, n_steps_before: int) -> None:
         self._env = env
+        self._lean = LeanSteps(env)
         self._check = FiniteCheck(env.num_envs, n_steps_before)
         self.check_observations = self._check.check_observations
         self._innermost_wrapper: VecEnvWrapper | None = None
@@ -98,17 +104,20 @@ class CheckedSteps:
 
     def checked(self, step: Callable[[], VecEnvStepReturn]) -> VecEnvStepReturn:
         """What ``step`` returns, which makes the environments step; checked."""
-        wrapper = self._innermost_wrapper
-        if wrapper is None:
-            result = step()
-        else:
-            wrapper.venv = self._inside
-            try:
-                result = step()
-            finally:
-                wrapper.venv = self._inside.venv
+        with self._lean:
+            result = self._step_inside(step)
         self._check.check_step(*result)
         return result
+
+    def _step_inside(self, step: Callable[[], VecEnvStepReturn]) -> VecEnvStepReturn:
+        wrapper = self._innermost_wrapper
+        if wrapper is None:
+            return step()
+        wrapper.venv = self._inside
+        try:
+            return step()
+        finally:
+            wrapper.venv = self._inside.venv
 
 
 class _Checking:
@@ -145,7 +154,8 @@ class VecCheckFinite(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Wait for the step, and check what it returned."""
-        return self._steps.checked(self.venv.step_wait)
+        # Looked up while it steps, when the class of the environments may be another.
+        return self._steps.checked(lambda: self.venv.step_wait())
 
 
 def surely_finite(array: np.ndarray) -> bool:

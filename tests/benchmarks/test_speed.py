@@ -10,11 +10,12 @@ import pytest
 import stable_baselines3 as sb3
 import torch
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.speed import command, peers
+from benchmarks.speed import command, peers, training
 from benchmarks.speed import single_file_worker as loop
 from benchmarks.speed.plan import (
     ACER,
@@ -24,10 +25,12 @@ from benchmarks.speed.plan import (
     FULL,
     PFRL_ACER,
     PPO,
+    SB3_ENV_NPG,
     SBX_PPO,
     SINGLE_FILE_PPO,
     TIANSHOU,
     TIANSHOU_PPO,
+    TRPO,
     Block,
     Contender,
     Sizes,
@@ -99,7 +102,7 @@ def test_the_full_plan_compares_what_the_targets_need():
         found = [(m.contender.name, m.repeat) for m in group]
         assert len(found) == len(set(found)), f"{block} measures something twice"
     names = {target.name for target in targets(Results([]), FULL)}
-    assert len(names) == 23
+    assert len(names) == 24
 
 
 def test_the_full_plan_grows_acer_one_way_at_a_time():
@@ -129,6 +132,17 @@ def test_ppo_is_compared_on_the_same_task(n_envs):
     names = (PPO, FAST_PPO, SBX_PPO, SINGLE_FILE_PPO, TIANSHOU_PPO)
     shared = ("env_id", "n_envs", "steps_per_update")
     assert len({tuple(settings[name][key] for key in shared) for name in names}) == 1
+
+
+def test_in_sb3s_make_vec_env_means_the_environment_of_the_originals():
+    (block,) = (block for block in plan(FULL) if block.name == training_block(1))
+    settings = {contender.name: contender.settings for contender in block.contenders}
+    names = ("library", "env_id", "n_envs", "backend")
+    for contender in (SB3_ENV_NPG, TRPO):
+        given = {name: settings[contender].get(name, "dummy") for name in names}
+        env = training._vec_env(**given, pool_threads=None)
+        assert type(env) is DummyVecEnv
+        assert env.envs[0].spec.id == "HalfCheetah-v5"
 
 
 def test_single_file_ppo_has_the_numbers_of_sb3s_ppo():
