@@ -10,8 +10,8 @@ plain multilayer perceptrons, which needs no graph and takes half the time; and
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from sb3_natural.networks.activations import known
 from sb3_natural.networks.mlp import Mlp
 from sb3_natural.networks.parameters import flatten, split
 from sb3_natural.networks.passes import fast_functions, hidden_layers, hidden_outputs
+from sb3_natural.networks.products import add_outer, add_product, affine, product
 from sb3_natural.shapes import check_shape
 
 __all__ = ["AutogradJacobian", "Jacobian", "MlpJacobian", "ScalarMlpJacobian"]
@@ -206,10 +207,10 @@ class MlpJacobian(Jacobian):
             pushed[len(means) :] = log_std[:, None]
         for block in self._blocks:
             moved: Tensor | None = None
-            for index, out in enumerate(block.buffers):
-                torch.addmm(biases[index], block.inputs[index], weights[index].t(), out=out)
+            for index, buffer in enumerate(block.buffers):
+                out = affine(block.inputs[index], weights[index], biases[index], buffer)
                 if moved is not None:
-                    out.addmm_(moved, self._weights[index].t())
+                    out = add_product(out, moved, self._weights[index])
                 moved = self._slopes[index](out, block.inputs[index + 1])
             out = means[:, block.rows]
             torch.addmm(biases[-1][:, None], weights[-1], block.inputs[-1].t(), out=out)
@@ -226,11 +227,10 @@ class MlpJacobian(Jacobian):
             torch.sum(log_std_part, dim=0, out=log_std)
         for block in self._blocks:
             deltas = self._backward(block, cotangent[block.rows])
-            for weight, bias, inputs, delta in zip(
-                weights[::-1], biases[::-1], block.inputs[::-1], deltas, strict=True
-            ):
-                _add_outer(weight, delta, inputs)
-                bias.addmv_(delta.t(), block.ones)
+            for index, delta in zip(range(len(weights) - 1, -1, -1), deltas, strict=True):
+                transposed = partial(block.transposed, index)
+                add_outer(weights[index], delta, block.inputs[index], transposed)
+                biases[index].addmv_(delta.t(), block.ones)
         return collected
 
     def _backward(self, block: "_Block", cotangent: Tensor) -> Iterator[Tensor]:
@@ -241,7 +241,7 @@ class MlpJacobian(Jacobian):
         delta = cotangent
         yield delta
         for index in range(len(block.buffers) - 1, -1, -1):
-            out = torch.mm(delta, self._weights[index + 1], out=block.buffers[index])
+            out = product(delta, self._weights[index + 1], block.buffers[index])
             delta = self._slopes[index](out, block.inputs[index + 1])
             yield delta
 
@@ -314,8 +314,8 @@ class ScalarMlpJacobian(MlpJacobian):
             out = pushed[0, block.rows]
             torch.addmv(biases[-1], block.inputs[-1], weights[-1][0], out=out)
             for index, buffer in enumerate(block.buffers):
-                torch.addmm(biases[index], block.inputs[index], weights[index].t(), out=buffer)
-                out += buffer.mul_(derivatives[index][block.rows]).sum(dim=1)
+                moved = affine(block.inputs[index], weights[index], biases[index], buffer)
+                out += moved.mul_(derivatives[index][block.rows]).sum(dim=1)
         return pushed.t()
 
     def _backward(self, block: "_Block", cotangent: Tensor) -> Iterator[Tensor]:
@@ -325,25 +325,24 @@ class ScalarMlpJacobian(MlpJacobian):
             yield torch.mul(derivative, cotangent, out=block.buffers[index])
 
 
-class _Block(NamedTuple):
+@dataclass
+class _Block:
     """Some of the samples, and memory to work in."""
 
     rows: slice
     inputs: list[Tensor]  # of each layer: the features, then activations
     buffers: list[Tensor]  # one for the output of each hidden layer
     ones: Tensor
+    _transposed: dict[int, Tensor] = field(default_factory=dict)
+
+    def transposed(self, index: int) -> Tensor:
+        """A copy of the transpose of one of the inputs, made at the first call."""
+        if index not in self._transposed:
+            self._transposed[index] = self.inputs[index].t().contiguous()
+        return self._transposed[index]
 
 
 # Elements of a buffer: a block should fit into a core's cache, and be long enough for matrix
 # products to run at full speed.
 _BLOCK_ELEMENTS = 2**18
 _MIN_ROWS = 256
-
-
-def _add_outer(total: Tensor, delta: Tensor, inputs: Tensor) -> None:
-    """total += delta^T inputs, shapes (n_out, n_in), (N, n_out), (N, n_in)."""
-    if inputs.shape[1] < delta.shape[1]:
-        # Few columns again: the transposed product takes half the time.
-        total.add_(torch.mm(inputs.t(), delta).t())
-    else:
-        total.addmm_(delta.t(), inputs)
