@@ -26,7 +26,12 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
 from sb3_natural.curvature.families import ActionFamily, family_of
-from sb3_natural.curvature.jacobian import AutogradJacobian, Jacobian, MlpJacobian
+from sb3_natural.curvature.jacobian import (
+    AutogradJacobian,
+    Jacobian,
+    MlpJacobian,
+    ScalarMlpJacobian,
+)
 from sb3_natural.curvature.per_sample import per_sample_vjp, sum_of_squares
 from sb3_natural.networks.mlp import actor_mlp, critic_mlp, flat_features
 from sb3_natural.observations import at, batch_length, first_sample
@@ -362,7 +367,7 @@ def value_jacobian(
     """V of N states, shape (N, 1), with its Jacobian by ``params``."""
     mlp = critic_mlp(policy)
     if mlp is not None and MlpJacobian.fits(mlp):
-        jacobian = MlpJacobian(mlp, flat_features(policy, observations))
+        jacobian = ScalarMlpJacobian(mlp, flat_features(policy, observations))
         if set(jacobian.params) == set(params):
             return jacobian
     return AutogradJacobian(lambda: policy.predict_values(observations), params)

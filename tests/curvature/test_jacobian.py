@@ -1,4 +1,4 @@
-"""The two Jacobians against each other and against torch's own, in float64."""
+"""The Jacobians against each other and against torch's own, in float64."""
 
 import copy
 from itertools import pairwise
@@ -10,8 +10,12 @@ from torch import nn
 
 from sb3_natural.curvature import jacobian as module
 from sb3_natural.curvature.families import CategoricalFamily
-from sb3_natural.curvature.jacobian import AutogradJacobian, MlpJacobian
-from sb3_natural.curvature.operators import FisherOperator, statistics_jacobian
+from sb3_natural.curvature.jacobian import AutogradJacobian, MlpJacobian, ScalarMlpJacobian
+from sb3_natural.curvature.operators import (
+    FisherOperator,
+    GaussNewtonOperator,
+    statistics_jacobian,
+)
 from sb3_natural.curvature.value_fit import value_jacobian
 from sb3_natural.networks.activations import ACTIVATIONS, activation_of
 from sb3_natural.networks.mlp import Mlp
@@ -93,17 +97,19 @@ def assert_same_jacobian(fast, slow):
 
 @pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("activation", [cls for cls in ACTIVATIONS if activation_of(cls()).slope])
-@pytest.mark.parametrize("sizes", [[3, 2], [3, 7, 2], [4, 6, 3, 5, 2]])
-def test_any_depth_and_activation_against_torch_func(sizes, activation):
+@pytest.mark.parametrize("kind", [MlpJacobian, ScalarMlpJacobian])
+@pytest.mark.parametrize("sizes", [[3], [3, 7], [4, 6, 3, 5]])
+def test_any_depth_and_activation_against_torch_func(sizes, kind, activation):
     torch.manual_seed(0)
+    sizes = [*sizes, 1 if kind is ScalarMlpJacobian else 2]
     linears = [nn.Linear(*pair).double() for pair in pairwise(sizes)]
     activations = [activation() for _ in linears[1:]]
     chain = zip(linears, [*activations, nn.Identity()], strict=True)
     network = nn.Sequential(*[layer for pair in chain for layer in pair])
     features = torch.randn(N, sizes[0], dtype=torch.float64)
     mlp = Mlp(tuple(linears), tuple(activations))
-    assert MlpJacobian.fits(mlp)
-    fast = MlpJacobian(mlp, features)
+    assert kind.fits(mlp)
+    fast = kind(mlp, features)
 
     named = dict(network.named_parameters())
 
@@ -124,15 +130,37 @@ def test_values_have_a_fast_jacobian_too():
     policy = make_policy("gaussian")
     batch = make_observations(policy, N)
     plain_policy = plain(policy)
-    slow, fast = (
-        value_jacobian(
-            p, [*p.mlp_extractor.value_net.parameters(), *p.value_net.parameters()], batch
-        )
-        for p in (policy, plain_policy)
-    )
+    slow, fast = (value_jacobian(p, values_of(p), batch) for p in (policy, plain_policy))
     assert isinstance(slow, AutogradJacobian)
-    assert isinstance(fast, MlpJacobian)
+    assert isinstance(fast, ScalarMlpJacobian)
     assert_same_jacobian(fast, slow)
+
+
+@pytest.mark.usefixtures("blocks")
+def test_the_critics_curvature_against_the_dense_matrix():
+    policy = make_policy("gaussian")
+    batch = make_observations(policy, N)
+    rows = [
+        flatten(
+            torch.autograd.grad(policy.predict_values(state[None]).squeeze(), values_of(policy))
+        )
+        for state in batch
+    ]
+    jacobian = torch.stack(rows)
+    plain_policy = plain(policy)
+    operator = GaussNewtonOperator(plain_policy, values_of(plain_policy), batch)
+    assert isinstance(operator.jacobian, ScalarMlpJacobian)
+    assert_equal(operator.dense(), jacobian.t() @ jacobian / N)
+
+
+def values_of(policy):
+    return [*policy.mlp_extractor.value_net.parameters(), *policy.value_net.parameters()]
+
+
+def test_two_outputs_are_not_one():
+    mlp = Mlp((nn.Linear(3, 2),), ())
+    with pytest.raises(ValueError, match=r"last layer's bias must have shape \(1,\), got"):
+        ScalarMlpJacobian(mlp, torch.randn(N, 3))
 
 
 def test_what_is_not_a_plain_mlp_takes_autograd():
@@ -167,6 +195,16 @@ def test_products_after_a_move_are_refused(fast):
     assign_flat(jacobian.params, v)
     with pytest.raises(RuntimeError, match=r"have changed since|modified by an inplace operation"):
         jacobian.jvp(v)
+
+
+def test_products_of_one_output_after_a_move_are_refused_too():
+    mlp = Mlp((nn.Linear(3, 4), nn.Linear(4, 1)), (nn.Tanh(),))
+    jacobian = ScalarMlpJacobian(mlp, torch.randn(N, 3))
+    assign_flat(jacobian.params, torch.randn(jacobian.n_params))
+    with pytest.raises(RuntimeError, match="have changed since"):
+        jacobian.jvp(torch.randn(jacobian.n_params))
+    with pytest.raises(RuntimeError, match="have changed since"):
+        jacobian.vjp(torch.randn(N, 1))
 
 
 @pytest.mark.parametrize("device", DEVICES)
