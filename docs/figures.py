@@ -14,8 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.speed.figure import draw
-from docs.one_set import TARGETS
-from docs.tables import ACER_TASKS, CLASSIC, RESULTS, STUDIES, data, speed
+from docs.tables import ACER_TASKS, RESULTS, STUDIES, data, speed
 from reports.data.context import Context, Studies
 from reports.data.scores import learning_curves
 from reports.rendering import figures
@@ -37,11 +36,10 @@ def curves_of(name: str) -> Figure:
 
 
 def curves_of_results() -> Figure:
-    """Learning curves of everything: on MuJoCo, NPG's are those of its one set."""
-    ours, runs = data("npg").evaluations, data("runs").evaluations
-    special = (runs["algo"] == "npg") & runs["env_id"].isin(list(TARGETS))
-    on_classic = runs["env_id"].isin(CLASSIC)
-    curves = learning_curves(pd.concat([ours, runs[on_classic | ~special]], ignore_index=True))
+    """Learning curves of everything; NPG's are those of its one set."""
+    runs = data("runs").evaluations
+    both = [data("npg").evaluations, runs[runs["algo"] != "npg"]]
+    curves = learning_curves(pd.concat(both, ignore_index=True))
     return figures.learning_curves(curves, figures.looks(list(curves["label"])))
 
 

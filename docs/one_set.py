@@ -10,8 +10,8 @@ from benchmarks.normalisation import load_scales
 from benchmarks.numbers import Form
 from benchmarks.statistics import Estimate, mean_interval
 from benchmarks.tables import Estimates, Number, Table, Text
-from docs.tables import NAMES, RESULTS, mean, number, returns, values
-from reports.data.aggregates import improvement, iqm, iqm_difference
+from docs.tables import CLASSIC, NAMES, RESULTS, mean, number, returns, values
+from reports.data.aggregates import improvement, iqm, iqm_difference, mean_difference
 
 # Task: the final return that was to be reached with five fresh seeds, and the highest result of
 # several seeds of an on-policy method that was found, as reports/data/published.csv has it.
@@ -82,6 +82,26 @@ def differences() -> Table:
     )
 
 
+def beside_special_sets() -> Table:
+    """The final returns of NPG's one set and of the set that was searched for each task before."""
+    env_ids = [e for e in (*TARGETS, *CLASSIC) if values("npg", "npg", e)]
+    env_ids = [e for e in dict.fromkeys(env_ids) if values("runs", "npg", e)]
+    ours, special = ([values(name, "npg", e) for e in env_ids] for name in ("npg", "runs"))
+    gains = [
+        mean_difference(np.array(theirs)[:, None], np.array(one)[:, None])
+        for theirs, one in zip(special, ours, strict=True)
+    ]
+    return Table(
+        [
+            Text("task", env_ids),
+            _means("its defaults", ours),
+            _means("a set for the task", special),
+            _estimates("difference", gains),
+            Text("the set is better", ["yes" if each.is_positive else "no" for each in gains]),
+        ]
+    )
+
+
 def _normalised(folder: str, algo: str) -> tuple[np.ndarray, np.ndarray]:
     """Normalised final returns of NPG and a baseline on the tasks that both have run on.
 
@@ -110,7 +130,13 @@ def _means(heading: str, each: Sequence[Sequence[float]]) -> Estimates:
             found.append(Estimate(value, low, high, len(of_task)))
         else:
             found.append(Estimate(np.nan))
-    write = [Form(0 if abs(one.value) >= 100 else 1).text for one in found]
+    return _estimates(heading, found)
+
+
+def _estimates(heading: str, found: Sequence[Estimate]) -> Estimates:
+    """A column whose numbers are whole where the task's returns are in the hundreds."""
+    largest = [max(abs(end) for end in (*one.numbers, 0) if np.isfinite(end)) for one in found]
+    write = [Form(0 if each >= 100 else 1).text for each in largest]
     return Estimates(heading, found, write=write)
 
 
@@ -118,4 +144,5 @@ TABLES: dict[str, Callable[[], Table]] = {
     "NPG's one set on MuJoCo": on_mujoco,
     "NPG's one set beside PPO and TRPO": beside_the_others,
     "NPG's one set, differences": differences,
+    "NPG's one set beside special sets": beside_special_sets,
 }

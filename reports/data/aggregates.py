@@ -274,6 +274,15 @@ def iqm_difference(x: np.ndarray, y: np.ndarray) -> Estimate:
     return _estimate_of_two(x, y, difference)
 
 
+def mean_difference(x: np.ndarray, y: np.ndarray) -> Estimate:
+    """How much higher the mean of X is than that of Y.
+
+    :param x: returns on one environment, shape ``(n_seeds_of_x, 1)``; ``y`` likewise
+    :return: with its 95% interval, whose ends are NaN where either has one seed
+    """
+    return _estimate_of_two(x, y, lambda ours, theirs: ours.mean(axis=0) - theirs.mean(axis=0))
+
+
 def improvement(x: np.ndarray, y: np.ndarray) -> Estimate:
     """Probability that a run of X is better than a run of Y, averaged over environments.
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
+
 import numpy as np
 import pytest
 from rliable import library, metrics
 
 from benchmarks.normalisation import load_scales
+from benchmarks.statistics import Estimate
 from reports.data import aggregates, runs, scores
 from reports.data.aggregates import (
     REPETITIONS,
@@ -15,9 +19,13 @@ from reports.data.aggregates import (
     aggregate_values,
     group_of,
     improvement,
+    iqm_difference,
+    mean_difference,
     normalized_scores,
 )
 from tests.reports.conftest import RunFolders
+
+Difference = Callable[[np.ndarray, np.ndarray], Estimate]
 
 # Of benchmarks/normalisation.csv: random policy and reference.
 CARTPOLE = (23.14, 475.0)
@@ -248,6 +256,27 @@ def test_improvements_of_a_pair_add_up_to_one() -> None:
 
     assert improvement(a, b).value + improvement(b, a).value == pytest.approx(1.0)
     assert improvement(a, b).seeds == 4
+
+
+@pytest.mark.parametrize("difference", [mean_difference, iqm_difference])
+def test_differences_are_those_of_all_resamples(difference: Difference) -> None:
+    """Two seeds and three have 4 x 27 resamples, which are enumerated; rliable draws 5,000."""
+    ours, theirs = np.array([[1.0], [4.0]]), np.array([[0.0], [2.0], [9.0]])
+    of_one = metrics.aggregate_iqm if difference is iqm_difference else np.mean
+    values = [
+        of_one(ours[list(a)]) - of_one(theirs[list(b)])
+        for a in product(range(2), repeat=2)
+        for b in product(range(3), repeat=3)
+    ]
+
+    found = difference(ours, theirs)
+
+    assert found.value == pytest.approx(of_one(ours) - of_one(theirs))
+    assert found.seeds == 2
+    low, just_above, just_below, high = np.quantile(values, [0.02, 0.03, 0.97, 0.98])
+    assert low <= found.low <= just_above
+    assert just_below <= found.high <= high
+    assert np.isnan(difference(ours[:1], theirs).low)
 
 
 def test_profiles_count_runs_above_a_score() -> None:
