@@ -116,6 +116,8 @@ def _draw_phases(ax: Axes, results: Results) -> None:
 def _draw_rates(ax: Axes, results: Results) -> None:
     points: dict[str, list[tuple[int, Spread]]] = {name: [] for name in _LINES}
     for block in results.blocks("train"):
+        if results.is_normalized(block):
+            continue
         n_envs = results.settings(block, NPG)["n_envs"]
         for name, found in points.items():
             rate = results.rate(block, name) if name in results.contenders(block) else None

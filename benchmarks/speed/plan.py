@@ -96,6 +96,7 @@ class Sizes:
     n_envs: Sequence[int]
     peer_n_envs: Sequence[int]
     ppo_n_envs: Sequence[int]
+    normalized_n_envs: Sequence[int]
     pool_n_envs: int
     process_n_envs: int
     stepping_n_envs: Sequence[int]
@@ -121,6 +122,7 @@ FULL = Sizes(
     n_envs=(1, 2, 4, 8, 16, 32, 64),
     peer_n_envs=(1, 4, 16, 64),
     ppo_n_envs=(1, 8),
+    normalized_n_envs=(1, 8),
     pool_n_envs=16,
     process_n_envs=8,
     stepping_n_envs=(8, 16, 32),
@@ -147,6 +149,7 @@ QUICK = Sizes(
     n_envs=(1, 8, 16),
     peer_n_envs=(16,),
     ppo_n_envs=(1, 8),
+    normalized_n_envs=(1,),
     pool_n_envs=16,
     process_n_envs=8,
     stepping_n_envs=(8,),
@@ -169,6 +172,7 @@ QUICK = Sizes(
 def plan(sizes: Sizes) -> list[Block]:
     """All blocks."""
     return [
+        *(_normalized_training(sizes, n_envs) for n_envs in sizes.normalized_n_envs),
         *(_training(sizes, n_envs) for n_envs in sizes.n_envs),
         *_stepping(sizes),
         *_phases(sizes),
@@ -187,9 +191,13 @@ def measurements(blocks: Sequence[Block]) -> Iterator[Measurement]:
                 yield Measurement(block, contender, repeat)
 
 
-def training_block(n_envs: int) -> str:
-    """The name of the block of whole training with this many environments."""
-    return f"training, {n_envs} environment{'s' if n_envs > 1 else ''}"
+def training_block(n_envs: int, normalized: bool = False) -> str:
+    """The name of the block of whole training with this many environments.
+
+    :param normalized: with observations and rewards normalised
+    """
+    what = "training, normalised" if normalized else "training"
+    return f"{what}, {n_envs} environment{'s' if n_envs > 1 else ''}"
 
 
 def stepping_block(what: str, n_envs: int) -> str:
@@ -210,6 +218,16 @@ def acer_block(n_envs: int, n_steps: int) -> str:
     return f"ACER, {n_envs} environment{'s' if n_envs > 1 else ''}, segments of {n_steps} steps"
 
 
+def _normalized_training(sizes: Sizes, n_envs: int) -> Block:
+    """As on MuJoCo: all have VecNormalize and Monitor, but NPG, which normalises by itself."""
+    contenders = [_simulator(sizes)]
+    for name in (NPG, TRPO, FAST_TRPO, PPO, FAST_PPO, A2C, FAST_A2C):
+        one = _trained(name, "train", sizes, n_envs)
+        settings = {**one.settings, "normalize": name != NPG}
+        contenders.append(Contender(name, one.worker, one.task, settings))
+    return Block(training_block(n_envs, normalized=True), contenders, sizes.repeats, "training")
+
+
 def _training(sizes: Sizes, n_envs: int) -> Block:
     names = [NPG, TRPO]
     if n_envs == 1:
@@ -217,7 +235,7 @@ def _training(sizes: Sizes, n_envs: int) -> Block:
     if n_envs in sizes.ppo_n_envs:
         names += [PPO, FAST_PPO]
     contenders = [
-        Contender(SIMULATOR, SB3, "simulate", {"env_id": ENV_ID, "steps": sizes.simulator_steps}),
+        _simulator(sizes),
         *(_trained(name, "train", sizes, n_envs) for name in names),
     ]
     if n_envs == 1:
@@ -271,6 +289,11 @@ def _phases(sizes: Sizes) -> Iterator[Block]:
             min(3, sizes.repeats),
             "training",
         )
+
+
+def _simulator(sizes: Sizes) -> Contender:
+    settings = {"env_id": ENV_ID, "steps": sizes.simulator_steps}
+    return Contender(SIMULATOR, SB3, "simulate", settings)
 
 
 def _trained(name: str, task: str, sizes: Sizes, n_envs: int) -> Contender:

@@ -40,6 +40,10 @@ def page(results: Results, found: Sequence[Target], about: dict[str, Any]) -> st
         "## Targets",
         targets_text(found),
         "Ratios are taken turn by turn and shown as median [lowest, highest]. One torch thread.",
+        "## Whole training, normalised",
+        to_markdown(tables.normalized_training(results)),
+        "With `Monitor`, and with `VecNormalize` around the environments: SB3's around those of "
+        "SB3 and sb3-contrib, ours around ours; NPG normalises by itself.",
         "## Whole training",
         to_markdown(tables.training(results)),
         "Environment steps per second, median [lowest, highest]; the share is that of the "

@@ -89,6 +89,12 @@ class Results:
         """The settings of a contender; of the first, if several have this name."""
         return self._records(block, contender)[0]["settings"]
 
+    def is_normalized(self, block: str) -> bool:
+        """Whether a block is of training with normalised observations and rewards."""
+        return any(
+            self.settings(block, each).get("normalize", False) for each in self.contenders(block)
+        )
+
     def measured(self, block: str, contender: str) -> list[Values]:
         """The values of all repeats."""
         return [r["values"] for r in self._records(block, contender) if "values" in r]
@@ -169,6 +175,7 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
     """The targets, in the order of the table."""
     one = training_block(1)
     return [
+        *_normalized_targets(results),
         _ratio(results, "NPG / sb3-contrib's TRPO, training, 1 environment", one, NPG, TRPO, 5),
         _ratio(
             results,
@@ -227,6 +234,17 @@ def _share(results: Results, name: str, block: str, ours: str, other: str, limit
         return target
     percent = Spread(tuple(100 * value for value in target.measured.repeats))
     return Target(name, ">=", limit, "%", percent)
+
+
+def _normalized_targets(results: Results) -> list[Target]:
+    """Training as it is on MuJoCo, with observations and rewards normalised."""
+    block, where = training_block(1, normalized=True), "normalised, 1 environment"
+    return [
+        _ratio(results, f"NPG / sb3-contrib's TRPO, {where}", block, NPG, TRPO, 5.0),
+        _ratio(results, f"TRPO, faster / sb3-contrib's, {where}", block, FAST_TRPO, TRPO, 4.5),
+        _ratio(results, f"PPO, faster / SB3's, {where}", block, FAST_PPO, PPO, 3.0),
+        _ratio(results, f"A2C, faster / SB3's, {where}", block, FAST_A2C, A2C, 4.0),
+    ]
 
 
 def _process_targets(results: Results, sizes: Sizes) -> list[Target]:

@@ -58,9 +58,21 @@ def targets(found: Sequence[Target]) -> Table:
 
 def training(results: Results) -> Table:
     """Environment steps per second of whole training."""
+    return _training(
+        results, [block for block in results.blocks("train") if not results.is_normalized(block)]
+    )
+
+
+def normalized_training(results: Results) -> Table:
+    """The same with observations and rewards normalised."""
+    normalized = [block for block in results.blocks("train") if results.is_normalized(block)]
+    return _training(results, normalized)
+
+
+def _training(results: Results, blocks: Sequence[str]) -> Table:
     rows = [
         (results.settings(block, NPG)["n_envs"], block, contender)
-        for block in results.blocks("train")
+        for block in blocks
         for contender in results.contenders(block)
     ]
     return Table(

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.env_util import make_vec_env as make_sb3_vec_env
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from benchmarks.speed.memory import peak_resident_mib, resident_mib
 from benchmarks.speed.protocol import UnavailableError
@@ -95,14 +95,16 @@ def _model(
     steps_per_update: int,
     backend: str = "dummy",
     pool_threads: int | None = None,
+    normalize: bool = False,
 ) -> OnPolicyAlgorithm:
     """A model that has had one update.
 
     :param library: the module that has the algorithm: the originals run in SB3's own ``VecEnv``
     :param backend: of ours; "sb3" is SB3's own ``VecEnv``
     :param steps_per_update: of all environments together
+    :param normalize: observations and rewards, by VecNormalize: SB3's around its own ``VecEnv``
     """
-    env = _vec_env(library, env_id, n_envs, backend, pool_threads)
+    env = _vec_env(library, env_id, n_envs, backend, pool_threads, normalize)
     # TRPO's default would be 15.
     arguments = {} if algorithm in ("PPO", "A2C") else {"cg_max_steps": 10}
     model = getattr(import_module(library), algorithm)(
@@ -117,13 +119,21 @@ def _model(
 
 
 def _vec_env(
-    library: str, env_id: str, n_envs: int, backend: str, pool_threads: int | None
+    library: str,
+    env_id: str,
+    n_envs: int,
+    backend: str,
+    pool_threads: int | None,
+    normalize: bool,
 ) -> VecEnv:
     if library != "sb3_natural" or backend == "sb3":
-        return make_sb3_vec_env(env_id, n_envs, SEED)
+        env = make_sb3_vec_env(env_id, n_envs, SEED)
+        return VecNormalize(env) if normalize else env
     options = {"num_threads": pool_threads} if backend == "envpool" else None
     try:
-        return make_vec_env(env_id, n_envs, SEED, backend=backend, vec_env_kwargs=options)
+        return make_vec_env(
+            env_id, n_envs, SEED, backend=backend, vec_env_kwargs=options, normalize=normalize
+        )
     except ImportError as error:
         raise UnavailableError(str(error)) from None
 

@@ -10,7 +10,8 @@ import pytest
 import stable_baselines3 as sb3
 import torch
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
@@ -23,6 +24,8 @@ from benchmarks.speed.plan import (
     ACER_N_STEPS,
     FAST_PPO,
     FULL,
+    NPG,
+    OURS,
     PFRL_ACER,
     PPO,
     SB3_ENV_NPG,
@@ -54,6 +57,7 @@ TINY = Sizes(
     n_envs=(1, 8, 16),
     peer_n_envs=(16,),
     ppo_n_envs=(1, 8),
+    normalized_n_envs=(1,),
     pool_n_envs=16,
     process_n_envs=8,
     stepping_n_envs=(8,),
@@ -102,7 +106,7 @@ def test_the_full_plan_compares_what_the_targets_need():
         found = [(m.contender.name, m.repeat) for m in group]
         assert len(found) == len(set(found)), f"{block} measures something twice"
     names = {target.name for target in targets(Results([]), FULL)}
-    assert len(names) == 24
+    assert len(names) == 28
 
 
 def test_the_full_plan_grows_acer_one_way_at_a_time():
@@ -140,9 +144,25 @@ def test_in_sb3s_make_vec_env_means_the_environment_of_the_originals():
     names = ("library", "env_id", "n_envs", "backend")
     for contender in (SB3_ENV_NPG, TRPO):
         given = {name: settings[contender].get(name, "dummy") for name in names}
-        env = training._vec_env(**given, pool_threads=None)
+        env = training._vec_env(**given, pool_threads=None, normalize=False)
         assert type(env) is DummyVecEnv
         assert env.envs[0].spec.id == "HalfCheetah-v5"
+
+
+def test_normalised_means_vec_normalize_and_monitor_around_the_same_environment():
+    (block,) = (block for block in plan(FULL) if block.name == training_block(1, normalized=True))
+    trained = [each for each in block.contenders if each.task == "train"]
+    assert {each.settings["env_id"] for each in trained} == {"HalfCheetah-v5"}
+    for each in trained:
+        given = {name: each.settings[name] for name in ("library", "env_id", "n_envs", "normalize")}
+        env = training._vec_env(**given, backend="dummy", pool_threads=None)
+        assert env.env_is_wrapped(Monitor) == [True]
+        assert isinstance(env, VecNormalize) == (each.name != NPG)
+        # The originals have SB3's own.
+        assert each.worker == OURS or type(env) is VecNormalize
+    model = training._model.__wrapped__("sb3_natural", "NPG", "CartPole-v1", 1, 64)
+    assert model.normalize_observations
+    assert model.normalize_returns
 
 
 def test_single_file_ppo_has_the_numbers_of_sb3s_ppo():
@@ -403,7 +423,7 @@ def check_page(page: str) -> None:
         for is_table, group in groupby(lines, key=lambda line: line.startswith("|"))
         if is_table
     ]
-    assert len(tables) == 10
+    assert len(tables) == 11
     for table in tables:
         assert len(table) > 2
         assert len({len(line) for line in table}) == 1
