@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Run algorithms on suites of environments.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # which fills paragraphs
     pretty_exceptions_enable=False,
 )
 
@@ -344,12 +345,8 @@ def signal(
     model: Path = typer.Option(
         None, help="The folder of a finished run, whose policy is measured.", show_default=False
     ),
-    algo: str = typer.Option(
-        None, help="The algorithm that trains a policy.  [default: npg]", show_default=False
-    ),
-    train: int = typer.Option(
-        None, min=1, help="Steps of its training.  [default: 60000]", show_default=False
-    ),
+    algo: str = typer.Option(None, help="The algorithm that trains a policy.", show_default="npg"),
+    train: int = typer.Option(None, min=1, help="Steps of its training.", show_default="60000"),
     settings: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="A hyperparameter for its training; repeatable."
     ),

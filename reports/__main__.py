@@ -23,7 +23,12 @@ _LONGEST_LINE = 20_000  # characters
 _STUDIES = Path("studies-out")
 _ALL_FORMATS = ",".join(FORMATS)
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    rich_markup_mode="markdown",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback()

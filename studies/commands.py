@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from studies.search import Search
     from studies.workers import Task, Workers
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True, pretty_exceptions_enable=False)
 
 _NAME = typer.Argument(help="The study's name.")
 _STORAGE = typer.Option(

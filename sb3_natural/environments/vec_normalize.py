@@ -16,6 +16,7 @@ from sb3_natural.observations import mapped
 __all__ = ["VecNormalize"]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_UPDATE, _UPDATE_FROM_MOMENTS = RunningMeanStd.update, RunningMeanStd.update_from_moments
 
 
 class VecNormalize(sb3.VecNormalize):
@@ -76,7 +77,7 @@ class VecNormalize(sb3.VecNormalize):
 
     def _update_reward(self, reward: np.ndarray) -> None:
         self.returns = self.returns * self.gamma + reward
-        if len(self.returns) == 1 and type(self.ret_rms) is RunningMeanStd:
+        if len(self.returns) == 1 and _is_sb3s_own(self.ret_rms):
             _update_by_one(self.ret_rms, float(self.returns[0]))
         else:
             _update(self.ret_rms, self.returns)
@@ -134,10 +135,22 @@ class VecNormalize(sb3.VecNormalize):
         return loaded
 
 
+def _is_sb3s_own(moments: RunningMeanStd) -> bool:
+    """Whether they are updated as SB3 does it: no method has been replaced, to freeze them say."""
+    own = moments.__dict__
+    return (
+        type(moments) is RunningMeanStd
+        and RunningMeanStd.update is _UPDATE
+        and RunningMeanStd.update_from_moments is _UPDATE_FROM_MOMENTS
+        and "update" not in own
+        and "update_from_moments" not in own
+    )
+
+
 def _update(moments: RunningMeanStd, batch: np.ndarray) -> None:
     """What ``moments.update(batch)`` does, with fewer calls; new arrays, as there."""
     n = len(batch)
-    if batch.dtype not in _FLOATS or type(moments) is not RunningMeanStd:
+    if batch.dtype not in _FLOATS or not _is_sb3s_own(moments):
         moments.update(batch)
         return
     count = moments.count

@@ -108,7 +108,10 @@ class NPG(Loadable, FastRollouts):
       model fails, the step is shortened until the measured divergence is at most 1.5 ``target_kl``;
     - *fixed* (``step_size``): ``theta += step_size x``, as in Kakade 2001;
     - *with line search* (``line_search=True``): the KL-normalised step, shrunk until the surrogate
-      improves and the measured KL divergence is within ``target_kl``: this is TRPO.
+      improves and the measured KL divergence is within ``target_kl``: with ``plateau_threshold=0``
+      and ``max_log_std_change=None`` this is TRPO.
+
+    Whatever the length, ``max_log_std_change`` bounds the part of the step that changes the noise.
 
     Papers: Kakade 2001 (A natural policy gradient), Rajeswaran et al. 2017 (the KL-normalised
     step), Schulman et al. 2015 (TRPO, GAE).
@@ -184,8 +187,9 @@ class NPG(Loadable, FastRollouts):
     :param stats_window_size: number of episodes that the logged episode statistics average over
     :param tensorboard_log: the log location for TensorBoard (if None, no logging)
     :param policy_kwargs: additional arguments to be passed to the policy on creation; the
-        ``log_std_init`` of a Gaussian policy is ``-log(max(3, n)) / 2`` for n action dimensions if
-        not given, so that its noise has about the same length in every action space
+        ``log_std_init`` of a Gaussian policy of ``sb3_natural.npg`` is ``-log(max(3, n)) / 2`` for n
+        action dimensions if not given, so that its noise has about the same length in every
+        action space; that of other classes is their own
     :param verbose: 0 no output, 1 info messages, 2 debug messages
     :param device: device (cpu, cuda, ...) on which the code should be run
     :param seed: seed for the pseudo random generators
@@ -383,6 +387,11 @@ class NPG(Loadable, FastRollouts):
             raise ValueError(
                 f"policy_kwargs={given}: give normalize_observations to NPG itself, which updates "
                 "the statistics"
+            )
+        log_std = given.get("log_std_init", 0.0)
+        if not isinstance(log_std, int | float) or not math.isfinite(log_std):
+            raise ValueError(
+                f"policy_kwargs: log_std_init must be a finite number, got {log_std!r}"
             )
         if issubclass(self.policy_class, NormalizedObservations):
             own: dict[str, Any] = {"normalize_observations": self.normalize_observations}
@@ -601,16 +610,19 @@ class NPG(Loadable, FastRollouts):
     def _now(self, name: str, schedule: float | Schedule | None) -> float:
         """What a schedule gives at this point of the training.
 
-        :raises ValueError: it is negative or not finite
+        :raises ValueError: it is no number, negative or not finite
         """
         assert schedule is not None, name
+        progress = self._current_progress_remaining
         # Assigned after construction it may be a plain number.
-        value = FloatSchedule(schedule)(self._current_progress_remaining)
+        try:
+            value = FloatSchedule(schedule)(progress)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the schedule of {name} gave no number: {error}") from error
         if not 0 <= value < math.inf:
             raise ValueError(
-                f"the schedule of {name} gave {value} with "
-                f"{self._current_progress_remaining:.3f} of the training remaining; "
-                "it must be finite and not negative"
+                f"the schedule of {name} gave {value} with {progress:.3f} of the training "
+                "remaining; it must be finite and not negative"
             )
         return value
 

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 from collections import UserDict
 
 import gymnasium as gym
@@ -233,6 +235,40 @@ def test_a_method_replaced_on_sb3s_class_is_called(monkeypatch):
     assert classes_of_a_step(env) == [VecNormalize, DummyVecEnv]
     monkeypatch.setattr(sb3.VecNormalize, "normalize_obs", lambda self, obs: obs)
     assert classes_of_a_step(env) == [sb3.VecNormalize, DummyVecEnv]
+
+
+def test_a_method_replaced_before_our_import_is_called():
+    """Who changes SB3's classes need not do so after having imported this package."""
+    script = """
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv
+calls, step_wait = [], DummyVecEnv.step_wait
+DummyVecEnv.step_wait = lambda self: calls.append(self) or step_wait(self)
+from sb3_natural import PPO
+PPO("MlpPolicy", make_vec_env("CartPole-v1"), n_steps=32, batch_size=32).learn(32)
+print(len(calls))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "32\n", done.stderr
+
+
+def freeze_object(env, monkeypatch):
+    env.obs_rms.update = env.ret_rms.update = lambda batch: None
+
+
+def freeze_class(env, monkeypatch):
+    monkeypatch.setattr(RunningMeanStd, "update", lambda self, batch: None)
+
+
+@pytest.mark.parametrize("freeze", [freeze_object, freeze_class])
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_moments_whose_update_is_replaced_stay_as_they_are(freeze, n_envs, monkeypatch):
+    env = sb3.VecNormalize(make_vec_env("Pendulum-v1", n_envs))
+    freeze(env, monkeypatch)
+    env.reset()
+    with LeanSteps(env):
+        env.step(np.zeros((n_envs, 1)))
+    assert env.obs_rms.count == env.ret_rms.count == 1e-4
 
 
 def test_moments_of_a_class_of_ones_own_are_updated_by_it():

@@ -171,6 +171,19 @@ def test_schedules_reach_the_step():
             assert logged(model).get("train/target_kl") == delta
 
 
+@pytest.mark.parametrize("given", ["a", None])
+def test_schedule_that_gives_no_number_is_refused(given):
+    model = collected(NPG("MlpPolicy", "Pendulum-v1", n_steps=64, target_kl=lambda p: given))
+    with pytest.raises(ValueError, match="schedule of target_kl gave no number"):
+        model.train()
+
+
+@pytest.mark.parametrize("given", ["x", float("nan"), -float("inf"), None])
+def test_initial_noise_must_be_a_number(given):
+    with pytest.raises(ValueError, match="log_std_init must be a finite number, got"):
+        NPG("MlpPolicy", "Pendulum-v1", policy_kwargs={"log_std_init": given})
+
+
 def test_schedule_out_of_range_is_refused():
     model = collected(NPG("MlpPolicy", "Pendulum-v1", n_steps=64, target_kl=lambda p: -p))
     with pytest.raises(ValueError, match=r"schedule of target_kl gave -1"):
