@@ -187,8 +187,8 @@ class NPG(Loadable, FastRollouts):
     :param stats_window_size: number of episodes that the logged episode statistics average over
     :param tensorboard_log: the log location for TensorBoard (if None, no logging)
     :param policy_kwargs: additional arguments to be passed to the policy on creation; the
-        ``log_std_init`` of a Gaussian policy of ``sb3_natural.npg`` is ``-log(max(3, n)) / 2`` for n
-        action dimensions if not given, so that its noise has about the same length in every
+        ``log_std_init`` of a Gaussian policy of ``sb3_natural.npg`` is ``-log(max(3, n)) / 2`` for
+        n action dimensions if not given, so that its noise has about the same length in every
         action space; that of other classes is their own
     :param verbose: 0 no output, 1 info messages, 2 debug messages
     :param device: device (cpu, cuda, ...) on which the code should be run
