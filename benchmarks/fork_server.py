@@ -36,6 +36,15 @@ def start() -> None:
         forkserver.ensure_running()
 
 
+def parent_of(new: ForkServerContext | SpawnContext) -> int:
+    """The process whose children are those of a context: the one to fork from, or this one."""
+    if not isinstance(new, ForkServerContext):
+        return os.getpid()
+    forkserver.ensure_running()
+    pid: int = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return pid
+
+
 def wait_until_ready() -> None:
     """Wait until everything has been imported, which takes seconds the first time.
 

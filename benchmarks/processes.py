@@ -108,9 +108,9 @@ class ChildProcess:
         descriptor, name = tempfile.mkstemp(dir=outputs)
         os.close(descriptor)
         self._output = Path(name)
-        self._process = fork_server.context(forked).Process(
-            target=_run_child, args=(target, args, self._output, dict(os.environ))
-        )
+        context = fork_server.context(forked)
+        how = (target, args, self._output, dict(os.environ), fork_server.parent_of(context))
+        self._process = context.Process(target=_run_child, args=how)
         self._process.start()
 
     @property
@@ -153,9 +153,13 @@ def end_all(children: Iterable[ChildProcess]) -> None:
 
 
 def _run_child(
-    target: Callable[..., object], args: Sequence[Any], output: Path, environ: Mapping[str, str]
+    target: Callable[..., object],
+    args: Sequence[Any],
+    output: Path,
+    environ: Mapping[str, str],
+    child_of: int,
 ) -> None:
-    _end_with_parent()
+    _end_with_parent(child_of)
     redirect_output(output)
     fork_server.begin(environ)
     try:
@@ -164,17 +168,18 @@ def _run_child(
         fork_server.end()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(child_of: int) -> None:
     """End with the parent, or with the process that this one was forked from.
 
     Without the latter, the parent cannot know how this process ends.
+
+    :param child_of: the latter, which may have ended by now
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
-    forked_from = os.getppid()
 
     def watch() -> None:
-        while not wait([parent.sentinel], timeout=1.0) and os.getppid() == forked_from:
+        while not wait([parent.sentinel], timeout=1.0) and os.getppid() == child_of:
             pass
         os._exit(1)
 

@@ -31,6 +31,7 @@ CONDITIONS = {
     "needs the right to mount a small file system",
     "counts threads in /proc",
     "elsewhere nothing is forked",
+    "no AVX-512, or a torch without oneDNN",
     "s3fs is installed",
     "PostgreSQL is not installed and cannot be (apt-get install postgresql)",
     "Chromium is not installed and cannot be (apt-get install chromium)",

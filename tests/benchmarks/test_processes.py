@@ -22,6 +22,7 @@ import psutil
 import pytest
 import torch
 
+from benchmarks import processes
 from benchmarks.processes import ChildProcess, deferred_interrupts, prepare_children
 from benchmarks.provenance import loaded_code
 from benchmarks.run import run
@@ -290,3 +291,15 @@ def test_without_the_process_it_was_forked_from_a_process_ends_and_the_next_goes
     next_one = child(time.sleep, 0.0, outputs=tmp_path)
     wait_for(next_one)
     assert next_one.exitcode == 0
+
+
+def be_a_child_of(pid: int) -> None:
+    processes._end_with_parent(pid)
+    time.sleep(60.0)
+
+
+def test_a_process_ends_if_its_parent_ended_before_it_began(tmp_path: Path) -> None:
+    """It has another parent by then, which it must not take for its own."""
+    process = child(be_a_child_of, os.getpid() + 1, outputs=tmp_path)
+    wait_for(process)
+    assert process.exitcode == 1
