@@ -29,7 +29,7 @@ TARGETS = {
     "LunarLanderContinuous-v3": (270, ""),
 }
 # Whose settings, and the folder of docs/results with the runs.
-SETTINGS = {"defaults": "their defaults", "runs": "the Zoo's", "searched": "searched"}
+SETTINGS = {"defaults": "its defaults", "runs": "the Zoo's", "searched": "searched"}
 BASELINES = [
     (folder, algo) for folder in SETTINGS if (RESULTS / folder).is_dir() for algo in ("trpo", "ppo")
 ]
