@@ -23,18 +23,17 @@ _LEAN: dict[type[VecEnv], type[VecEnv]] = {
 
 
 def _in_place_of(lean: type[VecEnv], theirs: type[VecEnv]) -> dict[str, Callable | None]:
-    """By the names of a lean class's methods: those of SB3's class, None where it has none."""
+    """By the names of a lean class's methods: SB3's own, None where its class has none."""
     names = [name for name, value in vars(lean).items() if inspect.isfunction(value)]
     return {name: _own_method(theirs, name) for name in names}
 
 
 def _own_method(theirs: type[VecEnv], name: str) -> Callable | None:
-    """A class's method, None if it has none; a stranger if somebody has replaced it already."""
+    """A class's own method; None if it has none, or if somebody has replaced it already."""
     method = vars(theirs).get(name)
     own = (theirs.__module__, f"{theirs.__qualname__}.{name}")
-    if method is None or (method.__module__, method.__qualname__) == own:
-        return method
-    return _own_method  # which is no method of any class
+    is_own = method is not None and (method.__module__, method.__qualname__) == own
+    return method if is_own else None
 
 
 # As SB3 has them. Who replaces one of them wants it to be called.
