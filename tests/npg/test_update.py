@@ -69,6 +69,13 @@ class LinearMap(nn.Module):
         return weight @ torch.linalg.inv(self.basis)
 
 
+class DoubleExtractor(FlattenExtractor):
+    """Features as float64, whatever the observations are."""
+
+    def forward(self, observations):
+        return super().forward(observations).double()
+
+
 def natural_step(policy, batch, taken, advantages, solver, delta=1e-3):
     """Move the policy by one KL-normalised step; return the statistics it then has."""
     fisher = FisherOperator(policy, batch, taken)
@@ -104,6 +111,38 @@ def test_npg_step_is_invariant_to_reparameterisation(actions):
         results[solver] = (outcomes[0] - outcomes[1]).abs().max() / outcomes[0].abs().max()
     assert results["dense"] < 1e-4
     assert results["identity"] > 1e-3, "the vanilla gradient should depend on the parameters"
+
+
+def test_the_default_step_is_invariant_to_reparameterisation_as_damping_vanishes():
+    # Plateaus, the bound on the noise and the shortened step see the distribution alone. Damping
+    # does not: it adds the identity, in whichever parameters there are. The policy is small, so
+    # that no eigenvalue of its Fisher information is near the damping.
+    outcomes = {}
+    for damping in (1e-12, 1.0):
+        moved = []
+        for reparameterise in (False, True):
+            options = dict(n_steps=512, fisher_solver="dense", cg_damping=damping, device="cpu")
+            double = dict(features_extractor_class=DoubleExtractor, net_arch=dict(pi=[2], vf=[16]))
+            model = NPG("MlpPolicy", "Pendulum-v1", seed=0, policy_kwargs=double, **options)
+            model.policy.double()
+            if reparameterise:
+                random = torch.Generator().manual_seed(1)  # actions come from the global one
+                for layer in [*model.policy.mlp_extractor.policy_net, model.policy.action_net]:
+                    if isinstance(layer, nn.Linear):
+                        size = layer.in_features
+                        basis = torch.randn(size, size, generator=random).double()
+                        basis += 3 * torch.eye(size)
+                        parametrize.register_parametrization(layer, "weight", LinearMap(basis))
+            collected(model)
+            observations = next(model.rollout_buffer.get()).observations
+            model.train()
+            with torch.no_grad():
+                distribution = model.policy.get_distribution(observations).distribution
+            moved.append(torch.cat([distribution.mean, distribution.stddev]))
+            assert logged(model)["train/kl"] > 0.01
+        outcomes[damping] = (moved[0] - moved[1]).abs().max()
+    assert outcomes[1e-12] < 1e-4
+    assert outcomes[1.0] > 1e-3
 
 
 @pytest.mark.parametrize("line_search", [False, True])
