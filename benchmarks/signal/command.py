@@ -63,7 +63,8 @@ def signal(
     )
     if found.is_found:
         figure.save(rows, spec.env_id, out / "signal.png")
-    return f"{found.sentence()}\n\n{to_text(report.table(rows))}"
+    parts = (found.sentence(), to_text(report.table(rows)), report.warning(rows))
+    return "\n\n".join(filter(None, parts))
 
 
 def _measured(

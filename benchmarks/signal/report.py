@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.numbers import Form
-from benchmarks.signal.settings import PLAIN, Data, Setting, Solve, as_dict
+from benchmarks.signal.settings import ENOUGH_BATCHES, PLAIN, Data, Setting, Solve, as_dict
 from benchmarks.statistics import Estimate, mean_intervals
 from benchmarks.storage import write_whole
 from benchmarks.tables import Column, Estimates, Number, Table, Text, to_csv, to_markdown
@@ -162,11 +162,12 @@ def page(rows: list[Row], signal: Signal, about: Mapping[str, Any], env_id: str)
         f"```\n{about['command']}\n```",
         signal.sentence(),
         to_markdown(table(rows)),
+        warning(rows),
         _NOTE,
         "![Gain on independent samples](signal.png)",
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}. {versions}.",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 _NOTE = (
@@ -176,6 +177,17 @@ _NOTE = (
     "true direction. *Gain over plain*: minus the gain of the plain gradient (`identity`) on the "
     "same batches. All gains share the error of the best direction's."
 )
+
+
+def warning(rows: list[Row]) -> str:
+    """What intervals over a few batches are worth; empty if all rows have enough."""
+    fewest = min(len(row.gains) for row in rows)
+    if fewest >= ENOUGH_BATCHES:
+        return ""
+    return (
+        f"Rows with fewer than {ENOUGH_BATCHES} batches (here as few as {fewest}): a bootstrap "
+        "over so few is narrower than 95%; more --samples or a smaller --batch have more."
+    )
 
 
 def data_of(rows: list[Row]) -> list[Data]:

@@ -21,7 +21,7 @@ from benchmarks.signal.command import _check_critics
 from benchmarks.signal.figure import draw
 from benchmarks.signal.measure import Discount, Truth, across, blocks_of, measure
 from benchmarks.signal.policies import freeze, make, source_of_run, source_to_train
-from benchmarks.signal.report import rows_of, table
+from benchmarks.signal.report import rows_of, table, warning
 from benchmarks.signal.samples import (
     Samples,
     collect,
@@ -470,6 +470,10 @@ def test_a_policy_is_trained_and_measured(tmp_path: Path) -> None:
     assert len(document["rows"]) == 2 * (1 + 2 * 2)
     assert [len(row["gains"]) for row in document["rows"]] == [8] * 5 + [4] * 5
 
+    few = "fewer than 8 batches (here as few as 4)"
+    assert few in " ".join(result.output.split())
+    assert few in (out / "signal.md").read_text()
+
     rows = list(csv.DictReader((out / "signal.csv").open()))
     assert len(rows) == len(document["rows"])
     for row, stored in zip(rows, document["rows"], strict=True):
@@ -559,6 +563,13 @@ def test_the_figure_shows_every_gain(solves, n_panels, label):
         assert np.isclose(shown, row.gain.value).any()
     assert {ax.get_xlabel() for ax in figure.axes} == {label}
     assert figure.axes[0].get_ylabel() == "gain (1: the best direction)"
+
+
+@pytest.mark.parametrize(("n_batches", "warns"), [(7, True), (8, False)])
+def test_intervals_over_a_few_batches_come_with_a_warning(n_batches, warns):
+    setting = Setting(Data(64, 1), OWN, Solve(PLAIN))
+    rows = rows_of({setting: np.linspace(0, 1, n_batches)}, 1.0)
+    assert bool(warning(rows)) == warns
 
 
 def test_conjugate_gradient_is_named_with_its_iterations():
