@@ -31,7 +31,13 @@ from sb3_natural.curvature.solvers import (
 from sb3_natural.curvature.trust_region import kl_normalised_length
 from sb3_natural.curvature.value_fit import split_parameters
 from sb3_natural.networks.parameters import assign_flat, flatten
-from tests.helpers import DEVICES, SpacesEnv, make_observations, make_policy
+from tests.helpers import (
+    DEVICES,
+    FlattenExtractor64,
+    SpacesEnv,
+    make_observations,
+    make_policy,
+)
 
 
 def collected(model, n_steps=None):
@@ -67,13 +73,6 @@ class LinearMap(nn.Module):
 
     def right_inverse(self, weight):
         return weight @ torch.linalg.inv(self.basis)
-
-
-class DoubleExtractor(FlattenExtractor):
-    """Features as float64, whatever the observations are."""
-
-    def forward(self, observations):
-        return super().forward(observations).double()
 
 
 def natural_step(policy, batch, taken, advantages, solver, delta=1e-3):
@@ -122,7 +121,9 @@ def test_the_default_step_is_invariant_to_reparameterisation_as_damping_vanishes
         moved = []
         for reparameterise in (False, True):
             options = dict(n_steps=512, fisher_solver="dense", cg_damping=damping, device="cpu")
-            double = dict(features_extractor_class=DoubleExtractor, net_arch=dict(pi=[2], vf=[16]))
+            double = dict(
+                features_extractor_class=FlattenExtractor64, net_arch=dict(pi=[2], vf=[16])
+            )
             model = NPG("MlpPolicy", "Pendulum-v1", seed=0, policy_kwargs=double, **options)
             model.policy.double()
             if reparameterise:
