@@ -87,7 +87,7 @@ VALID = {
         gamma=[0, 1, np.float64(0.9)],
         gae_lambda=[0.0, 1.0],
         fisher_solver=[*SOLVERS, Identity()],
-        critic_solver=["cg", "diagonal", "dense", "identity", Identity()],
+        critic_solver=["cg", "diagonal", "dense", "identity", "kfac", Identity()],
         critic=["adam", "gauss_newton"],
         cg_tol=[0],
         cg_damping=[0.0],
@@ -144,7 +144,7 @@ MESSAGES = [
         "fisher_solver",
         3,
         "fisher_solver must be a string that is one of cg, diagonal, empirical, dense, identity, "
-        "or a Solver, got 3",
+        "kfac, or a Solver, got 3",
     ),
     (NPG, "line_search", "abc", "line_search must be True or False, got 'abc'"),
     (NPG, "seed", 2**32, "seed must be between 0 and 4294967295, or None, got 4294967296"),

@@ -35,6 +35,7 @@ from sb3_natural.arguments import (
     one_of,
 )
 from sb3_natural.curvature.families import ACTION_SPACES, family_of
+from sb3_natural.curvature.kfac import KFAC, own_kfac
 from sb3_natural.curvature.operators import Damped, FisherOperator, statistics_jacobian
 from sb3_natural.curvature.solvers import (
     SOLVERS,
@@ -140,7 +141,7 @@ class NPG(Loadable, FastRollouts):
     :param step_size: fixed multiple of the natural gradient, a float or a schedule; excludes
         ``target_kl``
     :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
-        or a :class:`~sb3_natural.curvature.solvers.Solver`
+        "kfac", or a :class:`~sb3_natural.curvature.solvers.Solver`
     :param cg_max_steps: most iterations of conjugate gradient, for the policy
         (``fisher_solver="cg"``) and for each Gauss-Newton step of the critic
         (``critic_solver="cg"``)
@@ -164,8 +165,8 @@ class NPG(Loadable, FastRollouts):
     :param critic_gae_lambda: lambda of the returns the critic is fitted to, larger than that of
         the advantages, which lean on the critic for what comes later; None: ``gae_lambda``
     :param critic_solver: how the Gauss-Newton critic solves for its step: "cg", "diagonal",
-        "dense", "identity", or a :class:`~sb3_natural.curvature.solvers.Solver`; Adam does not use
-        it, nor the next two
+        "dense", "identity", "kfac", or a :class:`~sb3_natural.curvature.solvers.Solver`; Adam does
+        not use it, nor the next two
     :param critic_damping: damping of the Gauss-Newton critic
     :param critic_curvature_samples: how many samples, drawn at random from the rollout, each
         Gauss-Newton step estimates its curvature from; the gradient uses all. None: all
@@ -197,6 +198,7 @@ class NPG(Loadable, FastRollouts):
     :raises ValueError: an argument is out of range or of the wrong type, or two exclude each other
     """
 
+    _solver_states: ClassVar[tuple[str, ...]] = ("_fisher_kfac", "_critic_kfac")
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
@@ -323,6 +325,8 @@ class NPG(Loadable, FastRollouts):
         self._n_variances = 0
         self._skipped_updates = 0
         self._warned: set[str] = set()
+        self._fisher_kfac: KFAC | None = None
+        self._critic_kfac: KFAC | None = None
         if _init_setup_model:
             self._setup_model()
 
@@ -354,14 +358,15 @@ class NPG(Loadable, FastRollouts):
             raise ValueError("the empirical fisher_solver needs cg_damping > 0, got 0")
         if isinstance(self.critic_solver, Empirical):
             raise ValueError(
-                "critic_solver must be one of cg, diagonal, dense, identity, or another Solver, "
-                "got Empirical, which needs a policy's scores"
+                "critic_solver must be one of cg, diagonal, dense, identity, kfac, or another "
+                "Solver, got Empirical, which needs a policy's scores"
             )
 
     def _setup_model(self) -> None:
         if self.target_kl is None and self.step_size is None:
             self.target_kl = DEFAULT_TARGET_KL
         self._check_arguments()  # here, since load() may bring new ones
+        self._keep_kfac()
         self._setup_policy()
         if self.target_kl is not None:
             self.target_kl = FloatSchedule(self.target_kl)
@@ -453,8 +458,14 @@ class NPG(Loadable, FastRollouts):
         self._return_scale.end_episodes(self._last_episode_starts.astype(bool))
         return self._return_scale
 
+    def _keep_kfac(self) -> None:
+        """Have K-FAC where it is chosen; it goes on from update to update."""
+        self._fisher_kfac = own_kfac(self.fisher_solver, self._fisher_kfac)
+        self._critic_kfac = own_kfac(self.critic_solver, self._critic_kfac)
+
     def _make_solver(self) -> Solver:
-        return _solver(self.fisher_solver, ConjugateGradient(self.cg_max_steps, self.cg_tol))
+        cg = ConjugateGradient(self.cg_max_steps, self.cg_tol)
+        return self._fisher_kfac or _solver(self.fisher_solver, cg)
 
     def _make_critic(self) -> ValueFit:
         if isinstance(self.critic, ValueFit):
@@ -463,7 +474,7 @@ class NPG(Loadable, FastRollouts):
             return AdamFit(self.n_critic_updates or 10, self.batch_size)
         return GaussNewtonFit(
             self.n_critic_updates or 2,
-            _solver(self.critic_solver, ConjugateGradient(self.cg_max_steps)),
+            self._critic_kfac or _solver(self.critic_solver, ConjugateGradient(self.cg_max_steps)),
             self.critic_damping,
             self.critic_curvature_samples,
         )
@@ -472,6 +483,7 @@ class NPG(Loadable, FastRollouts):
     def train(self) -> None:
         """Update the policy, then the critic, from the rollout buffer."""
         self._check_arguments()  # here too, since they may be assigned at any time
+        self._keep_kfac()
         self.policy.set_training_mode(False)
         self._update_learning_rate(self.policy.optimizer)
         batch = next(self.rollout_buffer.get(batch_size=None))
