@@ -211,15 +211,17 @@ def own_kfac(chosen: str | Solver, held: KFAC | None) -> KFAC | None:
 
     :param chosen: the solver, or the name of one, that the model is to use
     :param held: the one that it has kept so far
-    :return: the one kept, or a new one if that has other settings; None if K-FAC is not chosen
+    :return: the one kept, with the settings of the one chosen; a new one if there was none; None if
+        K-FAC is not chosen
     """
     if chosen == "kfac":
         chosen = KFAC()
     if not isinstance(chosen, KFAC):
         return None
-    return (
-        held if held is not None and held.settings == chosen.settings else KFAC(**chosen.settings)
-    )
+    if held is None:
+        return KFAC(**chosen.settings)
+    vars(held).update(chosen.settings)
+    return held
 
 
 class _Block(NamedTuple):

@@ -20,7 +20,6 @@ from stable_baselines3.common.type_aliases import (
     Schedule,
 )
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, explained_variance
-from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from sb3_natural.arguments import (
@@ -65,10 +64,9 @@ from sb3_natural.networks.normalization import (
 )
 from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
-from sb3_natural.rollouts.actors import Actor
-from sb3_natural.rollouts.collection import FastRollouts, forget_graph
-from sb3_natural.rollouts.recorders import BufferRecorder, Recorder, compute_returns
-from sb3_natural.rollouts.scaling import NotedRewards, ReturnScale
+from sb3_natural.rollouts.collection import forget_graph
+from sb3_natural.rollouts.normalized_returns import NormalizedReturns
+from sb3_natural.rollouts.scaling import ReturnScale
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
 
@@ -94,7 +92,7 @@ class PolicyStep(NamedTuple):
         return self.taken.kl
 
 
-class NPG(Loadable, FastRollouts):
+class NPG(Loadable, NormalizedReturns):
     """Natural policy gradient, with TRPO as a special case.
 
     Each update takes one rollout and moves the policy's parameters theta along the natural gradient
@@ -429,34 +427,6 @@ class NPG(Loadable, FastRollouts):
                 "policy, so the critic has none of its own to fit"
             )
         return result
-
-    def _recorder(self, buffer: Any, actor: Actor) -> Recorder:
-        return BufferRecorder(self, buffer, actor, self._scale_of_rollout(), self.critic_gae_lambda)
-
-    def _collect_as_sb3(
-        self, env: VecEnv, callback: BaseCallback, buffer: RolloutBuffer, n_rollout_steps: int
-    ) -> bool:
-        scale = self._scale_of_rollout()
-        noted = NotedRewards(env)
-        if not super()._collect_as_sb3(noted, callback, buffer, n_rollout_steps):
-            return False
-        if scale is not None:
-            noted.normalize(buffer, scale)
-        last, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
-        with torch.no_grad():
-            last_values = self.policy.predict_values(last)
-        dones: Any = self._last_episode_starts
-        compute_returns(buffer, last_values, dones, self.critic_gae_lambda)
-        return True
-
-    def _scale_of_rollout(self) -> ReturnScale | None:
-        """The scale of returns, ready for the next rollout's rewards; None if it is not used."""
-        if not self.normalize_returns:
-            return None
-        assert self._last_episode_starts is not None
-        self._return_scale.setup(self.gamma, self.n_envs)
-        self._return_scale.end_episodes(self._last_episode_starts.astype(bool))
-        return self._return_scale
 
     def _keep_kfac(self) -> None:
         """Have K-FAC where it is chosen; it goes on from update to update."""

@@ -424,15 +424,16 @@ def test_singular_and_non_finite_factors_are_refused_and_leave_no_trace():
     torch.testing.assert_close(solver.solve(Damped(fisher, 0.1), b).direction, first)
 
 
-def test_the_models_own_solver_stays_as_long_as_its_settings():
+def test_the_models_own_solver_goes_on_with_other_settings():
     held = own_kfac("kfac", None)
     assert own_kfac("kfac", held) is held
     assert own_kfac(KFAC(), held) is held
     chosen = KFAC(decay=0.5)
-    other = own_kfac(chosen, held)
-    assert other is not held
-    assert other is not chosen
-    assert other.settings == chosen.settings
+    assert own_kfac(chosen, held) is held
+    assert held.settings == chosen.settings
+    new = own_kfac(chosen, None)
+    assert new is not chosen
+    assert new.settings == chosen.settings
     assert own_kfac("cg", held) is None
     assert own_kfac(Identity(), held) is None
 
