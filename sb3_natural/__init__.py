@@ -1,6 +1,7 @@
 """Natural-gradient and trust-region reinforcement learning for Stable-Baselines3."""
 
 from sb3_natural.acer import ACER
+from sb3_natural.acktr import ACKTR
 from sb3_natural.baselines import A2C, PPO, TRPO
 from sb3_natural.curvature.operators import FisherOperator
 from sb3_natural.environments.envpool import make_vec_env
@@ -12,6 +13,7 @@ __version__ = "0.1.0"
 __all__ = [
     "A2C",
     "ACER",
+    "ACKTR",
     "NPG",
     "PPO",
     "TRPO",

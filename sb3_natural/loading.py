@@ -16,14 +16,18 @@ import pickle
 import reprlib
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import sb3_contrib
 import stable_baselines3
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
-from stable_baselines3.common.save_util import is_json_serializable, open_path
+from stable_baselines3.common.save_util import (
+    is_json_serializable,
+    load_from_zip_file,
+    open_path,
+)
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
@@ -90,6 +94,8 @@ class Loadable(BaseAlgorithm):
     """Mixin for SB3's algorithms: refuses other algorithms' files, and can load without pickles."""
 
     _plain_settings: dict[str, Any]
+    _solver_states: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are None, or a solver with a state to be saved beside the parameters."""
 
     @classmethod
     def _arguments_of_earlier_version(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,6 +105,36 @@ class Loadable(BaseAlgorithm):
         :return: nothing if the file is of this version
         """
         return {}
+
+    def _own_solver_states(self) -> list[str]:
+        return [name for name in self._solver_states if vars(self).get(name) is not None]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, variables = super()._get_torch_save_params()
+        return [*state_dicts, *self._own_solver_states()], variables
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), *self._solver_states]
+
+    def set_parameters(
+        self,
+        load_path_or_dict: str | dict[str, Any],
+        exact_match: bool = True,
+        device: torch.device | str = "auto",
+    ) -> None:
+        """Set parameters, as SB3 does.
+
+        A solver's state is taken over where both the file (or dict) and the model have one. In a
+        model without such a solver it is ignored; where it is missing, the model keeps its own.
+        """
+        given = load_path_or_dict
+        if not isinstance(given, dict):
+            _, given, _ = load_from_zip_file(given, device=device, load_data=False)
+        own = self._own_solver_states()
+        kept = {name: getattr(self, name).state_dict() for name in own}
+        unused = set(self._solver_states) - set(own)
+        taken = {name: value for name, value in given.items() if name not in unused}
+        super().set_parameters(kept | taken, exact_match, device)
 
     def save(
         self,

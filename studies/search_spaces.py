@@ -67,6 +67,15 @@ SPACES: dict[str, tuple[Parameter, ...]] = {
         _extended(_log("ent_coef", "ent_coef", "weight of the entropy", 1e-4, 1e-1)),
         _extended(_GAMMA),
     ),
+    "acktr": (
+        _log("kfac_clip", "delta", "how far an update may go by K-FAC's model [nats]", 1e-5, 0.1),
+        _extended(
+            _log("learning_rate", "learning_rate", "longest multiple of the direction", 0.01, 1.0)
+        ),
+        _extended(_log("kfac_damping", "damping", "lambda, split between the factors", 1e-4, 0.1)),
+        _extended(_LAMBDA),
+        _extended(_GAMMA),
+    ),
     "a2c": (
         _LEARNING_RATE,
         _extended(

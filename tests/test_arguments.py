@@ -14,7 +14,7 @@ import pytest
 import torch
 from stable_baselines3.common.utils import LinearSchedule
 
-from sb3_natural import ACER, NPG
+from sb3_natural import ACER, ACKTR, NPG
 from sb3_natural.acer import ACERPolicy, MlpPolicy
 from sb3_natural.arguments import DEVICE, at_least, between, check_argument, checked
 from sb3_natural.curvature.solvers import SOLVERS, Identity
@@ -22,7 +22,7 @@ from sb3_natural.environments.envpool import EnvPoolVecEnv, make_vec_env
 
 OWN = [
     (algorithm, name)
-    for algorithm in (NPG, ACER)
+    for algorithm in (NPG, ACER, ACKTR)
     for name in list(inspect.signature(algorithm).parameters)
     if name != "env"
 ]
@@ -87,7 +87,7 @@ VALID = {
         gamma=[0, 1, np.float64(0.9)],
         gae_lambda=[0.0, 1.0],
         fisher_solver=[*SOLVERS, Identity()],
-        critic_solver=["cg", "diagonal", "dense", "identity", Identity()],
+        critic_solver=["cg", "diagonal", "dense", "identity", "kfac", Identity()],
         critic=["adam", "gauss_newton"],
         cg_tol=[0],
         cg_damping=[0.0],
@@ -108,6 +108,12 @@ VALID = {
         replay_ratio=[0, 0.5, 10_000],
         trust_region=[True, np.bool_(False)],
         replay_batch_size=[None, 1],
+    ),
+    ACKTR: dict(
+        learning_rate=[0, 0.25, LinearSchedule(0.25, 0.0, 1.0)],
+        kfac_clip=[1e-4, np.float32(1)],
+        kfac_update=[1, np.int64(10)],
+        max_grad_norm=[math.inf],
     ),
 }
 
@@ -144,7 +150,7 @@ MESSAGES = [
         "fisher_solver",
         3,
         "fisher_solver must be a string that is one of cg, diagonal, empirical, dense, identity, "
-        "or a Solver, got 3",
+        "kfac, or a Solver, got 3",
     ),
     (NPG, "line_search", "abc", "line_search must be True or False, got 'abc'"),
     (NPG, "seed", 2**32, "seed must be between 0 and 4294967295, or None, got 4294967296"),
@@ -156,6 +162,9 @@ MESSAGES = [
         "policy must be a string, or a class derived from ACERPolicy, got dict",
     ),
     (ACER, "replay_ratio", 1e12, r"replay_ratio must be .*at most 10000, got 1000000000000\.0"),
+    (ACKTR, "kfac_clip", 0, "kfac_clip must be positive and finite, got 0"),
+    (ACKTR, "kfac_update", 0, "kfac_update must be at least 1, got 0"),
+    (ACKTR, "kfac_decay", 1.0, "kfac_decay must be between 0 and 1, exclusive, got 1.0"),
     (ACER, "n_steps", list(range(99)), r"n_steps must be .*, got \[0, 1, .{85,95}\.\.\."),
 ]
 
@@ -166,7 +175,7 @@ def test_messages_say_what_is_valid(algorithm, name, value, message):
     assert re.fullmatch(message, text)
 
 
-@pytest.mark.parametrize("algorithm", [NPG, ACER])
+@pytest.mark.parametrize("algorithm", [NPG, ACER, ACKTR])
 def test_nothing_is_made_before_the_check(algorithm):
     class NeverMade(gym.Env):
         def __init__(self):
@@ -184,14 +193,14 @@ def test_nothing_is_made_before_the_check(algorithm):
         algorithm("MlpPolicy", None)
 
 
-@pytest.mark.parametrize("algorithm", [NPG, ACER])
+@pytest.mark.parametrize("algorithm", [NPG, ACER, ACKTR])
 def test_scalars_of_numpy_are_kept_as_pythons(algorithm):
     model = algorithm("MlpPolicy", "CartPole-v1", gamma=np.float32(0.5), n_steps=np.int64(32))
     assert (model.gamma, type(model.gamma)) == (0.5, float)
     assert (model.n_steps, type(model.n_steps)) == (32, int)
 
 
-@pytest.mark.parametrize("algorithm", [NPG, ACER])
+@pytest.mark.parametrize("algorithm", [NPG, ACER, ACKTR])
 def test_derived_classes_are_checked_as_well(algorithm):
     class Derived(algorithm):
         def __init__(self, *args, tau=3, **kwargs):

@@ -28,6 +28,7 @@ ARROWS = {
     "benchmarks": {"sb3_natural*"},
     "sb3_natural": {
         "sb3_natural.acer",
+        "sb3_natural.acktr",
         "sb3_natural.baselines",
         "sb3_natural.npg",
         "sb3_natural.curvature",
@@ -37,7 +38,8 @@ ARROWS = {
     # What any algorithm's rollouts hold: a callback, beside the algorithms.
     "sb3_natural.signal": TOOLS
     | {"sb3_natural.curvature", "sb3_natural.networks", "sb3_natural.rollouts"},
-    "sb3_natural.zoo": {"sb3_natural.acer", "sb3_natural.npg"},
+    "sb3_natural.zoo": {"sb3_natural.acer", "sb3_natural.acktr", "sb3_natural.npg"},
+    "sb3_natural.acktr": ROOMS | TOOLS | {"sb3_natural.loading"},
     "sb3_natural.acer": ROOMS | TOOLS | {"sb3_natural.loading"},
     "sb3_natural.baselines": ROOMS | TOOLS,
     "sb3_natural.npg": ROOMS | TOOLS | {"sb3_natural.loading"},
@@ -113,6 +115,7 @@ def test_every_room_is_there():
     ("module", "source", "is_forbidden"),
     [
         ("sb3_natural.npg.npg", "from sb3_natural.acer import ACER", True),
+        ("sb3_natural.acktr.acktr", "from sb3_natural.npg.policies import MlpPolicy", True),
         ("sb3_natural.npg.npg", "from sb3_natural.npg.policies import MlpPolicy", False),
         ("sb3_natural.npg.npg", "import sb3_natural.curvature.solvers", False),
         ("sb3_natural.networks.mlp", "from sb3_natural.curvature import families", True),

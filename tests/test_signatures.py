@@ -25,6 +25,7 @@ from sb3_natural.rollouts.finiteness import VecCheckFinite
 PEERS = {
     sb3_natural.NPG: [stable_baselines3.PPO],
     sb3_natural.ACER: [stable_baselines3.A2C, OffPolicyAlgorithm],
+    sb3_natural.ACKTR: [stable_baselines3.A2C],
     sb3_natural.PPO: [stable_baselines3.PPO],
     sb3_natural.A2C: [stable_baselines3.A2C],
     sb3_natural.TRPO: [sb3_contrib.TRPO],
@@ -81,6 +82,8 @@ def test_there_are_methods_to_compare():
         ("NPG", "load"),
         ("NPG", "save"),
         ("NPG", "collect_rollouts"),
+        ("ACKTR", "learn"),
+        ("ACKTR", "set_parameters"),
         ("ACER", "load_replay_buffer"),
         ("ACER", "save_replay_buffer"),
         ("ACER", "set_random_seed"),

@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sb3_natural import A2C, ACER, NPG, PPO, TRPO
+from sb3_natural import A2C, ACER, ACKTR, NPG, PPO, TRPO
 from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
 
 FAMILY = {
@@ -25,6 +25,8 @@ FAMILY = {
     "PPO": (PPO, {"batch_size": 32, "n_epochs": 2}),
     "A2C": (A2C, {}),
     "TRPO": (TRPO, {"batch_size": 32}),
+    "NPG, K-FAC": (NPG, {"fisher_solver": "kfac", "critic_solver": "kfac"}),
+    "ACKTR": (ACKTR, {}),
     "ACER": (ACER, {"replay_start": 64}),
 }
 
@@ -55,6 +57,7 @@ SCHEDULES = [
     ("A2C", "learning_rate"),
     ("TRPO", "learning_rate"),
     ("ACER", "learning_rate"),
+    ("ACKTR", "learning_rate"),
 ]
 
 
@@ -179,6 +182,14 @@ CHANGES = [
     ("PPO", "n_steps", 64),
     ("A2C", "gae_lambda", 0.5),
     ("TRPO", "gamma", 0.5),
+    ("NPG", "fisher_solver", "kfac"),
+    ("NPG, K-FAC", "fisher_solver", "cg"),
+    ("ACKTR", "kfac_clip", 1e-5),
+    ("ACKTR", "kfac_damping", 1.0),
+    ("ACKTR", "vf_fisher_coef", 10.0),
+    ("ACKTR", "learning_rate", 1e-3),
+    ("ACKTR", "n_steps", 16),
+    ("ACKTR", "gamma", 0.5),
 ]
 
 
@@ -254,7 +265,7 @@ class Masked(ActorCriticPolicy):
         return self.predict_values(obs), distribution.log_prob(actions), distribution.entropy()
 
 
-@pytest.mark.parametrize("name", ["NPG", "NPG, Adam", "PPO", "A2C"])
+@pytest.mark.parametrize("name", ["NPG", "NPG, Adam", "NPG, K-FAC", "ACKTR", "PPO", "A2C"])
 def test_policies_see_no_observation_that_no_environment_gives(name):
     model = build(name, OneHot(), Masked).learn(96)
     assert model.num_timesteps == 96
@@ -273,7 +284,7 @@ class Normed(BaseFeaturesExtractor):
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
-@pytest.mark.parametrize("name", ["NPG", "NPG, Adam", "ACER", "PPO", "A2C"])
+@pytest.mark.parametrize("name", ["NPG", "NPG, Adam", "NPG, K-FAC", "ACKTR", "ACER", "PPO", "A2C"])
 def test_policies_with_batch_norm_and_dropout(name, env):
     model = build(name, env, policy_kwargs={"features_extractor_class": Normed})
     extractor = model.policy.features_extractor

@@ -27,8 +27,10 @@ SB3_ENV_NPG = "NPG in SB3's make_vec_env"
 PROCESS_NPG = "NPG, a process for each core"
 ONE_PROCESS, PROCESSES = "one process", "a process for each core"
 ACER, PFRL_ACER = "ACER", "ACER (PFRL)"
+ACKTR = "ACKTR"
 FORKED, SPAWNED = "forked", "from nothing"
 PAIR, WAYS = "NPG and TRPO", "Fisher products"
+SOLVERS = "K-FAC and conjugate gradient"
 
 # The task and the rollout of a run whose start is measured.
 START, START_ENV_ID, START_STEPS = "start of a run", "CartPole-v1", 512
@@ -44,7 +46,12 @@ ALGORITHMS = {
     FAST_PPO: (OURS, "sb3_natural", "PPO"),
     A2C: (SB3, "stable_baselines3", "A2C"),
     FAST_A2C: (OURS, "sb3_natural", "A2C"),
+    ACKTR: (OURS, "sb3_natural", "ACKTR"),
 }
+# ACKTR's task and default. Like A2C it has many small updates where the others have one.
+ACKTR_ENV_ID, ACKTR_N_ENVS, ACKTR_N_STEPS = "CartPole-v1", 8, 20
+# Where K-FAC's target is.
+KFAC_WIDTH = 256
 # A2C's default. It has many small updates where the others have one.
 A2C_N_STEPS = 5
 
@@ -179,6 +186,7 @@ def plan(sizes: Sizes) -> list[Block]:
         *_updates(sizes),
         _memory(sizes),
         *_acer(sizes),
+        _acktr(sizes),
         _start(sizes),
     ]
 
@@ -211,6 +219,11 @@ def stepping_block(what: str, n_envs: int) -> str:
 def update_block(width: int, n_samples: int) -> str:
     """The name of the block of policy updates with two hidden layers of this width."""
     return f"policy update, {width}-{width}, {n_samples:,} samples"
+
+
+def kfac_block(n_samples: int) -> str:
+    """The name of the block of K-FAC's direction beside conjugate gradient's."""
+    return f"K-FAC, {KFAC_WIDTH}-{KFAC_WIDTH}, {n_samples:,} samples"
 
 
 def acer_block(n_envs: int, n_steps: int) -> str:
@@ -349,6 +362,9 @@ def _updates(sizes: Sizes) -> Iterator[Block]:
         settings = {"hidden": [width, width], "n_samples": n_samples, "trpo_limit": TRPO_LIMIT}
         pair = Contender(PAIR, OURS, "compare_updates", settings)
         yield Block(update_block(width, n_samples), [pair], repeats, "updates")
+    settings = {"hidden": [KFAC_WIDTH] * 2, "n_samples": sizes.width_batch, "repeats": 10}
+    solvers = Contender(SOLVERS, OURS, "compare_solvers", settings)
+    yield Block(kfac_block(sizes.width_batch), [solvers], sizes.repeats, "updates")
     for width, n_samples in sizes.products:
         settings = {"hidden": [width, width], "n_samples": n_samples, "repeats": 20}
         ways = Contender(WAYS, OURS, "compare_products", settings)
@@ -394,6 +410,19 @@ def _acer(sizes: Sizes) -> Iterator[Block]:
         yield Block(acer_block(n_envs, n_steps), contenders, sizes.repeats, "ACER")
     watched = _acer_contender("train_acer_by_part", sizes, *usual)
     yield Block("ACER, update by part", [watched], min(3, sizes.repeats), None)
+
+
+def _acktr(sizes: Sizes) -> Block:
+    worker, library, algorithm = ALGORITHMS[ACKTR]
+    settings = {
+        "library": library,
+        "algorithm": algorithm,
+        "env_id": ACKTR_ENV_ID,
+        "n_envs": ACKTR_N_ENVS,
+        "steps_per_update": ACKTR_N_ENVS * ACKTR_N_STEPS,
+        "updates": sizes.acer_rollouts,
+    }
+    return Block(ACKTR, [Contender(ACKTR, worker, "train", settings)], sizes.repeats, ACKTR)
 
 
 def _acer_contender(task: str, sizes: Sizes, n_envs: int, n_steps: int) -> Contender:

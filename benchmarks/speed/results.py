@@ -14,11 +14,15 @@ from benchmarks.speed.plan import (
     ACER_ENV_ID,
     ACER_N_ENVS,
     ACER_N_STEPS,
+    ACKTR,
+    ACKTR_ENV_ID,
+    ACKTR_N_ENVS,
     ENV_ID,
     FAST_A2C,
     FAST_PPO,
     FAST_TRPO,
     FORKED,
+    KFAC_WIDTH,
     NPG,
     ONE_PROCESS,
     PAIR,
@@ -32,6 +36,7 @@ from benchmarks.speed.plan import (
     SBX_PPO,
     SIMULATOR,
     SINGLE_FILE_PPO,
+    SOLVERS,
     SPAWNED,
     START,
     START_ENV_ID,
@@ -40,6 +45,7 @@ from benchmarks.speed.plan import (
     TRPO,
     Sizes,
     acer_block,
+    kfac_block,
     stepping_block,
     training_block,
     update_block,
@@ -217,6 +223,7 @@ def targets(results: Results, sizes: Sizes) -> list[Target]:
         _ratio(results, "TRPO with fast rollouts / TRPO, 1 environment", one, FAST_TRPO, TRPO, 4.5),
         _memory_target(results, sizes),
         *_acer_targets(results),
+        *_kfac_targets(results, sizes),
         _start_target(results),
     ]
 
@@ -331,6 +338,31 @@ def _acer_targets(results: Results) -> list[Target]:
     return [
         Target(name, ">=", 6_000, "steps/s", rate, missing),
         _ratio(results, ratio, block, ACER, PFRL_ACER, 60),
+    ]
+
+
+def _kfac_targets(results: Results, sizes: Sizes) -> list[Target]:
+    block, width = kfac_block(sizes.width_batch), f"{KFAC_WIDTH}-{KFAC_WIDTH}"
+    speedup = results.spread(block, SOLVERS, lambda values: values["cg"] / values["kfac"])
+    rate = results.rate(ACKTR, ACKTR)
+    where = f"{sizes.width_batch:,} samples, {width}"
+    return [
+        Target(
+            f"K-FAC's direction / that of ten products, {where}",
+            ">=",
+            2.0,
+            "x",
+            speedup,
+            "" if speedup else results.missing_reason(block, SOLVERS),
+        ),
+        Target(
+            f"ACKTR, training, {ACKTR_ENV_ID}, {ACKTR_N_ENVS} environments",
+            ">=",
+            5_000,
+            "steps/s",
+            rate,
+            "" if rate else results.missing_reason(ACKTR, ACKTR),
+        ),
     ]
 
 

@@ -106,7 +106,7 @@ def _model(
     """
     env = _vec_env(library, env_id, n_envs, backend, pool_threads, normalize)
     # TRPO's default would be 15.
-    arguments = {} if algorithm in ("PPO", "A2C") else {"cg_max_steps": 10}
+    arguments = {} if algorithm in ("PPO", "A2C", "ACKTR") else {"cg_max_steps": 10}
     model = getattr(import_module(library), algorithm)(
         "MlpPolicy",
         env,

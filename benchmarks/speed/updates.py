@@ -27,6 +27,7 @@ from benchmarks.speed.memory import peak_resident_mib, resident_mib
 from benchmarks.speed.stopwatch import Stopwatch
 from sb3_natural import NPG
 from sb3_natural.curvature.operators import Damped, FisherOperator
+from sb3_natural.curvature.solvers import KFAC, ConjugateGradient
 from sb3_natural.curvature.value_fit import ValueFit
 from sb3_natural.networks.parameters import assign_flat, flatten, parameters_behind
 from sb3_natural.npg import npg as algorithm
@@ -119,6 +120,24 @@ def compare_products(hidden: Sequence[int], n_samples: int, repeats: int) -> dic
         "layer_mm_flops": 2 * n_samples * hidden[0] * hidden[-1],
         "square_mm_flops": 2 * 1_024**3,
     }
+
+
+def compare_solvers(hidden: Sequence[int], n_samples: int, repeats: int) -> dict[str, Any]:
+    """The direction by K-FAC, factors and inverses included, and ten products, taking turns.
+
+    :return: median seconds: ``kfac`` and ``cg``
+    """
+    npg, _, _ = _pair(tuple(hidden), n_samples, 10)
+    observations = next(npg.rollout_buffer.get(batch_size=None)).observations
+    damped = Damped(FisherOperator(npg.policy, observations), DAMPING)
+    b = torch.randn(damped.shape[0], generator=torch.Generator().manual_seed(0))
+    kfac, cg = KFAC(), ConjugateGradient(10, tol=0.0)
+    ways = {"kfac": lambda: kfac.solve(damped, b), "cg": lambda: cg.solve(damped, b)}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            seconds[name].append(_seconds(way))
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def update_for_memory(

@@ -16,6 +16,7 @@ TASKS: dict[str, Task] = {
     "step": stepping.step,
     "compare_updates": updates.compare_updates,
     "compare_products": updates.compare_products,
+    "compare_solvers": updates.compare_solvers,
     "update_for_memory": updates.update_for_memory,
     "train_acer": acer.train_acer,
     "train_acer_by_part": acer.train_acer_by_part,

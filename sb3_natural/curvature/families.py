@@ -46,9 +46,13 @@ class ActionFamily(ABC):
     Shapes: N samples, K statistics.
     """
 
-    @abstractmethod
     def statistics(self, distribution: Distribution) -> Tensor:
         """phi, shape (N, K), attached to the graph of the network that produced it."""
+        return _joined(self.parts(distribution))
+
+    @abstractmethod
+    def parts(self, distribution: Distribution) -> list[Tensor]:
+        """phi in parts, each (N, k), between which M has no entries; attached, as phi is."""
 
     @abstractmethod
     def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
@@ -116,9 +120,9 @@ class GaussianFamily(ActionFamily):
     not depend on the parameters.
     """
 
-    def statistics(self, distribution: Distribution) -> Tensor:
+    def parts(self, distribution: Distribution) -> list[Tensor]:
         normal = cast(Normal, distribution.distribution)
-        return torch.cat([normal.mean, normal.stddev.log()], dim=1)
+        return [normal.mean, normal.stddev.log()]
 
     def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         diagonal = torch.empty_like(phi)  # with phi's memory layout, whatever that is
@@ -198,11 +202,11 @@ class CategoricalFamily(ActionFamily):
     def __init__(self, sizes: Sequence[int]) -> None:
         self.sizes = [int(size) for size in sizes]
 
-    def statistics(self, distribution: Distribution) -> Tensor:
+    def parts(self, distribution: Distribution) -> list[Tensor]:
         held = distribution.distribution
         blocks = cast(list[Categorical], held if isinstance(held, list) else [held])
         # torch normalises the logits, which shifts each block: a direction that M does not see.
-        return torch.cat([block.logits for block in blocks], dim=1)
+        return [block.logits for block in blocks]
 
     def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         probabilities = [logits.softmax(dim=1) for logits in self._blocks(phi)]
@@ -297,8 +301,8 @@ class CategoricalFamily(ActionFamily):
 class BernoulliFamily(ActionFamily):
     """Independent coin flips; phi = their logits, M = diag(p (1 - p))."""
 
-    def statistics(self, distribution: Distribution) -> Tensor:
-        return cast(Bernoulli, distribution.distribution).logits
+    def parts(self, distribution: Distribution) -> list[Tensor]:
+        return [cast(Bernoulli, distribution.distribution).logits]
 
     def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         p = phi.sigmoid()

@@ -245,6 +245,29 @@ class MlpJacobian(Jacobian):
             delta = self._slopes[index](out, block.inputs[index + 1])
             yield delta
 
+    @property
+    def layers(self) -> tuple[nn.Linear, ...]:
+        """The network's layers, the last of which gives the outputs (without log_std)."""
+        return self._mlp.linears
+
+    def layer_inputs(self) -> Iterator[tuple[int, Tensor]]:
+        """The index of a layer, and its inputs h, (n, n_in), some of the samples at a time."""
+        for block in self._blocks:
+            yield from enumerate(block.inputs)
+
+    def layer_gradients(self, cotangent: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The index of a layer, and d for its outputs, (n, n_out), some of the samples at a time.
+
+        Each is to be used before the next is asked for, which may overwrite it.
+
+        :param cotangent: u of the network's outputs, (N, n_out of the last layer)
+        """
+        self._check_versions()
+        last = len(self.layers) - 1
+        for block in self._blocks:
+            deltas = self._backward(block, cotangent[block.rows])
+            yield from zip(range(last, -1, -1), deltas, strict=True)
+
     def _split(self, vector: Tensor) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
         """The parts of a flat vector: log_std, weights, biases."""
         parts = list(vector.split_with_sizes(self._sizes))

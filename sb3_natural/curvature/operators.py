@@ -33,6 +33,13 @@ from sb3_natural.curvature.jacobian import (
     ScalarMlpJacobian,
 )
 from sb3_natural.curvature.per_sample import per_sample_vjp, sum_of_squares
+from sb3_natural.curvature.terms import (
+    PolicyOutputs,
+    Term,
+    log_std_diagonal,
+    statistics_terms,
+    values_term,
+)
 from sb3_natural.networks.mlp import actor_mlp, critic_mlp, flat_features
 from sb3_natural.observations import at, batch_length, first_sample
 
@@ -42,8 +49,10 @@ __all__ = [
     "FisherOperator",
     "GaussNewtonOperator",
     "Operator",
+    "PolicyCurvature",
     "action_distribution",
     "statistics_jacobian",
+    "undamped",
     "value_jacobian",
 ]
 
@@ -194,7 +203,46 @@ class CurvatureOperator(Operator):
         return torch.stack([self @ basis_vector for basis_vector in identity])
 
 
-class FisherOperator(CurvatureOperator):
+def undamped(operator: Operator) -> tuple[Operator, float]:
+    """The operator without its damping, and the damping, which is 0 if it has none."""
+    damping = 0.0
+    while isinstance(operator, Damped):
+        damping += operator.damping
+        operator = operator.operator
+    return operator, damping
+
+
+class PolicyCurvature(CurvatureOperator, PolicyOutputs):
+    """A curvature matrix whose outputs an SB3 policy computes from observations.
+
+    :param policy: its parameters and train/eval mode are left as they are
+    :param observations: N states
+    :param jacobian: of the outputs in these states
+    :param metric: as for :class:`CurvatureOperator`
+    """
+
+    def __init__(
+        self,
+        policy: ActorCriticPolicy,
+        observations: PyTorchObs,
+        jacobian: Jacobian,
+        metric: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__(jacobian, metric)
+        self.policy = policy
+        self.observations = observations
+
+    def diagonal(self) -> Tensor:
+        """The diagonal, exact, shape (P,), for one backward pass per column of L.
+
+        It is the mean square of the rows of L^T J.
+        """
+        rows = self.factor().transpose(1, 2)
+        squares = sum_of_squares(self.policy, self.outputs, self.observations, rows, self.params)
+        return squares / self.n_samples
+
+
+class FisherOperator(PolicyCurvature):
     """The Fisher information of an SB3 policy over a batch of states, as ``fisher @ v``.
 
     Works for every policy with SB3's ``get_distribution(observations)`` whose action distribution
@@ -233,12 +281,10 @@ class FisherOperator(CurvatureOperator):
         if chosen is not None:
             observations = at(observations, chosen)
             actions = None if actions is None else actions[chosen]
-        self.policy = policy
-        self.observations = observations
         self.actions = actions
         self.distribution = action_distribution(policy, observations)
         self.family, jacobian = statistics_jacobian(policy, observations, fast)
-        super().__init__(jacobian, self.family.fisher_at(jacobian.outputs))
+        super().__init__(policy, observations, jacobian, self.family.fisher_at(jacobian.outputs))
 
     @property
     def statistics(self) -> Tensor:
@@ -255,32 +301,29 @@ class FisherOperator(CurvatureOperator):
                 "scores need the actions: FisherOperator(policy, observations, actions)"
             )
         rows = per_sample_vjp(
-            lambda observation, action: self._distribution(observation).log_prob(action)[:, None],
+            lambda observation, action: self.policy.get_distribution(observation).log_prob(action)[
+                :, None
+            ],
             (self.observations, self.actions),
             self.statistics.new_ones(self.n_samples, 1, 1),
             self.params,
         )
         return torch.cat(list(rows)).squeeze(1)
 
-    def diagonal(self) -> Tensor:
-        """The diagonal, exact, shape (P,), for one backward pass per statistic.
+    def factor(self) -> Tensor:
+        """See :meth:`PolicyOutputs.factor`; a column for each statistic."""
+        return self.family.factor(self.statistics)
 
-        With M = L L^T it is the mean square of the rows of L^T J.
-        """
-        rows = self.family.factor(self.statistics).transpose(1, 2)
-        squares = sum_of_squares(
-            self.policy, self._statistics, self.observations, rows, self.params
-        )
-        return squares / self.n_samples
+    def terms(self, observations: PyTorchObs) -> list[Term]:
+        """See :meth:`PolicyOutputs.terms`."""
+        return statistics_terms(self.family, self.policy.get_distribution(observations))
 
-    def _distribution(self, observations: PyTorchObs) -> Distribution:
-        return self.policy.get_distribution(observations)
-
-    def _statistics(self, observations: PyTorchObs) -> Tensor:
-        return self.family.statistics(self._distribution(observations))
+    def known_diagonal(self) -> dict[nn.Parameter, float]:
+        """See :meth:`PolicyOutputs.known_diagonal`."""
+        return log_std_diagonal(self.policy, self.observations)
 
 
-class GaussNewtonOperator(CurvatureOperator):
+class GaussNewtonOperator(PolicyCurvature):
     """J^T J / N for the values V of N states: the Gauss-Newton matrix of half the squared error.
 
     It is the Fisher information of a Gaussian with mean V and unit variance.
@@ -303,18 +346,16 @@ class GaussNewtonOperator(CurvatureOperator):
         chosen = _drawn(observations, n_samples)
         if chosen is not None:
             observations = at(observations, chosen)
-        self.policy = policy
-        self.observations = observations
-        super().__init__(value_jacobian(policy, params, observations), lambda u: u)
+        jacobian = value_jacobian(policy, params, observations)
+        super().__init__(policy, observations, jacobian, lambda u: u)
 
-    def diagonal(self) -> Tensor:
-        """The diagonal, exact, shape (P,), for one backward pass: the mean square of J's rows."""
-        ones = self.jacobian.outputs.new_ones(self.n_samples, 1, 1)
-        values = self.policy.predict_values
-        return (
-            sum_of_squares(self.policy, values, self.observations, ones, self.params)
-            / self.n_samples
-        )
+    def factor(self) -> Tensor:
+        """See :meth:`PolicyOutputs.factor`; ones."""
+        return self.jacobian.outputs.new_ones(self.n_samples, 1, 1)
+
+    def terms(self, observations: PyTorchObs) -> list[Term]:
+        """See :meth:`PolicyOutputs.terms`."""
+        return [values_term(self.policy.predict_values(observations))]
 
 
 def _drawn(observations: PyTorchObs, n_samples: int | None) -> Tensor | None:

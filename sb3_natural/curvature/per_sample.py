@@ -1,12 +1,13 @@
 """Gradients of single samples: row by row, and the sums of their squares."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from sb3_natural.curvature.tape import LayerCall, LayerTape
 from sb3_natural.networks.parameters import flatten, split
 from sb3_natural.observations import at
 
@@ -65,17 +66,17 @@ def sum_of_squares(
     :param cotangents: shape (N, m, K)
     :param params: the P parameters to differentiate by
     """
-    with _LinearTape(module, params) as tape:
+    with LayerTape(module) as tape:
         outputs = function(observations)
     squares: dict[Tensor, Tensor] = {param: torch.zeros_like(param) for param in params}
-    layers = tape.layers()
-    for cotangent in cotangents.unbind(dim=1) if layers else ():
+    calls = _with_outer_products(tape.calls, params)
+    for cotangent in cotangents.unbind(dim=1) if calls else ():
         grads = torch.autograd.grad(
-            outputs, [layer.output for layer in layers], cotangent, retain_graph=True
+            outputs, [call.output for call in calls], cotangent, retain_graph=True
         )
-        for layer, grad in zip(layers, grads, strict=True):
-            layer.add_squares(squares, grad)
-    covered = {param for layer in layers for param in layer.parameters()}
+        for call, grad in zip(calls, grads, strict=True):
+            _add_squares(squares, call, grad)
+    covered = {param for call in calls for param in call.layer.parameters()}
     rest = [param for param in params if param not in covered]
     if rest:
         per_chunk = [
@@ -87,61 +88,28 @@ def sum_of_squares(
     return flatten(squares[param] for param in params)
 
 
-class _LinearCall:
-    """Input and output of one Linear layer in one forward pass."""
+def _with_outer_products(
+    calls: Sequence[LayerCall], params: Sequence[nn.Parameter]
+) -> list[LayerCall]:
+    """The calls in which a sample's gradient is the outer product of two vectors.
 
-    def __init__(self, layer: nn.Linear, inputs: Tensor, output: Tensor) -> None:
-        self.layer = layer
-        self.inputs = inputs
-        self.output = output
-
-    def parameters(self) -> list[nn.Parameter]:
-        return list(self.layer.parameters())
-
-    def add_squares(self, squares: dict[Tensor, Tensor], grad: Tensor) -> None:
-        """Add the sum over samples of the squared gradients; ``grad`` is that of the output."""
-        squared = grad.square()
-        squares[self.layer.weight] += squared.T @ self.inputs.detach().square()
-        if self.layer.bias is not None:
-            squares[self.layer.bias] += squared.sum(dim=0)
-
-
-class _LinearTape:
-    """Records the Linear layers that a forward pass inside its ``with`` block uses.
-
-    A layer counts only where the outer-product rule holds: it is called once, on a batch of
-    vectors, all its parameters are wanted, and no other layer shares them.
+    These are of Linear layers, on a batch of vectors; of layers that are called once, all of whose
+    parameters are wanted, and that share them with no other.
     """
+    wanted = set(params)
+    uses = Counter(param for call in calls for param in call.layer.parameters())
+    return [
+        call
+        for call in calls
+        if type(call.layer) is nn.Linear
+        and call.inputs.ndim == 2
+        and all(param in wanted and uses[param] == 1 for param in call.layer.parameters())
+    ]
 
-    def __init__(self, module: nn.Module, params: Sequence[nn.Parameter]) -> None:
-        self._wanted = set(params)
-        self._modules = [layer for layer in module.modules() if type(layer) is nn.Linear]
-        self._calls: list[_LinearCall] = []
-        self._handles: list[RemovableHandle] = []
 
-    def __enter__(self) -> "_LinearTape":
-        self._handles = [layer.register_forward_hook(self._record) for layer in self._modules]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        assert isinstance(layer, nn.Linear)
-        self._calls.append(_LinearCall(layer, inputs[0], output))
-        # An activation that works in place must not overwrite what was recorded.
-        return output.clone()
-
-    def layers(self) -> list[_LinearCall]:
-        """The calls for which the outer-product rule holds."""
-        uses: dict[nn.Parameter, int] = {}
-        for call in self._calls:
-            for param in call.parameters():
-                uses[param] = uses.get(param, 0) + 1
-        return [
-            call
-            for call in self._calls
-            if call.inputs.ndim == 2
-            and all(p in self._wanted and uses[p] == 1 for p in call.parameters())
-        ]
+def _add_squares(squares: dict[Tensor, Tensor], call: LayerCall, grad: Tensor) -> None:
+    """Add the sum over samples of the squared gradients; ``grad`` is that of the output."""
+    squared = grad.square()
+    squares[call.layer.weight] += squared.T @ call.inputs.square()
+    if call.layer.bias is not None:
+        squares[call.layer.bias] += squared.sum(dim=0)

@@ -12,21 +12,24 @@ name           cost                                     when
 ``empirical``  an N x N system                          few samples; noisy in its choice of actions
 ``dense``      P products and P^3                       reference for tests and tiny networks
 ``identity``   free                                     the vanilla gradient, for comparison
+``kfac``       one backward pass per output             wide and convolutional networks
 =============  =======================================  ==========================================
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from sb3_natural.curvature.operators import Damped, FisherOperator, Operator
+from sb3_natural.curvature.kfac import KFAC
+from sb3_natural.curvature.operators import FisherOperator, Operator, undamped
+from sb3_natural.curvature.solution import NoStepError, Solution, Solver
 from sb3_natural.shapes import check_shape
 
 __all__ = [
+    "KFAC",
     "SOLVERS",
     "ConjugateGradient",
     "Dense",
@@ -38,22 +41,6 @@ __all__ = [
     "Solver",
     "conjugate_gradient",
 ]
-
-
-class NoStepError(ArithmeticError):
-    """No sound step can be computed from this batch; the message says why."""
-
-
-class Solution(NamedTuple):
-    """The direction x with A x = b, and for iterative solvers how it was reached."""
-
-    direction: Tensor
-    """Shape (P,), in the precision of b."""
-    iterations: int | None = None
-    residual: float | None = None
-    """||A x - b|| / ||b||"""
-    curvature: float | None = None
-    """x^T A x, from solvers that know it without another product."""
 
 
 class _Products(Protocol):
@@ -125,23 +112,6 @@ def conjugate_gradient(
     return Solution(x.to(b.dtype), steps, math.sqrt(rr) / scale, curvature)
 
 
-class Solver(ABC):
-    """Solves systems with a curvature operator.
-
-    A solver may keep state between updates (running averages, say); it is saved with the model.
-    """
-
-    @abstractmethod
-    def solve(self, operator: Operator, b: Tensor) -> Solution:
-        """Solve A x = b.
-
-        :param operator: A, symmetric and positive semidefinite; a damping is part of it
-        :param b: shape (P,)
-        :raises NoStepError: no sound direction can be found
-        :raises ValueError: b is not a vector of P elements
-        """
-
-
 class ConjugateGradient(Solver):
     """Conjugate gradient: never forms the matrix.
 
@@ -204,11 +174,7 @@ class Empirical(Solver):
         :raises ValueError: the operator is not a damped Fisher information with actions
         """
         check_shape(operator.shape[:1], b=b)
-        fisher: Operator = operator
-        damping = 0.0
-        while isinstance(fisher, Damped):
-            damping += fisher.damping
-            fisher = fisher.operator
+        fisher, damping = undamped(operator)
         if fisher is operator or not isinstance(fisher, FisherOperator):
             raise ValueError(
                 "the empirical Fisher is made of a policy's scores: operator must be "
@@ -255,6 +221,7 @@ SOLVERS: dict[str, type[Solver]] = {
     "empirical": Empirical,
     "dense": Dense,
     "identity": Identity,
+    "kfac": KFAC,
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["add_outer", "add_product", "affine", "product"]
+__all__ = ["add_gram", "add_outer", "add_product", "affine", "product"]
 
 # The shortest side of the weights, and the number of multiply-adds, from which it pays: a call
 # costs about 8 microseconds more.
@@ -71,6 +71,18 @@ def product(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
     if _fits(rows, weight):
         return _linear(rows, weight.t(), None, "none", [], "")
     return torch.mm(rows, weight, out=out)
+
+
+def add_gram(total: Tensor, rows: Tensor) -> None:
+    """``total += rows.T @ rows``, shapes (n, n), (N, n).
+
+    On the CPU by numpy, which knows that the result is symmetric and computes half of it.
+    """
+    if rows.device.type != "cpu":
+        total.addmm_(rows.t(), rows)
+        return
+    array = rows.numpy()
+    total += torch.from_numpy(array.T.dot(array))
 
 
 def add_outer(

@@ -20,7 +20,6 @@ from stable_baselines3.common.type_aliases import (
     Schedule,
 )
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule, explained_variance
-from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from sb3_natural.arguments import (
@@ -35,6 +34,7 @@ from sb3_natural.arguments import (
     one_of,
 )
 from sb3_natural.curvature.families import ACTION_SPACES, family_of
+from sb3_natural.curvature.kfac import KFAC, own_kfac
 from sb3_natural.curvature.operators import Damped, FisherOperator, statistics_jacobian
 from sb3_natural.curvature.solvers import (
     SOLVERS,
@@ -64,10 +64,9 @@ from sb3_natural.networks.normalization import (
 )
 from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
-from sb3_natural.rollouts.actors import Actor
-from sb3_natural.rollouts.collection import FastRollouts, forget_graph
-from sb3_natural.rollouts.recorders import BufferRecorder, Recorder, compute_returns
-from sb3_natural.rollouts.scaling import NotedRewards, ReturnScale
+from sb3_natural.rollouts.collection import forget_graph
+from sb3_natural.rollouts.normalized_returns import NormalizedReturns
+from sb3_natural.rollouts.scaling import ReturnScale
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
 
@@ -93,7 +92,7 @@ class PolicyStep(NamedTuple):
         return self.taken.kl
 
 
-class NPG(Loadable, FastRollouts):
+class NPG(Loadable, NormalizedReturns):
     """Natural policy gradient, with TRPO as a special case.
 
     Each update takes one rollout and moves the policy's parameters theta along the natural gradient
@@ -140,7 +139,7 @@ class NPG(Loadable, FastRollouts):
     :param step_size: fixed multiple of the natural gradient, a float or a schedule; excludes
         ``target_kl``
     :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
-        or a :class:`~sb3_natural.curvature.solvers.Solver`
+        "kfac", or a :class:`~sb3_natural.curvature.solvers.Solver`
     :param cg_max_steps: most iterations of conjugate gradient, for the policy
         (``fisher_solver="cg"``) and for each Gauss-Newton step of the critic
         (``critic_solver="cg"``)
@@ -164,8 +163,8 @@ class NPG(Loadable, FastRollouts):
     :param critic_gae_lambda: lambda of the returns the critic is fitted to, larger than that of
         the advantages, which lean on the critic for what comes later; None: ``gae_lambda``
     :param critic_solver: how the Gauss-Newton critic solves for its step: "cg", "diagonal",
-        "dense", "identity", or a :class:`~sb3_natural.curvature.solvers.Solver`; Adam does not use
-        it, nor the next two
+        "dense", "identity", "kfac", or a :class:`~sb3_natural.curvature.solvers.Solver`; Adam does
+        not use it, nor the next two
     :param critic_damping: damping of the Gauss-Newton critic
     :param critic_curvature_samples: how many samples, drawn at random from the rollout, each
         Gauss-Newton step estimates its curvature from; the gradient uses all. None: all
@@ -197,6 +196,7 @@ class NPG(Loadable, FastRollouts):
     :raises ValueError: an argument is out of range or of the wrong type, or two exclude each other
     """
 
+    _solver_states: ClassVar[tuple[str, ...]] = ("_fisher_kfac", "_critic_kfac")
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
@@ -323,6 +323,8 @@ class NPG(Loadable, FastRollouts):
         self._n_variances = 0
         self._skipped_updates = 0
         self._warned: set[str] = set()
+        self._fisher_kfac: KFAC | None = None
+        self._critic_kfac: KFAC | None = None
         if _init_setup_model:
             self._setup_model()
 
@@ -354,14 +356,15 @@ class NPG(Loadable, FastRollouts):
             raise ValueError("the empirical fisher_solver needs cg_damping > 0, got 0")
         if isinstance(self.critic_solver, Empirical):
             raise ValueError(
-                "critic_solver must be one of cg, diagonal, dense, identity, or another Solver, "
-                "got Empirical, which needs a policy's scores"
+                "critic_solver must be one of cg, diagonal, dense, identity, kfac, or another "
+                "Solver, got Empirical, which needs a policy's scores"
             )
 
     def _setup_model(self) -> None:
         if self.target_kl is None and self.step_size is None:
             self.target_kl = DEFAULT_TARGET_KL
         self._check_arguments()  # here, since load() may bring new ones
+        self._keep_kfac()
         self._setup_policy()
         if self.target_kl is not None:
             self.target_kl = FloatSchedule(self.target_kl)
@@ -425,36 +428,14 @@ class NPG(Loadable, FastRollouts):
             )
         return result
 
-    def _recorder(self, buffer: Any, actor: Actor) -> Recorder:
-        return BufferRecorder(self, buffer, actor, self._scale_of_rollout(), self.critic_gae_lambda)
-
-    def _collect_as_sb3(
-        self, env: VecEnv, callback: BaseCallback, buffer: RolloutBuffer, n_rollout_steps: int
-    ) -> bool:
-        scale = self._scale_of_rollout()
-        noted = NotedRewards(env)
-        if not super()._collect_as_sb3(noted, callback, buffer, n_rollout_steps):
-            return False
-        if scale is not None:
-            noted.normalize(buffer, scale)
-        last, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
-        with torch.no_grad():
-            last_values = self.policy.predict_values(last)
-        dones: Any = self._last_episode_starts
-        compute_returns(buffer, last_values, dones, self.critic_gae_lambda)
-        return True
-
-    def _scale_of_rollout(self) -> ReturnScale | None:
-        """The scale of returns, ready for the next rollout's rewards; None if it is not used."""
-        if not self.normalize_returns:
-            return None
-        assert self._last_episode_starts is not None
-        self._return_scale.setup(self.gamma, self.n_envs)
-        self._return_scale.end_episodes(self._last_episode_starts.astype(bool))
-        return self._return_scale
+    def _keep_kfac(self) -> None:
+        """Have K-FAC where it is chosen; it goes on from update to update."""
+        self._fisher_kfac = own_kfac(self.fisher_solver, self._fisher_kfac)
+        self._critic_kfac = own_kfac(self.critic_solver, self._critic_kfac)
 
     def _make_solver(self) -> Solver:
-        return _solver(self.fisher_solver, ConjugateGradient(self.cg_max_steps, self.cg_tol))
+        cg = ConjugateGradient(self.cg_max_steps, self.cg_tol)
+        return self._fisher_kfac or _solver(self.fisher_solver, cg)
 
     def _make_critic(self) -> ValueFit:
         if isinstance(self.critic, ValueFit):
@@ -463,7 +444,7 @@ class NPG(Loadable, FastRollouts):
             return AdamFit(self.n_critic_updates or 10, self.batch_size)
         return GaussNewtonFit(
             self.n_critic_updates or 2,
-            _solver(self.critic_solver, ConjugateGradient(self.cg_max_steps)),
+            self._critic_kfac or _solver(self.critic_solver, ConjugateGradient(self.cg_max_steps)),
             self.critic_damping,
             self.critic_curvature_samples,
         )
@@ -472,6 +453,7 @@ class NPG(Loadable, FastRollouts):
     def train(self) -> None:
         """Update the policy, then the critic, from the rollout buffer."""
         self._check_arguments()  # here too, since they may be assigned at any time
+        self._keep_kfac()
         self.policy.set_training_mode(False)
         self._update_learning_rate(self.policy.optimizer)
         batch = next(self.rollout_buffer.get(batch_size=None))

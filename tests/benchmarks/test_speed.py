@@ -47,7 +47,7 @@ from benchmarks.speed.report import targets_text
 from benchmarks.speed.results import Results, Spread, Target, targets
 from benchmarks.speed.stepping import Spinning
 from benchmarks.speed.stopwatch import ACER_PARTS, PHASES, Stopwatch, acer_parts, phases
-from benchmarks.speed.updates import compare_updates, product_flops
+from benchmarks.speed.updates import compare_solvers, compare_updates, product_flops
 from sb3_natural.curvature.operators import FisherOperator
 
 TINY = Sizes(
@@ -106,7 +106,7 @@ def test_the_full_plan_compares_what_the_targets_need():
         found = [(m.contender.name, m.repeat) for m in group]
         assert len(found) == len(set(found)), f"{block} measures something twice"
     names = {target.name for target in targets(Results([]), FULL)}
-    assert len(names) == 28
+    assert len(names) == 30
 
 
 def test_the_full_plan_grows_acer_one_way_at_a_time():
@@ -283,6 +283,12 @@ def test_both_updates_take_the_same_step():
     left_out = compare_updates([16, 16], 512, trpo_limit=0.0)
     assert left_out["trpo"] is None
     assert left_out["npg"] > 0
+
+
+def test_k_fac_and_conjugate_gradient_are_compared_on_one_system():
+    values = compare_solvers([16, 16], 128, 2)
+    assert set(values) == {"kfac", "cg"}
+    assert min(values.values()) > 0
 
 
 def test_worker_that_dies_says_why():

@@ -202,7 +202,7 @@ def gauss_newton(damping=0.1):
     return Damped(GaussNewtonOperator(policy, critic, make_observations(policy, 40)), damping)
 
 
-@pytest.mark.parametrize("name", [name for name in SOLVERS if name != "empirical"])
+@pytest.mark.parametrize("name", ["cg", "diagonal", "dense", "identity"])
 def test_solvers_serve_the_critic_as_they_serve_the_policy(name):
     operator = gauss_newton()
     b = torch.randn(operator.shape[0], dtype=torch.float64)

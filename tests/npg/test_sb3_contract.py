@@ -17,7 +17,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from sb3_natural import NPG
-from sb3_natural.curvature.solvers import ConjugateGradient, Solution, Solver
+from sb3_natural.curvature.solvers import KFAC, ConjugateGradient, Solution, Solver
 from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
 
 POLICIES = {
@@ -208,6 +208,7 @@ CONTINUED = {
     "gauss_newton": dict(critic="gauss_newton"),
     "adam": dict(critic="adam", learning_rate=LinearSchedule(1e-3, 0.0, 1.0)),
     "schedule": dict(target_kl=LinearSchedule(0.05, 0.0, 1.0), line_search=True),
+    "kfac": dict(fisher_solver=KFAC(inverse_every=3), critic_solver="kfac"),
     "fixed": dict(step_size=lambda progress: 0.01 * progress),
 }
 

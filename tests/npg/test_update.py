@@ -272,7 +272,9 @@ def test_every_solver_improves_the_surrogate(solver):
     assert ("train/cg_iterations" in logged(model)) == (solver == "cg")
 
 
-@pytest.mark.parametrize("solver", ["cg", "diagonal", "dense", "identity", ConjugateGradient(3)])
+@pytest.mark.parametrize(
+    "solver", ["cg", "diagonal", "dense", "identity", "kfac", ConjugateGradient(3)]
+)
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
 def test_every_solver_of_the_critic_lowers_its_error(solver, env_id):
     model = NPG(
@@ -506,7 +508,7 @@ def test_update_measures_the_policy_that_acted():
         (dict(fisher_solver="empirical", cg_damping=0), "needs cg_damping > 0, got 0"),
         (
             dict(critic_solver="empirical"),
-            "critic_solver must be one of cg, diagonal, dense, identity, or a Solver, "
+            "critic_solver must be one of cg, diagonal, dense, identity, kfac, or a Solver, "
             "got 'empirical'",
         ),
         (dict(critic_solver=Empirical()), "critic_solver must be one of cg.*got Empirical"),

@@ -92,6 +92,7 @@ def test_the_parameters_of_an_algorithm_have_names_and_symbols_of_their_own() ->
         ("ppo", ["clip_range"]),
         ("acer", ["correction_term", "delta"]),
         ("a2c", ["learning_rate"]),
+        ("acktr", ["kfac_clip"]),
     ],
 )
 def test_an_algorithms_own_parameters_are_tuned_unless_others_are_named(
@@ -107,7 +108,7 @@ def test_extended_takes_all_parameters_that_do_not_exclude_others() -> None:
         "gae_lambda",
         "gamma",
     ]
-    for algo in ("trpo", "ppo", "acer", "a2c"):
+    for algo in ("trpo", "ppo", "acer", "a2c", "acktr"):
         assert space_for(algo, extended=True) == SPACES[algo]
 
 
@@ -133,7 +134,9 @@ def test_a_parameter_given_by_its_name_and_its_symbol_is_refused() -> None:
 
 
 def test_an_algorithm_without_a_space_is_refused() -> None:
-    with pytest.raises(SpecError, match="--algo: 'dqn' is not one of npg, trpo, ppo, acer, a2c"):
+    with pytest.raises(
+        SpecError, match="--algo: 'dqn' is not one of npg, trpo, ppo, acer, a2c, acktr"
+    ):
         space_for("dqn")
 
 
