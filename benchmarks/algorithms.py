@@ -19,10 +19,12 @@ ALGORITHMS: dict[str, str] = {
     "ppo": "sb3_natural:PPO",
     "acer": "sb3_natural:ACER",
     "a2c": "sb3_natural:A2C",
+    "natural_dqn": "sb3_natural:NaturalDQN",
+    "dqn": "stable_baselines3:DQN",
 }
 _KNOWN_PACKAGES = ("sb3_natural", "stable_baselines3", "sb3_contrib")
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
-# Those of NPG and ACER ship with the plugin, for RL Zoo's command line.
+# Those of our own algorithms ship with the plugin, for RL Zoo's command line.
 PLUGIN_HYPERPARAMS = Path(__file__).parents[1] / "sb3_natural" / "hyperparams"
 
 

@@ -18,11 +18,16 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_natural.acer import ACER
+from sb3_natural.natural_dqn import NaturalDQN
 from sb3_natural.npg import NPG
 
 __all__ = ["ALGORITHMS", "main", "register"]
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"npg": NPG, "acer": ACER}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "npg": NPG,
+    "acer": ACER,
+    "natural_dqn": NaturalDQN,
+}
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 # The Zoo answers any other word with a traceback.
 SCRIPTS = ("train", "enjoy", "plot_train", "plot_from_file", "all_plots")

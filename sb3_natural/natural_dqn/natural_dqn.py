@@ -151,6 +151,7 @@ class NaturalDQN(Loadable, DQN):
         )
 
     def _setup_model(self) -> None:
+        check_attributes(self)  # here, since load() may bring new ones
         self._keep_kfac()
         super()._setup_model()
 

@@ -145,6 +145,20 @@ def test_a_loaded_model_continues_as_if_nothing_had_happened(solver, tmp_path):
     assert torch.equal(weights(model), weights(loaded))
 
 
+@pytest.mark.parametrize("train_freq", [4, (2, "episode")])
+def test_a_model_is_loaded_without_executing_its_file(train_freq, tmp_path):
+    model = make_model(critic_damping=0.5, train_freq=train_freq).learn(60)
+    model.save(tmp_path / "model")
+    loaded = NaturalDQN.load(tmp_path / "model", weights_only=True)
+    assert torch.equal(weights(loaded), weights(model))
+    assert loaded.train_freq == model.train_freq
+    assert loaded.critic_damping == 0.5
+    assert loaded.num_timesteps == model.num_timesteps
+    averages = [each._critic_kfac.state_dict()["averages"] for each in (model, loaded)]
+    assert averages[0].keys() == averages[1].keys()
+    assert all(torch.equal(averages[0][name], averages[1][name]) for name in averages[0])
+
+
 def test_callbacks_and_vec_normalize(tmp_path):
     env = VecNormalize(make_vec_env("CartPole-v1", 2, seed=0))
     eval_env = VecNormalize(make_vec_env("CartPole-v1", 1, seed=1), training=False)

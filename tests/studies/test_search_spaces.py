@@ -92,6 +92,8 @@ def test_the_parameters_of_an_algorithm_have_names_and_symbols_of_their_own() ->
         ("ppo", ["clip_range"]),
         ("acer", ["correction_term", "delta"]),
         ("a2c", ["learning_rate"]),
+        ("dqn", ["learning_rate"]),
+        ("natural_dqn", ["learning_rate", "max_q_change"]),
     ],
 )
 def test_an_algorithms_own_parameters_are_tuned_unless_others_are_named(
@@ -107,7 +109,7 @@ def test_extended_takes_all_parameters_that_do_not_exclude_others() -> None:
         "gae_lambda",
         "gamma",
     ]
-    for algo in ("trpo", "ppo", "acer", "a2c"):
+    for algo in ("trpo", "ppo", "acer", "a2c", "dqn", "natural_dqn"):
         assert space_for(algo, extended=True) == SPACES[algo]
 
 
@@ -133,8 +135,8 @@ def test_a_parameter_given_by_its_name_and_its_symbol_is_refused() -> None:
 
 
 def test_an_algorithm_without_a_space_is_refused() -> None:
-    with pytest.raises(SpecError, match="--algo: 'dqn' is not one of npg, trpo, ppo, acer, a2c"):
-        space_for("dqn")
+    with pytest.raises(SpecError, match="--algo: 'sac' is not one of npg, trpo, ppo, acer, a2c"):
+        space_for("sac")
 
 
 def test_distributions_are_what_the_parameters_say() -> None:
