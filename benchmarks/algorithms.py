@@ -20,10 +20,12 @@ ALGORITHMS: dict[str, str] = {
     "acer": "sb3_natural:ACER",
     "a2c": "sb3_natural:A2C",
     "acktr": "sb3_natural:ACKTR",
+    "natural_dqn": "sb3_natural:NaturalDQN",
+    "dqn": "stable_baselines3:DQN",
 }
 _KNOWN_PACKAGES = ("sb3_natural", "stable_baselines3", "sb3_contrib")
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
-# Those of NPG, ACER and ACKTR ship with the plugin, for RL Zoo's command line.
+# Those of our own algorithms ship with the plugin, for RL Zoo's command line.
 PLUGIN_HYPERPARAMS = Path(__file__).parents[1] / "sb3_natural" / "hyperparams"
 
 

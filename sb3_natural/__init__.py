@@ -5,6 +5,7 @@ from sb3_natural.acktr import ACKTR
 from sb3_natural.baselines import A2C, PPO, TRPO
 from sb3_natural.curvature.operators import FisherOperator
 from sb3_natural.environments.envpool import make_vec_env
+from sb3_natural.natural_dqn import NaturalDQN
 from sb3_natural.npg import NPG
 from sb3_natural.signal import SignalCallback, signal_share
 
@@ -18,6 +19,7 @@ __all__ = [
     "PPO",
     "TRPO",
     "FisherOperator",
+    "NaturalDQN",
     "SignalCallback",
     "__version__",
     "make_vec_env",

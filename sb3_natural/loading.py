@@ -22,13 +22,19 @@ import sb3_contrib
 import stable_baselines3
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.buffers import (
+    DictReplayBuffer,
+    DictRolloutBuffer,
+    NStepReplayBuffer,
+    ReplayBuffer,
+    RolloutBuffer,
+)
 from stable_baselines3.common.save_util import (
     is_json_serializable,
     load_from_zip_file,
     open_path,
 )
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, TrainFreq
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
 from sb3_natural.spaces import integer, space_from_plain, space_to_plain
@@ -37,6 +43,7 @@ __all__ = ["Loadable", "opened"]
 
 SelfLoadable = TypeVar("SelfLoadable", bound="Loadable")
 
+_BUFFERS = (RolloutBuffer, DictRolloutBuffer, ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 _SPACES = ("observation_space", "action_space")
 _LINEAR, _LINEAR_KEYS = "linear schedule", ("start", "end", "end_fraction")
 # What a file may make us hold before anything in it has been checked.
@@ -277,7 +284,8 @@ def _refuse_other_algorithms(
     if saved is None:  # SB3's files, and those of earlier versions
         found = _algorithms_with(settings.keys())
         names = sorted({algorithm.__name__ for algorithm in found})
-        fits = any(issubclass(cls, algorithm) for algorithm in found)
+        # One that ours is derived from, as NaturalDQN is from DQN, is another algorithm.
+        fits = any(issubclass(cls, own) for own in found if issubclass(own, Loadable))
     else:
         names = [str(name) for name in saved[:1]] if isinstance(saved, list) else []
         fits = bool(names) and any(name in saved for name in _algorithm_names(cls))
@@ -342,8 +350,10 @@ def _plain_settings(model: Any) -> dict[str, Any]:
             plain[name] = schedule.val
         elif type(schedule) is LinearSchedule:
             plain[name] = {_LINEAR: [getattr(schedule, key) for key in _LINEAR_KEYS]}
-        elif value is RolloutBuffer or value is DictRolloutBuffer:
+        elif isinstance(value, type) and value in _BUFFERS:
             plain[name] = None  # chosen by the observation space
+        elif isinstance(value, TrainFreq):
+            plain[name] = [value.frequency, value.unit.value]
         elif hasattr(value, "to_plain"):
             plain[name] = value.to_plain()
     plain["algorithms"] = _algorithm_names(type(model))
@@ -380,7 +390,7 @@ def _without_code(
         elif not _is_pickled(value):
             values[name] = value  # which the class checks before it is used
         elif name in given or name in plain:
-            values[name] = given[name] if name in given else _schedule(name, plain[name])
+            values[name] = given[name] if name in given else _argument(name, plain[name])
         else:
             missing.append(name)
     for name in _SPACES:
@@ -396,11 +406,13 @@ def _without_code(
     return values
 
 
-def _schedule(name: str, plain: Any) -> Any:
-    """A linear schedule from what :func:`_plain_settings` wrote; other values as they are.
+def _argument(name: str, plain: Any) -> Any:
+    """What :func:`_plain_settings` wrote: a linear schedule, a pair, or any other value as it is.
 
     :raises ValueError: it is not made of numbers
     """
+    if name == "train_freq" and isinstance(plain, list):
+        return tuple(plain)  # as constructors take it
     if not isinstance(plain, dict) or set(plain) != {_LINEAR}:
         return plain
     numbers = plain[_LINEAR]

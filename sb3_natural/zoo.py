@@ -19,11 +19,17 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_natural.acer import ACER
 from sb3_natural.acktr import ACKTR
+from sb3_natural.natural_dqn import NaturalDQN
 from sb3_natural.npg import NPG
 
 __all__ = ["ALGORITHMS", "main", "register"]
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"npg": NPG, "acer": ACER, "acktr": ACKTR}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "npg": NPG,
+    "acer": ACER,
+    "acktr": ACKTR,
+    "natural_dqn": NaturalDQN,
+}
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 # The Zoo answers any other word with a traceback.
 SCRIPTS = ("train", "enjoy", "plot_train", "plot_from_file", "all_plots")

@@ -33,6 +33,9 @@ _DAMPING = _log("cg_damping", "damping", "multiple of the identity added to F", 
 _LAMBDA = Parameter("gae_lambda", "lambda", "decay of GAE's weights", 0.8, 1.0)
 _LEARNING_RATE = _log("learning_rate", "learning_rate", "length of a gradient step", 1e-5, 1e-2)
 _GAMMA = Parameter("gamma", "gamma", "discount factor", choices=(0.98, 0.99, 0.995, 0.999))
+_EXPLORATION = Parameter(
+    "exploration_fraction", "exploration_fraction", "share of training that explores", 0.05, 0.5
+)
 
 # Those marked _extended are tuned only if they are named, or with --extended.
 SPACES: dict[str, tuple[Parameter, ...]] = {
@@ -82,6 +85,16 @@ SPACES: dict[str, tuple[Parameter, ...]] = {
             _log("max_grad_norm", "max_grad_norm", "norm of the gradient at most", 0.05, 5.0)
         ),
         _extended(_LAMBDA),
+        _extended(_GAMMA),
+    ),
+    "dqn": (_LEARNING_RATE, _extended(_EXPLORATION), _extended(_GAMMA)),
+    "natural_dqn": (
+        _log("learning_rate", "learning_rate", "share of the natural gradient", 1e-3, 1.0),
+        _log("max_q_change", "max_q_change", "change of Q in a step at most", 0.01, 1.0),
+        _extended(
+            _log("critic_damping", "damping", "multiple of the identity added to F", 1e-4, 1.0)
+        ),
+        _extended(_EXPLORATION),
         _extended(_GAMMA),
     ),
 }

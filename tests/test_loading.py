@@ -21,12 +21,17 @@ from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
 import sb3_natural
-from sb3_natural import ACER, ACKTR, NPG
+from sb3_natural import ACER, ACKTR, NPG, NaturalDQN
 from tests.helpers import SpacesEnv
 from tests.npg.test_sb3_contract import POLICIES, make_envs, same, weights
 from tests.test_spaces import BAD_SPACES, OwnBox
 
-SMALL = {NPG: dict(n_steps=32), ACKTR: dict(n_steps=32), ACER: dict(n_steps=8, replay_start=0)}
+SMALL = {
+    NPG: dict(n_steps=32),
+    ACKTR: dict(n_steps=32),
+    ACER: dict(n_steps=8, replay_start=0),
+    NaturalDQN: dict(buffer_size=500, learning_starts=10),
+}
 
 
 def make(algorithm, env="CartPole-v1", **kwargs):
@@ -52,7 +57,7 @@ def test_files_of_other_algorithms_are_refused_by_name(other, tmp_path):
     env = "Pendulum-v1" if other.__name__ in takes_numbers else "CartPole-v1"
     policy = "MlpPolicy" if "MlpPolicy" in policies else policies[0]
     other(policy, env, device="cpu").save(tmp_path / "model")
-    for ours in (NPG, ACER, ACKTR):
+    for ours in SMALL:
         if ours is other:
             assert type(ours.load(tmp_path / "model")) is ours
             continue
@@ -70,24 +75,31 @@ def test_a_file_that_is_no_zip_file_is_named(tmp_path):
         NPG.load(tmp_path / "elsewhere")
 
 
-@pytest.mark.parametrize("algorithm", [NPG, ACER, ACKTR])
+@pytest.mark.parametrize("algorithm", list(SMALL))
 def test_files_of_derived_classes_and_of_earlier_versions_are_taken(algorithm, tmp_path):
     class Derived(algorithm):
-        def __init__(self, *args, tau=1, **kwargs):
-            self.tau = tau
+        def __init__(self, *args, extra=1, **kwargs):
+            self.extra = extra
             super().__init__(*args, **kwargs)
 
-    Derived("MlpPolicy", "CartPole-v1", tau=2, **SMALL[algorithm]).save(tmp_path / "derived")
-    assert algorithm.load(tmp_path / "derived").tau == 2
+    Derived("MlpPolicy", "CartPole-v1", extra=2, **SMALL[algorithm]).save(tmp_path / "derived")
+    assert algorithm.load(tmp_path / "derived").extra == 2
     # Before there was a setting, files did not have it.
-    exclude = ["normalize_advantage", "critic_curvature_samples", "retrace", "_plain_settings"]
+    own = {
+        NPG: "normalize_advantage",
+        ACER: "retrace",
+        ACKTR: "normalize_advantage",
+        NaturalDQN: "critic_damping",
+    }
+    exclude = [*set(own.values()), "critic_curvature_samples", "_plain_settings"]
+    default = inspect.signature(algorithm).parameters[own[algorithm]].default
     make(algorithm).save(tmp_path / "early", exclude=exclude)
     for cls in (algorithm, Derived):
         loaded = cls.load(tmp_path / "early")
-        assert getattr(loaded, exclude[algorithm is ACER and 2]) is True
+        assert getattr(loaded, own[algorithm]) == default
 
 
-@pytest.mark.parametrize("algorithm", [NPG, ACER, ACKTR])
+@pytest.mark.parametrize("algorithm", list(SMALL))
 def test_whose_file_it_is_does_not_depend_on_what_was_left_out(algorithm, tmp_path):
     own = set(inspect.signature(algorithm).parameters) - {"policy", "env"}
     model = make(algorithm)
@@ -136,7 +148,7 @@ def is_pickled(value):
 
 
 @pytest.mark.parametrize("trained", [False, True])
-@pytest.mark.parametrize("algorithm", [NPG, ACER, ACKTR])
+@pytest.mark.parametrize("algorithm", list(SMALL))
 def test_loading_weights_only_executes_nothing(algorithm, trained, tmp_path):
     model = make(algorithm)
     if trained:
@@ -160,7 +172,7 @@ def test_the_file_does_not_choose_where_logs_go(tmp_path):
     assert loaded.tensorboard_log == ours
 
 
-@pytest.mark.parametrize("algorithm", [NPG, ACER, ACKTR])
+@pytest.mark.parametrize("algorithm", list(SMALL))
 def test_pickles_among_the_parameters_are_refused(algorithm, tmp_path):
     make(algorithm).save(tmp_path / "model")
     marker = tmp_path / "executed"
@@ -291,7 +303,7 @@ def changed(path, change=None, data=None):
     return copy
 
 
-@pytest.mark.parametrize("algorithm", [NPG, ACER, ACKTR])
+@pytest.mark.parametrize("algorithm", list(SMALL))
 def test_the_file_chooses_no_environment_and_replaces_no_method(algorithm, tmp_path, monkeypatch):
     (tmp_path / "evilmod.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w').close()")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -364,7 +376,7 @@ def test_more_settings_than_a_model_has_are_not_read(tmp_path):
         ("seed", -1, "seed must be between 0"),
     ],
 )
-@pytest.mark.parametrize("algorithm", [NPG, ACER, ACKTR])
+@pytest.mark.parametrize("algorithm", list(SMALL))
 def test_settings_that_cannot_be_are_refused(algorithm, name, value, message, tmp_path):
     make(algorithm).save(tmp_path / "model")
     path = changed(tmp_path / "model.zip", lambda settings: settings.update({name: value}))

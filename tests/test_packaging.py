@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import rl_zoo3
 
+from sb3_natural.zoo import ALGORITHMS
 from tests.requirements import EXTRAS, ROOT, brought_by, imports, lacking, names, requirements
 
 SUITE_ONLY = ["optuna", "seaborn", "rliable", "mujoco", "typer", "pytest"]
@@ -108,7 +109,7 @@ def test_wheel_holds_the_plugin_alone(wheel):
     assert tops == {"sb3_natural", "sb3_natural-0.1.0.dist-info"}
     found = (ROOT / "sb3_natural").rglob("*")
     files = {p.relative_to(ROOT).as_posix() for p in found if p.suffix in (".py", ".yml")}
-    assert {f"sb3_natural/hyperparams/{algo}.yml" for algo in ("npg", "acer", "acktr")} <= files
+    assert {f"sb3_natural/hyperparams/{algo}.yml" for algo in ALGORITHMS} <= files
     assert files | {"sb3_natural/py.typed"} <= set(held)
 
 

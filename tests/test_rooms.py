@@ -15,6 +15,8 @@ ROOMS = {
     f"sb3_natural.{room}"
     for room in ("curvature", "networks", "rollouts", "environments", "updates")
 }
+# The algorithms of our own: none imports another.
+OWN = {f"sb3_natural.{name}" for name in ("acer", "acktr", "natural_dqn", "npg")}
 # A room is a package or a module, and what is in it unless that is a room of its own. Patterns say
 # which other rooms each may import.
 ARROWS = {
@@ -26,11 +28,9 @@ ARROWS = {
     "reports.live": {"reports.data", "reports.rendering", "benchmarks*"},
     "studies": {"benchmarks*"},
     "benchmarks": {"sb3_natural*"},
-    "sb3_natural": {
-        "sb3_natural.acer",
-        "sb3_natural.acktr",
+    "sb3_natural": OWN
+    | {
         "sb3_natural.baselines",
-        "sb3_natural.npg",
         "sb3_natural.curvature",
         "sb3_natural.environments",
         "sb3_natural.signal",
@@ -38,11 +38,9 @@ ARROWS = {
     # What any algorithm's rollouts hold: a callback, beside the algorithms.
     "sb3_natural.signal": TOOLS
     | {"sb3_natural.curvature", "sb3_natural.networks", "sb3_natural.rollouts"},
-    "sb3_natural.zoo": {"sb3_natural.acer", "sb3_natural.acktr", "sb3_natural.npg"},
-    "sb3_natural.acktr": ROOMS | TOOLS | {"sb3_natural.loading"},
-    "sb3_natural.acer": ROOMS | TOOLS | {"sb3_natural.loading"},
+    "sb3_natural.zoo": OWN,
+    **{name: ROOMS | TOOLS | {"sb3_natural.loading"} for name in OWN},
     "sb3_natural.baselines": ROOMS | TOOLS,
-    "sb3_natural.npg": ROOMS | TOOLS | {"sb3_natural.loading"},
     "sb3_natural.rollouts": TOOLS
     | {"sb3_natural.curvature", "sb3_natural.networks", "sb3_natural.environments"},
     "sb3_natural.updates": TOOLS | {"sb3_natural.curvature", "sb3_natural.networks"},

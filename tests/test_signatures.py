@@ -26,6 +26,7 @@ PEERS = {
     sb3_natural.NPG: [stable_baselines3.PPO],
     sb3_natural.ACER: [stable_baselines3.A2C, OffPolicyAlgorithm],
     sb3_natural.ACKTR: [stable_baselines3.A2C],
+    sb3_natural.NaturalDQN: [stable_baselines3.DQN],
     sb3_natural.PPO: [stable_baselines3.PPO],
     sb3_natural.A2C: [stable_baselines3.A2C],
     sb3_natural.TRPO: [sb3_contrib.TRPO],

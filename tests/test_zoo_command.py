@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sb3_natural import ACER, ACKTR, NPG
+from sb3_natural import ACER, ACKTR, NPG, NaturalDQN
 from sb3_natural.zoo import SCRIPTS, main, unsupported, with_our_hyperparameters
 
 pytest.importorskip("rl_zoo3", reason="RL Baselines3 Zoo is not installed")
@@ -29,6 +29,7 @@ def zoo(*arguments: str | Path) -> str:
         ("npg", NPG, "InvertedPendulum-v5"),
         ("acer", ACER, "CartPole-v1"),
         ("acktr", ACKTR, "CartPole-v1"),
+        ("natural_dqn", NaturalDQN, "CartPole-v1"),
     ],
 )
 def test_the_zoo_trains_and_shows_our_algorithms(algo, cls, env_id, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -85,7 +84,7 @@ def _of_mlp(jacobian: MlpJacobian, factor: Tensor) -> list[LayerFactors]:
 
 
 def factors_from_calls(
-    policy: ActorCriticPolicy,
+    policy: nn.Module,
     calls: Sequence[LayerCall],
     terms: Sequence[Term],
     params: Sequence[nn.Parameter],

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
@@ -223,7 +223,7 @@ class PolicyCurvature(CurvatureOperator, PolicyOutputs):
 
     def __init__(
         self,
-        policy: ActorCriticPolicy,
+        policy: BasePolicy,
         observations: PyTorchObs,
         jacobian: Jacobian,
         metric: Callable[[Tensor], Tensor],
@@ -268,6 +268,8 @@ class FisherOperator(PolicyCurvature):
     :ivar distribution: one of SB3's, of the policy's kind; its current state does not matter
     :ivar family: its action family
     """
+
+    policy: ActorCriticPolicy
 
     def __init__(
         self,
@@ -335,6 +337,8 @@ class GaussNewtonOperator(PolicyCurvature):
         instead of all N
     :raises ValueError: n_samples is less than 1
     """
+
+    policy: ActorCriticPolicy
 
     def __init__(
         self,

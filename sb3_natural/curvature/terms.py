@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
@@ -38,7 +38,7 @@ class PolicyOutputs(ABC):
     :ivar observations: the N states
     """
 
-    policy: ActorCriticPolicy
+    policy: BasePolicy
     observations: PyTorchObs
 
     @property

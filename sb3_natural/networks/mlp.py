@@ -14,17 +14,18 @@ from stable_baselines3.common.distributions import (
     DiagGaussianDistribution,
     MultiCategoricalDistribution,
 )
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 
 from sb3_natural.networks.activations import Activation, activation_of
 from sb3_natural.networks.normalization import normalizer_of
 
-__all__ = ["Mlp", "actor_mlp", "critic_mlp", "flat_features"]
+__all__ = ["Mlp", "action_value_mlp", "actor_mlp", "critic_mlp", "flat_features"]
 
 # The outputs of the actor's last layer, and log_std, determine these distributions.
 _DISTRIBUTIONS = (
@@ -85,7 +86,15 @@ def critic_mlp(policy: nn.Module) -> Mlp | None:
     return _read(policy.mlp_extractor.value_net, policy.value_net)
 
 
-def flat_features(policy: ActorCriticPolicy, observations: PyTorchObs) -> Tensor:
+def action_value_mlp(q_net: nn.Module) -> Mlp | None:
+    """The network from :func:`flat_features` to the values of all actions, in DQN's policies."""
+    if not isinstance(q_net, QNetwork) or not _is_flat(q_net, QNetwork, ("forward",)):
+        return None
+    *body, head = q_net.q_net
+    return _read(nn.Sequential(*body), head)
+
+
+def flat_features(policy: BasePolicy, observations: PyTorchObs) -> Tensor:
     """The inputs of the first layer: observations as rows of floats, shape (N, n_features).
 
     As in SB3, discrete observations become one-hot vectors and images are scaled. If the policy
@@ -101,20 +110,24 @@ def flat_features(policy: ActorCriticPolicy, observations: PyTorchObs) -> Tensor
 
 
 def _is_plain(policy: nn.Module, methods: Sequence[str]) -> bool:
+    """Whether an actor-critic policy consists of SB3's own multilayer perceptrons."""
+    return (
+        isinstance(policy, ActorCriticPolicy)
+        and type(policy.mlp_extractor) is MlpExtractor
+        and _is_flat(policy, ActorCriticPolicy, methods)
+    )
+
+
+def _is_flat(policy: BasePolicy, base: type[BasePolicy], methods: Sequence[str]) -> bool:
     """Whether the forward pass is SB3's own, from the observation to the last layer."""
-    if not isinstance(policy, ActorCriticPolicy):
-        return False
     if type(policy.features_extractor) is not FlattenExtractor:
-        return False
-    if type(policy.mlp_extractor) is not MlpExtractor:
         return False
     if global_hooks._global_forward_hooks or global_hooks._global_forward_pre_hooks:
         return False
     if any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules()):
         return False
     return all(
-        getattr(type(policy), method) is getattr(ActorCriticPolicy, method)
-        and method not in vars(policy)
+        getattr(type(policy), method) is getattr(base, method) and method not in vars(policy)
         for method in (*methods, "extract_features")
     )
 

@@ -46,8 +46,8 @@ def test_policy_kwargs_are_read_as_the_zoo_writes_them() -> None:
     }
 
 
-@pytest.mark.parametrize("algo", ["a2c", "ppo", "trpo"])
-def test_the_baselines_settings_are_those_of_the_installed_zoo(algo: str) -> None:
+@pytest.mark.parametrize(("algo", "least"), [("a2c", 12), ("ppo", 12), ("trpo", 12), ("dqn", 5)])
+def test_the_baselines_settings_are_those_of_the_installed_zoo(algo: str, least: int) -> None:
     """But for the tasks' versions, and for tasks of which the Zoo says nothing."""
     zoo = pytest.importorskip("rl_zoo3")
     theirs = read_mapping(Path(zoo.__file__).parent / "hyperparams" / f"{algo}.yml")
@@ -56,7 +56,15 @@ def test_the_baselines_settings_are_those_of_the_installed_zoo(algo: str) -> Non
     compared = [name for name in ours if _task(name) in by_task]
     for name in compared:
         assert _plain(ours[name]) == by_task[_task(name)], name
-    assert len(compared) >= 12
+    assert len(compared) >= least
+
+
+def test_natural_dqn_differs_from_dqn_in_the_learning_rate_alone() -> None:
+    theirs, ours = (read_mapping(hyperparams_file(algo)) for algo in ("dqn", "natural_dqn"))
+    assert ours.keys() == theirs.keys()
+    for name, settings in theirs.items():
+        others = {key: value for key, value in settings.items() if key != "learning_rate"}
+        assert ours[name] == others, name
 
 
 def _task(env_id: str) -> str:

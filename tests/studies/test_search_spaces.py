@@ -93,6 +93,8 @@ def test_the_parameters_of_an_algorithm_have_names_and_symbols_of_their_own() ->
         ("acer", ["correction_term", "delta"]),
         ("a2c", ["learning_rate"]),
         ("acktr", ["kfac_clip"]),
+        ("dqn", ["learning_rate"]),
+        ("natural_dqn", ["learning_rate", "max_q_change"]),
     ],
 )
 def test_an_algorithms_own_parameters_are_tuned_unless_others_are_named(
@@ -108,7 +110,7 @@ def test_extended_takes_all_parameters_that_do_not_exclude_others() -> None:
         "gae_lambda",
         "gamma",
     ]
-    for algo in ("trpo", "ppo", "acer", "a2c", "acktr"):
+    for algo in ("trpo", "ppo", "acer", "a2c", "acktr", "dqn", "natural_dqn"):
         assert space_for(algo, extended=True) == SPACES[algo]
 
 
@@ -134,10 +136,8 @@ def test_a_parameter_given_by_its_name_and_its_symbol_is_refused() -> None:
 
 
 def test_an_algorithm_without_a_space_is_refused() -> None:
-    with pytest.raises(
-        SpecError, match="--algo: 'dqn' is not one of npg, trpo, ppo, acer, a2c, acktr"
-    ):
-        space_for("dqn")
+    with pytest.raises(SpecError, match="--algo: 'sac' is not one of npg, trpo, ppo, acer, a2c"):
+        space_for("sac")
 
 
 def test_distributions_are_what_the_parameters_say() -> None:

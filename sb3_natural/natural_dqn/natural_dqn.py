@@ -1,0 +1,225 @@
+"""Deep Q-learning whose steps are natural gradients (Knight & Lerner 2018)."""
+
+import math
+import warnings
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from stable_baselines3 import DQN
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.dqn.policies import DQNPolicy
+from torch import Tensor
+from torch.nn import functional as F
+
+from sb3_natural.arguments import (
+    DEVICE,
+    FINITE_AND_NOT_NEGATIVE,
+    POSITIVE_AND_FINITE,
+    SEED,
+    at_least,
+    between,
+    check_attributes,
+    checked,
+    one_of,
+)
+from sb3_natural.curvature.action_values import ActionValueCurvature
+from sb3_natural.curvature.kfac import KFAC, own_kfac
+from sb3_natural.curvature.operators import Damped
+from sb3_natural.curvature.solvers import SOLVERS, NoStepError, Solver
+from sb3_natural.loading import Loadable
+from sb3_natural.networks.parameters import assign_flat, flatten
+
+_SOLVERS = [name for name in SOLVERS if name != "empirical"]
+
+
+class NaturalDQN(Loadable, DQN):
+    """Stable-Baselines3's DQN with a natural gradient in place of Adam.
+
+    With g the gradient of DQN's loss on a minibatch and F the Gauss-Newton matrix of the values of
+    the actions taken, mean_i J_i^T J_i with J_i = grad_theta Q(s_i, a_i), an update is
+
+        x = (F + critic_damping I)^-1 g,
+        theta -= min(learning_rate, max_q_change / sqrt(x^T F x)) x.
+
+    F is the Fisher information of Gaussians of unit variance around Q(s, a), so that a step depends
+    on what it does to the values instead of on how the network is parameterised; learning_rate = 1
+    would be a damped Gauss-Newton step. K-FAC's averages see more than one minibatch, and its step
+    costs a few times that of Adam.
+
+    Paper: Knight & Lerner 2018 (Natural gradient deep Q-learning).
+
+    All other parameters are SB3's, and mean the same.
+
+    :param policy: the policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class)
+    :param env: the environment to learn from (if registered in Gymnasium, can be str)
+    :param learning_rate: the share of the natural gradient that a step takes, a float or a schedule
+    :param critic_solver: how to solve for x: "kfac" (with inverses at every 20th update), "cg",
+        "diagonal", "dense", "identity", or a :class:`~sb3_natural.curvature.solvers.Solver`
+    :param critic_damping: multiple of the identity added to F, for every solver
+    :param max_q_change: most that Q may change in a step (root of the mean square over the
+        minibatch, in the units of rewards, as F predicts it); None: whatever the step says
+    :raises ValueError: an argument is out of range or of the wrong type
+    """
+
+    _solver_states: ClassVar[tuple[str, ...]] = ("_critic_kfac",)
+
+    @checked(
+        device=DEVICE,
+        seed=SEED,
+        verbose=at_least(0),
+        stats_window_size=at_least(1),
+        learning_rate=FINITE_AND_NOT_NEGATIVE,
+        buffer_size=at_least(1),
+        learning_starts=at_least(0),
+        batch_size=at_least(1),
+        tau=between(0, 1),
+        gamma=between(0, 1),
+        gradient_steps=at_least(-1),
+        n_steps=at_least(1),
+        target_update_interval=at_least(1),
+        exploration_fraction=between(0, 1),
+        exploration_initial_eps=between(0, 1),
+        exploration_final_eps=between(0, 1),
+        critic_solver=one_of(_SOLVERS),
+        critic_damping=FINITE_AND_NOT_NEGATIVE,
+        max_q_change=POSITIVE_AND_FINITE,
+    )
+    def __init__(
+        self,
+        policy: str | type[DQNPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 0.03,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        batch_size: int = 128,
+        tau: float = 1.0,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 4,
+        gradient_steps: int = 1,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        target_update_interval: int = 10_000,
+        exploration_fraction: float = 0.1,
+        exploration_initial_eps: float = 1.0,
+        exploration_final_eps: float = 0.05,
+        critic_solver: str | Solver = "kfac",
+        critic_damping: float = 0.01,
+        max_q_change: float | None = 0.1,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: bool | int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        self.critic_solver = critic_solver
+        self.critic_damping = critic_damping
+        self.max_q_change = max_q_change
+        self._critic_kfac: KFAC | None = None
+        self._skipped_updates = 0
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            target_update_interval=target_update_interval,
+            exploration_fraction=exploration_fraction,
+            exploration_initial_eps=exploration_initial_eps,
+            exploration_final_eps=exploration_final_eps,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=_init_setup_model,
+        )
+
+    def _setup_model(self) -> None:
+        check_attributes(self)  # here, since load() may bring new ones
+        self._keep_kfac()
+        super()._setup_model()
+
+    def _keep_kfac(self) -> None:
+        """Have K-FAC where it is chosen; it goes on from update to update."""
+        chosen = self.critic_solver
+        # Minibatches change the averages slowly, and inverses are most of the work.
+        own = KFAC(inverse_every=20) if chosen == "kfac" else chosen
+        self._critic_kfac = own_kfac(own, self._critic_kfac)
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """Take natural-gradient steps on minibatches from the replay buffer."""
+        check_attributes(self)
+        # Gradient and curvature are those of one function: dropout off, batch norm frozen.
+        self.policy.set_training_mode(False)
+        self._update_learning_rate(self.policy.optimizer)
+        rate = self.lr_schedule(self._current_progress_remaining)
+        self._keep_kfac()
+        steps = [self._step(rate, batch_size) for _ in range(gradient_steps)]
+        self._n_updates += gradient_steps
+
+        losses, lengths, changes = zip(*steps, strict=True)
+        log = self.logger.record
+        log("train/n_updates", self._n_updates, exclude="tensorboard")
+        log("train/loss", np.mean(losses))
+        log("train/step_length", np.mean(lengths))
+        log("train/q_change", np.mean(changes))
+        log("train/skipped_updates", self._skipped_updates)
+
+    def _step(self, rate: float, batch_size: int) -> tuple[float, float, float]:
+        """One update: the loss before it, the multiple of x, and the change of Q to come of it."""
+        assert self.replay_buffer is not None
+        batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+        discounts = self.gamma if batch.discounts is None else batch.discounts
+        with torch.no_grad():
+            following = self.q_net_target(batch.next_observations).max(dim=1, keepdim=True).values
+            targets = batch.rewards + (1 - batch.dones) * discounts * following
+        curvature = ActionValueCurvature(self.q_net, batch.observations, batch.actions.flatten())
+        values, targets = curvature.values, targets.flatten()
+        loss = F.smooth_l1_loss(values, targets).item()
+        # The derivative of Huber's loss is the error, from -1 to 1.
+        gradient = curvature.gradient((values - targets).clamp(-1, 1) / len(values))
+        try:
+            direction = self._direction(curvature, gradient)
+        except NoStepError as error:
+            return loss, *self._skip(error)
+        change = math.sqrt(max(curvature.quadratic_form(direction), 0.0))
+        length = rate
+        if self.max_q_change is not None and rate * change > self.max_q_change:
+            length = self.max_q_change / change
+        before = flatten(param.detach() for param in curvature.params)
+        assign_flat(curvature.params, before - length * direction)
+        return loss, length, length * change
+
+    def _direction(self, curvature: ActionValueCurvature, gradient: Tensor) -> Tensor:
+        solver = self._critic_kfac or self.critic_solver
+        if isinstance(solver, str):
+            solver = SOLVERS[solver]()
+        direction = solver.solve(Damped(curvature, self.critic_damping), gradient).direction
+        if not torch.isfinite(direction).all():
+            raise NoStepError("the natural gradient is not finite")
+        return direction
+
+    def _skip(self, error: NoStepError) -> tuple[float, float]:
+        if not self._skipped_updates:
+            warnings.warn(
+                f"update skipped: {error}. Further ones are counted in train/skipped_updates.",
+                stacklevel=4,
+            )
+        self._skipped_updates += 1
+        return 0.0, 0.0
