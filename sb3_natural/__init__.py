@@ -4,6 +4,7 @@ from sb3_natural.acer import ACER
 from sb3_natural.baselines import A2C, PPO, TRPO
 from sb3_natural.curvature.operators import FisherOperator
 from sb3_natural.environments.envpool import make_vec_env
+from sb3_natural.nac import NAC
 from sb3_natural.npg import NPG
 from sb3_natural.signal import SignalCallback, signal_share
 
@@ -12,6 +13,7 @@ __version__ = "0.1.0"
 __all__ = [
     "A2C",
     "ACER",
+    "NAC",
     "NPG",
     "PPO",
     "TRPO",

@@ -29,6 +29,7 @@ ARROWS = {
     "sb3_natural": {
         "sb3_natural.acer",
         "sb3_natural.baselines",
+        "sb3_natural.nac",
         "sb3_natural.npg",
         "sb3_natural.curvature",
         "sb3_natural.environments",
@@ -37,9 +38,10 @@ ARROWS = {
     # What any algorithm's rollouts hold: a callback, beside the algorithms.
     "sb3_natural.signal": TOOLS
     | {"sb3_natural.curvature", "sb3_natural.networks", "sb3_natural.rollouts"},
-    "sb3_natural.zoo": {"sb3_natural.acer", "sb3_natural.npg"},
+    "sb3_natural.zoo": {"sb3_natural.acer", "sb3_natural.nac", "sb3_natural.npg"},
     "sb3_natural.acer": ROOMS | TOOLS | {"sb3_natural.loading"},
     "sb3_natural.baselines": ROOMS | TOOLS,
+    "sb3_natural.nac": ROOMS | TOOLS | {"sb3_natural.loading"},
     "sb3_natural.npg": ROOMS | TOOLS | {"sb3_natural.loading"},
     "sb3_natural.rollouts": TOOLS
     | {"sb3_natural.curvature", "sb3_natural.networks", "sb3_natural.environments"},
