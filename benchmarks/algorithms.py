@@ -18,11 +18,12 @@ ALGORITHMS: dict[str, str] = {
     "trpo": "sb3_natural:TRPO",
     "ppo": "sb3_natural:PPO",
     "acer": "sb3_natural:ACER",
+    "nac": "sb3_natural:NAC",
     "a2c": "sb3_natural:A2C",
 }
 _KNOWN_PACKAGES = ("sb3_natural", "stable_baselines3", "sb3_contrib")
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
-# Those of NPG and ACER ship with the plugin, for RL Zoo's command line.
+# Those of NPG, ACER and NAC ship with the plugin, for RL Zoo's command line.
 PLUGIN_HYPERPARAMS = Path(__file__).parents[1] / "sb3_natural" / "hyperparams"
 
 

@@ -1,10 +1,12 @@
 """RL Baselines3 Zoo with our algorithms: ``python -m sb3_natural.zoo train --algo npg --env ID``.
 
 This is the Zoo's own command line, with its scripts and options
-(https://github.com/DLR-RM/rl-baselines3-zoo), but it knows NPG and ACER too. They are trained with
+(https://github.com/DLR-RM/rl-baselines3-zoo), but it knows NPG, ACER and NAC too. They are
+trained with
 the hyperparameters in this package unless ``--conf-file`` names a file.
 
-The Zoo cannot search for hyperparameters of NPG and ACER (``-optimize``), nor use a trial of such a
+The Zoo cannot search for hyperparameters of NPG, ACER and NAC (``-optimize``), nor use a trial of
+such a
 search (``--trial-id``), because it has no ranges for them. ``python -m studies`` in a clone of the
 repository searches instead.
 """
@@ -18,11 +20,12 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_natural.acer import ACER
+from sb3_natural.nac import NAC
 from sb3_natural.npg import NPG
 
 __all__ = ["ALGORITHMS", "main", "register"]
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"npg": NPG, "acer": ACER}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"npg": NPG, "acer": ACER, "nac": NAC}
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 # The Zoo answers any other word with a traceback.
 SCRIPTS = ("train", "enjoy", "plot_train", "plot_from_file", "all_plots")
@@ -94,7 +97,7 @@ def main() -> None:
     """Hand over to the Zoo's command line."""
     usage = argparse.ArgumentParser(
         prog="python -m sb3_natural.zoo",
-        description="RL Baselines3 Zoo's scripts, with NPG and ACER.",
+        description="RL Baselines3 Zoo's scripts, with NPG, ACER and NAC.",
         epilog="SCRIPT --help shows a script's options.",
     )
     usage.add_argument("script", metavar="SCRIPT", choices=SCRIPTS, help=", ".join(SCRIPTS))

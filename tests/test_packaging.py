@@ -49,7 +49,7 @@ grep "port 1 failed: Connection refused" $OLDPWD/said""",
     "film": f"""{SWEEP}
 python -m reports record $RUNS/*/npg/*/* --seconds 1 --out $RUNS/../agent.mp4""",
     "zoo": """
-for algo in npg acer; do
+for algo in npg acer nac; do
     python -m sb3_natural.zoo train --algo $algo --env CartPole-v1 -n 1000 -f logs
     python -m sb3_natural.zoo enjoy --algo $algo --env CartPole-v1 -n 300 -f logs --no-render
 done
@@ -108,7 +108,7 @@ def test_wheel_holds_the_plugin_alone(wheel):
     assert tops == {"sb3_natural", "sb3_natural-0.1.0.dist-info"}
     found = (ROOT / "sb3_natural").rglob("*")
     files = {p.relative_to(ROOT).as_posix() for p in found if p.suffix in (".py", ".yml")}
-    assert {f"sb3_natural/hyperparams/{algo}.yml" for algo in ("npg", "acer")} <= files
+    assert {f"sb3_natural/hyperparams/{algo}.yml" for algo in ("npg", "acer", "nac")} <= files
     assert files | {"sb3_natural/py.typed"} <= set(held)
 
 

@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sb3_natural import A2C, ACER, NPG, PPO, TRPO
+from sb3_natural import A2C, ACER, NAC, NPG, PPO, TRPO
 from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
 
 FAMILY = {
@@ -26,6 +26,12 @@ FAMILY = {
     "A2C": (A2C, {}),
     "TRPO": (TRPO, {"batch_size": 32}),
     "ACER": (ACER, {"replay_start": 64}),
+    # Linear: the critic's hidden layers do not learn.
+    "NAC": (NAC, {"policy_kwargs": {"net_arch": []}}),
+    "NAC, episodic": (
+        NAC,
+        {"variant": "episodic", "n_steps": 128, "n_episodes": 2, "policy_kwargs": {"net_arch": []}},
+    ),
 }
 
 
@@ -55,6 +61,8 @@ SCHEDULES = [
     ("A2C", "learning_rate"),
     ("TRPO", "learning_rate"),
     ("ACER", "learning_rate"),
+    ("NAC", "target_kl"),
+    ("NAC", "step_size"),
 ]
 
 
@@ -179,6 +187,14 @@ CHANGES = [
     ("PPO", "n_steps", 64),
     ("A2C", "gae_lambda", 0.5),
     ("TRPO", "gamma", 0.5),
+    ("NAC", "target_kl", 0.001),
+    ("NAC", "gamma", 0.5),
+    ("NAC", "trace", 0.1),
+    ("NAC", "ridge", 1.0),
+    ("NAC", "forgetting_factor", 0.5),
+    ("NAC", "variant", "episodic"),
+    ("NAC", "n_steps", 64),
+    ("NAC, episodic", "n_episodes", 12),
 ]
 
 

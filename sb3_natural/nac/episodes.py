@@ -131,8 +131,12 @@ class Episodes:
 
         Solved with as many unknowns as there are parameters or episodes, whichever are fewer.
 
-        :raises NoStepError: the system is singular or not finite
+        :raises NoStepError: the system is singular, or an episode is not finite: then all finished
+            ones are forgotten
         """
+        if not (torch.isfinite(self.scores).all() and torch.isfinite(self.returns).all()):
+            self.clear()  # it would stay so for good
+            raise NoStepError("the score or the return of an episode is not finite")
         mean_scores, mean_return = self.scores.mean(dim=0), self.returns.mean()
         x, y = self.scores - mean_scores, self.returns - mean_return
         n_episodes, n_params = x.shape
@@ -150,7 +154,5 @@ def _solved(gram: Tensor, damping: float, b: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(gram)
     solution = torch.cholesky_solve(b[:, None], factor)[:, 0]
     if failed or not torch.isfinite(solution).all():
-        raise NoStepError(
-            "the regression of returns on scores is singular or not finite; use a larger ridge"
-        )
+        raise NoStepError("the regression of returns on scores is singular; use a larger ridge")
     return solution

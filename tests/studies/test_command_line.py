@@ -21,7 +21,10 @@ def invoke(*arguments: object) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (["--algo", "dqn"], "--algo: 'dqn' is not one of npg, trpo, ppo, acer, a2c, nor the path"),
+        (
+            ["--algo", "dqn"],
+            "--algo: 'dqn' is not one of npg, trpo, ppo, acer, nac, a2c, nor the path",
+        ),
         (["--env", "CartPol-v1"], "--env: 'CartPol-v1' is not an environment of Gymnasium"),
         (["--env", "CartPole-v1"], "--env: must be different ones, got CartPole-v1, CartPole-v1"),
         (["--steps", "19"], "--steps: must be at least 20"),
