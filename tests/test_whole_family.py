@@ -270,7 +270,7 @@ class Masked(ActorCriticPolicy):
         return self.predict_values(obs), distribution.log_prob(actions), distribution.entropy()
 
 
-@pytest.mark.parametrize("name", ["NPG", "NPG, Adam", "PPO", "A2C"])
+@pytest.mark.parametrize("name", ["NPG", "NPG, Adam", "PPO", "A2C", "NAC"])
 def test_policies_see_no_observation_that_no_environment_gives(name):
     model = build(name, OneHot(), Masked).learn(96)
     assert model.num_timesteps == 96
@@ -289,7 +289,7 @@ class Normed(BaseFeaturesExtractor):
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
-@pytest.mark.parametrize("name", ["NPG", "NPG, Adam", "ACER", "PPO", "A2C"])
+@pytest.mark.parametrize("name", ["NPG", "NPG, Adam", "ACER", "PPO", "A2C", "NAC"])
 def test_policies_with_batch_norm_and_dropout(name, env):
     model = build(name, env, policy_kwargs={"features_extractor_class": Normed})
     extractor = model.policy.features_extractor

@@ -271,8 +271,10 @@ class NAC(Loadable, FastRollouts):
             if direction is not None:
                 angle = self._angle_to_last(direction)
                 if self.max_angle is None or (angle is not None and angle <= self.max_angle):
-                    step = self._policy_step(batch, direction, self._transitions.rewards)
-                    self._start_next_estimate()
+                    try:
+                        step = self._policy_step(batch, direction, self._transitions.rewards)
+                    finally:
+                        self._start_next_estimate()
         self._n_updates += 1
         self._record(step, batch, angle)
         forget_graph(self.policy)
@@ -288,7 +290,7 @@ class NAC(Loadable, FastRollouts):
         psi, next_psi = state_features(self.policy, batch, transitions)
         n_envs, n_features = psi.shape[1:]
         n_scores = n_params if self.variant == "lstd" else 0
-        rewards = torch.from_numpy(transitions.rewards).to(**self._lstd.options)
+        rewards = torch.tensor(transitions.rewards, **self._lstd.options)
         starts = torch.from_numpy(batch.starts).to(self.device)
         self._lstd.prepare(n_features + n_scores, n_envs)
         whole = (slice(None), psi[..., :0])
@@ -334,7 +336,7 @@ class NAC(Loadable, FastRollouts):
         return math.acos(max(-1.0, min(1.0, (last @ direction).item() / norms)))
 
     def _start_next_estimate(self) -> None:
-        """The policy has moved."""
+        """The policy has moved; or there was no sound step, and other samples are needed."""
         self._lstd.forget(self.forgetting_factor)
         self._episodes.clear()
         self._last_direction = self._last_direction[:0].clone()

@@ -7,6 +7,7 @@ from gymnasium import spaces
 from scipy.linalg import solve_discrete_are
 from stable_baselines3.common.env_util import make_vec_env
 
+from benchmarks.algorithms import hyperparams_file
 from benchmarks.results import load_evaluations
 from benchmarks.specs import plan
 from benchmarks.suite import load_suite
@@ -16,10 +17,11 @@ from sb3_natural import NAC
 REINFORCE = "benchmarks.motor_primitives:EpisodicReinforce"
 
 
-def final_returns(suite, algos, n_seeds, out, **overrides):
-    """Mean of the last two evaluations, by algorithm, for each seed."""
+def final_returns(suite, algos, n_seeds, out):
+    """Mean of the last two evaluations, by algorithm, for each seed; all with NAC's settings."""
     environment = load_suite(suite).envs[0].env_id
-    specs = plan(load_suite(suite), algos, [environment], range(n_seeds), overrides=overrides)
+    files = dict.fromkeys(algos, hyperparams_file("nac"))
+    specs = plan(load_suite(suite), algos, [environment], range(n_seeds), files=files)
     result = sweep(specs, out, jobs=1, command="pytest", show_progress=False)
     assert not result.failed
     table = load_evaluations(out).sort_values("timesteps")
@@ -40,15 +42,10 @@ def test_a_linear_policy_balances_the_pole_with_every_seed(tmp_path):
 @pytest.mark.slow
 def test_the_movement_reaches_its_target_where_reinforce_does_not(tmp_path):
     """With the same episodes and the same KL divergence of each step."""
-    final = final_returns("motor", ["nac", REINFORCE], 3, tmp_path, **MOTOR)
+    final = final_returns("motor", ["nac", REINFORCE], 3, tmp_path)
     assert final["nac"].min() > -0.1
     assert final[REINFORCE].max() < -0.3
 
-
-MOTOR = dict(
-    variant="episodic", n_steps=1000, gamma=1.0, n_episodes=20, target_kl=0.02,
-    policy_kwargs="dict(net_arch=[])",
-)  # fmt: skip
 
 A, B, Q, R, GAMMA = 0.9, 0.5, 1.0, 0.3, 0.95
 

@@ -126,6 +126,7 @@ def test_a_time_limit_adds_the_value_of_the_last_state_to_an_episodes_return():
     model = NAC("MlpPolicy", Ones(True), "episodic", n_steps=403, gamma=GAMMA, n_episodes=1_000,
                 seed=0, device="cpu").learn(403)  # fmt: skip
     assert len(model._episodes) == 80
+    assert (model._transitions.rewards == 1).all(), "they stay as they came"
     torch.testing.assert_close(
         model._episodes.returns, torch.full((80,), 1 / (1 - GAMMA)).double(), rtol=1e-3, atol=0
     )
@@ -277,6 +278,7 @@ def test_rewards_that_prefer_no_action_move_nothing(variant):
         model.learn(100)
     assert torch.equal(theta(model), before)
     assert model.logger.name_to_value["train/skipped_updates"] == 1
+    assert len(model._episodes) == 0, "they are not heard again"
 
 
 def test_one_environment_after_another_or_side_by_side_gives_the_same_sums():
