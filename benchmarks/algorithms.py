@@ -18,6 +18,7 @@ ALGORITHMS: dict[str, str] = {
     "trpo": "sb3_natural:TRPO",
     "ppo": "sb3_natural:PPO",
     "acer": "sb3_natural:ACER",
+    "nac": "sb3_natural:NAC",
     "a2c": "sb3_natural:A2C",
     "acktr": "sb3_natural:ACKTR",
     "natural_dqn": "sb3_natural:NaturalDQN",

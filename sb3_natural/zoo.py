@@ -1,7 +1,7 @@
 """RL Baselines3 Zoo with our algorithms: ``python -m sb3_natural.zoo train --algo npg --env ID``.
 
 This is the Zoo's own command line, with its scripts and options
-(https://github.com/DLR-RM/rl-baselines3-zoo), but it knows NPG, ACER and ACKTR too. They are
+(https://github.com/DLR-RM/rl-baselines3-zoo), but it knows our own algorithms too. They are
 trained with the hyperparameters in this package unless ``--conf-file`` names a file.
 
 The Zoo cannot search for hyperparameters of these (``-optimize``), nor use a trial of such a
@@ -19,6 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_natural.acer import ACER
 from sb3_natural.acktr import ACKTR
+from sb3_natural.nac import NAC
 from sb3_natural.natural_dqn import NaturalDQN
 from sb3_natural.npg import NPG
 
@@ -28,6 +29,7 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "npg": NPG,
     "acer": ACER,
     "acktr": ACKTR,
+    "nac": NAC,
     "natural_dqn": NaturalDQN,
 }
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
@@ -101,7 +103,7 @@ def main() -> None:
     """Hand over to the Zoo's command line."""
     usage = argparse.ArgumentParser(
         prog="python -m sb3_natural.zoo",
-        description="RL Baselines3 Zoo's scripts, with NPG, ACER and ACKTR.",
+        description=f"RL Baselines3 Zoo's scripts, with {', '.join(ALGORITHMS)}.",
         epilog="SCRIPT --help shows a script's options.",
     )
     usage.add_argument("script", metavar="SCRIPT", choices=SCRIPTS, help=", ".join(SCRIPTS))

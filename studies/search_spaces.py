@@ -79,6 +79,14 @@ SPACES: dict[str, tuple[Parameter, ...]] = {
         _extended(_LAMBDA),
         _extended(_GAMMA),
     ),
+    "nac": (
+        _log("target_kl", "delta", _KL, 1e-3, 0.5, default=0.01),
+        _extended(_STEP_SIZE),
+        _extended(Parameter("trace", "lambda", "decay of the eligibility traces", 0.0, 1.0)),
+        _extended(Parameter("forgetting_factor", "beta", "what sums keep after a step", 0.0, 1.0)),
+        _extended(_log("ridge", "ridge", "multiple of the identity added to A", 1e-5, 1e-1)),
+        _extended(_GAMMA),
+    ),
     "a2c": (
         _LEARNING_RATE,
         _extended(

@@ -50,7 +50,7 @@ grep "port 1 failed: Connection refused" $OLDPWD/said""",
     "film": f"""{SWEEP}
 python -m reports record $RUNS/*/npg/*/* --seconds 1 --out $RUNS/../agent.mp4""",
     "zoo": """
-for algo in npg acer acktr; do
+for algo in npg acer acktr nac; do
     python -m sb3_natural.zoo train --algo $algo --env CartPole-v1 -n 1000 -f logs
     python -m sb3_natural.zoo enjoy --algo $algo --env CartPole-v1 -n 300 -f logs --no-render
 done

@@ -16,7 +16,7 @@ ROOMS = {
     for room in ("curvature", "networks", "rollouts", "environments", "updates")
 }
 # The algorithms of our own: none imports another.
-OWN = {f"sb3_natural.{name}" for name in ("acer", "acktr", "natural_dqn", "npg")}
+OWN = {f"sb3_natural.{name}" for name in ("acer", "acktr", "nac", "natural_dqn", "npg")}
 # A room is a package or a module, and what is in it unless that is a room of its own. Patterns say
 # which other rooms each may import.
 ARROWS = {

@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import (
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
 import sb3_natural
-from sb3_natural import acer, npg
+from sb3_natural import acer, nac, npg
 from sb3_natural.environments.envpool import EnvPoolVecEnv
 from sb3_natural.environments.processes import ProcessVecEnv
 from sb3_natural.environments.vec_env import LeanDummyVecEnv
@@ -24,6 +24,7 @@ from sb3_natural.rollouts.finiteness import VecCheckFinite
 # SB3's, and nothing of SB3's calls it.
 PEERS = {
     sb3_natural.NPG: [stable_baselines3.PPO],
+    sb3_natural.NAC: [stable_baselines3.PPO],
     sb3_natural.ACER: [stable_baselines3.A2C, OffPolicyAlgorithm],
     sb3_natural.ACKTR: [stable_baselines3.A2C],
     sb3_natural.NaturalDQN: [stable_baselines3.DQN],
@@ -34,6 +35,9 @@ PEERS = {
     acer.MlpPolicy: [ActorCriticPolicy],
     acer.CnnPolicy: [ActorCriticCnnPolicy],
     acer.MultiInputPolicy: [MultiInputActorCriticPolicy],
+    nac.MlpPolicy: [ActorCriticPolicy],
+    nac.CnnPolicy: [ActorCriticCnnPolicy],
+    nac.MultiInputPolicy: [MultiInputActorCriticPolicy],
     npg.MlpPolicy: [ActorCriticPolicy],
     npg.CnnPolicy: [ActorCriticCnnPolicy],
     npg.MultiInputPolicy: [MultiInputActorCriticPolicy],
@@ -85,6 +89,8 @@ def test_there_are_methods_to_compare():
         ("NPG", "collect_rollouts"),
         ("ACKTR", "learn"),
         ("ACKTR", "set_parameters"),
+        ("NAC", "learn"),
+        ("NAC", "load"),
         ("ACER", "load_replay_buffer"),
         ("ACER", "save_replay_buffer"),
         ("ACER", "set_random_seed"),

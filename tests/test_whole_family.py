@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sb3_natural import A2C, ACER, ACKTR, NPG, PPO, TRPO
+from sb3_natural import A2C, ACER, ACKTR, NAC, NPG, PPO, TRPO
 from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
 
 FAMILY = {
@@ -28,6 +28,12 @@ FAMILY = {
     "NPG, K-FAC": (NPG, {"fisher_solver": "kfac", "critic_solver": "kfac"}),
     "ACKTR": (ACKTR, {}),
     "ACER": (ACER, {"replay_start": 64}),
+    # Linear: the critic's hidden layers do not learn.
+    "NAC": (NAC, {"policy_kwargs": {"net_arch": []}}),
+    "NAC, episodic": (
+        NAC,
+        {"variant": "episodic", "n_steps": 128, "n_episodes": 2, "policy_kwargs": {"net_arch": []}},
+    ),
 }
 
 
@@ -58,6 +64,8 @@ SCHEDULES = [
     ("TRPO", "learning_rate"),
     ("ACER", "learning_rate"),
     ("ACKTR", "learning_rate"),
+    ("NAC", "target_kl"),
+    ("NAC", "step_size"),
 ]
 
 
@@ -190,6 +198,14 @@ CHANGES = [
     ("ACKTR", "learning_rate", 1e-3),
     ("ACKTR", "n_steps", 16),
     ("ACKTR", "gamma", 0.5),
+    ("NAC", "target_kl", 0.001),
+    ("NAC", "gamma", 0.5),
+    ("NAC", "trace", 0.1),
+    ("NAC", "ridge", 1.0),
+    ("NAC", "forgetting_factor", 0.5),
+    ("NAC", "variant", "episodic"),
+    ("NAC", "n_steps", 64),
+    ("NAC, episodic", "n_episodes", 12),
 ]
 
 
@@ -265,7 +281,7 @@ class Masked(ActorCriticPolicy):
         return self.predict_values(obs), distribution.log_prob(actions), distribution.entropy()
 
 
-@pytest.mark.parametrize("name", ["NPG", "NPG, Adam", "NPG, K-FAC", "ACKTR", "PPO", "A2C"])
+@pytest.mark.parametrize("name", ["NPG", "NPG, Adam", "NPG, K-FAC", "ACKTR", "PPO", "A2C", "NAC"])
 def test_policies_see_no_observation_that_no_environment_gives(name):
     model = build(name, OneHot(), Masked).learn(96)
     assert model.num_timesteps == 96
@@ -284,7 +300,9 @@ class Normed(BaseFeaturesExtractor):
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
-@pytest.mark.parametrize("name", ["NPG", "NPG, Adam", "NPG, K-FAC", "ACKTR", "ACER", "PPO", "A2C"])
+@pytest.mark.parametrize(
+    "name", ["NPG", "NPG, Adam", "NPG, K-FAC", "ACKTR", "ACER", "PPO", "A2C", "NAC"]
+)
 def test_policies_with_batch_norm_and_dropout(name, env):
     model = build(name, env, policy_kwargs={"features_extractor_class": Normed})
     extractor = model.policy.features_extractor

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sb3_natural import ACER, ACKTR, NPG, NaturalDQN
+from sb3_natural import ACER, ACKTR, NAC, NPG, NaturalDQN
 from sb3_natural.zoo import SCRIPTS, main, unsupported, with_our_hyperparameters
 
 pytest.importorskip("rl_zoo3", reason="RL Baselines3 Zoo is not installed")
@@ -30,6 +30,7 @@ def zoo(*arguments: str | Path) -> str:
         ("acer", ACER, "CartPole-v1"),
         ("acktr", ACKTR, "CartPole-v1"),
         ("natural_dqn", NaturalDQN, "CartPole-v1"),
+        ("nac", NAC, "CartPole-v1"),
     ],
 )
 def test_the_zoo_trains_and_shows_our_algorithms(algo, cls, env_id, tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_the_zoo_trains_and_shows_our_algorithms(algo, cls, env_id, tmp_path: Pa
     assert f"{algo}.yml" in output  # our hyperparameters
     model = cls.load(tmp_path / algo / f"{env_id}_1" / f"{env_id}.zip")
     assert model.num_timesteps > 1000
-    if algo == "npg":
+    if algo in ("npg", "nac"):
         assert model.target_kl(1.0) == pytest.approx(2 * model.target_kl(0.5))  # lin_...
     assert "Episode Reward" in zoo("enjoy", *common, "-n", "600", "--no-render")
 
@@ -58,6 +59,7 @@ def test_our_file_is_added_where_none_is_given() -> None:
     assert added("train", "--algo", "npg", "--conf", "mine.yml") == []
     assert added("train", "--algo", "ppo") == []
     assert added("train", "--algo=acer")[1].endswith("acer.yml")
+    assert added("train", "--algo=nac")[1].endswith("nac.yml")
     assert added("train") == []
     assert added("enjoy", "--algo", "npg") == []
 

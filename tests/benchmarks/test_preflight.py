@@ -34,7 +34,7 @@ def planned(tmp_path: Path):
     return planned
 
 
-@pytest.mark.parametrize("algo", ["npg", "trpo", "ppo", "acer", "a2c"])
+@pytest.mark.parametrize("algo", ["npg", "trpo", "ppo", "acer", "nac", "a2c"])
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.algorithms import ALGORITHMS
 from studies.__main__ import app
 from studies.objective import Problem
 from studies.search_spaces import space_for
@@ -22,8 +23,8 @@ def invoke(*arguments: object) -> tuple[int, str, str]:
     ("changed", "message"),
     [
         (
-            ["--algo", "dqn"],
-            "--algo: 'dqn' is not one of npg, trpo, ppo, acer, a2c, acktr, nor the path",
+            ["--algo", "a3c"],
+            f"--algo: 'a3c' is not one of {', '.join(ALGORITHMS)}, nor the path",
         ),
         (["--env", "CartPol-v1"], "--env: 'CartPol-v1' is not an environment of Gymnasium"),
         (["--env", "CartPole-v1"], "--env: must be different ones, got CartPole-v1, CartPole-v1"),

@@ -15,6 +15,7 @@ from optuna.samplers import RandomSampler
 from benchmarks.algorithms import algorithm_class
 from benchmarks.errors import SpecError
 from benchmarks.zoo import model_arguments
+from sb3_natural.nac import nac
 from sb3_natural.npg.npg import DEFAULT_TARGET_KL
 from studies.parameters import Parameter, suggest, with_values
 from studies.search_spaces import SPACES, default_value, read_space, space_for
@@ -25,7 +26,12 @@ ALL = [
     for parameter in space
 ]
 # NPG takes one of these two; left to its constructor, both are None.
-SIZES_OF_AN_UPDATE = {("npg", "target_kl"): DEFAULT_TARGET_KL(1.0), ("npg", "step_size"): 0.05}
+SIZES_OF_AN_UPDATE = {
+    ("npg", "target_kl"): DEFAULT_TARGET_KL(1.0),
+    ("npg", "step_size"): 0.05,
+    ("nac", "target_kl"): nac.DEFAULT_TARGET_KL,
+    ("nac", "step_size"): 0.05,
+}
 
 WriteSpace = Callable[[str], Path]
 
@@ -91,6 +97,7 @@ def test_the_parameters_of_an_algorithm_have_names_and_symbols_of_their_own() ->
         ("trpo", ["target_kl"]),
         ("ppo", ["clip_range"]),
         ("acer", ["correction_term", "delta"]),
+        ("nac", ["target_kl"]),
         ("a2c", ["learning_rate"]),
         ("acktr", ["kfac_clip"]),
         ("dqn", ["learning_rate"]),
