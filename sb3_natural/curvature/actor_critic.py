@@ -38,6 +38,8 @@ class ActorCriticOutputs(PolicyOutputs):
     :ivar values: (N,), detached
     """
 
+    policy: ActorCriticPolicy
+
     def __init__(
         self, policy: ActorCriticPolicy, observations: PyTorchObs, values_weight: float
     ) -> None:
