@@ -179,6 +179,14 @@ class CurvatureOperator(Operator):
         pushed = self.jacobian.jvp(vector)
         return ((pushed * self._metric(pushed.clone())).double().sum() / self.n_samples).item()
 
+    def quadratic_forms(self, vector: Tensor) -> Tensor:
+        """v^T J(s)^T M(s) J(s) v of each sample, shape (N,); their mean is v^T A v.
+
+        :raises ValueError: v is not a vector of P elements
+        """
+        pushed = self.jacobian.jvp(vector)
+        return (pushed * self._metric(pushed.clone())).sum(dim=1)
+
     def diagonal(self) -> Tensor:
         """The diagonal, exact, shape (P,). For small P: it takes P products."""
         return self.dense().diagonal()

@@ -209,6 +209,8 @@ CONTINUED = {
     "adam": dict(critic="adam", learning_rate=LinearSchedule(1e-3, 0.0, 1.0)),
     "schedule": dict(target_kl=LinearSchedule(0.05, 0.0, 1.0), line_search=True),
     "fixed": dict(step_size=lambda progress: 0.01 * progress),
+    "penalised": dict(kl_penalty=2.0, kl_constraint="max"),
+    "adaptive": dict(kl_penalty="adaptive"),
 }
 
 
