@@ -10,6 +10,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 
 from benchmarks.records import Evaluation, EvaluationRow
+from sb3_natural.rollouts.masks import MaskedPredictions
 
 
 class ScheduledEvaluation(BaseCallback):
@@ -77,7 +78,7 @@ class ScheduledEvaluation(BaseCallback):
         # Before every evaluation: the episodes of all evaluations start from the same states.
         self.eval_env.seed(self.protocol.seed)
         returns, lengths = evaluate_policy(
-            self.model,
+            self._model_for_evaluation(),
             self.eval_env,
             n_eval_episodes=self.protocol.episodes,
             deterministic=True,
@@ -100,6 +101,12 @@ class ScheduledEvaluation(BaseCallback):
         )
         if self._watch is not None:
             self._watch(self.rows[-1])
+
+    def _model_for_evaluation(self) -> Any:
+        """The model; with the masks of the environment, if it has some and the model takes them."""
+        if MaskedPredictions.apply_to(self.model, self.eval_env):
+            return MaskedPredictions(self.model, self.eval_env)
+        return self.model
 
 
 def _report_ended(step: dict[str, Any], _: dict[str, Any]) -> None:

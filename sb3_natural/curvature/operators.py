@@ -32,6 +32,7 @@ from sb3_natural.curvature.jacobian import (
     MlpJacobian,
     ScalarMlpJacobian,
 )
+from sb3_natural.curvature.masking import MaskedCategoricalFamily, masked_family
 from sb3_natural.curvature.per_sample import per_sample_vjp, sum_of_squares
 from sb3_natural.networks.mlp import actor_mlp, critic_mlp, flat_features
 from sb3_natural.observations import at, batch_length, first_sample
@@ -223,8 +224,9 @@ class FisherOperator(CurvatureOperator):
         instead of all N
     :param fast: use hand-written products where the policy is a plain multilayer perceptron, which
         take half the time of autograd's
+    :param masks: which actions are valid in each of the N states, (N, K); None: all
     :raises TypeError: the action distribution is not supported
-    :raises ValueError: n_samples is less than 1
+    :raises ValueError: n_samples is less than 1; masks for a distribution that is not categorical
     :ivar distribution: one of SB3's, of the policy's kind; its current state does not matter
     :ivar family: its action family
     """
@@ -236,16 +238,20 @@ class FisherOperator(CurvatureOperator):
         actions: Tensor | None = None,
         n_samples: int | None = None,
         fast: bool = True,
+        masks: Tensor | None = None,
     ) -> None:
         chosen = _drawn(observations, n_samples)
         if chosen is not None:
             observations = at(observations, chosen)
             actions = None if actions is None else actions[chosen]
+            masks = None if masks is None else masks[chosen]
         self.policy = policy
         self.observations = observations
         self.actions = actions
         self.distribution = action_distribution(policy, observations)
         self.family, jacobian = statistics_jacobian(policy, observations, fast)
+        if masks is not None:
+            self.family = masked_family(self.family, masks)
         super().__init__(jacobian, self.family.fisher_at(jacobian.outputs))
 
     @property
@@ -262,6 +268,11 @@ class FisherOperator(CurvatureOperator):
             raise ValueError(
                 "scores need the actions: FisherOperator(policy, observations, actions)"
             )
+        if isinstance(self.family, MaskedCategoricalFamily):
+            # Which states they are matters here, and a function of single samples would not know.
+            by_phi = self.family.score(self.distribution, self.statistics, self.actions)[:, None]
+            rows = per_sample_vjp(self._statistics, (self.observations,), by_phi, self.params)
+            return torch.cat(list(rows)).squeeze(1)
         rows = per_sample_vjp(
             lambda observation, action: self._distribution(observation).log_prob(action)[:, None],
             (self.observations, self.actions),

@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sb3_natural.curvature.families import ActionFamily
 from sb3_natural.curvature.jacobian import Jacobian
 from sb3_natural.curvature.operators import FisherOperator
 from sb3_natural.curvature.solvers import NoStepError
@@ -103,7 +102,6 @@ class PenalisedAscent:
 
     :param surrogate: L, of N samples
     :param origin: the statistics of the policy that collected them, (N, K), where D is zero
-    :param family: of these statistics
     :param penalty: C, in units of advantages per nat
     :param maximal: D is the largest of the N divergences, instead of their mean
     :param noise: where a Gaussian's log standard deviations are among the parameters
@@ -116,7 +114,6 @@ class PenalisedAscent:
         self,
         surrogate: Surrogate,
         origin: Tensor,
-        family: ActionFamily,
         penalty: float,
         maximal: bool = False,
         noise: slice | None = None,
@@ -126,7 +123,7 @@ class PenalisedAscent:
     ) -> None:
         self._surrogate = surrogate
         self._origin = origin
-        self._family = family
+        self._family = surrogate.family
         self._penalty = penalty
         self._maximal = maximal
         self._noise = noise

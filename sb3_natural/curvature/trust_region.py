@@ -82,7 +82,7 @@ class PolicyLine:
         """
         assign_flat(self._fisher.params, self._theta + length * self._direction)
         self.phi = self._jacobian.evaluate()
-        self.kls = self._fisher.family.kl(self._origin, self.phi)
+        self.kls = self._surrogate.family.kl(self._origin, self.phi)
         kl = self.kls.max() if self._maximal else self.kls.mean()
         return self._surrogate(self.phi), kl.item()
 

@@ -34,8 +34,9 @@ from sb3_natural.arguments import (
     checked,
     one_of,
 )
-from sb3_natural.curvature.families import ACTION_SPACES, family_of
+from sb3_natural.curvature.families import ACTION_SPACES, ActionFamily, family_of
 from sb3_natural.curvature.jacobian import Jacobian
+from sb3_natural.curvature.masking import masked_family
 from sb3_natural.curvature.operators import Damped, FisherOperator, statistics_jacobian
 from sb3_natural.curvature.penalty import Aim, PenalisedAscent, PenalisedRise, adapted, penalty_for
 from sb3_natural.curvature.solvers import (
@@ -68,7 +69,8 @@ from sb3_natural.networks.parameters import assign_flat, flatten
 from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_natural.rollouts.actors import Actor
-from sb3_natural.rollouts.collection import FastRollouts, forget_graph
+from sb3_natural.rollouts.collection import forget_graph
+from sb3_natural.rollouts.masks import MaskedRollouts, fitting_buffer, masks_of
 from sb3_natural.rollouts.recorders import BufferRecorder, Recorder, compute_returns
 from sb3_natural.rollouts.scaling import NotedRewards, ReturnScale
 
@@ -98,7 +100,7 @@ class PolicyStep(NamedTuple):
     penalised: PenalisedRise | None = None
 
 
-class NPG(Loadable, FastRollouts):
+class NPG(Loadable, MaskedRollouts):
     """Natural policy gradient, with TRPO as a special case.
 
     Each update takes one rollout and moves the policy's parameters theta along the natural gradient
@@ -461,6 +463,7 @@ class NPG(Loadable, FastRollouts):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         self._check_arguments()
         result = super()._setup_learn(*args, **kwargs)
+        self.rollout_buffer = fitting_buffer(self, self._is_masked)
         # Before any step is taken, on an observation that the environment really gives.
         observation, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
         self.policy.set_training_mode(False)
@@ -552,9 +555,9 @@ class NPG(Loadable, FastRollouts):
         :raises NoStepError: no sound step exists; the parameters are as before
         """
         actions = self._actions(batch)
-        fisher, jacobian = self._fisher(batch, actions)
+        fisher, jacobian, family = self._fisher(batch, actions)
         advantages = self._usable_advantages(batch.advantages)
-        surrogate = Surrogate(fisher.distribution, actions, batch.old_log_prob, advantages)
+        surrogate = Surrogate(fisher.distribution, actions, batch.old_log_prob, advantages, family)
         objective, phi_gradient = surrogate.with_gradient(jacobian.outputs)
         gradient = jacobian.vjp(phi_gradient)
         solution, quadratic_form = self._natural_gradient(fisher, gradient)
@@ -581,20 +584,21 @@ class NPG(Loadable, FastRollouts):
             line.go_back()
             raise
         kl_predicted = 0.5 * taken.length**2 * quadratic_form
-        randomness = fisher.family.randomness(line.phi)
+        randomness = family.randomness(line.phi)
         kls = line.kls.mean().item(), line.kls.max().item()
         return PolicyStep(taken, target_kl, kl_predicted, solution, randomness, *kls)
 
     def _fisher(
         self, batch: RolloutBufferSamples, actions: Tensor
-    ) -> tuple[FisherOperator, Jacobian]:
-        """The Fisher information where the policy is, and the Jacobian of all samples."""
-        n_samples = math.ceil(len(actions) / self.sub_sampling_factor)
-        fisher = FisherOperator(self.policy, batch.observations, actions, n_samples)
-        jacobian = fisher.jacobian  # of the states that the Fisher information uses
+    ) -> tuple[FisherOperator, Jacobian, ActionFamily]:
+        """The Fisher information where the policy is; Jacobian and family of all samples."""
+        n_samples, masks = math.ceil(len(actions) / self.sub_sampling_factor), masks_of(batch)
+        fisher = FisherOperator(self.policy, batch.observations, actions, n_samples, masks=masks)
+        jacobian, family = fisher.jacobian, fisher.family  # of the states that it uses
         if self.sub_sampling_factor > 1:
-            _, jacobian = statistics_jacobian(self.policy, batch.observations)
-        return fisher, jacobian
+            family, jacobian = statistics_jacobian(self.policy, batch.observations)
+            family = family if masks is None else masked_family(family, masks)
+        return fisher, jacobian, family
 
     def _natural_gradient(self, fisher: FisherOperator, gradient: Tensor) -> tuple[Solution, float]:
         """x = (F + cg_damping I)^-1 g, and x^T F x.
@@ -639,15 +643,15 @@ class NPG(Loadable, FastRollouts):
             if target_kl == 0:  # the end of the default schedule: it asks for no step
                 return PolicyStep(solution=solution)
         penalty = self._penalty_now(aim, target_kl)
-        origin, family = aim.jacobian.outputs, aim.fisher.family
+        origin, family = aim.jacobian.outputs, surrogate.family
         maximal = self.kl_constraint == "max"
         noise = None if self.max_log_std_change is None else self._log_std_block(aim.fisher)
         ascent = PenalisedAscent(
-            surrogate, origin, family, penalty, maximal, noise, self.max_log_std_change or math.inf
+            surrogate, origin, penalty, maximal, noise, self.max_log_std_change or math.inf
         )
 
         def next_aim() -> Aim:
-            fisher, jacobian = self._fisher(batch, self._actions(batch))
+            fisher, jacobian, _ = self._fisher(batch, self._actions(batch))
             gradient = jacobian.vjp(ascent.gradient(jacobian.outputs))
             solution, quadratic_form = self._natural_gradient(fisher, gradient)
             return Aim(fisher, jacobian, gradient, solution.direction, quadratic_form)
@@ -789,6 +793,8 @@ class NPG(Loadable, FastRollouts):
             with torch.no_grad():
                 distribution = self.policy.get_distribution(batch.observations)
                 family = family_of(distribution)
+                if (masks := masks_of(batch)) is not None:
+                    family = masked_family(family, masks)
                 randomness = family.randomness(family.statistics(distribution))
         log = self.logger.record
         log("train/policy_objective", step.taken.objective)

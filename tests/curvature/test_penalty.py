@@ -33,8 +33,8 @@ class Problem:
         fisher = self.fisher()
         self.theta = flatten(param.detach() for param in fisher.params)
         self.surrogate = Surrogate(fisher.distribution, actions, old_log_prob, weights)
-        origin, family = fisher.jacobian.outputs, fisher.family
-        self.ascent = PenalisedAscent(self.surrogate, origin, family, penalty, **options)
+        origin = fisher.jacobian.outputs
+        self.ascent = PenalisedAscent(self.surrogate, origin, penalty, **options)
 
     def fisher(self):
         return FisherOperator(self.policy, self.observations, self.actions)

@@ -64,8 +64,8 @@ def test_an_update_raises_the_surrogate_minus_what_its_divergence_costs(
     )
     assert log["train/penalised_objective"] > 1e-4
     assert log["train/policy_objective"] == pytest.approx(surrogate, rel=1e-3)
-    assert log["train/kl"] == pytest.approx(kls.mean(), rel=1e-3)
-    assert log.get("train/kl_max", kls.max()) == pytest.approx(kls.max(), rel=1e-3)
+    assert log["train/kl"] == pytest.approx(kls.mean(), rel=1e-3, abs=1e-7)
+    assert log.get("train/kl_max", kls.max()) == pytest.approx(kls.max(), rel=1e-3, abs=1e-6)
     assert ("train/kl_max" in log) == (constraint == "max")
     assert log["train/kl_penalty"] == penalty
     assert 1 <= log["train/inner_steps"] <= 10
