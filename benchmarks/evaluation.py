@@ -78,7 +78,7 @@ class ScheduledEvaluation(BaseCallback):
         # Before every evaluation: the episodes of all evaluations start from the same states.
         self.eval_env.seed(self.protocol.seed)
         returns, lengths = evaluate_policy(
-            self._model_for_evaluation(),
+            with_masks(self.model, self.eval_env),
             self.eval_env,
             n_eval_episodes=self.protocol.episodes,
             deterministic=True,
@@ -102,11 +102,10 @@ class ScheduledEvaluation(BaseCallback):
         if self._watch is not None:
             self._watch(self.rows[-1])
 
-    def _model_for_evaluation(self) -> Any:
-        """The model; with the masks of the environment, if it has some and the model takes them."""
-        if MaskedPredictions.apply_to(self.model, self.eval_env):
-            return MaskedPredictions(self.model, self.eval_env)
-        return self.model
+
+def with_masks(model: Any, env: VecEnv) -> Any:
+    """The model, with the environment's action masks if it takes them and there are any."""
+    return MaskedPredictions(model, env) if MaskedPredictions.apply_to(model, env) else model
 
 
 def _report_ended(step: dict[str, Any], _: dict[str, Any]) -> None:

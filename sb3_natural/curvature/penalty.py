@@ -34,8 +34,9 @@ __all__ = ["Aim", "PenalisedAscent", "PenalisedRise", "adapted", "penalty_for"]
 _MAX_HALVINGS = 20
 # Nats. Where the quadratic model's divergence is larger than this, the model means nothing.
 _FURTHEST = 1.0
-# The model promises half of slope times length; a step that brings less than half of that has gone
-# too far. (Armijo's condition: an overshooting step may end where the policy is certain, and stay.)
+# Armijo's condition: the model promises a rise of half of slope times length, and a step that
+# brings less than half of that has gone too far. Any rise will not do: an overshooting step may end
+# where the policy is certain, and stay there.
 _WORTH = 0.25
 # Adapting doubles and halves; no scale of advantages needs more than this.
 _SMALLEST, _LARGEST = 1e-30, 1e30
@@ -96,9 +97,9 @@ class _Step(NamedTuple):
 class PenalisedAscent:
     """Raises L - C D, step by step, and never lowers it.
 
-    Each step goes along the natural gradient of L - C D, to where the quadratic model is highest,
-    or to half of that until L - C D is higher than before. It ends where no such step is found, or
-    a step gains little.
+    Each step goes along the natural gradient of L - C D, to where the quadratic model is highest.
+    The step is halved until L - C D has risen by a fair part of what the model promised. The ascent
+    ends where there is no such step, or one has gained little.
 
     :param surrogate: L, of N samples
     :param origin: the statistics of the policy that collected them, (N, K), where D is zero

@@ -18,7 +18,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 from torch.distributions import kl_divergence
 
-from benchmarks.evaluation import ScheduledEvaluation
+from benchmarks.evaluation import ScheduledEvaluation, with_masks
 from benchmarks.records import Evaluation
 from sb3_natural import NPG, SignalCallback, signal_share
 from sb3_natural import make_vec_env as make_lean
@@ -222,10 +222,8 @@ def test_the_suites_evaluations_use_masks():
     # A model that takes no masks is asked for none.
     plain = build(lambda: SpacesEnv(spaces.Box(0, 1, (6,)), spaces.Discrete(40)))
     plain.learn(96)
-    assert evaluation._model_for_evaluation() is not model
-    evaluation.model = plain
-    evaluation.eval_env = plain.get_env()
-    assert evaluation._model_for_evaluation() is plain
+    assert with_masks(plain, plain.get_env()) is plain
+    assert with_masks(model, eval_env) is not model
 
 
 @pytest.mark.parametrize("wrapped", ["subprocess", "normalised", "lean", "masker"])

@@ -242,4 +242,6 @@ def test_the_adapted_price_is_saved_without_pickles(tmp_path):
         loaded = NPG.load(tmp_path / "model", weights_only=weights_only)
         assert loaded._adaptive_penalty == model._adaptive_penalty
         assert loaded.kl_penalty == "adaptive"
+    NPG("MlpPolicy", "CartPole-v1", kl_penalty=2.0).save(tmp_path / "priced")
+    assert NPG.load(tmp_path / "priced", weights_only=True).kl_penalty(0.5) == 2.0
     assert model._adaptive_penalty > 0
