@@ -10,6 +10,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 
 from benchmarks.records import Evaluation, EvaluationRow
+from sb3_natural.rollouts.masks import MaskedPredictions
 
 
 class ScheduledEvaluation(BaseCallback):
@@ -77,7 +78,7 @@ class ScheduledEvaluation(BaseCallback):
         # Before every evaluation: the episodes of all evaluations start from the same states.
         self.eval_env.seed(self.protocol.seed)
         returns, lengths = evaluate_policy(
-            self.model,
+            with_masks(self.model, self.eval_env),
             self.eval_env,
             n_eval_episodes=self.protocol.episodes,
             deterministic=True,
@@ -100,6 +101,11 @@ class ScheduledEvaluation(BaseCallback):
         )
         if self._watch is not None:
             self._watch(self.rows[-1])
+
+
+def with_masks(model: Any, env: VecEnv) -> Any:
+    """The model, with the environment's action masks if it takes them and there are any."""
+    return MaskedPredictions(model, env) if MaskedPredictions.apply_to(model, env) else model
 
 
 def _report_ended(step: dict[str, Any], _: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
+from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -108,7 +109,10 @@ def signal_share(
     n_first = buffer.buffer_size // 2 * buffer.n_envs
     solver = ConjugateGradient(cg_max_steps)
     with one_thread_if_small(actor_mlp(policy), len(advantages)):
-        fisher = FisherOperator(policy, observations, actions)
+        masks = None
+        if isinstance(buffer, MaskableRolloutBuffer | MaskableDictRolloutBuffer):
+            masks = flat(buffer.action_masks) > 0.5
+        fisher = FisherOperator(policy, observations, actions, masks=masks)
         first = sample_gradients(fisher, advantages)
         second = first.clone()
         first[n_first:], second[:n_first] = 0, 0

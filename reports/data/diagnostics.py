@@ -199,7 +199,9 @@ def _from_suite(text: str, folder: Folder) -> str:
 
 def _delta_in_force(run: Mapping[str, Any], at: pd.Series[float]) -> pd.Series[float]:
     """delta at each of these steps, by the hyperparameters; NaN where there is none."""
-    value = None if run["hyperparams"].get("step_size") else _setting(run, "target_kl")
+    given = run["hyperparams"]
+    unbounded = given.get("step_size") or given.get("kl_penalty") not in (None, "adaptive")
+    value = None if unbounded else _setting(run, "target_kl")
     try:
         # SB3, too, evaluates schedules at the step of the update.
         remaining = (1 - at / run["n_timesteps"]).clip(lower=0)

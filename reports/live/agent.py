@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from benchmarks.algorithms import algorithm_class
 from benchmarks.environments import env_spec
 from benchmarks.errors import SpecError, clean_up, warnings_to_stderr
-from benchmarks.evaluation import freeze
+from benchmarks.evaluation import freeze, with_masks
 from benchmarks.records import BrokenRunError, RunSpec
 from benchmarks.run import make_env
 from benchmarks.storage import RECORD
@@ -57,6 +57,7 @@ def play(
             opened.callback(clean_up, env.close)
             model = _load_model(folder, spec, env)
             env = model.get_env() or env  # as the algorithm wraps it: channels of images first
+            acting = with_masks(model, env)
             env.seed(seed)  # now: a model that is loaded seeds its environment with its own
             observation = env.reset()
             image = _first_image(env, spec)
@@ -66,7 +67,7 @@ def play(
         for index in range(n_frames):
             rendered = total
             while total < round(index * steps_per_frame):
-                action, _ = model.predict(observation, deterministic=True)  # type: ignore[arg-type]
+                action, _ = acting.predict(observation, deterministic=True)
                 observation, _, _, infos = env.step(action)
                 total, step = total + 1, step + 1
                 if "episode" in infos[0]:

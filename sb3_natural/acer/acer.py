@@ -40,13 +40,14 @@ from sb3_natural.arguments import (
     checked,
 )
 from sb3_natural.curvature.families import ACTION_SPACES
+from sb3_natural.curvature.masking import MASKED
 from sb3_natural.curvature.trust_region import linearised_projection
 from sb3_natural.loading import Loadable, opened
 from sb3_natural.networks.mlp import actor_mlp
 from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.observations import at
 from sb3_natural.rollouts.actors import Actor, TorchActor, make_actor
-from sb3_natural.rollouts.collection import FastRollouts
+from sb3_natural.rollouts.masks import MaskedRollouts
 from sb3_natural.rollouts.recorders import Recorder
 from sb3_natural.rollouts.scaling import ReturnScale
 
@@ -67,9 +68,18 @@ class Batch(NamedTuple):
     """phi of the policy that acted, (N, K)"""
     rewards: np.ndarray
     """In units of the return's standard deviation, (n_steps, n_segments)"""
+    masks: Tensor | None = None
+    """Which actions are valid, (R, K); None: all"""
+
+    def valid(self, phi: Tensor) -> Tensor:
+        """The logits of the first rows, those of invalid actions so low that they have no chance.
+
+        Everything that follows from them is then that of the valid actions.
+        """
+        return phi if self.masks is None else phi.masked_fill(~self.masks[: len(phi)], MASKED)
 
 
-class ACER(Loadable, FastRollouts):
+class ACER(Loadable, MaskedRollouts):
     """Actor-critic with experience replay, for discrete and continuous actions.
 
     After every ``n_steps`` steps of each environment there is one update on these steps. Then comes
@@ -332,6 +342,7 @@ class ACER(Loadable, FastRollouts):
         policy, n = self.policy, segments.rewards.size
         batch = self._to_batch(segments)
         phi, latent = policy.statistics_and_latent(batch.observations)
+        phi = batch.valid(phi)
         estimates = self._estimates(batch, phi, latent)
         with torch.no_grad():
             targets, goals = self._targets(batch, segments, estimates)
@@ -347,7 +358,7 @@ class ACER(Loadable, FastRollouts):
             )
             average, bounded = None, gradient
             if self.trust_region:
-                average = policy.average_statistics(at(batch.observations, slice(n)))
+                average = batch.valid(policy.average_statistics(at(batch.observations, slice(n))))
                 kl_gradient = policy.family.kl_gradient(average, current)
                 bounded = linearised_projection(gradient, kl_gradient, self.delta)
         value_loss = critic_loss(estimates, targets)
@@ -381,6 +392,7 @@ class ACER(Loadable, FastRollouts):
             actions.reshape(n) if self.policy.is_discrete else actions.reshape(n, -1),
             self._to_tensor(segments.statistics).reshape(n, -1),
             rewards,
+            None if segments.masks is None else self._to_tensor(segments.masks),
         )
 
     def _rewards(self, segments: Segments) -> np.ndarray:

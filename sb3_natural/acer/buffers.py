@@ -45,6 +45,8 @@ class Segments(NamedTuple):
     """(n_steps, n_segments): the row of ``observations`` that step t truly led to"""
     ages: np.ndarray
     """Environment steps since each segment began, (n_segments,)"""
+    masks: np.ndarray | None = None
+    """Which actions are valid in each row of ``observations``, (R, K); None: all"""
 
 
 class SegmentBuffer:
@@ -64,6 +66,7 @@ class SegmentBuffer:
     # Pickles of earlier versions do not have these.
     _n_before = 0
     _starts_anew = False
+    _masks: np.ndarray | None = None
 
     def __init__(
         self,
@@ -127,6 +130,7 @@ class SegmentBuffer:
                 last = at(at(self._observations, here), moved)
                 self._cut_at[before, moved] = self._cuts.push(last)
         _set(self._observations, here, observations)
+        self._forget_masks(here)
         self._starts_anew = False
         return moved
 
@@ -165,6 +169,23 @@ class SegmentBuffer:
             self._terminals[here, index] = False
             self._cut_at[here, index] = self._cuts.push(stacked(list(last_observations.values())))
         _set(self._observations, self._row(self._n_added), next_observations)
+        self._forget_masks(self._row(self._n_added))
+
+    def note_masks(self, masks: np.ndarray) -> None:
+        """Note which actions are valid in the observations that the latest step led to.
+
+        Until the first call, all actions of all observations count as valid.
+
+        :param masks: (n_envs, K)
+        """
+        if self._masks is None:
+            self._masks = np.ones((self.capacity + 1, *masks.shape), dtype=bool)
+        self._masks[self._row(self._n_added)] = masks
+
+    def _forget_masks(self, row: int) -> None:
+        """The row has a new observation, and nothing is known of what is invalid there."""
+        if self._masks is not None:
+            self._masks[row] = True
 
     def latest(self, n_steps: int) -> Segments:
         """The last steps of each environment, in the environments' order.
@@ -201,6 +222,7 @@ class SegmentBuffer:
             "n_before": self._n_before,
             "size": self._size,
             "cuts": [self._cuts._capacity, self._cuts._first, self._cuts._last],
+            "has_masks": self._masks is not None,
         }
 
     def save(self, file: BinaryIO) -> None:
@@ -210,6 +232,8 @@ class SegmentBuffer:
         """
         header = np.array(json.dumps(self.header()))
         arrays = {name: getattr(self, f"_{name}") for name in _ARRAYS} | {"cuts": self._cuts._items}
+        if self._masks is not None:
+            arrays["masks"] = self._masks
         named = dict(part for name, held in arrays.items() for part in _named(name, held))
         np.savez(file, header=header, **named)  # type: ignore[arg-type]
 
@@ -223,12 +247,15 @@ class SegmentBuffer:
         """
         with _refusing():
             members = _Members(file)
-            buffer = cls._without_arrays(json.loads(str(members.read("header"))))
+            header = json.loads(str(members.read("header")))
+            buffer = cls._without_arrays(header)
         if replaced is not None:
             space, actions = replaced.observation_space, replaced.action_space
             buffer.check_fits(space, actions, replaced.n_statistics, replaced.n_envs)
         with _refusing():
             buffer._read_arrays(members)
+            if header.get("has_masks") is True:  # files of earlier versions do not say
+                buffer._read_masks(members)
             buffer._check_counts()
             buffer._check_values()
         return buffer
@@ -261,6 +288,14 @@ class SegmentBuffer:
         for name in _ARRAYS:
             setattr(self, f"_{name}", _read(members, name, getattr(self, f"_{name}")))
         self._cuts._items = _read(members, "cuts", self._cuts._items)
+
+    def _read_masks(self, members: "_Members") -> None:
+        # Only categorical policies have masks, and these have one statistic for each action.
+        shape = (self.capacity + 1, self.n_envs, self.n_statistics)
+        members.check("masks", np.dtype(bool), shape)
+        self._masks = members.read("masks")
+        if (self._masks.view(np.uint8) > 1).any():
+            raise ValueError("its masks are neither True nor False")
 
     def _check_counts(self) -> None:
         cuts = self._cuts
@@ -333,6 +368,12 @@ class SegmentBuffer:
         if cut.any():
             next_rows[cut] = len(times) * n_segments + np.arange(int(cut.sum()))
             observations = mapped(_joined, observations, self._cuts.get(cut_at[cut]))
+        masks = None
+        if self._masks is not None:
+            masks = self._masks[rows, envs].reshape(len(times) * n_segments, -1)
+            # What was valid where a time limit cut an episode off has never been asked.
+            unknown = np.ones((int(cut.sum()), masks.shape[1]), dtype=bool)
+            masks = _joined(masks, unknown)
         return Segments(
             observations,
             self._actions[steps],
@@ -342,6 +383,7 @@ class SegmentBuffer:
             ~(terminals | cut),
             next_rows,
             (self._n_added - starts) * self.n_envs,
+            masks,
         )
 
     def _row(self, time: Any) -> Any:

@@ -44,8 +44,10 @@ class SegmentRecorder(Recorder):
             last_observations = normalisation.get_original_obs()
         self.cut_off = buffer.resume(last_observations)
 
-    def begin(self, observations: VecEnvObs) -> None:
-        """Do nothing: the buffer has held them since the step that led to them."""
+    def begin(self, observations: VecEnvObs, masks: np.ndarray | None = None) -> None:
+        """Note the masks; the buffer has held the observations since the step that led to them."""
+        if masks is not None:
+            self._buffer.note_masks(masks)
 
     def add(self, step: Step) -> None:
         """Add the step to the buffer, with the statistics of the policy that acted."""
@@ -66,9 +68,12 @@ class SegmentRecorder(Recorder):
         self._algorithm._last_episode_starts = step.dones
 
     def finish(self, last_observations: VecEnvObs, dones: np.ndarray) -> Tensor:
-        """The values, computed when they are used."""
-        policy = self._algorithm.policy
+        """Note the masks of the last observations; their values are computed when they are used."""
+        algorithm: Any = self._algorithm
+        if (masks := algorithm._action_masks(algorithm.env)) is not None:
+            self._buffer.note_masks(masks)
+        policy = algorithm.policy
         values: Any = Deferred(
-            lambda: policy.predict_values(policy.obs_to_tensor(last_observations)[0])  # type: ignore[arg-type]
+            lambda: policy.predict_values(policy.obs_to_tensor(last_observations)[0])
         )
         return values

@@ -209,7 +209,7 @@ class CategoricalFamily(ActionFamily):
         return [block.logits for block in blocks]
 
     def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
-        probabilities = [logits.softmax(dim=1) for logits in self._blocks(phi)]
+        probabilities = [logits.softmax(dim=1) for logits in self._logits(phi)]
 
         def product(u: Tensor) -> Tensor:
             return torch.cat(
@@ -225,7 +225,7 @@ class CategoricalFamily(ActionFamily):
     def factor(self, phi: Tensor) -> Tensor:
         factor = phi.new_zeros(len(phi), phi.shape[1], phi.shape[1])
         start = 0
-        for logits in self._blocks(phi):
+        for logits in self._logits(phi):
             p, stop = logits.softmax(dim=1), start + logits.shape[1]
             # Column k is sqrt(p_k) (e_k - p): the score of category k, times sqrt(p_k).
             block = torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None, :]
@@ -236,7 +236,7 @@ class CategoricalFamily(ActionFamily):
     def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
         per_block = [
             kl_divergence(_categorical(p), _categorical(q))
-            for p, q in zip(self._blocks(phi_p), self._blocks(phi_q), strict=True)
+            for p, q in zip(self._logits(phi_p), self._logits(phi_q), strict=True)
         ]
         return torch.stack(per_block, dim=1).sum(dim=1)
 
@@ -251,7 +251,7 @@ class CategoricalFamily(ActionFamily):
         chosen = actions.long().reshape(len(phi), -1)
         per_block = [
             logits.log_softmax(dim=1).gather(1, chosen[:, index : index + 1])
-            for index, logits in enumerate(self._blocks(phi))
+            for index, logits in enumerate(self._logits(phi))
         ]
         return per_block[0][:, 0] if len(per_block) == 1 else torch.cat(per_block, dim=1).sum(dim=1)
 
@@ -259,7 +259,7 @@ class CategoricalFamily(ActionFamily):
         drawn = torch.stack(
             [
                 torch.multinomial(logits.softmax(dim=1), n_samples, replacement=True).t()
-                for logits in self._blocks(phi)
+                for logits in self._logits(phi)
             ],
             dim=2,
         )
@@ -282,20 +282,23 @@ class CategoricalFamily(ActionFamily):
     def _log_probabilities(self, phi: Tensor) -> list[Tensor]:
         # Finite, so that an impossible action (a logit of -inf) adds 0 to the entropy.
         smallest = torch.finfo(phi.dtype).min
-        return [logits.log_softmax(dim=1).clamp(min=smallest) for logits in self._blocks(phi)]
+        return [logits.log_softmax(dim=1).clamp(min=smallest) for logits in self._logits(phi)]
 
     def _probabilities(self, phi: Tensor) -> Tensor:
-        return _joined([logits.softmax(dim=1) for logits in self._blocks(phi)])
+        return _joined([logits.softmax(dim=1) for logits in self._logits(phi)])
 
     def _held(self, distribution: Distribution, phi: Tensor) -> Any:
-        blocks = [Categorical(logits=logits, validate_args=False) for logits in self._blocks(phi)]
+        blocks = [Categorical(logits=logits, validate_args=False) for logits in self._logits(phi)]
         return blocks if isinstance(distribution, MultiCategoricalDistribution) else blocks[0]
 
     def randomness(self, phi: Tensor) -> dict[str, float]:
         return {"entropy": self.entropy(phi).mean().item()}
 
-    def _blocks(self, phi: Tensor) -> tuple[Tensor, ...]:
-        return phi.split(self.sizes, dim=1)
+    def _logits(self, phi: Tensor) -> tuple[Tensor, ...]:
+        return self._blocks(phi)
+
+    def _blocks(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return rows.split(self.sizes, dim=1)
 
 
 class BernoulliFamily(ActionFamily):

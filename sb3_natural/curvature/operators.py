@@ -32,6 +32,7 @@ from sb3_natural.curvature.jacobian import (
     MlpJacobian,
     ScalarMlpJacobian,
 )
+from sb3_natural.curvature.masking import MaskedCategoricalFamily, masked_family
 from sb3_natural.curvature.per_sample import per_sample_vjp, sum_of_squares
 from sb3_natural.curvature.terms import (
     PolicyOutputs,
@@ -188,6 +189,14 @@ class CurvatureOperator(Operator):
         pushed = self.jacobian.jvp(vector)
         return ((pushed * self._metric(pushed.clone())).double().sum() / self.n_samples).item()
 
+    def quadratic_forms(self, vector: Tensor) -> Tensor:
+        """v^T J(s)^T M(s) J(s) v of each sample, shape (N,); their mean is v^T A v.
+
+        :raises ValueError: v is not a vector of P elements
+        """
+        pushed = self.jacobian.jvp(vector)
+        return (pushed * self._metric(pushed.clone())).sum(dim=1)
+
     def diagonal(self) -> Tensor:
         """The diagonal, exact, shape (P,). For small P: it takes P products."""
         return self.dense().diagonal()
@@ -263,8 +272,9 @@ class FisherOperator(PolicyCurvature):
         instead of all N
     :param fast: use hand-written products where the policy is a plain multilayer perceptron, which
         take half the time of autograd's
+    :param masks: which actions are valid in each of the N states, (N, K); None: all
     :raises TypeError: the action distribution is not supported
-    :raises ValueError: n_samples is less than 1
+    :raises ValueError: n_samples is less than 1; masks for a distribution that is not categorical
     :ivar distribution: one of SB3's, of the policy's kind; its current state does not matter
     :ivar family: its action family
     """
@@ -278,14 +288,18 @@ class FisherOperator(PolicyCurvature):
         actions: Tensor | None = None,
         n_samples: int | None = None,
         fast: bool = True,
+        masks: Tensor | None = None,
     ) -> None:
         chosen = _drawn(observations, n_samples)
         if chosen is not None:
             observations = at(observations, chosen)
             actions = None if actions is None else actions[chosen]
+            masks = None if masks is None else masks[chosen]
         self.actions = actions
         self.distribution = action_distribution(policy, observations)
         self.family, jacobian = statistics_jacobian(policy, observations, fast)
+        if masks is not None:
+            self.family = masked_family(self.family, masks)
         super().__init__(policy, observations, jacobian, self.family.fisher_at(jacobian.outputs))
 
     @property
@@ -302,6 +316,11 @@ class FisherOperator(PolicyCurvature):
             raise ValueError(
                 "scores need the actions: FisherOperator(policy, observations, actions)"
             )
+        if isinstance(self.family, MaskedCategoricalFamily):
+            # Which states they are matters here, and a function of single samples would not know.
+            by_phi = self.family.score(self.distribution, self.statistics, self.actions)[:, None]
+            rows = per_sample_vjp(self.outputs, (self.observations,), by_phi, self.params)
+            return torch.cat(list(rows)).squeeze(1)
         rows = per_sample_vjp(
             lambda observation, action: self.policy.get_distribution(observation).log_prob(action)[
                 :, None
@@ -319,6 +338,10 @@ class FisherOperator(PolicyCurvature):
     def terms(self, observations: PyTorchObs) -> list[Term]:
         """See :meth:`PolicyOutputs.terms`."""
         return statistics_terms(self.family, self.policy.get_distribution(observations))
+
+    def outputs(self, observations: PyTorchObs) -> Tensor:
+        """See :meth:`PolicyOutputs.outputs`; any states, since only M knows of masks."""
+        return self.family.statistics(self.policy.get_distribution(observations))
 
     def known_diagonal(self) -> dict[nn.Parameter, float]:
         """See :meth:`PolicyOutputs.known_diagonal`."""

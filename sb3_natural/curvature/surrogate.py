@@ -4,7 +4,7 @@ import torch
 from stable_baselines3.common.distributions import Distribution
 from torch import Tensor
 
-from sb3_natural.curvature.families import family_of
+from sb3_natural.curvature.families import ActionFamily, family_of
 from sb3_natural.shapes import check_shape
 
 __all__ = ["Surrogate"]
@@ -19,15 +19,22 @@ class Surrogate:
     :param actions: N actions, as the distribution's ``log_prob`` takes them
     :param old_log_prob: log pi_old(a|s), (N,)
     :param advantages: A, (N,)
+    :param family: the distribution's family, if it knows more than the distribution (which actions
+        are valid in each of the N states, say); None: the one that belongs to the distribution
     :raises ValueError: ``old_log_prob`` or ``advantages`` has another shape
     """
 
     def __init__(
-        self, distribution: Distribution, actions: Tensor, old_log_prob: Tensor, advantages: Tensor
+        self,
+        distribution: Distribution,
+        actions: Tensor,
+        old_log_prob: Tensor,
+        advantages: Tensor,
+        family: ActionFamily | None = None,
     ) -> None:
         check_shape((len(actions),), old_log_prob=old_log_prob, advantages=advantages)
         self._distribution = distribution
-        self._family = family_of(distribution)
+        self.family = family or family_of(distribution)
         self._actions = actions
         self._old_log_prob = old_log_prob
         self._advantages = advantages
@@ -39,9 +46,9 @@ class Surrogate:
     def with_gradient(self, phi: Tensor) -> tuple[float, Tensor]:
         """mean(rho A), and its gradient with respect to phi, (N, K)."""
         weighted = self._weighted(phi)
-        score = self._family.score(self._distribution, phi, self._actions)
+        score = self.family.score(self._distribution, phi, self._actions)
         return weighted.mean().item(), score * (weighted / len(phi))[:, None]
 
     def _weighted(self, phi: Tensor) -> Tensor:
-        log_prob = self._family.log_prob(self._distribution, phi, self._actions)
+        log_prob = self.family.log_prob(self._distribution, phi, self._actions)
         return torch.exp(log_prob - self._old_log_prob) * self._advantages

@@ -3,7 +3,9 @@
 Along the natural gradient x there are three rules: a fixed multiple of x (Kakade 2001); the
 multiple at which the quadratic model of the KL divergence equals delta, shortened where the
 measured divergence is far beyond delta; and that multiple shrunk until the measured divergence is
-within delta and the surrogate improves, which is TRPO (Schulman et al. 2015).
+within delta and the surrogate improves, which is TRPO (Schulman et al. 2015). The divergence is the
+mean over states, or that of the state where it is largest. Steps that pay for the divergence
+instead of bounding it are in :mod:`~sb3_natural.curvature.penalty`.
 
 ACER (Wang et al. 2017) bounds the gradient itself, sample by sample, by a linear model of the KL
 divergence to an average of past policies.
@@ -47,7 +49,11 @@ class PolicyLine:
     :param jacobian: of the statistics of all samples, whose outputs are those at theta
     :param surrogate: of the same samples
     :param direction: x, shape (P,)
+    :param maximal: whether the divergence is that of the state where it is largest, instead of the
+        mean over states
+    :param origin: the statistics from which the divergence is measured, (N, K); None: at theta
     :ivar phi: the statistics where the policy is, (N, K)
+    :ivar kls: the KL divergence of each state where it went last, in nats, (N,)
     """
 
     def __init__(
@@ -56,8 +62,13 @@ class PolicyLine:
         jacobian: Jacobian,
         surrogate: Surrogate,
         direction: Tensor,
+        maximal: bool = False,
+        origin: Tensor | None = None,
     ) -> None:
         self.phi = jacobian.outputs
+        self._maximal = maximal
+        self._origin = jacobian.outputs if origin is None else origin
+        self.kls = self.phi.new_zeros(len(self.phi))
         self._fisher = fisher
         self._jacobian = jacobian
         self._surrogate = surrogate
@@ -67,12 +78,13 @@ class PolicyLine:
     def __call__(self, length: float) -> tuple[float, float]:
         """Go to theta + length x: the surrogate and the KL divergence there, NaN if it is too far.
 
-        :return: the surrogate, and the mean KL divergence from the policy at theta, in nats
+        :return: the surrogate, and the mean or largest KL divergence, in nats
         """
         assign_flat(self._fisher.params, self._theta + length * self._direction)
         self.phi = self._jacobian.evaluate()
-        kl = self._fisher.family.kl(self._jacobian.outputs, self.phi)
-        return self._surrogate(self.phi), kl.mean().item()
+        self.kls = self._surrogate.family.kl(self._origin, self.phi)
+        kl = self.kls.max() if self._maximal else self.kls.mean()
+        return self._surrogate(self.phi), kl.item()
 
     def go_back(self) -> None:
         """Go back to theta."""

@@ -33,9 +33,12 @@ from sb3_natural.arguments import (
     checked,
     one_of,
 )
-from sb3_natural.curvature.families import ACTION_SPACES, family_of
+from sb3_natural.curvature.families import ACTION_SPACES, ActionFamily, family_of
+from sb3_natural.curvature.jacobian import Jacobian
 from sb3_natural.curvature.kfac import KFAC, own_kfac
+from sb3_natural.curvature.masking import masked_family
 from sb3_natural.curvature.operators import Damped, FisherOperator, statistics_jacobian
+from sb3_natural.curvature.penalty import Aim, PenalisedAscent, PenalisedRise, adapted, penalty_for
 from sb3_natural.curvature.solvers import (
     SOLVERS,
     ConjugateGradient,
@@ -62,9 +65,11 @@ from sb3_natural.networks.normalization import (
     normalizable,
     normalizer_of,
 )
+from sb3_natural.networks.parameters import assign_flat, flatten
 from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_natural.rollouts.collection import forget_graph
+from sb3_natural.rollouts.masks import MaskedRollouts, fitting_buffer, masks_of
 from sb3_natural.rollouts.normalized_returns import NormalizedReturns
 from sb3_natural.rollouts.scaling import ReturnScale
 
@@ -85,14 +90,16 @@ class PolicyStep(NamedTuple):
     solution: Solution | None = None
     randomness: dict[str, float] | None = None
     """See ``ActionFamily.randomness``; of the new policy."""
+    kl: float = 0.0
+    """The measured KL divergence, the mean over states, in nats"""
+    kl_max: float = 0.0
+    """That of the state where it is largest"""
+    penalty: float = 0.0
+    """C, in units of advantages per nat"""
+    penalised: PenalisedRise | None = None
 
-    @property
-    def kl(self) -> float:
-        """The measured KL divergence, in nats."""
-        return self.taken.kl
 
-
-class NPG(Loadable, NormalizedReturns):
+class NPG(Loadable, MaskedRollouts, NormalizedReturns):
     """Natural policy gradient, with TRPO as a special case.
 
     Each update takes one rollout and moves the policy's parameters theta along the natural gradient
@@ -108,7 +115,9 @@ class NPG(Loadable, NormalizedReturns):
     - *fixed* (``step_size``): ``theta += step_size x``, as in Kakade 2001;
     - *with line search* (``line_search=True``): the KL-normalised step, shrunk until the surrogate
       improves and the measured KL divergence is within ``target_kl``: with ``plateau_threshold=0``
-      and ``max_log_std_change=None`` this is TRPO.
+      and ``max_log_std_change=None`` this is TRPO;
+    - *penalised* (``kl_penalty``): one or more steps that raise the surrogate minus C times the
+      measured KL divergence, the first of which is ``theta += x / C`` without damping.
 
     Whatever the length, ``max_log_std_change`` bounds the part of the step that changes the noise.
 
@@ -138,6 +147,13 @@ class NPG(Loadable, NormalizedReturns):
         neither this nor ``step_size`` is given, 0.04, falling linearly to 0 at the end of training
     :param step_size: fixed multiple of the natural gradient, a float or a schedule; excludes
         ``target_kl``
+    :param kl_penalty: C, the price of a nat of KL divergence, in units of the (normalised)
+        advantages; a float or a schedule: an update maximises the surrogate minus C times the
+        divergence; excludes ``target_kl`` and ``step_size``. "adaptive": C starts where the
+        quadratic model's divergence is ``target_kl``, doubles after an update that measured more
+        than 1.5 ``target_kl``, and halves after one that measured less than ``target_kl`` / 1.5
+    :param kl_constraint: which divergence ``target_kl`` bounds and ``kl_penalty`` prices: "mean",
+        over states, or "max", that of the state where it is largest
     :param fisher_solver: how to solve for x: "cg", "diagonal", "empirical", "dense", "identity",
         "kfac", or a :class:`~sb3_natural.curvature.solvers.Solver`
     :param cg_max_steps: most iterations of conjugate gradient, for the policy
@@ -216,6 +232,7 @@ class NPG(Loadable, NormalizedReturns):
         gae_lambda=between(0, 1),
         target_kl=POSITIVE_AND_FINITE,
         step_size=POSITIVE_AND_FINITE,
+        kl_penalty=POSITIVE_AND_FINITE,
         fisher_solver=one_of(SOLVERS),
         cg_max_steps=at_least(1),
         cg_tol=FINITE_AND_NOT_NEGATIVE,
@@ -242,6 +259,8 @@ class NPG(Loadable, NormalizedReturns):
         gae_lambda: float = 0.9,
         target_kl: float | Schedule | None = None,
         step_size: float | Schedule | None = None,
+        kl_penalty: float | Schedule | Literal["adaptive"] | None = None,
+        kl_constraint: Literal["mean", "max"] = "mean",
         fisher_solver: str | Solver = "cg",
         cg_max_steps: int = 10,
         cg_tol: float = 1e-5,
@@ -299,6 +318,8 @@ class NPG(Loadable, NormalizedReturns):
         self.batch_size = batch_size
         self.target_kl = target_kl
         self.step_size = step_size
+        self.kl_penalty = kl_penalty
+        self.kl_constraint = kl_constraint
         self.fisher_solver = fisher_solver
         self.cg_max_steps = cg_max_steps
         self.cg_tol = cg_tol
@@ -321,6 +342,7 @@ class NPG(Loadable, NormalizedReturns):
         self._return_scale = ReturnScale()
         self._usual_variance = 0.0
         self._n_variances = 0
+        self._adaptive_penalty = 0.0  # not known before the first update
         self._skipped_updates = 0
         self._warned: set[str] = set()
         self._fisher_kfac: KFAC | None = None
@@ -335,13 +357,20 @@ class NPG(Loadable, NormalizedReturns):
                 f"target_kl={self.target_kl} and step_size={self.step_size} exclude each other: "
                 "give target_kl for a KL-normalised step, or step_size for a fixed one"
             )
+        if self.kl_penalty is not None:
+            self._check_penalty()
+        if self.kl_constraint == "max" and self.step_size is not None:
+            raise ValueError(
+                'kl_constraint="max" says which KL divergence target_kl bounds or kl_penalty '
+                f"prices; a fixed step (step_size={self.step_size}) does neither"
+            )
         if self.line_search and self.target_kl is None:
             raise ValueError(
                 "line_search=True shrinks the step until the KL divergence is within target_kl: "
                 "give target_kl instead of step_size"
             )
-        if self.target_kl is None and self.step_size is None:
-            raise ValueError("target_kl=None and step_size=None: give one of them")
+        if self.target_kl is None and self.step_size is None and self.kl_penalty is None:
+            raise ValueError("target_kl=None and step_size=None: give one of them, or kl_penalty")
         policy = vars(self).get("policy")
         if (
             isinstance(policy, NormalizedObservations)
@@ -360,8 +389,28 @@ class NPG(Loadable, NormalizedReturns):
                 "Solver, got Empirical, which needs a policy's scores"
             )
 
+    def _check_penalty(self) -> None:
+        if self.step_size is not None:
+            raise ValueError(
+                f"kl_penalty={self.kl_penalty} and step_size={self.step_size} exclude each other: "
+                "give one of them"
+            )
+        if self.line_search:
+            raise ValueError(
+                f"kl_penalty={self.kl_penalty} and line_search=True exclude each other: a "
+                "penalised step has a search of its own"
+            )
+        if self.kl_penalty == "adaptive" and self.target_kl is None:
+            raise ValueError('kl_penalty="adaptive" adapts to target_kl, got target_kl=None')
+        if self.kl_penalty != "adaptive" and self.target_kl is not None:
+            raise ValueError(
+                f"kl_penalty={self.kl_penalty} and target_kl={self.target_kl} exclude each other: "
+                'give one of them, or both as kl_penalty="adaptive", which adapts to target_kl'
+            )
+
     def _setup_model(self) -> None:
-        if self.target_kl is None and self.step_size is None:
+        bounded = self.kl_penalty is None or self.kl_penalty == "adaptive"
+        if self.target_kl is None and self.step_size is None and bounded:
             self.target_kl = DEFAULT_TARGET_KL
         self._check_arguments()  # here, since load() may bring new ones
         self._keep_kfac()
@@ -370,6 +419,8 @@ class NPG(Loadable, NormalizedReturns):
             self.target_kl = FloatSchedule(self.target_kl)
         if self.step_size is not None:
             self.step_size = FloatSchedule(self.step_size)
+        if self.kl_penalty is not None and self.kl_penalty != "adaptive":
+            self.kl_penalty = FloatSchedule(self.kl_penalty)
 
     @classmethod
     def _arguments_of_earlier_version(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -415,6 +466,7 @@ class NPG(Loadable, NormalizedReturns):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         self._check_arguments()
         result = super()._setup_learn(*args, **kwargs)
+        self.rollout_buffer = fitting_buffer(self, self._is_masked)
         # Before any step is taken, on an observation that the environment really gives.
         observation, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
         self.policy.set_training_mode(False)
@@ -485,49 +537,140 @@ class NPG(Loadable, NormalizedReturns):
         :raises NoStepError: no sound step exists; the parameters are as before
         """
         actions = self._actions(batch)
-        n_samples = math.ceil(len(actions) / self.sub_sampling_factor)
-        fisher = FisherOperator(self.policy, batch.observations, actions, n_samples)
-        jacobian = fisher.jacobian  # of the states that the Fisher information uses
-        if self.sub_sampling_factor > 1:
-            _, jacobian = statistics_jacobian(self.policy, batch.observations)
-
+        fisher, jacobian, family = self._fisher(batch, actions)
         advantages = self._usable_advantages(batch.advantages)
-        surrogate = Surrogate(fisher.distribution, actions, batch.old_log_prob, advantages)
+        surrogate = Surrogate(fisher.distribution, actions, batch.old_log_prob, advantages, family)
         objective, phi_gradient = surrogate.with_gradient(jacobian.outputs)
         gradient = jacobian.vjp(phi_gradient)
-        if not torch.isfinite(gradient).all():
-            raise NoStepError("the policy gradient is not finite")
-        if gradient.norm() < VANISHING:
-            raise NoStepError(f"the policy gradient vanishes (norm {gradient.norm().item():.3g})")
-
-        damped = Damped(fisher, self.cg_damping)
-        solution = self._make_solver().solve(damped, gradient)
+        solution, quadratic_form = self._natural_gradient(fisher, gradient)
         direction = solution.direction
-        if not torch.isfinite(direction).all():
-            raise NoStepError("the natural gradient is not finite")
-        quadratic_form = damped.undamped_form(direction, solution.curvature)
+        if self.kl_penalty is not None:
+            aim = Aim(fisher, jacobian, gradient, direction, quadratic_form)
+            return self._penalised_step(batch, surrogate, aim, solution)
 
         target_kl = 0.0
         if self.step_size is not None:
             length = self._now("step_size", self.step_size)
         else:
-            target_kl = self._now("target_kl", self.target_kl)
-            target_kl *= self._left_to_gain(batch.advantages)
-            length = kl_normalised_length(quadratic_form, target_kl)
+            target_kl = self._target_kl(batch)
+            length = self._length(fisher, direction, quadratic_form, target_kl)
         if self.max_log_std_change is not None and (block := self._log_std_block(fisher)):
             direction = limited(direction, block, self.max_log_std_change / max(length, VANISHING))
             if direction is not solution.direction:
                 quadratic_form = fisher.quadratic_form(direction)
 
-        line = PolicyLine(fisher, jacobian, surrogate, direction)
+        line = PolicyLine(fisher, jacobian, surrogate, direction, self.kl_constraint == "max")
         try:
             taken = self._step_along(line, length, objective, target_kl)
         except Exception:  # whatever went wrong, the policy is never left half-way
             line.go_back()
             raise
         kl_predicted = 0.5 * taken.length**2 * quadratic_form
-        randomness = fisher.family.randomness(line.phi)
-        return PolicyStep(taken, target_kl, kl_predicted, solution, randomness)
+        randomness = family.randomness(line.phi)
+        kls = line.kls.mean().item(), line.kls.max().item()
+        return PolicyStep(taken, target_kl, kl_predicted, solution, randomness, *kls)
+
+    def _fisher(
+        self, batch: RolloutBufferSamples, actions: Tensor
+    ) -> tuple[FisherOperator, Jacobian, ActionFamily]:
+        """The Fisher information where the policy is; Jacobian and family of all samples."""
+        n_samples, masks = math.ceil(len(actions) / self.sub_sampling_factor), masks_of(batch)
+        fisher = FisherOperator(self.policy, batch.observations, actions, n_samples, masks=masks)
+        jacobian, family = fisher.jacobian, fisher.family  # of the states that it uses
+        if self.sub_sampling_factor > 1:
+            family, jacobian = statistics_jacobian(self.policy, batch.observations)
+            family = family if masks is None else masked_family(family, masks)
+        return fisher, jacobian, family
+
+    def _natural_gradient(self, fisher: FisherOperator, gradient: Tensor) -> tuple[Solution, float]:
+        """x = (F + cg_damping I)^-1 g, and x^T F x.
+
+        :param gradient: g, (P,)
+        :raises NoStepError: g vanishes, or g or x is not finite
+        """
+        if not torch.isfinite(gradient).all():
+            raise NoStepError("the policy gradient is not finite")
+        if gradient.norm() < VANISHING:
+            raise NoStepError(f"the policy gradient vanishes (norm {gradient.norm().item():.3g})")
+        damped = Damped(fisher, self.cg_damping)
+        solution = self._make_solver().solve(damped, gradient)
+        if not torch.isfinite(solution.direction).all():
+            raise NoStepError("the natural gradient is not finite")
+        return solution, damped.undamped_form(solution.direction, solution.curvature)
+
+    def _length(
+        self, fisher: FisherOperator, direction: Tensor, quadratic_form: float, target_kl: float
+    ) -> float:
+        """The length at which the quadratic model of the divergence that is bounded is delta."""
+        if self.kl_constraint == "max":
+            quadratic_form = fisher.quadratic_forms(direction).max().item()
+        return kl_normalised_length(quadratic_form, target_kl)
+
+    def _target_kl(self, batch: RolloutBufferSamples) -> float:
+        """delta of this update."""
+        target_kl = self._now("target_kl", self.target_kl)
+        return target_kl * self._left_to_gain(batch.advantages)
+
+    def _penalised_step(
+        self, batch: RolloutBufferSamples, surrogate: Surrogate, aim: Aim, solution: Solution
+    ) -> PolicyStep:
+        """Steps along natural gradients that raise the surrogate minus C times the divergence.
+
+        :param aim: the natural gradient of the surrogate
+        :raises NoStepError: there is none; the parameters are as before
+        """
+        target_kl = 0.0
+        if self.kl_penalty == "adaptive":
+            target_kl = self._target_kl(batch)
+            if target_kl == 0:  # the end of the default schedule: it asks for no step
+                return PolicyStep(solution=solution)
+        penalty = self._penalty_now(aim, target_kl)
+        origin, family = aim.jacobian.outputs, surrogate.family
+        maximal = self.kl_constraint == "max"
+        noise = None if self.max_log_std_change is None else self._log_std_block(aim.fisher)
+        ascent = PenalisedAscent(
+            surrogate, origin, penalty, maximal, noise, self.max_log_std_change or math.inf
+        )
+
+        def next_aim() -> Aim:
+            fisher, jacobian, _ = self._fisher(batch, self._actions(batch))
+            gradient = jacobian.vjp(ascent.gradient(jacobian.outputs))
+            solution, quadratic_form = self._natural_gradient(fisher, gradient)
+            return Aim(fisher, jacobian, gradient, solution.direction, quadratic_form)
+
+        theta = flatten(param.detach() for param in aim.fisher.params)
+        try:
+            rise = ascent.run(aim, next_aim)
+        except Exception:  # whatever went wrong, the policy is never left half-way
+            assign_flat(aim.fisher.params, theta)
+            raise
+        if self.kl_penalty == "adaptive":
+            self._adaptive_penalty = adapted(penalty, rise.taken.kl, target_kl)
+        kls = family.kl(origin, rise.phi)
+        return PolicyStep(
+            rise.taken,
+            target_kl,
+            rise.kl_predicted,
+            solution,
+            family.randomness(rise.phi),
+            kls.mean().item(),
+            kls.max().item(),
+            penalty,
+            rise,
+        )
+
+    def _penalty_now(self, aim: Aim, target_kl: float) -> float:
+        """C of this update.
+
+        :raises ValueError: its schedule gave no positive number
+        """
+        if self.kl_penalty != "adaptive":
+            if (penalty := self._now("kl_penalty", self.kl_penalty)) == 0:
+                raise ValueError("the schedule of kl_penalty gave 0; it must be positive")
+            return penalty
+        if not self._adaptive_penalty:
+            self._adaptive_penalty = penalty_for(aim, target_kl, self.kl_constraint == "max")
+        return self._adaptive_penalty
 
     def _step_along(
         self, line: PolicyLine, length: float, objective: float, target_kl: float
@@ -632,17 +775,25 @@ class NPG(Loadable, NormalizedReturns):
             with torch.no_grad():
                 distribution = self.policy.get_distribution(batch.observations)
                 family = family_of(distribution)
+                if (masks := masks_of(batch)) is not None:
+                    family = masked_family(family, masks)
                 randomness = family.randomness(family.statistics(distribution))
         log = self.logger.record
         log("train/policy_objective", step.taken.objective)
         log("train/kl", step.kl)
         log("train/kl_divergence_loss", step.kl)  # TRPO's name for it
         log("train/kl_predicted", step.kl_predicted)
+        if self.kl_constraint == "max":
+            log("train/kl_max", step.kl_max)
         if self.target_kl is not None:
             log("train/target_kl", step.target_kl)
         log("train/step_length", step.taken.length)
-        if self.target_kl is not None:
+        if self.step_size is None:
             log("train/step_shortenings", step.taken.shortenings)
+        if step.penalised is not None:
+            log("train/kl_penalty", step.penalty)
+            log("train/penalised_objective", step.penalised.objective)
+            log("train/inner_steps", step.penalised.n_steps)
         if step.solution is not None and step.solution.iterations is not None:
             log("train/cg_iterations", step.solution.iterations)
             log("train/cg_residual", step.solution.residual)

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from sb3_natural.curvature.families import family_of
 from sb3_natural.curvature.few_samples import log_probs
+from sb3_natural.curvature.masking import MASKED, masked_distribution
 from sb3_natural.networks.mlp import Mlp, actor_mlp, flat_features
 from sb3_natural.networks.normalization import ObservationNormalizer, normalizer_of
 from sb3_natural.networks.passes import hidden_layers, hidden_outputs, numpy_fits, numpy_forward
@@ -67,17 +68,19 @@ class Actor(Protocol):
 
     path: str
 
-    def sample(self, observations: VecEnvObs) -> np.ndarray:
+    def sample(self, observations: VecEnvObs, masks: np.ndarray | None = None) -> np.ndarray:
         """Actions for the observations that a VecEnv returns.
 
+        :param masks: which actions are valid, (n_envs, K), True or False, for a categorical policy;
+            None: all
         :return: a new array of shape (n_envs, *action shape)
         """
 
     def statistics(self) -> np.ndarray:
         """phi of the distributions that the last actions came from, shape (n_envs, K).
 
-        As in :class:`~sb3_natural.curvature.families.ActionFamily`, up to a shift of logits. Later
-        steps do not change the array.
+        As in :class:`~sb3_natural.curvature.families.ActionFamily`, up to a shift of logits; those
+        of invalid actions are ``MASKED``. Later steps do not change the array.
         """
 
     def likelihood(self) -> Tensor | np.ndarray:
@@ -134,11 +137,14 @@ class TorchActor:
         self._policy = policy
         self._shape = _action_shape(policy)
 
-    def sample(self, observations: VecEnvObs) -> np.ndarray:
+    def sample(self, observations: VecEnvObs, masks: np.ndarray | None = None) -> np.ndarray:
         """See :class:`Actor`."""
         with torch.no_grad():
             on_device = obs_as_tensor(observations, self._policy.device)  # type: ignore[arg-type]
             distribution = self._policy.get_distribution(on_device)
+            if masks is not None:
+                on_masks = torch.from_numpy(masks).to(self._policy.device)
+                distribution = masked_distribution(distribution, on_masks)
             actions = distribution.get_actions()
             self._log_prob = distribution.log_prob(actions)
         # The policy reuses its own object for the next distribution.
@@ -169,8 +175,16 @@ class ForwardActor(TorchActor):
 
     path = "sb3"
 
-    def sample(self, observations: VecEnvObs) -> np.ndarray:
-        """See :class:`Actor`."""
+    def sample(self, observations: VecEnvObs, masks: np.ndarray | None = None) -> np.ndarray:
+        """See :class:`Actor`.
+
+        :raises ValueError: there are masks, which ``forward`` does not take
+        """
+        if masks is not None:
+            raise ValueError(
+                f"the environment has action_masks, which the forward() of "
+                f"{type(self._policy).__name__} does not use"
+            )
         with torch.no_grad():
             on_device = obs_as_tensor(observations, self._policy.device)  # type: ignore[arg-type]
             actions, _, self._log_prob = self._policy(on_device)
@@ -253,13 +267,15 @@ class MlpActor(PlainActor):
         self._head = biases[-1], weights[-1].t()
         self._draw = _torch_sampler(policy)
 
-    def sample(self, observations: VecEnvObs) -> np.ndarray:
+    def sample(self, observations: VecEnvObs, masks: np.ndarray | None = None) -> np.ndarray:
         """See :class:`Actor`."""
         assert isinstance(observations, np.ndarray)
         features = flat_features(self._policy, torch.as_tensor(observations))
         h = hidden_outputs(self._hidden, features)
         bias, weight = self._head
         phi = outputs = torch.addmm(bias, h, weight)
+        if masks is not None:
+            phi = outputs = torch.where(torch.from_numpy(masks), outputs, MASKED)
         if self._log_std is not None:
             phi = torch.cat([outputs, self._log_std.expand_as(outputs)], dim=1)
         self._phi = phi.numpy()
@@ -280,9 +296,11 @@ class NumpyActor(PlainActor):
 
     # A probability may underflow to zero, and the user may have told numpy to raise then.
     @np.errstate(all="ignore")
-    def sample(self, observations: VecEnvObs) -> np.ndarray:
+    def sample(self, observations: VecEnvObs, masks: np.ndarray | None = None) -> np.ndarray:
         """See :class:`Actor`."""
         x = self._outputs(self._features(observations))
+        if masks is not None:
+            x = np.where(masks, x, np.float32(MASKED))
         if self._log_std_row is None:
             self._phi = x
         else:

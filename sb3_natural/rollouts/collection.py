@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.distributions import Distribution
@@ -38,6 +39,15 @@ from sb3_natural.rollouts.finiteness import CheckedSteps, VecCheckFinite, surely
 from sb3_natural.rollouts.recorders import BufferRecorder, Recorder, Step
 
 __all__ = ["FastRollouts", "forget_graph"]
+
+
+# Buffers whose arrays are filled here as their ``add`` would fill them.
+_KNOWN_ADDS = (
+    RolloutBuffer.add,
+    DictRolloutBuffer.add,
+    MaskableRolloutBuffer.add,
+    MaskableDictRolloutBuffer.add,
+)
 
 
 class _PassedOn:
@@ -147,7 +157,7 @@ class FastRollouts(OnPolicyAlgorithm):
 
     def _make_actor(self) -> Actor | None:
         """The actor of the next rollout; None if SB3's own collection is to be used."""
-        own_add = type(self.rollout_buffer).add not in (RolloutBuffer.add, DictRolloutBuffer.add)
+        own_add = type(self.rollout_buffer).add not in _KNOWN_ADDS
         if own_add or self._forced_path == "sb3":
             return None
         if self._forced_path is not None:
@@ -272,10 +282,11 @@ class FastRollouts(OnPolicyAlgorithm):
                 self._reset_noise(env)
             # A copy for callbacks: the next step may reuse the array.
             last_obs: Any = mapped(np.copy, self._last_obs) if watched else self._last_obs
-            actions = actor.sample(last_obs)
+            masks = self._action_masks(env)
+            actions = actor.sample(last_obs, masks)
             _check_actions(actions, self.num_timesteps)
             clipped_actions = to_env(actions)
-            rollout.begin(last_obs)
+            rollout.begin(last_obs, masks)
             new_obs, rewards, dones, infos = checked.step(clipped_actions)
             self.num_timesteps += env.num_envs
 
@@ -322,6 +333,10 @@ class FastRollouts(OnPolicyAlgorithm):
     def _reset_noise(self, env: VecEnv) -> None:
         """New exploration noise for gSDE, without a graph: tensors with one cannot be copied."""
         self.policy.reset_noise(env.num_envs)
+
+    def _action_masks(self, env: VecEnv) -> np.ndarray | None:
+        """Which actions are valid now, (n_envs, K); None where all are."""
+        return None
 
     def _recorder(self, buffer: Any, actor: Actor) -> Recorder:
         """The recorder of the next rollout."""

@@ -85,8 +85,11 @@ class Recorder(ABC):
         self._actor = actor
 
     @abstractmethod
-    def begin(self, observations: VecEnvObs) -> None:
-        """A step is about to be taken from these observations, and may overwrite them."""
+    def begin(self, observations: VecEnvObs, masks: np.ndarray | None = None) -> None:
+        """A step is about to be taken from these observations, and may overwrite them.
+
+        :param masks: which actions are valid there, (n_envs, K); None: all
+        """
 
     @abstractmethod
     def add(self, step: Step) -> None:
@@ -164,7 +167,7 @@ class BufferRecorder(Recorder):
     ) -> None:
         super().__init__(algorithm, actor)
         buffer.reset()
-        self._buffer = buffer
+        self._buffer: Any = buffer  # sb3-contrib's, if there are masks
         self._return_scale = return_scale
         self._returns_lambda = returns_lambda
         self._time_limits: list[_TimeLimit] = []
@@ -176,11 +179,13 @@ class BufferRecorder(Recorder):
     def _policy(self) -> Any:
         return self._algorithm.policy  # a callback may have exchanged it
 
-    def begin(self, observations: Any) -> None:
-        """Store the observations."""
+    def begin(self, observations: Any, masks: np.ndarray | None = None) -> None:
+        """Store the observations, and the masks if there are any."""
         pos = self._buffer.pos
         for rows, values in pairs(self._buffer.observations, observations):
             _set_row(rows, pos, values)
+        if masks is not None:
+            self._buffer.action_masks[pos] = masks
 
     def add(self, step: Step) -> None:
         """Do what ``RolloutBuffer.add`` does, without the critic."""

@@ -210,6 +210,8 @@ CONTINUED = {
     "schedule": dict(target_kl=LinearSchedule(0.05, 0.0, 1.0), line_search=True),
     "kfac": dict(fisher_solver=KFAC(inverse_every=3), critic_solver="kfac"),
     "fixed": dict(step_size=lambda progress: 0.01 * progress),
+    "penalised": dict(kl_penalty=2.0, kl_constraint="max"),
+    "adaptive": dict(kl_penalty="adaptive"),
 }
 
 
