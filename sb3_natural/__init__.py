@@ -4,7 +4,7 @@ from sb3_natural.acer import ACER
 from sb3_natural.baselines import A2C, PPO, TRPO
 from sb3_natural.curvature.operators import FisherOperator
 from sb3_natural.environments.envpool import make_vec_env
-from sb3_natural.npg import NPG
+from sb3_natural.npg import NPG, RecurrentNPG
 from sb3_natural.signal import SignalCallback, signal_share
 
 __version__ = "0.1.0"
@@ -16,6 +16,7 @@ __all__ = [
     "PPO",
     "TRPO",
     "FisherOperator",
+    "RecurrentNPG",
     "SignalCallback",
     "__version__",
     "make_vec_env",
