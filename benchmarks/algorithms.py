@@ -19,6 +19,7 @@ ALGORITHMS: dict[str, str] = {
     "ppo": "sb3_natural:PPO",
     "acer": "sb3_natural:ACER",
     "a2c": "sb3_natural:A2C",
+    "recurrent_npg": "sb3_natural:RecurrentNPG",
 }
 _KNOWN_PACKAGES = ("sb3_natural", "stable_baselines3", "sb3_contrib")
 HYPERPARAMS = Path(__file__).parent / "hyperparams"

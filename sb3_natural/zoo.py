@@ -1,10 +1,10 @@
 """RL Baselines3 Zoo with our algorithms: ``python -m sb3_natural.zoo train --algo npg --env ID``.
 
 This is the Zoo's own command line, with its scripts and options
-(https://github.com/DLR-RM/rl-baselines3-zoo), but it knows NPG and ACER too. They are trained with
-the hyperparameters in this package unless ``--conf-file`` names a file.
+(https://github.com/DLR-RM/rl-baselines3-zoo), but it knows NPG, RecurrentNPG and ACER too. They are
+trained with the hyperparameters in this package unless ``--conf-file`` names a file.
 
-The Zoo cannot search for hyperparameters of NPG and ACER (``-optimize``), nor use a trial of such a
+The Zoo cannot search for hyperparameters of these (``-optimize``), nor use a trial of such a
 search (``--trial-id``), because it has no ranges for them. ``python -m studies`` in a clone of the
 repository searches instead.
 """
@@ -18,11 +18,15 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_natural.acer import ACER
-from sb3_natural.npg import NPG
+from sb3_natural.npg import NPG, RecurrentNPG
 
 __all__ = ["ALGORITHMS", "main", "register"]
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"npg": NPG, "acer": ACER}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "npg": NPG,
+    "recurrent_npg": RecurrentNPG,
+    "acer": ACER,
+}
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 # The Zoo answers any other word with a traceback.
 SCRIPTS = ("train", "enjoy", "plot_train", "plot_from_file", "all_plots")

@@ -17,7 +17,7 @@ def code_blocks(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["npg.md", "acer.md"])
+@pytest.mark.parametrize("page", ["npg.md", "acer.md", "recurrent.md"])
 def test_code_beside_the_equations_is_the_code_that_runs(page):
     source = {
         line.strip()

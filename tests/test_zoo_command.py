@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sb3_natural import ACER, NPG
+from sb3_natural import ACER, NPG, RecurrentNPG
 from sb3_natural.zoo import SCRIPTS, main, unsupported, with_our_hyperparameters
 
 pytest.importorskip("rl_zoo3", reason="RL Baselines3 Zoo is not installed")
@@ -24,7 +24,12 @@ def zoo(*arguments: str | Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("algo", "cls", "env_id"), [("npg", NPG, "InvertedPendulum-v5"), ("acer", ACER, "CartPole-v1")]
+    ("algo", "cls", "env_id"),
+    [
+        ("npg", NPG, "InvertedPendulum-v5"),
+        ("recurrent_npg", RecurrentNPG, "CartPole-v1"),
+        ("acer", ACER, "CartPole-v1"),
+    ],
 )
 def test_the_zoo_trains_and_shows_our_algorithms(algo, cls, env_id, tmp_path: Path) -> None:
     common = ("--algo", algo, "--env", env_id, "-f", tmp_path, "--seed", "1")

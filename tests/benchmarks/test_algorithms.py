@@ -7,7 +7,7 @@ import pytest
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.noise import NormalActionNoise
 
-from benchmarks.algorithms import algorithm_class, parameters_of
+from benchmarks.algorithms import ALGORITHMS, algorithm_class, parameters_of
 from benchmarks.errors import SpecError
 from benchmarks.results import load_runs
 from benchmarks.run import run
@@ -141,7 +141,7 @@ def test_without_a_file_it_has_its_constructors_defaults(tiny_suite: Path) -> No
 @pytest.mark.parametrize(
     ("algo", "message"),
     [
-        ("a3c", "'a3c' is not one of npg, trpo, ppo, acer, a2c, nor the path of a class"),
+        ("a3c", f"'a3c' is not one of {', '.join(ALGORITHMS)}, nor the path of a class"),
         ("nowhere:PPO", "'nowhere:PPO' cannot be imported: No module named 'nowhere'"),
         ("sb3_contrib:Nothing", "'sb3_contrib:Nothing' cannot be imported"),
         ("sb3_contrib.Nothing", "'sb3_contrib.Nothing' cannot be imported"),

@@ -1,6 +1,5 @@
 """What is tuned: the parameters, their ranges, and what becomes of hyperparameters."""
 
-import inspect
 import json
 import re
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 
-from benchmarks.algorithms import algorithm_class
+from benchmarks.algorithms import algorithm_class, parameters_of
 from benchmarks.errors import SpecError
 from benchmarks.zoo import model_arguments
 from sb3_natural.npg.npg import DEFAULT_TARGET_KL
@@ -25,7 +24,11 @@ ALL = [
     for parameter in space
 ]
 # NPG takes one of these two; left to its constructor, both are None.
-SIZES_OF_AN_UPDATE = {("npg", "target_kl"): DEFAULT_TARGET_KL(1.0), ("npg", "step_size"): 0.05}
+SIZES_OF_AN_UPDATE = {
+    (algo, name): value
+    for algo in ("npg", "recurrent_npg")
+    for name, value in (("target_kl", DEFAULT_TARGET_KL(1.0)), ("step_size", 0.05))
+}
 
 WriteSpace = Callable[[str], Path]
 
@@ -54,7 +57,7 @@ def write(tmp_path: Path) -> WriteSpace:
 def test_without_hyperparameters_the_default_is_what_the_algorithm_takes(
     algo: str, parameter: Parameter
 ) -> None:
-    constructors = inspect.signature(algorithm_class(algo)).parameters[parameter.name].default
+    constructors = parameters_of(algorithm_class(algo))[parameter.name].default
 
     default = default_value(algo, parameter, {})
 
@@ -88,6 +91,7 @@ def test_the_parameters_of_an_algorithm_have_names_and_symbols_of_their_own() ->
     ("algo", "own"),
     [
         ("npg", ["target_kl"]),
+        ("recurrent_npg", ["target_kl"]),
         ("trpo", ["target_kl"]),
         ("ppo", ["clip_range"]),
         ("acer", ["correction_term", "delta"]),
@@ -133,7 +137,7 @@ def test_a_parameter_given_by_its_name_and_its_symbol_is_refused() -> None:
 
 
 def test_an_algorithm_without_a_space_is_refused() -> None:
-    with pytest.raises(SpecError, match="--algo: 'dqn' is not one of npg, trpo, ppo, acer, a2c"):
+    with pytest.raises(SpecError, match=f"--algo: 'dqn' is not one of {', '.join(SPACES)}"):
         space_for("dqn")
 
 
