@@ -74,6 +74,7 @@ class RecurrentNPG(NPG):
         do not support
     """
 
+    _files_of_its_own = True  # a model of NPG is none of these, nor the other way round
     policy: RecurrentActorCriticPolicy
     rollout_buffer: RecurrentRolloutBuffer | RecurrentDictRolloutBuffer
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
