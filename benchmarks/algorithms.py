@@ -23,6 +23,7 @@ ALGORITHMS: dict[str, str] = {
     "acktr": "sb3_natural:ACKTR",
     "natural_dqn": "sb3_natural:NaturalDQN",
     "dqn": "stable_baselines3:DQN",
+    "recurrent_npg": "sb3_natural:RecurrentNPG",
 }
 _KNOWN_PACKAGES = ("sb3_natural", "stable_baselines3", "sb3_contrib")
 HYPERPARAMS = Path(__file__).parent / "hyperparams"

@@ -7,7 +7,7 @@ from sb3_natural.curvature.operators import FisherOperator
 from sb3_natural.environments.envpool import make_vec_env
 from sb3_natural.nac import NAC
 from sb3_natural.natural_dqn import NaturalDQN
-from sb3_natural.npg import NPG
+from sb3_natural.npg import NPG, RecurrentNPG
 from sb3_natural.signal import SignalCallback, signal_share
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __all__ = [
     "TRPO",
     "FisherOperator",
     "NaturalDQN",
+    "RecurrentNPG",
     "SignalCallback",
     "__version__",
     "make_vec_env",

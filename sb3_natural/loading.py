@@ -297,10 +297,14 @@ def _refuse_other_algorithms(
 
 
 def _algorithm_names(cls: type) -> list[str]:
-    """The class's name, and those of the algorithms that it is derived from."""
-    return [
-        base.__name__ for base in cls.__mro__ if issubclass(base, Loadable) and base is not Loadable
-    ]
+    """The class's name, and those of the algorithms whose files it takes as its own."""
+    names = []
+    for base in cls.__mro__:
+        if issubclass(base, Loadable) and base is not Loadable:
+            names.append(base.__name__)
+            if "_files_of_its_own" in vars(base):
+                break
+    return names
 
 
 def _algorithms_with(names: Iterable[str]) -> list[type[BaseAlgorithm]]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from gymnasium import spaces
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -163,9 +164,9 @@ def sample_gradients(fisher: FisherOperator, advantages: Tensor) -> Tensor:
 class SignalCallback(BaseCallback):
     """Logs how much signal there is in each rollout's policy gradient (:func:`signal_share`).
 
-    For on-policy algorithms with a rollout buffer: NPG, TRPO, PPO, A2C. ``train/signal`` is the
-    mean signal of the latest rollouts, ``train/signal_share`` that mean divided by the mean total.
-    Training is the same with and without it, to the last bit.
+    For on-policy algorithms with a rollout buffer (NPG, TRPO, PPO, A2C) and policies without a
+    memory. ``train/signal`` is the mean signal of the latest rollouts, ``train/signal_share`` that
+    mean divided by the mean total. Training is the same with and without it, to the last bit.
 
     >>> from sb3_natural import NPG
     >>> model = NPG("MlpPolicy", "CartPole-v1", n_steps=64, device="cpu")
@@ -174,7 +175,8 @@ class SignalCallback(BaseCallback):
     :param damping: as NPG's ``cg_damping``
     :param cg_max_steps: iterations of conjugate gradient for each half
     :param window: how many of the latest rollouts are averaged
-    :raises ValueError: an argument is out of range, or the algorithm has no rollout buffer
+    :raises ValueError: an argument is out of range, the algorithm has no rollout buffer, or its
+        policy has a memory
     """
 
     @checked(damping=FINITE_AND_NOT_NEGATIVE, cg_max_steps=at_least(1), window=at_least(1))
@@ -193,6 +195,11 @@ class SignalCallback(BaseCallback):
             raise ValueError(
                 "SignalCallback is for on-policy algorithms with a RolloutBuffer (NPG, TRPO, PPO, "
                 f"A2C), got {type(self.model).__name__}"
+            )
+        if isinstance(self.model.policy, RecurrentActorCriticPolicy):
+            raise ValueError(
+                "SignalCallback is for policies with no memory, got a "
+                f"{type(self.model.policy).__name__}"
             )
 
     def _on_step(self) -> bool:

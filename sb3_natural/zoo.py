@@ -21,12 +21,13 @@ from sb3_natural.acer import ACER
 from sb3_natural.acktr import ACKTR
 from sb3_natural.nac import NAC
 from sb3_natural.natural_dqn import NaturalDQN
-from sb3_natural.npg import NPG
+from sb3_natural.npg import NPG, RecurrentNPG
 
 __all__ = ["ALGORITHMS", "main", "register"]
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "npg": NPG,
+    "recurrent_npg": RecurrentNPG,
     "acer": ACER,
     "acktr": ACKTR,
     "nac": NAC,

@@ -46,6 +46,13 @@ SPACES: dict[str, tuple[Parameter, ...]] = {
         _extended(_LAMBDA),
         _extended(_GAMMA),
     ),
+    "recurrent_npg": (
+        _DELTA,
+        _extended(_STEP_SIZE),
+        _extended(_DAMPING),
+        _extended(_LAMBDA),
+        _extended(_GAMMA),
+    ),
     "trpo": (
         _log("target_kl", "delta", _KL, 1e-3, 0.5),
         _extended(_DAMPING),

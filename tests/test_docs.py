@@ -17,7 +17,9 @@ def code_blocks(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["npg.md", "acer.md", "acktr.md", "kfac.md", "nac.md"])
+@pytest.mark.parametrize(
+    "page", ["npg.md", "acer.md", "acktr.md", "kfac.md", "nac.md", "recurrent.md"]
+)
 def test_code_beside_the_equations_is_the_code_that_runs(page):
     source = {
         line.strip()

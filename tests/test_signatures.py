@@ -5,6 +5,7 @@ import inspect
 import pytest
 import sb3_contrib
 import stable_baselines3
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,
@@ -25,6 +26,7 @@ from sb3_natural.rollouts.finiteness import VecCheckFinite
 PEERS = {
     sb3_natural.NPG: [stable_baselines3.PPO],
     sb3_natural.NAC: [stable_baselines3.PPO],
+    sb3_natural.RecurrentNPG: [sb3_contrib.RecurrentPPO],
     sb3_natural.ACER: [stable_baselines3.A2C, OffPolicyAlgorithm],
     sb3_natural.ACKTR: [stable_baselines3.A2C],
     sb3_natural.NaturalDQN: [stable_baselines3.DQN],
@@ -41,6 +43,7 @@ PEERS = {
     npg.MlpPolicy: [ActorCriticPolicy],
     npg.CnnPolicy: [ActorCriticCnnPolicy],
     npg.MultiInputPolicy: [MultiInputActorCriticPolicy],
+    npg.MlpLstmPolicy: [RecurrentActorCriticPolicy],
     LeanDummyVecEnv: [DummyVecEnv],
     EnvPoolVecEnv: [VecEnv],
     ProcessVecEnv: [VecEnv],
@@ -91,6 +94,7 @@ def test_there_are_methods_to_compare():
         ("ACKTR", "set_parameters"),
         ("NAC", "learn"),
         ("NAC", "load"),
+        ("RecurrentNPG", "learn"),
         ("ACER", "load_replay_buffer"),
         ("ACER", "save_replay_buffer"),
         ("ACER", "set_random_seed"),

@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sb3_natural import A2C, ACER, ACKTR, NAC, NPG, PPO, TRPO
+from sb3_natural import A2C, ACER, ACKTR, NAC, NPG, PPO, TRPO, RecurrentNPG
 from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
 
 FAMILY = {
@@ -22,6 +22,7 @@ FAMILY = {
     "NPG, Adam": (NPG, {"critic": "adam"}),
     "NPG, line search": (NPG, {"line_search": True}),
     "NPG, long steps": (NPG, {"target_kl": 2.0}),
+    "RecurrentNPG": (RecurrentNPG, {"policy_kwargs": {"lstm_hidden_size": 8}}),
     "NPG, adaptive penalty": (NPG, {"kl_penalty": "adaptive"}),
     "PPO": (PPO, {"batch_size": 32, "n_epochs": 2}),
     "A2C": (A2C, {}),
@@ -40,7 +41,11 @@ FAMILY = {
 
 def build(name, env="CartPole-v1", policy="MlpPolicy", **kwargs):
     cls, own = FAMILY[name]
-    return cls(policy, env, **{"n_steps": 32, "seed": 0, "device": "cpu", **own, **kwargs})
+    if policy not in cls.policy_aliases and isinstance(policy, str):
+        policy = policy.replace("Policy", "LstmPolicy")
+    given = {"n_steps": 32, "seed": 0, "device": "cpu", **own, **kwargs}
+    given["policy_kwargs"] = own.get("policy_kwargs", {}) | kwargs.get("policy_kwargs", {})
+    return cls(policy, env, **given)
 
 
 def weights(model):
@@ -59,6 +64,7 @@ SCHEDULES = [
     ("NPG", "kl_penalty"),
     ("NPG, line search", "target_kl"),
     ("NPG, Adam", "learning_rate"),
+    ("RecurrentNPG", "target_kl"),
     ("PPO", "learning_rate"),
     ("PPO", "clip_range"),
     ("PPO", "clip_range_vf"),
@@ -189,6 +195,10 @@ CHANGES = [
     ("NPG", "n_steps", 16),
     ("NPG, Adam", "batch_size", 7),
     ("NPG, Adam", "learning_rate", 0.1),
+    ("RecurrentNPG", "target_kl", 0.001),
+    ("RecurrentNPG", "critic", "adam"),
+    ("RecurrentNPG", "gamma", 0.5),
+    ("RecurrentNPG", "n_steps", 16),
     ("PPO", "gamma", 0.5),
     ("PPO", "learning_rate", 0.1),
     ("PPO", "n_steps", 64),
@@ -305,7 +315,8 @@ class Normed(BaseFeaturesExtractor):
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
 @pytest.mark.parametrize(
-    "name", ["NPG", "NPG, Adam", "NPG, K-FAC", "ACKTR", "ACER", "PPO", "A2C", "NAC"]
+    "name",
+    ["NPG", "NPG, Adam", "NPG, K-FAC", "RecurrentNPG", "ACKTR", "ACER", "PPO", "A2C", "NAC"],
 )
 def test_policies_with_batch_norm_and_dropout(name, env):
     model = build(name, env, policy_kwargs={"features_extractor_class": Normed})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sb3_natural import ACER, ACKTR, NAC, NPG, NaturalDQN
+from sb3_natural import ACER, ACKTR, NAC, NPG, NaturalDQN, RecurrentNPG
 from sb3_natural.zoo import SCRIPTS, main, unsupported, with_our_hyperparameters
 
 pytest.importorskip("rl_zoo3", reason="RL Baselines3 Zoo is not installed")
@@ -27,6 +27,7 @@ def zoo(*arguments: str | Path) -> str:
     ("algo", "cls", "env_id"),
     [
         ("npg", NPG, "InvertedPendulum-v5"),
+        ("recurrent_npg", RecurrentNPG, "CartPole-v1"),
         ("acer", ACER, "CartPole-v1"),
         ("acktr", ACKTR, "CartPole-v1"),
         ("natural_dqn", NaturalDQN, "CartPole-v1"),

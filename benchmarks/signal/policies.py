@@ -64,9 +64,11 @@ def source_to_train(
 def make(source: Source) -> OnPolicyAlgorithm:
     """The model, trained if it is a run's; its environments' statistics are frozen if so.
 
-    :raises SpecError: it is not on-policy, has no rollout buffer of SB3's kind, or is on a GPU
+    :raises SpecError: it is not on-policy, has no rollout buffer of SB3's kind, has a memory, or is
+        on a GPU
     :raises BrokenRunError: its files cannot be read
     """
+    from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
     from stable_baselines3.common.buffers import RolloutBuffer
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
@@ -87,6 +89,9 @@ def make(source: Source) -> OnPolicyAlgorithm:
             f"{option}: must be of an on-policy algorithm with a rollout buffer, such as npg, "
             f"trpo, ppo or a2c, got {spec.algo}"
         )
+    if isinstance(model.policy, RecurrentActorCriticPolicy):
+        option = "--algo" if source.run is None else "--model"
+        raise SpecError(f"{option}: must be of policies without a memory, got {spec.algo}")
     if model.device.type != "cpu":
         raise SpecError(f"--set: device: must be 'cpu', where samples are kept, got {model.device}")
     return model

@@ -75,9 +75,16 @@ class ActionFamily(ABC):
         :param distribution: an SB3 distribution of this family; its current state is not used
         :param actions: as the distribution's own ``log_prob`` takes them
         """
+        return self.at(distribution, phi).log_prob(actions)
+
+    def at(self, distribution: Distribution, phi: Tensor) -> Distribution:
+        """An SB3 distribution like the given one, but with the statistics phi, shape (N, K).
+
+        :param distribution: one of this family; left as it is
+        """
         at_phi = copy.copy(distribution)
         at_phi.distribution = self._held(distribution, phi)
-        return at_phi.log_prob(actions)
+        return at_phi
 
     @abstractmethod
     def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:

@@ -1,6 +1,23 @@
 """Natural policy gradient."""
 
 from sb3_natural.npg.npg import NPG
-from sb3_natural.npg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_natural.npg.policies import (
+    CnnLstmPolicy,
+    CnnPolicy,
+    MlpLstmPolicy,
+    MlpPolicy,
+    MultiInputLstmPolicy,
+    MultiInputPolicy,
+)
+from sb3_natural.npg.recurrent import RecurrentNPG
 
-__all__ = ["NPG", "CnnPolicy", "MlpPolicy", "MultiInputPolicy"]
+__all__ = [
+    "NPG",
+    "CnnLstmPolicy",
+    "CnnPolicy",
+    "MlpLstmPolicy",
+    "MlpPolicy",
+    "MultiInputLstmPolicy",
+    "MultiInputPolicy",
+    "RecurrentNPG",
+]

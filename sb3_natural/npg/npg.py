@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 import numpy as np
 import torch
 from gymnasium import spaces
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import DiagGaussianDistribution
@@ -16,6 +17,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import (
     GymEnv,
     MaybeCallback,
+    PyTorchObs,
     RolloutBufferSamples,
     Schedule,
 )
@@ -408,6 +410,13 @@ class NPG(Loadable, MaskedRollouts, NormalizedReturns):
                 'give one of them, or both as kl_penalty="adaptive", which adapts to target_kl'
             )
 
+    def _check_policy_class(self) -> None:
+        if issubclass(self.policy_class, RecurrentActorCriticPolicy):
+            raise ValueError(
+                f"policy must have no memory, got {self.policy_class.__name__}: RecurrentNPG "
+                "trains recurrent policies"
+            )
+
     def _setup_model(self) -> None:
         bounded = self.kl_penalty is None or self.kl_penalty == "adaptive"
         if self.target_kl is None and self.step_size is None and bounded:
@@ -436,6 +445,7 @@ class NPG(Loadable, MaskedRollouts, NormalizedReturns):
 
     def _setup_policy(self) -> None:
         """Make policy and rollout buffer, with or without normalised observations."""
+        self._check_policy_class()
         given = self.policy_kwargs
         if "normalize_observations" in given:
             raise ValueError(
@@ -468,9 +478,8 @@ class NPG(Loadable, MaskedRollouts, NormalizedReturns):
         result = super()._setup_learn(*args, **kwargs)
         self.rollout_buffer = fitting_buffer(self, self._is_masked)
         # Before any step is taken, on an observation that the environment really gives.
-        observation, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
         self.policy.set_training_mode(False)
-        _, value_params = split_parameters(self.policy, observation)
+        _, value_params = split_parameters(self._updated_policy(), self._last_observations())
         forget_graph(self.policy)
         frozen = any(not param.requires_grad for param in self.policy.parameters())
         if not value_params and not frozen:
@@ -488,6 +497,24 @@ class NPG(Loadable, MaskedRollouts, NormalizedReturns):
     def _make_solver(self) -> Solver:
         cg = ConjugateGradient(self.cg_max_steps, self.cg_tol)
         return self._fisher_kfac or _solver(self.fisher_solver, cg)
+
+    # What RecurrentNPG has of its own: a policy and batches that deal in sequences.
+
+    def _updated_policy(self) -> Any:
+        """The policy as a function of a batch's observations."""
+        return self.policy
+
+    def _batches(self) -> Any:
+        """What to get batches of the rollout from."""
+        return self.rollout_buffer
+
+    def _last_observations(self) -> Any:
+        """The observations that the environments gave last, as those of a batch."""
+        return self.policy.obs_to_tensor(self._last_obs)[0]  # type: ignore[arg-type]
+
+    def _observed(self, batch: RolloutBufferSamples) -> PyTorchObs:
+        """The observations in a batch as the environments gave them."""
+        return batch.observations
 
     def _make_critic(self) -> ValueFit:
         if isinstance(self.critic, ValueFit):
@@ -508,8 +535,9 @@ class NPG(Loadable, MaskedRollouts, NormalizedReturns):
         self._keep_kfac()
         self.policy.set_training_mode(False)
         self._update_learning_rate(self.policy.optimizer)
-        batch = next(self.rollout_buffer.get(batch_size=None))
-        policy_params, value_params = split_parameters(self.policy, batch.observations)
+        policy, batches = self._updated_policy(), self._batches()
+        batch = next(batches.get(batch_size=None))
+        policy_params, value_params = split_parameters(policy, batch.observations)
         step, value_loss = PolicyStep(), math.nan
 
         mlp = actor_mlp(self.policy) or critic_mlp(self.policy)
@@ -519,9 +547,7 @@ class NPG(Loadable, MaskedRollouts, NormalizedReturns):
                     step = self._policy_step(batch)
             if value_params:
                 with self._skipping("critic"):
-                    value_loss = self._make_critic().fit(
-                        self.policy, value_params, self.rollout_buffer
-                    )
+                    value_loss = self._make_critic().fit(policy, value_params, batches)
             else:
                 value_loss = nn.functional.mse_loss(batch.old_values, batch.returns).item()
 
@@ -529,7 +555,7 @@ class NPG(Loadable, MaskedRollouts, NormalizedReturns):
         self._record(step, value_loss, batch)
         forget_graph(self.policy)
         if (normalizer := normalizer_of(self.policy)) is not None:
-            normalizer.update(batch.observations)
+            normalizer.update(self._observed(batch))
 
     def _policy_step(self, batch: RolloutBufferSamples) -> PolicyStep:
         """One natural-gradient step.
@@ -575,10 +601,11 @@ class NPG(Loadable, MaskedRollouts, NormalizedReturns):
     ) -> tuple[FisherOperator, Jacobian, ActionFamily]:
         """The Fisher information where the policy is; Jacobian and family of all samples."""
         n_samples, masks = math.ceil(len(actions) / self.sub_sampling_factor), masks_of(batch)
-        fisher = FisherOperator(self.policy, batch.observations, actions, n_samples, masks=masks)
+        policy = self._updated_policy()
+        fisher = FisherOperator(policy, batch.observations, actions, n_samples, masks=masks)
         jacobian, family = fisher.jacobian, fisher.family  # of the states that it uses
         if self.sub_sampling_factor > 1:
-            family, jacobian = statistics_jacobian(self.policy, batch.observations)
+            family, jacobian = statistics_jacobian(policy, batch.observations)
             family = family if masks is None else masked_family(family, masks)
         return fisher, jacobian, family
 
@@ -773,7 +800,7 @@ class NPG(Loadable, MaskedRollouts, NormalizedReturns):
         randomness = step.randomness
         if randomness is None:  # there was no step
             with torch.no_grad():
-                distribution = self.policy.get_distribution(batch.observations)
+                distribution = self._updated_policy().get_distribution(batch.observations)
                 family = family_of(distribution)
                 if (masks := masks_of(batch)) is not None:
                     family = masked_family(family, masks)

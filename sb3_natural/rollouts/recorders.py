@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -236,7 +236,7 @@ class BufferRecorder(Recorder):
             self._return_scale.normalize(self._buffer.rewards, ended)
         self._evaluate()
         on_device = obs_as_tensor(last_observations, self._algorithm.device)  # type: ignore[arg-type]
-        last_values = self._values(on_device)
+        last_values = self._values_after(on_device, dones)
         compute_returns(self._buffer, last_values, dones, self._returns_lambda)
         return last_values
 
@@ -257,8 +257,7 @@ class BufferRecorder(Recorder):
             return
         self._settle_log_probs()
         log_probs = np.concatenate(self._log_probs).reshape(n_steps, n_envs)
-        parts = [self._values(part) for part in self._chunks(n_steps * n_envs)]
-        values = np.concatenate([part.cpu().numpy() for part in parts]).reshape(n_steps, n_envs)
+        values = self._rollout_values(n_steps)
         self._evaluated_steps = values, log_probs
         buffer.values[:n_steps] = values
         buffer.log_probs[:n_steps] = log_probs
@@ -272,6 +271,16 @@ class BufferRecorder(Recorder):
                 f"the policy returned a {name} of nan in the rollout up to num_timesteps="
                 f"{self._algorithm.num_timesteps}: its parameters are no longer finite"
             )
+
+    def _rollout_values(self, n_steps: int) -> np.ndarray:
+        """Values of the first steps, (n_steps, n_envs)."""
+        n_envs = self._buffer.n_envs
+        parts = [self._values(part) for part in self._chunks(n_steps * n_envs)]
+        return np.concatenate([part.cpu().numpy() for part in parts]).reshape(n_steps, n_envs)
+
+    def _values_after(self, last_observations: Any, dones: np.ndarray) -> Tensor:
+        """Values of the observations that the rollout led to, (n_envs, 1)."""
+        return self._values(last_observations)
 
     def _values(self, observations: Any) -> Tensor:
         """Values, (N, 1), as from ``policy.predict_values`` but faster."""
@@ -314,10 +323,17 @@ class BufferRecorder(Recorder):
         n_rows = _chunk_rows(self._policy)
         for start in range(0, len(self._time_limits), n_rows):
             ended = self._time_limits[start : start + n_rows]
-            last = stacked([limit.observation for limit in ended])
-            values = self._policy.predict_values(self._policy.obs_to_tensor(last)[0])
+            values = self._values_at(ended, start)
             for limit, value in zip(ended, values.reshape(-1).tolist(), strict=True):
                 self._buffer.rewards[limit.step, limit.env_index] += self._algorithm.gamma * value
+
+    def _values_at(self, time_limits: Sequence[_TimeLimit], start: int) -> Tensor:
+        """Values of the last observations of some episodes, (n, 1).
+
+        :param start: how many there are before these
+        """
+        last = stacked([limit.observation for limit in time_limits])
+        return self._policy.predict_values(self._policy.obs_to_tensor(last)[0])
 
 
 def compute_returns(

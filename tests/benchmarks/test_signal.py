@@ -435,6 +435,10 @@ def call(*arguments: object) -> Result:
             "--damping: must be positive for --solver empirical, got 0",
         ),
         (["--env", "CartPole-v1", "--algo", "acer"], "--algo: must be of an on-policy algorithm"),
+        (
+            ["--env", "CartPole-v1", "--algo", "recurrent_npg"],
+            "--algo: must be of policies without",
+        ),
         (["--env", "CartPole-v1", "--algo", "no"], "--algo"),
         (["--env", "CartPole-v1", "--set", "device=meta"], "--set: device: must be 'cpu'"),
         (["--env", "CartPole-v1", "--set", "gama=1"], "--set: gama: 1 is for a hyperparameter"),

@@ -1,6 +1,5 @@
 """What is tuned: the parameters, their ranges, and what becomes of hyperparameters."""
 
-import inspect
 import json
 import re
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 
-from benchmarks.algorithms import algorithm_class
+from benchmarks.algorithms import algorithm_class, parameters_of
 from benchmarks.errors import SpecError
 from benchmarks.zoo import model_arguments
 from sb3_natural.nac import nac
@@ -29,6 +28,8 @@ ALL = [
 SIZES_OF_AN_UPDATE = {
     ("npg", "target_kl"): DEFAULT_TARGET_KL(1.0),
     ("npg", "step_size"): 0.05,
+    ("recurrent_npg", "target_kl"): DEFAULT_TARGET_KL(1.0),
+    ("recurrent_npg", "step_size"): 0.05,
     ("nac", "target_kl"): nac.DEFAULT_TARGET_KL,
     ("nac", "step_size"): 0.05,
 }
@@ -60,7 +61,7 @@ def write(tmp_path: Path) -> WriteSpace:
 def test_without_hyperparameters_the_default_is_what_the_algorithm_takes(
     algo: str, parameter: Parameter
 ) -> None:
-    constructors = inspect.signature(algorithm_class(algo)).parameters[parameter.name].default
+    constructors = parameters_of(algorithm_class(algo))[parameter.name].default
 
     default = default_value(algo, parameter, {})
 
@@ -94,6 +95,7 @@ def test_the_parameters_of_an_algorithm_have_names_and_symbols_of_their_own() ->
     ("algo", "own"),
     [
         ("npg", ["target_kl"]),
+        ("recurrent_npg", ["target_kl"]),
         ("trpo", ["target_kl"]),
         ("ppo", ["clip_range"]),
         ("acer", ["correction_term", "delta"]),
