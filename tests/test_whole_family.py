@@ -48,7 +48,6 @@ def falling(progress):
 SCHEDULES = [
     ("NPG", "target_kl"),
     ("NPG", "step_size"),
-    ("NPG", "kl_penalty"),
     ("NPG, line search", "target_kl"),
     ("NPG, Adam", "learning_rate"),
     ("PPO", "learning_rate"),
