@@ -61,7 +61,6 @@ def falling(progress):
 SCHEDULES = [
     ("NPG", "target_kl"),
     ("NPG", "step_size"),
-    ("NPG", "kl_penalty"),
     ("NPG, line search", "target_kl"),
     ("NPG, Adam", "learning_rate"),
     ("RecurrentNPG", "target_kl"),
