@@ -4,6 +4,7 @@ import inspect
 import math
 import pathlib
 import re
+import types
 import typing
 from collections.abc import Callable
 from typing import Literal
@@ -30,7 +31,8 @@ OWN = [
 
 def allowed_types(algorithm, name):
     annotation = inspect.signature(algorithm).parameters[name].annotation
-    parts = typing.get_args(annotation) if "|" in str(annotation) else (annotation,)
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    parts = typing.get_args(annotation) if is_union else (annotation,)
     return {typing.get_origin(part) or part for part in parts}
 
 
@@ -42,19 +44,19 @@ def refuses(algorithm, name, value):
 
 @pytest.mark.parametrize(("algorithm", "name"), OWN)
 def test_values_of_another_type_are_refused_by_name(algorithm, name):
-    types = allowed_types(algorithm, name)
+    taken = allowed_types(algorithm, name)
     others = {
-        "number": (types & {int, float, bool}, [3, np.int64(3)]),
-        "fraction": (types & {float}, [2.5, np.float32(2.5)]),
-        "truth": (types & {bool}, [True, np.bool_(True)]),
-        "text": (types & {str, Literal}, ["512", ""]),
-        "nothing": (types & {type(None)}, [None]),
+        "number": (taken & {int, float, bool}, [3, np.int64(3)]),
+        "fraction": (taken & {float}, [2.5, np.float32(2.5)]),
+        "truth": (taken & {bool}, [True, np.bool_(True)]),
+        "text": (taken & {str, Literal}, ["512", ""]),
+        "nothing": (taken & {type(None)}, [None]),
         "list": (set(), [[], [1], (1, 2), np.ones(2), torch.ones(())]),
-        "class": (types & {type, Callable}, [int]),
-        "mapping": (types & {dict}, [{}]),
+        "class": (taken & {type, Callable}, [int]),
+        "mapping": (taken & {dict}, [{}]),
     }
     for kind, (allowed, values) in others.items():
-        if kind == "number" and types & {bool} and not types & {int, float}:
+        if kind == "number" and taken & {bool} and not taken & {int, float}:
             allowed = set()
         if not allowed:
             for value in values:

@@ -63,10 +63,8 @@ class ActorCriticOutputs(PolicyOutputs):
     def terms(self, observations: PyTorchObs) -> list[Term]:
         """See :meth:`PolicyOutputs.terms`; the last is V."""
         values = self.policy.predict_values(observations)
-        return [
-            *statistics_terms(self.family, self.policy.get_distribution(observations)),
-            values_term(values, self._values_weight),
-        ]
+        terms = statistics_terms(self.family, self.policy.get_distribution(observations))
+        return [*terms, values_term(values, self._values_weight)]
 
     def factor(self) -> Tensor:
         """See :meth:`PolicyOutputs.factor`."""

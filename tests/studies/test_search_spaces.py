@@ -145,7 +145,7 @@ def test_a_parameter_given_by_its_name_and_its_symbol_is_refused() -> None:
 
 
 def test_an_algorithm_without_a_space_is_refused() -> None:
-    with pytest.raises(SpecError, match="--algo: 'sac' is not one of npg, trpo, ppo, acer, a2c"):
+    with pytest.raises(SpecError, match="--algo: 'sac' is not one of npg, trpo, ppo, "):
         space_for("sac")
 
 
