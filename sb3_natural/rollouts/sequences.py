@@ -17,7 +17,7 @@ class SequenceBatches:
     """Batches of a full recurrent rollout buffer: what :meth:`get` gives holds steps, no padding.
 
     Sequences end where an episode or the rollout does. Those of about the same length, within a
-    factor of two, are padded and run through the network together: with all of them padded to the
+    factor of four, are padded and run through the network together: with all of them padded to the
     longest, one long episode would make every short one as slow.
 
     :param buffer: one of sb3-contrib's, or derived from one
@@ -62,10 +62,10 @@ class SequenceBatches:
 
     def _batch(self, firsts: np.ndarray, lengths: np.ndarray) -> RolloutBufferSamples:
         buffer = self._buffer
-        octaves = np.ceil(np.log2(lengths))
+        bands = np.ceil(np.log2(lengths) / 2)
         blocks, rows, steps, n_rows = [], [], [], 0
-        for octave in np.unique(octaves):
-            chosen = octaves == octave
+        for band in np.unique(bands):
+            chosen = bands == band
             block_firsts, block_lengths = firsts[chosen, None], lengths[chosen, None]
             time = np.arange(block_lengths.max())[None]
             is_step = time < block_lengths
