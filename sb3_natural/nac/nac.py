@@ -92,8 +92,9 @@ class NAC(Loadable, FastRollouts):
     :param n_steps: steps to run in each environment per update
         (the batch has n_steps * n_envs samples)
     :param gamma: discount factor
-    :param trace: lambda, decay of LSTD's eligibility traces beside gamma. The episodic variant uses
-        it for V alone, which it needs where time limits end episodes
+    :param trace: lambda, decay of LSTD's eligibility traces beside gamma; with 1, the errors of a V
+        that cannot be linear in psi do not bias w. The episodic variant uses it for V alone, which
+        it needs where time limits end episodes
     :param target_kl: delta, the KL divergence of an update in nats, a float or a schedule; if
         neither this nor ``step_size`` is given, 0.01
     :param step_size: fixed multiple of the natural gradient, a float or a schedule; excludes
@@ -146,7 +147,7 @@ class NAC(Loadable, FastRollouts):
         variant: Literal["lstd", "episodic"] = "lstd",
         n_steps: int = 2048,
         gamma: float = 0.99,
-        trace: float = 0.9,
+        trace: float = 1.0,
         target_kl: float | Schedule | None = None,
         step_size: float | Schedule | None = None,
         forgetting_factor: float = 0.0,
