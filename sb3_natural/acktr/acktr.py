@@ -1,7 +1,6 @@
 """Actor-critic using Kronecker-factored trust region (Wu et al. 2017) for Stable-Baselines3."""
 
 import math
-import warnings
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -45,6 +44,7 @@ from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.rollouts.collection import forget_graph
 from sb3_natural.rollouts.normalized_returns import NormalizedReturns
 from sb3_natural.rollouts.scaling import ReturnScale
+from sb3_natural.updates.sound_steps import SoundSteps
 
 SelfACKTR = TypeVar("SelfACKTR", bound="ACKTR")
 
@@ -72,7 +72,7 @@ class Step(NamedTuple):
     """Before clipping."""
 
 
-class ACKTR(Loadable, NormalizedReturns):
+class ACKTR(Loadable, SoundSteps, NormalizedReturns):
     """Actor-critic whose steps are natural gradients by K-FAC, within a trust region.
 
     After every ``n_steps`` steps of each environment there is one update, along
@@ -248,10 +248,8 @@ class ACKTR(Loadable, NormalizedReturns):
             network = ActorCriticOutputs(self.policy, batch.observations, self.vf_fisher_coef)
             losses, gradient = self._loss_gradient(network, batch)
             step = Step()
-            try:
+            with self._skipping():
                 step = self._step(network, gradient)
-            except NoStepError as error:
-                self._skip(error)
         self._n_updates += 1
         self._record(losses, step)
         forget_graph(self.policy)
@@ -316,17 +314,6 @@ class ACKTR(Loadable, NormalizedReturns):
         """The mean KL divergence of the policy now from the one before the step."""
         distribution = self.policy.get_distribution(network.observations)
         return network.family.kl(network.phi, network.family.statistics(distribution)).mean().item()
-
-    def _skip(self, error: NoStepError) -> None:
-        """Count an update that is skipped, and warn once for each reason."""
-        self._skipped_updates += 1
-        # Numbers differ from update to update; the reason is what comes before them.
-        if (kind := str(error).split("(")[0]) not in self._warned:
-            self._warned.add(kind)
-            warnings.warn(
-                f"update skipped: {error}. Further ones are counted in train/skipped_updates.",
-                stacklevel=3,
-            )
 
     def _record(self, losses: Losses, step: Step) -> None:
         log, buffer = self.logger.record, self.rollout_buffer

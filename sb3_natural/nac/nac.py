@@ -1,9 +1,6 @@
 """Natural actor-critic (Peters & Schaal 2008) for Stable-Baselines3."""
 
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -25,7 +22,6 @@ from sb3_natural.arguments import (
     checked,
 )
 from sb3_natural.curvature.families import ACTION_SPACES
-from sb3_natural.curvature.solvers import NoStepError
 from sb3_natural.curvature.value_fit import split_parameters
 from sb3_natural.loading import Loadable
 from sb3_natural.nac.episodes import Episodes
@@ -47,13 +43,14 @@ from sb3_natural.networks.threads import one_thread_if_small
 from sb3_natural.rollouts.actors import Actor, ForwardActor
 from sb3_natural.rollouts.collection import FastRollouts, forget_graph
 from sb3_natural.rollouts.recorders import Recorder
+from sb3_natural.updates.sound_steps import SoundSteps
 
 SelfNAC = TypeVar("SelfNAC", bound="NAC")
 
 DEFAULT_TARGET_KL = 0.01
 
 
-class NAC(Loadable, FastRollouts):
+class NAC(Loadable, SoundSteps, FastRollouts):
     """Natural actor-critic.
 
     The policy's advantages are approximated by compatible features, its scores:
@@ -353,43 +350,6 @@ class NAC(Loadable, FastRollouts):
             return step_along(self.policy, batch, direction, rewards, step_size=length)
         target_kl = self._now("target_kl", self.target_kl)
         return step_along(self.policy, batch, direction, rewards, target_kl=target_kl)
-
-    def _now(self, name: str, schedule: float | Schedule | None) -> float:
-        """What a schedule gives at this point of the training.
-
-        :raises ValueError: it is no number, negative or not finite
-        """
-        assert schedule is not None, name
-        progress = self._current_progress_remaining
-        # Assigned after construction it may be a plain number.
-        try:
-            value = FloatSchedule(schedule)(progress)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"the schedule of {name} gave no number: {error}") from error
-        if not 0 <= value < math.inf:
-            raise ValueError(
-                f"the schedule of {name} gave {value} with {progress:.3f} of the training "
-                "remaining; it must be finite and not negative"
-            )
-        return value
-
-    @contextmanager
-    def _skipping(self, what: str) -> Iterator[None]:
-        """Skip the update in the ``with`` block if it finds no sound step.
-
-        Counts what was skipped, and warns once for each reason.
-        """
-        try:
-            yield
-        except NoStepError as error:
-            self._skipped_updates += 1
-            reason = f"{what} update skipped: {error}"
-            # Numbers differ from update to update; the reason is what comes before them.
-            if (kind := reason.split("(")[0]) not in self._warned:
-                self._warned.add(kind)
-                warnings.warn(
-                    f"{reason}. Further ones are counted in train/skipped_updates.", stacklevel=3
-                )
 
     def _record(self, step: PolicyStep, batch: Batch, angle: float | None) -> None:
         log = self.logger.record

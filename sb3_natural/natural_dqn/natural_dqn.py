@@ -1,7 +1,6 @@
 """Deep Q-learning whose steps are natural gradients (Knight & Lerner 2018)."""
 
 import math
-import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,11 +29,12 @@ from sb3_natural.curvature.operators import Damped
 from sb3_natural.curvature.solvers import SOLVERS, NoStepError, Solver
 from sb3_natural.loading import Loadable
 from sb3_natural.networks.parameters import assign_flat, flatten
+from sb3_natural.updates.sound_steps import SoundSteps
 
 _SOLVERS = [name for name in SOLVERS if name != "empirical"]
 
 
-class NaturalDQN(Loadable, DQN):
+class NaturalDQN(Loadable, SoundSteps, DQN):
     """Stable-Baselines3's DQN with a natural gradient in place of Adam.
 
     With g the gradient of DQN's loss on a minibatch and F the Gauss-Newton matrix of the values of
@@ -122,6 +122,7 @@ class NaturalDQN(Loadable, DQN):
         self.max_q_change = max_q_change
         self._critic_kfac: KFAC | None = None
         self._skipped_updates = 0
+        self._warned: set[str] = set()
         super().__init__(
             policy,
             env,
@@ -194,10 +195,11 @@ class NaturalDQN(Loadable, DQN):
         loss = F.smooth_l1_loss(values, targets).item()
         # The derivative of Huber's loss is the error, from -1 to 1.
         gradient = curvature.gradient((values - targets).clamp(-1, 1) / len(values))
-        try:
+        direction = None
+        with self._skipping():
             direction = self._direction(curvature, gradient)
-        except NoStepError as error:
-            return loss, *self._skip(error)
+        if direction is None:
+            return loss, 0.0, 0.0
         change = math.sqrt(max(curvature.quadratic_form(direction), 0.0))
         length = rate
         if self.max_q_change is not None and rate * change > self.max_q_change:
@@ -214,12 +216,3 @@ class NaturalDQN(Loadable, DQN):
         if not torch.isfinite(direction).all():
             raise NoStepError("the natural gradient is not finite")
         return direction
-
-    def _skip(self, error: NoStepError) -> tuple[float, float]:
-        if not self._skipped_updates:
-            warnings.warn(
-                f"update skipped: {error}. Further ones are counted in train/skipped_updates.",
-                stacklevel=4,
-            )
-        self._skipped_updates += 1
-        return 0.0, 0.0

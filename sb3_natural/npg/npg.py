@@ -2,8 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -74,6 +73,7 @@ from sb3_natural.rollouts.collection import forget_graph
 from sb3_natural.rollouts.masks import MaskedRollouts, fitting_buffer, masks_of
 from sb3_natural.rollouts.normalized_returns import NormalizedReturns
 from sb3_natural.rollouts.scaling import ReturnScale
+from sb3_natural.updates.sound_steps import SoundSteps
 
 SelfNPG = TypeVar("SelfNPG", bound="NPG")
 
@@ -101,7 +101,7 @@ class PolicyStep(NamedTuple):
     penalised: PenalisedRise | None = None
 
 
-class NPG(Loadable, MaskedRollouts, NormalizedReturns):
+class NPG(Loadable, SoundSteps, MaskedRollouts, NormalizedReturns):
     """Natural policy gradient, with TRPO as a special case.
 
     Each update takes one rollout and moves the policy's parameters theta along the natural gradient
@@ -758,43 +758,6 @@ class NPG(Loadable, MaskedRollouts, NormalizedReturns):
         if isinstance(self.action_space, spaces.Discrete):
             return batch.actions.long().flatten()
         return batch.actions
-
-    def _now(self, name: str, schedule: float | Schedule | None) -> float:
-        """What a schedule gives at this point of the training.
-
-        :raises ValueError: it is no number, negative or not finite
-        """
-        assert schedule is not None, name
-        progress = self._current_progress_remaining
-        # Assigned after construction it may be a plain number.
-        try:
-            value = FloatSchedule(schedule)(progress)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"the schedule of {name} gave no number: {error}") from error
-        if not 0 <= value < math.inf:
-            raise ValueError(
-                f"the schedule of {name} gave {value} with {progress:.3f} of the training "
-                "remaining; it must be finite and not negative"
-            )
-        return value
-
-    @contextmanager
-    def _skipping(self, what: str) -> Iterator[None]:
-        """Skip the update in the ``with`` block if it finds no sound step.
-
-        Counts what was skipped, and warns once for each reason.
-        """
-        try:
-            yield
-        except NoStepError as error:
-            self._skipped_updates += 1
-            reason = f"{what} update skipped: {error}"
-            # Numbers differ from update to update; the reason is what comes before them.
-            if (kind := reason.split("(")[0]) not in self._warned:
-                self._warned.add(kind)
-                warnings.warn(
-                    f"{reason}. Further ones are counted in train/skipped_updates.", stacklevel=3
-                )
 
     def _record(self, step: PolicyStep, value_loss: float, batch: RolloutBufferSamples) -> None:
         randomness = step.randomness
