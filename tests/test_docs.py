@@ -18,7 +18,7 @@ def code_blocks(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["npg.md", "acer.md", "acktr.md", "kfac.md", "nac.md", "recurrent.md"]
+    "page", ["npg.md", "acer.md", "acktr.md", "kfac.md", "nac.md", "natural-dqn.md", "recurrent.md"]
 )
 def test_code_beside_the_equations_is_the_code_that_runs(page):
     source = {
