@@ -31,6 +31,7 @@ CLASSIC += ["MountainCarContinuous-v0", "LunarLander-v3", "LunarLanderContinuous
 MUJOCO = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Swimmer-v5", "Ant-v5"]
 SEARCHED = ["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "InvertedDoublePendulum-v5"]
 FULL_LENGTH = 1_000_000  # steps of a training
+LUNAR_LANDERS = ["LunarLander-v3", "LunarLanderContinuous-v3"]
 SEARCHED_AT_FULL_LENGTH = [*SEARCHED[:4], "Swimmer-v5", "Humanoid-v5"]
 NAMES = {"npg": "NPG", "trpo": "TRPO", "ppo": "PPO", "acer": "ACER", "a2c": "A2C"}
 
@@ -110,7 +111,7 @@ def mujoco_of_others() -> Table:
 def search() -> Table:
     """Every set that was tried for all tasks: its mean final return on each, and how many runs."""
     frame = pd.read_csv(RESULTS / "search.csv")
-    frame = frame[frame["steps"] < FULL_LENGTH]
+    frame = frame[(frame["steps"] < FULL_LENGTH) & frame["env_id"].isin(SEARCHED)]
     sets = list(dict.fromkeys(frame["set"]))
     columns: list[Text | Number] = [Text("set", sets)]
     for env_id in SEARCHED:
@@ -125,10 +126,19 @@ def search() -> Table:
 def search_at_full_length() -> Table:
     """The sets that were tried over a million steps: the final return of each run."""
     frame = pd.read_csv(RESULTS / "search.csv")
-    frame = frame[frame["steps"] == FULL_LENGTH]
+    return _each_run(frame[frame["steps"] == FULL_LENGTH], SEARCHED_AT_FULL_LENGTH)
+
+
+def search_on_lunar_lander() -> Table:
+    """What was tried on LunarLander: the final return of each run."""
+    frame = pd.read_csv(RESULTS / "search.csv")
+    return _each_run(frame[frame["env_id"].isin(LUNAR_LANDERS)], LUNAR_LANDERS)
+
+
+def _each_run(frame: pd.DataFrame, env_ids: Sequence[str]) -> Table:
     sets = list(dict.fromkeys(frame["set"]))
     columns = [Text("set", sets)]
-    for env_id in SEARCHED_AT_FULL_LENGTH:
+    for env_id in env_ids:
         cells = []
         for name in sets:
             runs = frame[(frame["set"] == name) & (frame["env_id"] == env_id)]
@@ -330,6 +340,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "TRPO and PPO on MuJoCo": mujoco_of_others,
     "search": search,
     "search at full length": search_at_full_length,
+    "search on LunarLander": search_on_lunar_lander,
     "classic": classic,
     "ACER on classic control": acer_classic,
     "ACER on MuJoCo": acer_mujoco,
