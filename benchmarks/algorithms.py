@@ -18,13 +18,15 @@ ALGORITHMS: dict[str, str] = {
     "trpo": "sb3_natural:TRPO",
     "ppo": "sb3_natural:PPO",
     "acer": "sb3_natural:ACER",
-    "nac": "sb3_natural:NAC",
     "a2c": "sb3_natural:A2C",
     "acktr": "sb3_natural:ACKTR",
+    "nac": "sb3_natural:NAC",
+    "recurrent_npg": "sb3_natural:RecurrentNPG",
     "natural_dqn": "sb3_natural:NaturalDQN",
     "dqn": "stable_baselines3:DQN",
-    "recurrent_npg": "sb3_natural:RecurrentNPG",
 }
+# Those of a sweep that names none: for every task.
+USUAL = ("npg", "trpo", "ppo", "acer", "a2c")
 _KNOWN_PACKAGES = ("sb3_natural", "stable_baselines3", "sb3_contrib")
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 # Those of our own algorithms ship with the plugin, for RL Zoo's command line.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from benchmarks.algorithms import ALGORITHMS
+from benchmarks.algorithms import ALGORITHMS, USUAL
 from benchmarks.command_line import (
     ADDRESS,
     CPUS,
@@ -58,7 +58,7 @@ _ROOT = typer.Argument(help="A folder with runs, or an fsspec URL.")
 def run(
     suite: str = typer.Argument(help="A suite's name (see list), or the path of a .yaml file."),
     algos: str = typer.Option(
-        ",".join(ALGORITHMS),
+        ",".join(USUAL),
         help="Algorithms, separated by commas; also classes by their paths, such as sbx:PPO.",
     ),
     envs: str = typer.Option("", help="Environments of the suite, separated by commas; else all."),
@@ -431,9 +431,12 @@ def list_suites() -> None:
     from benchmarks.algorithms import has_own_entry
     from benchmarks.suite import load_suite, suite_names
 
-    # Narrow, since environments have long names and there is a column for every algorithm.
-    environment = Column("environment", overflow="fold")
-    table = Table("suite", environment, "steps", *ALGORITHMS, box=SIMPLE, padding=0)
+    # In 80 columns; the longest names are folded.
+    environment = Column("environment", overflow="fold", max_width=34)
+    steps_column = Column("steps", no_wrap=True)
+    table = Table(
+        "suite", environment, steps_column, "own settings", box=SIMPLE, padding=(0, 1, 0, 0)
+    )
     table.pad_edge = False
     unusable = []
     for name in suite_names():
@@ -443,13 +446,16 @@ def list_suites() -> None:
             unusable.append(error)
             continue
         for env in envs:
-            entries = ["own" if has_own_entry(algo, env.env_id) else "-" for algo in ALGORITHMS]
+            own = [algo for algo in ALGORITHMS if has_own_entry(algo, env.env_id)]
             steps = f"{env.n_timesteps:,}" if env.n_timesteps else "by algorithm"
-            table.add_row(name, env.env_id, steps, *entries)
+            table.add_row(name, env.env_id, steps, ", ".join(own))
         table.add_section()
     console = Console()
     console.print(table)
-    console.print("own: has hyperparameters of its own; -: uses an entry for several environments")
+    console.print(
+        "own settings: the algorithms that have an entry for this environment; all others use one "
+        "for several environments, or their constructor's defaults"
+    )
     for reason in unusable:
         say(f"not usable here: {reason}")
 

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 
 __all__ = [
@@ -125,6 +126,18 @@ def checked(**ranges: Range) -> Callable[[Function], Function]:
         return checking  # type: ignore[return-value]
 
     return decorate
+
+
+def check_no_memory(policy_class: type) -> None:
+    """Check that a policy is none with an LSTM.
+
+    :raises ValueError: it is; names its class
+    """
+    if issubclass(policy_class, RecurrentActorCriticPolicy):
+        raise ValueError(
+            f"policy must have no memory, got {policy_class.__name__}: RecurrentNPG trains "
+            "recurrent policies"
+        )
 
 
 def check_argument(algorithm: Any, name: str, value: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -384,3 +385,9 @@ def test_a_return_beyond_single_precision_costs_the_update_not_the_critic(critic
         assert all(torch.isfinite(value).all() for value in state.values())
     model.learn(32, reset_num_timesteps=False)
     assert not torch.equal(value_net, before), "it goes on learning"
+
+
+@pytest.mark.parametrize("cls", [NPG, ACKTR, NAC])
+def test_policies_with_a_memory_are_refused_by_name(cls):
+    with pytest.raises(ValueError, match="policy must have no memory, got RecurrentActorCritic"):
+        cls(RecurrentActorCriticPolicy, "CartPole-v1")

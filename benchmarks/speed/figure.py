@@ -115,7 +115,7 @@ def _draw_phases(ax: Axes, results: Results) -> None:
 
 def _draw_rates(ax: Axes, results: Results) -> None:
     points: dict[str, list[tuple[int, Spread]]] = {name: [] for name in _LINES}
-    for block in results.blocks("train"):
+    for block in results.trainings():
         if results.is_normalized(block):
             continue
         n_envs = results.settings(block, NPG)["n_envs"]

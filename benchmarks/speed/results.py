@@ -87,6 +87,10 @@ class Results:
         """The blocks with a contender that has this task, in the plan's order."""
         return list(dict.fromkeys(r["block"] for r in self.records if r["task"] == task))
 
+    def trainings(self) -> list[str]:
+        """The blocks of whole training side by side, on one task; ACKTR's is by itself."""
+        return [block for block in self.blocks("train") if NPG in self.contenders(block)]
+
     def contenders(self, block: str) -> list[str]:
         """The contenders of a block, in the plan's order."""
         return list(dict.fromkeys(r["contender"] for r in self.records if r["block"] == block))

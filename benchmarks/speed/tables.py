@@ -59,13 +59,13 @@ def targets(found: Sequence[Target]) -> Table:
 def training(results: Results) -> Table:
     """Environment steps per second of whole training."""
     return _training(
-        results, [block for block in results.blocks("train") if not results.is_normalized(block)]
+        results, [block for block in results.trainings() if not results.is_normalized(block)]
     )
 
 
 def normalized_training(results: Results) -> Table:
     """The same with observations and rewards normalised."""
-    normalized = [block for block in results.blocks("train") if results.is_normalized(block)]
+    normalized = [block for block in results.trainings() if results.is_normalized(block)]
     return _training(results, normalized)
 
 

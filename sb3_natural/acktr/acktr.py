@@ -31,6 +31,7 @@ from sb3_natural.arguments import (
     at_least,
     between,
     check_attributes,
+    check_no_memory,
     checked,
 )
 from sb3_natural.curvature.actor_critic import ActorCriticOutputs
@@ -223,6 +224,7 @@ class ACKTR(Loadable, SoundSteps, NormalizedReturns):
 
     def _setup_model(self) -> None:
         check_attributes(self)  # here, since load() may bring new ones
+        check_no_memory(self.policy_class)
         self._kept_kfac()
         super()._setup_model()
 

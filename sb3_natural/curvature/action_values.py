@@ -28,7 +28,8 @@ class ActionValueCurvature(PolicyCurvature):
 
     def __init__(self, q_net: QNetwork, observations: PyTorchObs, actions: Tensor) -> None:
         jacobian = _jacobian(q_net, observations)
-        self.chosen = F.one_hot(actions, jacobian.outputs.shape[1]).to(jacobian.outputs.dtype)
+        n_actions = jacobian.outputs.shape[1]
+        self.chosen = F.one_hot(actions.long(), n_actions).to(jacobian.outputs.dtype)
         super().__init__(q_net, observations, jacobian, lambda u: u * self.chosen)
 
     @property

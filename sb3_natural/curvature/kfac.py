@@ -13,6 +13,7 @@ Papers: Martens & Grosse 2015 (fully connected layers, damping, running averages
 2016 (convolutions).
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -218,8 +219,8 @@ def own_kfac(chosen: str | Solver, held: KFAC | None) -> KFAC | None:
         chosen = KFAC()
     if not isinstance(chosen, KFAC):
         return None
-    if held is None:
-        return KFAC(**chosen.settings)
+    if type(held) is not type(chosen):
+        return copy.deepcopy(chosen)  # of a derived class, too; the user's own stays as it is
     vars(held).update(chosen.settings)
     return held
 

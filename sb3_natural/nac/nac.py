@@ -19,6 +19,7 @@ from sb3_natural.arguments import (
     at_least,
     between,
     check_attributes,
+    check_no_memory,
     checked,
 )
 from sb3_natural.curvature.families import ACTION_SPACES
@@ -71,8 +72,9 @@ class NAC(Loadable, SoundSteps, FastRollouts):
     - *fixed* (``step_size``): ``theta += step_size w``, as in the paper.
 
     psi(s) is a constant and the inputs of the critic's last layer. Its hidden layers stay as they
-    were initialised, since LSTD needs features that do not change. With
-    ``policy_kwargs=dict(net_arch=[])``, policy and state value are linear in the observation.
+    were initialised, since LSTD needs features that do not change; a features extractor with
+    parameters that the policy shares moves with the policy, and excludes ``forgetting_factor``.
+    With ``policy_kwargs=dict(net_arch=[])``, policy and state value are linear in the observation.
 
     For policies of up to a few thousand parameters: for P of them, the LSTD variant holds a matrix
     of P^2 numbers and solves a system in P^3 operations for each update. What does not fit in
@@ -213,6 +215,7 @@ class NAC(Loadable, SoundSteps, FastRollouts):
         if self.target_kl is None and self.step_size is None:
             self.target_kl = DEFAULT_TARGET_KL
         self._check_arguments()  # here, since load() may bring new ones
+        check_no_memory(self.policy_class)
         super()._setup_model()
         for name in ("target_kl", "step_size"):
             if (given := getattr(self, name)) is not None:
@@ -221,6 +224,7 @@ class NAC(Loadable, SoundSteps, FastRollouts):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         self._check_arguments()
         check_value_net(self.policy)
+        self._check_features()
         result = super()._setup_learn(*args, **kwargs)
         # Before any step is taken, on an observation that the environment really gives.
         observation, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
@@ -233,6 +237,25 @@ class NAC(Loadable, SoundSteps, FastRollouts):
             check_memory(n_params, n_features, n_params + n_features, self.device)
         forget_graph(self.policy)
         return result
+
+    def _check_features(self) -> None:
+        """Sums over several policies need features that do not change.
+
+        :raises ValueError: the policy's steps move psi
+        """
+        shared = getattr(self.policy, "share_features_extractor", False)
+        extractor = getattr(self.policy, "features_extractor", None)
+        moves = (
+            shared
+            and extractor is not None
+            and any(param.requires_grad for param in extractor.parameters())
+        )
+        if moves and self.variant == "lstd" and self.forgetting_factor > 0:
+            raise ValueError(
+                f"forgetting_factor={self.forgetting_factor} keeps sums over features that the "
+                "policy's steps move: give policy_kwargs=dict(share_features_extractor=False), or "
+                "forgetting_factor=0"
+            )
 
     def _n_params(self, observations: Any) -> int:
         """How many trainable parameters the action distribution depends on."""

@@ -26,7 +26,7 @@ from sb3_natural.arguments import (
 from sb3_natural.curvature.action_values import ActionValueCurvature
 from sb3_natural.curvature.kfac import KFAC, own_kfac
 from sb3_natural.curvature.operators import Damped
-from sb3_natural.curvature.solvers import SOLVERS, NoStepError, Solver
+from sb3_natural.curvature.solvers import SOLVERS, Empirical, NoStepError, Solver
 from sb3_natural.loading import Loadable
 from sb3_natural.networks.parameters import assign_flat, flatten
 from sb3_natural.updates.sound_steps import SoundSteps
@@ -153,6 +153,11 @@ class NaturalDQN(Loadable, SoundSteps, DQN):
 
     def _setup_model(self) -> None:
         check_attributes(self)  # here, since load() may bring new ones
+        if isinstance(self.critic_solver, Empirical):
+            raise ValueError(
+                f"critic_solver must be one of {', '.join(_SOLVERS)}, or another Solver, got "
+                "Empirical, which needs a policy's scores"
+            )
         self._keep_kfac()
         super()._setup_model()
 

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import DiagGaussianDistribution
@@ -31,6 +30,7 @@ from sb3_natural.arguments import (
     at_least,
     between,
     check_attributes,
+    check_no_memory,
     checked,
     one_of,
 )
@@ -411,11 +411,7 @@ class NPG(Loadable, SoundSteps, MaskedRollouts, NormalizedReturns):
             )
 
     def _check_policy_class(self) -> None:
-        if issubclass(self.policy_class, RecurrentActorCriticPolicy):
-            raise ValueError(
-                f"policy must have no memory, got {self.policy_class.__name__}: RecurrentNPG "
-                "trains recurrent policies"
-            )
+        check_no_memory(self.policy_class)
 
     def _setup_model(self) -> None:
         bounded = self.kl_penalty is None or self.kl_penalty == "adaptive"
@@ -668,6 +664,10 @@ class NPG(Loadable, SoundSteps, MaskedRollouts, NormalizedReturns):
         theta = flatten(param.detach() for param in aim.fisher.params)
         try:
             rise = ascent.run(aim, next_aim)
+        except NoStepError:  # at this price no step was worth taking
+            if self.kl_penalty == "adaptive":
+                self._adaptive_penalty = adapted(penalty, 0.0, target_kl)
+            raise
         except Exception:  # whatever went wrong, the policy is never left half-way
             assign_flat(aim.fisher.params, theta)
             raise

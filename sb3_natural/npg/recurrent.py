@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from sb3_contrib.common.recurrent.buffers import RecurrentDictRolloutBuffer, RecurrentRolloutBuffer
@@ -144,8 +145,12 @@ class RecurrentNPG(NPG):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        for name in ("fisher_solver", "critic_solver"):
-            chosen = getattr(self, name)
+        solvers = {
+            "fisher_solver": self.fisher_solver,
+            "critic_solver": self.critic_solver,
+            "critic's solver": getattr(self.critic, "solver", None),
+        }
+        for name, chosen in solvers.items():
             if chosen == "kfac" or isinstance(chosen, KFAC):
                 raise ValueError(f"{name} must not be K-FAC, which has no factors for an LSTM")
 
@@ -156,6 +161,16 @@ class RecurrentNPG(NPG):
                 "without them, hide the environment's method of that name"
             )
         return False
+
+    def predict(  # type: ignore[override]  # NPG's takes action_masks
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """SB3's ``predict``, which returns the memory to give with the next observation."""
+        return super().predict(observation, state, episode_start, deterministic)
 
     def _setup_policy(self) -> None:
         super()._setup_policy()

@@ -3,7 +3,8 @@
 The convention is that of sb3-contrib's ``MaskablePPO``: an environment, or a wrapper such as
 ``ActionMasker``, has a method ``action_masks`` that returns an array of True (valid) and False, one
 for each action of a Discrete space, or for each choice of every dimension of a MultiDiscrete one,
-side by side. Masks are used wherever an environment has that method.
+side by side. NPG and ACER use masks wherever an environment has that method; other algorithms do
+not, as SB3's own.
 """
 
 from typing import Any

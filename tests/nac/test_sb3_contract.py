@@ -15,8 +15,10 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+from torch import nn
 
 from sb3_natural import NAC
 from sb3_natural.nac.episodes import Episodes
@@ -405,3 +407,22 @@ def test_constructor_arguments_are_those_of_ppo_where_both_have_them():
         "vf_coef",
     }
     assert theirs - ours == only_ppo
+
+
+def test_features_that_the_policy_moves_exclude_sums_over_several_policies():
+    options = dict(n_steps=32, forgetting_factor=0.5, device="cpu")
+    moved = dict(features_extractor_class=Moved)
+    model = NAC("MlpPolicy", "CartPole-v1", policy_kwargs=moved, **options)
+    with pytest.raises(ValueError, match=r"forgetting_factor=0\.5 keeps sums over features"):
+        model.learn(32)
+    own = moved | dict(share_features_extractor=False)
+    NAC("MlpPolicy", "CartPole-v1", policy_kwargs=own, **options).learn(32)
+
+
+class Moved(FlattenExtractor):
+    def __init__(self, space):
+        super().__init__(space)
+        self.layer = nn.Linear(self.features_dim, self.features_dim)
+
+    def forward(self, observations):
+        return self.layer(super().forward(observations))

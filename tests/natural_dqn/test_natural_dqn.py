@@ -2,6 +2,7 @@
 
 import copy
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from sb3_natural import NaturalDQN
 from sb3_natural.curvature.kfac import KFAC
-from sb3_natural.curvature.solvers import NoStepError, Solver
+from sb3_natural.curvature.solvers import Empirical, NoStepError, Solver
 from sb3_natural.networks.parameters import flatten
 from tests.helpers import OBSERVATION_SPACES, SpacesEnv
 
@@ -208,3 +209,16 @@ def test_it_learns_cartpole():
         )
         best.append(evaluation.best_mean_reward)
     assert np.mean(best) > 450
+
+
+def test_actions_of_any_integer_type():
+    env = gym.make("CartPole-v1")
+    env.action_space = spaces.Discrete(2, dtype=np.int32)
+    model = make_model(env)
+    before = weights(model)
+    assert not torch.equal(weights(model.learn(40)), before)
+
+
+def test_a_solver_that_needs_scores_is_refused():
+    with pytest.raises(ValueError, match=r"critic_solver must be one of .*, got Empirical"):
+        make_model(critic_solver=Empirical())

@@ -102,3 +102,15 @@ def test_a_model_loads_with_another_solver(tmp_path):
     assert n_updates(again) == [2, 4]
     again.set_parameters(model.get_parameters())
     assert n_updates(again) == [2, 4]
+
+
+def test_a_derived_solver_stays_what_it_is():
+    class Counted(KFAC):
+        calls = 0
+
+        def solve(self, operator, b):
+            type(self).calls += 1
+            return super().solve(operator, b)
+
+    NPG("MlpPolicy", "CartPole-v1", n_steps=32, fisher_solver=Counted(), device="cpu").learn(64)
+    assert Counted.calls == 2

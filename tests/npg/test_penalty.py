@@ -245,3 +245,12 @@ def test_the_adapted_price_is_saved_without_pickles(tmp_path):
     NPG("MlpPolicy", "CartPole-v1", kl_penalty=2.0).save(tmp_path / "priced")
     assert NPG.load(tmp_path / "priced", weights_only=True).kl_penalty(0.5) == 2.0
     assert model._adaptive_penalty > 0
+
+
+def test_a_price_at_which_no_step_is_worth_taking_falls():
+    options = dict(n_steps=64, kl_penalty="adaptive", target_kl=0.01, device="cpu", seed=0)
+    model = NPG("MlpPolicy", "CartPole-v1", **options).learn(64)
+    model._adaptive_penalty = 1e9
+    with pytest.warns(UserWarning, match="policy update skipped"):
+        model.learn(64, reset_num_timesteps=False)
+    assert model._adaptive_penalty == 5e8

@@ -259,6 +259,6 @@ def test_a_class_of_ones_own_is_studied_by_its_path(
 
 def test_a_class_that_nothing_is_known_of_needs_a_space(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="--space: must be given, since no ranges are known for"):
-        space_for("stable_baselines3:DQN")
-    (tau,) = read(tmp_path, "tau: {low: 0.1, high: 1}", "stable_baselines3:DQN")
+        space_for("stable_baselines3:SAC")
+    (tau,) = read(tmp_path, "tau: {low: 0.1, high: 1}", "stable_baselines3:SAC")
     assert tau.name == "tau"
