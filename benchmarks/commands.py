@@ -432,11 +432,9 @@ def list_suites() -> None:
     from benchmarks.suite import load_suite, suite_names
 
     # In 80 columns; the longest names are folded.
-    environment = Column("environment", overflow="fold", max_width=34)
+    environment = Column("environment", overflow="fold", width=34)
     steps_column = Column("steps", no_wrap=True)
-    table = Table(
-        "suite", environment, steps_column, "own settings", box=SIMPLE, padding=(0, 1, 0, 0)
-    )
+    table = Table("suite", environment, steps_column, "own settings", box=SIMPLE, padding=(0, 1))
     table.pad_edge = False
     unusable = []
     for name in suite_names():

@@ -202,15 +202,7 @@ def test_list_shows_suites_and_where_hyperparameters_come_from() -> None:
     result = CliRunner().invoke(app, ["list"])
 
     assert result.exit_code == 0
-    rows = [line.split() for line in result.output.splitlines()]
-    assert next(row[:7] for row in rows if row[1:2] == ["Hopper-v5"]) == [
-        "mujoco",
-        "Hopper-v5",
-        "1,000,000",
-        "trpo,",
-        "ppo,",
-        "acer,",
-        "a2c",
-    ]
+    shown = {tuple(row[:2]): row[2:] for row in map(str.split, result.output.splitlines())}
+    assert shown["mujoco", "Hopper-v5"][:3] == ["1,000,000", "trpo,", "ppo,"]
     # Names are whole in a terminal of 80 columns.
-    assert any(row[1:2] == ["InvertedDoublePendulum-v5"] for row in rows)
+    assert ("mujoco", "InvertedDoublePendulum-v5") in shown
