@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 from benchmarks.commands import app as benchmarks_app
 from benchmarks.results import load_runs
 from studies.__main__ import app
-from studies.study import WORKER, completed, counted, in_state
+from studies.study import WORKER, completed, counted, in_state, trial_lock
 
 REPOSITORY = Path(__file__).parents[2]
 _APPS = {"studies": app, "benchmarks": benchmarks_app}
@@ -89,6 +89,12 @@ def workers_at_work(root: Path) -> list[int]:
     return [int(name.rpartition("-")[2]) for name in names]
 
 
+def workers(root: Path) -> set[str]:
+    """Who has carried out a trial, or is about to."""
+    trials = counted(stored(root))
+    return {trial.user_attrs[WORKER] for trial in trials if WORKER in trial.user_attrs}
+
+
 @pytest.fixture
 def leaving_nothing_behind() -> Iterator[None]:
     before = set(psutil.Process().children(recursive=True))
@@ -126,10 +132,10 @@ def test_a_killed_study_takes_its_workers_along_and_goes_on(tmp_path: Path) -> N
     command = study_command(tmp_path, 2, "--jobs", 2)
     process = start(*command)
     wait_until(lambda: len(workers_at_work(tmp_path)) > 0)
-    workers = psutil.Process(process.pid).children(recursive=True)
+    children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
-    _, alive = psutil.wait_procs(workers, timeout=30)
+    _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
     assert len(completed(stored(tmp_path))) < 2
 
@@ -143,14 +149,15 @@ def test_a_killed_study_takes_its_workers_along_and_goes_on(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("leaving_nothing_behind")
 def test_two_commands_at_once_share_a_study(tmp_path: Path) -> None:
-    processes = [start(*study_command(tmp_path, 4)) for _ in range(2)]
+    with trial_lock(tmp_path / "mine", 0):  # whoever has the first trial waits for the other
+        processes = [start(*study_command(tmp_path, 4)) for _ in range(2)]
+        wait_until(lambda: len(workers(tmp_path)) == 2)
 
     outputs = [end(process) for process in processes]
 
     check_complete(tmp_path, 4)
     assert all("on fresh seeds" in output for output in outputs)
-    carried_out_by = {trial.user_attrs[WORKER] for trial in counted(stored(tmp_path))}
-    assert len(carried_out_by) == 2
+    assert len(workers(tmp_path)) == 2
 
 
 @pytest.mark.usefixtures("leaving_nothing_behind")
