@@ -36,6 +36,7 @@ class ActorCriticOutputs(PolicyOutputs):
     :ivar family: of the action distribution
     :ivar phi: (N, K), detached
     :ivar values: (N,), detached
+    :raises ValueError: all parameters are frozen
     """
 
     policy: ActorCriticPolicy
@@ -49,6 +50,11 @@ class ActorCriticOutputs(PolicyOutputs):
         self._values_weight = values_weight
         of_policy, of_values = split_parameters(policy, observations)
         self._params = of_policy + of_values
+        if not self._params:
+            raise ValueError(
+                f"all parameters of {type(policy).__name__} are frozen (requires_grad=False): "
+                "there is nothing to update"
+            )
         with LayerTape(policy) as tape:
             self._terms = self.terms(observations)
         self._calls = tape.calls

@@ -58,13 +58,19 @@ class MultiInputPolicy(MlpPolicy, MultiInputActorCriticPolicy):
 def check_value_net(policy: ActorCriticPolicy) -> None:
     """Check that the state value is linear in the features of the critic's last layer.
 
-    :raises ValueError: it is not
+    :raises ValueError: it is not, or one of the layer's two parameters is frozen
     """
     layer = getattr(policy, "value_net", None)
     if not isinstance(layer, nn.Linear) or layer.out_features != 1 or layer.bias is None:
         raise ValueError(
             "policy must have a value_net that is a Linear layer with a bias and one output, whose "
             f"inputs are the features of the state value; {type(policy).__name__} has {layer}"
+        )
+    if layer.weight.requires_grad != layer.bias.requires_grad:
+        raise ValueError(
+            "weight and bias of the policy's value_net are solved for together: freeze both or "
+            f"neither, got requires_grad={layer.weight.requires_grad} for the weight, "
+            f"{layer.bias.requires_grad} for the bias"
         )
 
 
@@ -92,9 +98,8 @@ def set_values(policy: ActorCriticPolicy, weights: Tensor) -> None:
     :param weights: v, shape (K,)
     """
     layer = policy.value_net
-    if layer.bias.requires_grad:
-        layer.bias.copy_(weights[:1])
     if layer.weight.requires_grad:
+        layer.bias.copy_(weights[:1])
         layer.weight.copy_(weights[None, 1:])
 
 

@@ -471,6 +471,9 @@ class NPG(Loadable, SoundSteps, MaskedRollouts, NormalizedReturns):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         self._check_arguments()
+        if self.kl_penalty is not None and self.kl_penalty != "adaptive":
+            for progress in (1.0, 0.0):
+                self._scheduled_penalty(progress)
         result = super()._setup_learn(*args, **kwargs)
         self.rollout_buffer = fitting_buffer(self, self._is_masked)
         # Before any step is taken, on an observation that the environment really gives.
@@ -692,12 +695,23 @@ class NPG(Loadable, SoundSteps, MaskedRollouts, NormalizedReturns):
         :raises ValueError: its schedule gave no positive number
         """
         if self.kl_penalty != "adaptive":
-            if (penalty := self._now("kl_penalty", self.kl_penalty)) == 0:
-                raise ValueError("the schedule of kl_penalty gave 0; it must be positive")
-            return penalty
+            return self._scheduled_penalty()
         if not self._adaptive_penalty:
             self._adaptive_penalty = penalty_for(aim, target_kl, self.kl_constraint == "max")
         return self._adaptive_penalty
+
+    def _scheduled_penalty(self, progress: float | None = None) -> float:
+        """C of a schedule, now or with a share of the training remaining.
+
+        :raises ValueError: it is not positive
+        """
+        assert self.kl_penalty != "adaptive"
+        if (penalty := self._now("kl_penalty", self.kl_penalty, progress)) == 0:
+            raise ValueError(
+                "the schedule of kl_penalty gave 0, which sets no bound to a step; it must be "
+                "positive to the end of the training"
+            )
+        return penalty
 
     def _step_along(
         self, line: PolicyLine, length: float, objective: float, target_kl: float

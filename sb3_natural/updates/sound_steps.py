@@ -24,13 +24,17 @@ class SoundSteps(BaseAlgorithm):
     _warned: set[str]
     """The reasons that a warning has named"""
 
-    def _now(self, name: str, schedule: float | Schedule | None) -> float:
+    def _now(
+        self, name: str, schedule: float | Schedule | None, progress: float | None = None
+    ) -> float:
         """What a schedule gives at this point of the training.
 
+        :param progress: share of the training that remains, if not what remains now
         :raises ValueError: it is no number, negative or not finite
         """
         assert schedule is not None, name
-        progress = self._current_progress_remaining
+        if progress is None:
+            progress = self._current_progress_remaining
         # Assigned after construction it may be a plain number.
         try:
             value = FloatSchedule(schedule)(progress)

@@ -179,3 +179,10 @@ def test_frozen_parameters_stay():
     model.learn(64)
     assert all(map(torch.equal, frozen, before))
     assert not torch.equal(start["action_net.weight"], model.policy.action_net.weight)
+
+
+def test_a_policy_that_is_frozen_whole_is_refused():
+    model = ACKTR("MlpPolicy", "CartPole-v1", n_steps=16, seed=0, device="cpu")
+    model.policy.requires_grad_(False)
+    with pytest.raises(ValueError, match="all parameters of ActorCriticPolicy are frozen"):
+        model.learn(16)

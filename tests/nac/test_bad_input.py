@@ -135,3 +135,12 @@ def test_sums_of_other_shapes_start_anew(tmp_path):
     loaded = NAC.load(tmp_path / "model", make_vec_env("CartPole-v1")).learn(64)
     assert loaded._lstd.count == 64
     assert loaded.logger.name_to_value["train/kl"] > 0
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_values_of_which_one_half_is_frozen_are_refused(name):
+    model = NAC("MlpPolicy", "CartPole-v1", n_steps=32)
+    getattr(model.policy.value_net, name).requires_grad_(False)
+    with pytest.raises(ValueError, match=r"value_net .*freeze both or neither"):
+        model.learn(32)
+    assert model.num_timesteps == 0

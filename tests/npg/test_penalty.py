@@ -92,12 +92,21 @@ def test_the_price_may_follow_a_schedule():
 
 
 @pytest.mark.parametrize(
-    ("gives", "message"), [(0, "gave 0; it must be positive"), (-1, "gave -1")]
+    ("gives", "message"), [(0, "gave 0, .*it must be positive"), (-1, "gave -1")]
 )
 def test_a_price_that_is_not_positive_is_refused(gives, message):
-    model = collected(kl_penalty=lambda progress: gives)
+    model = collected(kl_penalty=2.0)
+    model.kl_penalty = lambda progress: gives
     with pytest.raises(ValueError, match=f"schedule of kl_penalty {message}"):
         model.train()
+
+
+def test_a_schedule_that_ends_without_a_price_is_refused_before_any_step_is_taken():
+    model = collected(kl_penalty=2.0)
+    before, model.kl_penalty = model.num_timesteps, LinearSchedule(4.0, 0.0, 1.0)
+    with pytest.raises(ValueError, match="schedule of kl_penalty gave 0"):
+        model.learn(1)
+    assert model.num_timesteps == before
 
 
 def test_the_adaptive_price_starts_where_the_model_spends_the_target_and_follows_the_measured():
