@@ -268,6 +268,11 @@ class MlpJacobian(Jacobian):
             deltas = self._backward(block, cotangent[block.rows])
             yield from zip(range(last, -1, -1), deltas, strict=True)
 
+    def last_slopes(self) -> Iterator[Tensor]:
+        """D of the last hidden layer, (n, width), some of the samples at a time."""
+        for block in self._blocks:
+            yield self._slopes[-1](block.buffers[-1].fill_(1.0), block.inputs[-1])
+
     def _split(self, vector: Tensor) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
         """The parts of a flat vector: log_std, weights, biases."""
         parts = list(vector.split_with_sizes(self._sizes))

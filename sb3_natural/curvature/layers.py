@@ -72,15 +72,36 @@ def _of_mlp(jacobian: MlpJacobian, factor: Tensor) -> list[LayerFactors]:
     moments = [_Moments(factor, layer.in_features, True, True) for layer in layers]
     for index, inputs in jacobian.layer_inputs():
         moments[index].add(inputs)
-    g = [factor.new_zeros(layer.out_features, layer.out_features) for layer in layers]
     n_outputs = layers[-1].out_features
-    for column in factor[:, :n_outputs, :n_outputs].unbind(dim=2):
+    factor = factor[:, :n_outputs, :n_outputs]
+    known = _top_gradient_factors(jacobian, factor)
+    g = [factor.new_zeros(layer.out_features, layer.out_features) for layer in layers]
+    for column in factor.unbind(dim=2):
         for index, gradients in jacobian.layer_gradients(column):
-            add_gram(g[index], gradients)
+            if index not in known:
+                add_gram(g[index], gradients)
     return [
-        LayerFactors(layer.weight, layer.bias, moment.mean(), total / n_samples)
-        for layer, moment, total in zip(layers, moments, g, strict=True)
+        LayerFactors(
+            layer.weight, layer.bias, moment.mean(), known.get(index, g[index]) / n_samples
+        )
+        for index, (layer, moment) in enumerate(zip(layers, moments, strict=True))
     ]
+
+
+def _top_gradient_factors(jacobian: MlpJacobian, factor: Tensor) -> dict[int, Tensor]:
+    """The sum of d d^T of the last two layers, by index, where M is the same in all samples.
+
+    It is N M for the last, and for the one below (W^T M W) * (sum of s s^T), entry by entry, with s
+    the activations' slopes: one product for all columns of L.
+    """
+    if len(jacobian.layers) == 1 or not (factor == factor[:1]).all():
+        return {}
+    m, weight = factor[0] @ factor[0].T, jacobian.layers[-1].weight.detach()
+    slopes = weight.new_zeros(weight.shape[1], weight.shape[1])
+    for rows in jacobian.last_slopes():
+        add_gram(slopes, rows)
+    last = len(jacobian.layers) - 1
+    return {last: len(factor) * m, last - 1: (weight.T @ m @ weight) * slopes}
 
 
 def factors_from_calls(
