@@ -181,7 +181,9 @@ class KFAC(Solver):
         return flatten(parts[param].detach() for param in rest)
 
     def _average(self, new: dict[str, Tensor]) -> None:
-        if not all(torch.isfinite(matrix).all() for matrix in new.values()):
+        # Means of squares are on the diagonals, and no other element is larger than all of those.
+        diagonals = (each.diagonal() if each.ndim == 2 else each for each in new.values())
+        if not all(torch.isfinite(diagonal).all() for diagonal in diagonals):
             raise NoStepError("a Kronecker factor is not finite")
         shapes = {name: matrix.shape for name, matrix in new.items()}
         if shapes != {name: matrix.shape for name, matrix in self._averages.items()}:
