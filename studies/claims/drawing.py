@@ -1,0 +1,27 @@
+"""What the figures of claims share."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.figure_theme import THEME
+
+__all__ = ["BLACK", "BLUE", "COLOURS", "GREEN", "ORANGE", "panels"]
+
+# Okabe and Ito's, of different lightness, so that they are different greys as well.
+BLUE, ORANGE, GREEN, BLACK = "#0A4F96", "#E69F00", "#0F8057", "#222222"
+COLOURS = [BLUE, ORANGE, GREEN, "#CC66AA", "#611327", "#56B4E9"]
+_PANEL = (4.2, 3.2)  # inches
+
+
+def panels(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each title, side by side."""
+    with mpl.rc_context(THEME):
+        width, height = _PANEL
+        figure = Figure(figsize=(width * len(titles), height), layout="constrained")
+        axes = list(figure.subplots(1, len(titles), squeeze=False)[0])
+        for each, title in zip(axes, titles, strict=True):
+            each.set_title(title)
+    return figure, axes
