@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
 
 from benchmarks.figure_theme import THEME
 
-__all__ = ["BLACK", "BLUE", "COLOURS", "GREEN", "ORANGE", "panels"]
+__all__ = ["BLACK", "BLUE", "COLOURS", "GREEN", "ORANGE", "logarithmic", "panels"]
 
 # Okabe and Ito's, of different lightness, so that they are different greys as well.
 BLUE, ORANGE, GREEN, BLACK = "#0A4F96", "#E69F00", "#0F8057", "#222222"
@@ -25,3 +27,15 @@ def panels(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
         for each, title in zip(axes, titles, strict=True):
             each.set_title(title)
     return figure, axes
+
+
+def logarithmic(axis: Axis, form: str = "{x:,g}", ticks: Sequence[float] = ()) -> None:
+    """Make an axis logarithmic, with plain numbers.
+
+    :param form: how to write a number
+    :param ticks: where to write one, if not at powers of ten
+    """
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(FixedLocator(ticks) if len(ticks) else LogLocator(numticks=8))
+    axis.set_major_formatter(StrMethodFormatter(form))
+    axis.set_minor_formatter(NullFormatter())
