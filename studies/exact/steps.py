@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 from studies.exact.gradients import natural_gradient, policy_gradient
 from studies.exact.mdp import Evaluation, Mdp
@@ -75,14 +75,16 @@ def trust_region_step(
     return theta
 
 
-def multiplicative_step(mdp: Mdp, pi: np.ndarray, length: float) -> np.ndarray:
-    """pi' ~ pi exp(length A / (1 - gamma)), (S, A).
+def multiplicative_step(mdp: Mdp, log_pi: np.ndarray, length: float) -> np.ndarray:
+    """log pi' of pi' ~ pi exp(length A / (1 - gamma)), (S, A).
 
     This is the natural gradient's step for a tabular softmax policy (Agarwal et al. 2021, lemma
     15), in closed form.
+
+    :param log_pi: logarithms of the probabilities, (S, A)
     """
-    advantages = mdp.evaluate(pi).advantages
-    return softmax(np.log(pi) + length * advantages / (1 - mdp.gamma), axis=1)
+    advantages = mdp.evaluate(np.exp(log_pi)).advantages
+    return log_softmax(log_pi + length * advantages / (1 - mdp.gamma), axis=1)
 
 
 def soft_values(mdp: Mdp, log_pi: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:

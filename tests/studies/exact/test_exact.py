@@ -129,8 +129,8 @@ def test_a_tabular_natural_step_is_multiplicative(mdp):
     policy, n_params = policies(mdp)["tabular"]
     theta = rng().normal(size=n_params)
     stepped = policy.probabilities(natural_step(mdp, policy, theta, 0.1))
-    expected = multiplicative_step(mdp, policy.probabilities(theta), 0.1)
-    np.testing.assert_allclose(stepped, expected, atol=1e-7)
+    expected = multiplicative_step(mdp, np.log(policy.probabilities(theta)), 0.1)
+    np.testing.assert_allclose(np.log(stepped), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("mdp", PROBLEMS.values(), ids=PROBLEMS)
