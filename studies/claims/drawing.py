@@ -36,6 +36,6 @@ def logarithmic(axis: Axis, form: str = "{x:,g}", ticks: Sequence[float] = ()) -
     :param ticks: where to write one, if not at powers of ten
     """
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(FixedLocator(ticks) if len(ticks) else LogLocator(numticks=8))
+    axis.set_major_locator(FixedLocator(ticks) if len(ticks) else LogLocator(numticks=6))
     axis.set_major_formatter(StrMethodFormatter(form))
     axis.set_minor_formatter(NullFormatter())

@@ -32,9 +32,7 @@ def measure(quick: bool) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["step", "gradient", "parameters", "progress", "k", "sigma"])
 
 
-def _path(
-    lqr: Lqr, chart: Chart, gradient: str, step: float
-) -> Iterator[tuple[float, np.ndarray]]:
+def _path(lqr: Lqr, chart: Chart, gradient: str, step: float) -> Iterator[tuple[float, np.ndarray]]:
     z, n_steps = chart.z(_START), round(_LENGTH / step)
     for i in range(n_steps + 1):
         theta, jacobian = chart.theta(z), chart.jacobian(z)
