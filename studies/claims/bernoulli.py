@@ -52,10 +52,10 @@ def judge(data: pd.DataFrame) -> Finding:
     smaller = steps[0.05] < steps[0.5] and steps[0.95] < steps[0.5]
     return Finding(
         Verdict.HOLDS if as_said and apart < 1e-3 and smaller else Verdict.FAILS,
-        f"F is {values[0.1]:.1f} at 0.1 and 0.9 and {values[0.5]:.1f} at 0.5, in closed form, as the "
-        f"curvature of the KL divergence and as the mean squared score (within {apart:.0e}). A step "
-        f"of {_DELTA:g} nats upwards is {steps[0.05]:.3f} long at 0.05, {steps[0.5]:.3f} at 0.5 and "
-        f"{steps[0.95]:.3f} at 0.95.",
+        f"F is {values[0.1]:.1f} at 0.1 and 0.9 and {values[0.5]:.1f} at 0.5, in closed form, as "
+        f"the curvature of the KL divergence and as the mean squared score (within {apart:.0e}). A "
+        f"step of {_DELTA:g} nats upwards is {steps[0.05]:.3f} long at 0.05, {steps[0.5]:.3f} at "
+        f"0.5 and {steps[0.95]:.3f} at 0.95.",
     )
 
 

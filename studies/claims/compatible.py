@@ -62,8 +62,8 @@ def judge(data: pd.DataFrame) -> Finding:
     return Finding(
         Verdict.HOLDS if exact < 1e-8 and low < -0.45 and high > -0.55 else Verdict.FAILS,
         f"Fitted to all pairs of state and action, the weights are the natural gradient to "
-        f"{exact:.0e}; fitted to n sampled pairs with their exact advantages, their error falls like "
-        f"n^{slopes.mean():.2f} [{low:.2f}, {high:.2f}].",
+        f"{exact:.0e}; fitted to n sampled pairs with their exact advantages, their error falls "
+        f"like n^{slopes.mean():.2f} [{low:.2f}, {high:.2f}].",
     )
 
 

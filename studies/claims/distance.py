@@ -40,9 +40,9 @@ def judge(data: pd.DataFrame) -> Finding:
     return Finding(
         Verdict.HOLDS if narrow > 10 * wide and ratio > 10 else Verdict.FAILS,
         f"Moving the mean of a Gaussian by {_SHIFT:g} costs {narrow:.2f} nats with σ = "
-        f"{_SIGMAS[0]:g} and {wide:.3f} with σ = {_SIGMAS[1]:g}, {narrow / wide:.0f} times less. Along "
-        f"the twelve axes of a softmax policy a unit step costs {axes.min():.2g} to {axes.max():.2g} "
-        f"nats by F: {ratio:,.0f} times.",
+        f"{_SIGMAS[0]:g} and {wide:.3f} with σ = {_SIGMAS[1]:g}, {narrow / wide:.0f} times less. "
+        f"Along the twelve axes of a softmax policy a unit step costs {axes.min():.2g} to "
+        f"{axes.max():.2g} nats by F: {ratio:,.0f} times.",
     )
 
 

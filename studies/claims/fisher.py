@@ -81,8 +81,8 @@ def judge(data: pd.DataFrame) -> Finding:
     holds = closest < 1e-4 and abs(slope + 0.5) < 0.05
     return Finding(
         Verdict.HOLDS if holds else Verdict.FAILS,
-        f"Second differences of the mean KL divergence come as close to F as {closest:.0e}; the error "
-        f"of the mean of n sampled outer products falls like n^{slope:.2f} [{low:.2f}, {high:.2f}].",
+        f"Second differences of the mean KL divergence come as close to F as {closest:.0e}; the "
+        f"error of the mean of n sampled outer products falls like n^{slope:.2f} [{low:.2f}, {high:.2f}].",
     )
 
 

@@ -68,12 +68,9 @@ def judge(data: pd.DataFrame) -> Finding:
     at_equal_kl = needed["equal KL", "plain"] / needed["equal KL", "natural"]
     sooner = plain > 10 * natural
     as_soon = at_equal_kl.between(0.5, 2.0).all()
-    if sooner:
-        verdict = Verdict.CONDITIONAL if as_soon else Verdict.HOLDS
-    else:
-        verdict = Verdict.FAILS
+    where_it_holds = Verdict.CONDITIONAL if as_soon else Verdict.HOLDS
     return Finding(
-        verdict,
+        where_it_holds if sooner else Verdict.FAILS,
         f"From a policy that leaves the first state with probability {rare:g}, steps of fixed "
         f"length need {plain:,} (plain) and {natural:,} (natural) until the return is 95% of the "
         f"best. With steps of equal KL divergence the plain gradient needs "
@@ -109,8 +106,8 @@ CLAIM = Claim(
     "plateau",
     "On a plateau of the return, natural gradients get away sooner than plain ones.",
     "With steps of fixed length, the first of which have the same KL divergence, the natural "
-    "gradient needs less than a tenth of the plain gradient's steps from the farthest start. If the "
-    "two need as many, within a factor of two, once every step has the same KL divergence, the "
+    "gradient needs less than a tenth of the plain gradient's steps from the farthest start. If "
+    "the two need as many, within a factor of two, once every step has the same KL divergence, the "
     "claim is about steps of fixed length.",
     measure,
     judge,

@@ -121,12 +121,12 @@ def judge(data: pd.DataFrame) -> Finding:
     verdict = Verdict.CONDITIONAL if plain_is_1 and natural_is_faster else Verdict.FAILS
     return Finding(
         verdict,
-        f"The plain gradient's distance to the optimum falls like t^-{np.mean(powers):.2f} [{low:.2f}, "
-        f"{high:.2f}], not like t^-0.5. With fixed natural steps it stays below {share:.2f} of the "
-        f"bound in 1/t, and in the end shrinks by a factor of {np.median(fixed):.4f} a step "
-        f"({min(fixed):.4f} to {max(fixed):.4f}); with steps that grow, by {np.median(growing):.2f} "
-        f"({min(growing):.2f} to {max(growing):.2f}); with an entropy bonus, towards the optimum with "
-        f"the bonus, by {np.median(soft):.3f} ({min(soft):.3f} to {max(soft):.3f}).",
+        f"The plain gradient's distance to the optimum falls like t^-{np.mean(powers):.2f} "
+        f"[{low:.2f}, {high:.2f}], not like t^-0.5. With fixed natural steps it stays below "
+        f"{share:.2f} of the bound in 1/t, and in the end shrinks by a factor of "
+        f"{np.median(fixed):.4f} a step ({min(fixed):.4f} to {max(fixed):.4f}); with steps that "
+        f"grow, by {np.median(growing):.2f} ({min(growing):.2f} to {max(growing):.2f}); with an "
+        f"entropy bonus, towards the optimum with the bonus, by {np.median(soft):.3f} ({min(soft):.3f} to {max(soft):.3f}).",
     )
 
 

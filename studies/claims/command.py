@@ -1,0 +1,48 @@
+"""``python -m studies claims``: what is said of natural gradients, put to the test."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import typer
+
+from benchmarks.command_line import fail, say
+
+app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True, pretty_exceptions_enable=False)
+
+_OUT = typer.Option(Path("docs/claims"), file_okay=False, help="Where data and figures go.")
+
+
+@app.callback()
+def claims() -> None:
+    """Claims about natural gradients and trust regions, put to the test on exact problems."""
+
+
+@app.command("list")
+def list_claims() -> None:
+    """Every claim by its name."""
+    from studies.claims.registry import CLAIMS
+
+    width = max(map(len, CLAIMS))
+    for name, claim in CLAIMS.items():
+        say(f"{name:{width}}  {claim.text}")
+
+
+@app.command()
+def run(
+    names: list[str] = typer.Argument(None, help="Of claims; else all.", show_default=False),
+    quick: bool = typer.Option(False, "--quick", help="Fewer problems and steps."),
+    out: Path = _OUT,
+) -> None:
+    """Measure, judge and draw. For each claim there will be a .csv, an .svg and a .json."""
+    from studies.claims.registry import CLAIMS
+    from studies.claims.store import keep
+
+    if unknown := [name for name in names or () if name not in CLAIMS]:
+        fail(f"no such claim: {', '.join(unknown)}; there are {', '.join(CLAIMS)}")
+    for name in names or CLAIMS:
+        start = time.monotonic()
+        claim = CLAIMS[name]
+        kept = keep(out, claim, claim.measure(quick), quick)
+        say(f"{name} ({time.monotonic() - start:.0f} s): {kept['verdict']}\n  {kept['measured']}")
