@@ -31,6 +31,7 @@ from benchmarks.command_line import (
     split_names,
 )
 from benchmarks.errors import SpecError
+from studies.claims.command import app as claims
 from studies.errors import StudyError
 from studies.objective import OBJECTIVES
 from studies.search import PRUNERS, SAMPLERS
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from studies.workers import Task, Workers
 
 app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(claims, name="claims")
 
 _NAME = typer.Argument(help="The study's name.")
 _STORAGE = typer.Option(

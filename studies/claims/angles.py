@@ -53,7 +53,7 @@ def judge(data: pd.DataFrame) -> Finding:
 def draw(data: pd.DataFrame) -> Figure:
     """A histogram."""
     figure, (panel,) = panels(["Natural against plain gradient"])
-    panel.hist(data["angle"], bins=np.arange(0, 91, 3), color=BLUE)
+    panel.hist(data["angle"], bins=list(range(0, 91, 3)), color=BLUE)
     panel.axvline(90, color="#222222", linestyle="--")
     panel.set_xlim(0, 95)
     panel.set_xticks(range(0, 91, 15))

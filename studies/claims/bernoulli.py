@@ -41,7 +41,7 @@ def _kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 def judge(data: pd.DataFrame) -> Finding:
     """See the claim's rule."""
     found = data.set_index("p")
-    values = {p: found.loc[p, "closed form"] for p in _SAID}
+    values = {p: float(found["closed form"][p]) for p in _SAID}
     as_said = all(abs(values[p] - said) < 0.05 for p, said in _SAID.items())
     closed = data["closed form"]
     apart = max(
@@ -69,8 +69,9 @@ def draw(data: pd.DataFrame) -> Figure:
         some["p"], some["curvature of the KL"], "o", color=ORANGE, label="curvature of KL"
     )
     for (at, said), aside in zip(_SAID.items(), (20, 0, -20), strict=True):
-        place = {"textcoords": "offset points", "ha": "center"}
-        information.annotate(f"{said:g}", (at, said), (aside, 9), **place)
+        information.annotate(
+            f"{said:g}", (at, said), (aside, 9), textcoords="offset points", ha="center"
+        )
     information.set_ylim(0, 60)
     information.set_ylabel("F")
     information.legend(loc="upper center")

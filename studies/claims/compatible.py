@@ -32,8 +32,8 @@ def measure(quick: bool) -> pd.DataFrame:
             return float(np.linalg.norm(w - x) / np.linalg.norm(x))
 
         rows.append((problem, 0, error(compatible_weights(now, scores))))
-        for n_samples in 10 ** np.arange(2, 6 if quick else 7):
-            rows.append((problem, n_samples, error(_fit(now, scores, rng, int(n_samples)))))
+        for n_samples in (10**i for i in range(2, 6 if quick else 7)):
+            rows.append((problem, n_samples, error(_fit(now, scores, rng, n_samples))))
     return pd.DataFrame(rows, columns=["problem", "samples", "error"])
 
 

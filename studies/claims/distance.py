@@ -28,7 +28,10 @@ def measure(quick: bool) -> pd.DataFrame:
     policy = Softmax(features)
     theta = 0.1 * rng.normal(size=12)
     matrix = fisher(evaluated(mdp, policy, theta), policy.scores(theta))
-    axes = [("axis", i, 0.5 * each) for i, each in enumerate(np.sort(np.diag(matrix))[::-1])]
+    axes = [
+        ("axis", float(i), 0.5 * float(each))
+        for i, each in enumerate(np.sort(np.diag(matrix))[::-1])
+    ]
     return pd.DataFrame(gaussians + axes, columns=["what", "which", "kl"])
 
 

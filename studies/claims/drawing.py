@@ -35,7 +35,8 @@ def logarithmic(axis: Axis, form: str = "{x:,g}", ticks: Sequence[float] = ()) -
     :param form: how to write a number
     :param ticks: where to write one, if not at powers of ten
     """
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    is_x = axis is axis.axes.xaxis
+    (axis.axes.set_xscale if is_x else axis.axes.set_yscale)("log")
     axis.set_major_locator(FixedLocator(ticks) if len(ticks) else LogLocator(numticks=6))
     axis.set_major_formatter(StrMethodFormatter(form))
     axis.set_minor_formatter(NullFormatter())

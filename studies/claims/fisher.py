@@ -82,7 +82,8 @@ def judge(data: pd.DataFrame) -> Finding:
     return Finding(
         Verdict.HOLDS if holds else Verdict.FAILS,
         f"Second differences of the mean KL divergence come as close to F as {closest:.0e}; the "
-        f"error of the mean of n sampled outer products falls like n^{slope:.2f} [{low:.2f}, {high:.2f}].",
+        f"error of the mean of n sampled outer products falls like n^{slope:.2f} "
+        f"[{low:.2f}, {high:.2f}].",
     )
 
 

@@ -132,11 +132,11 @@ def draw(data: pd.DataFrame) -> Figure:
         panel.plot(along["step"], along["surrogate"], "--", color=GREEN, label="surrogate")
         panel.plot(along["step"], along["bound"], color=ORANGE, label="lower bound")
         panel.set_xlabel("step along the natural gradient")
-    start, highest = along["return"].iloc[0], along["bound"].idxmax()
-    gain = along.loc[highest, "bound"] - start
-    near.set_xlim(0, 2.5 * along.loc[highest, "step"])
+    start, highest = along["return"].iloc[0], along.iloc[int(np.argmax(along["bound"]))]
+    gain = highest["bound"] - start
+    near.set_xlim(0, 2.5 * highest["step"])
     near.set_ylim(start - 2 * gain, start + 8 * gain)
-    near.plot(along.loc[highest, "step"], along.loc[highest, "bound"], "o", color=ORANGE)
+    near.plot(highest["step"], highest["bound"], "o", color=ORANGE)
     near.ticklabel_format(useOffset=False)
     far.set_xlim(0, 4)
     far.set_ylim(start - 3, along["best"].iloc[0] + 3)

@@ -112,7 +112,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """The spread of KL over states, and returns under both bounds."""
     figure, (ratios, curves) = panels(["The farthest state", f"δ = {_SHOWN:g}"])
     of_mean = data[(data["bounded"] == "mean") & (data["delta"] == _SHOWN)]
-    bins = np.geomspace(1, of_mean["largest"].max() / _SHOWN * 2, 30)
+    bins = np.geomspace(1, of_mean["largest"].max() / _SHOWN * 2, 30).tolist()
     ratios.hist(of_mean["largest"] / of_mean["mean"], bins=bins, color=BLUE)
     logarithmic(ratios.xaxis, ticks=(1, 2, 5, 10, 20, 50))
     ratios.set_xlabel("largest KL of a state / mean KL")

@@ -95,7 +95,7 @@ def _updated(
 def _shares(data: pd.DataFrame) -> pd.DataFrame:
     """Means over problems with 95% intervals, by samples, method and delta."""
     groups = data.groupby(["samples", "method", "delta"])["share"]
-    spread = 1.96 * groups.std(ddof=0) / np.sqrt(groups.size())
+    spread: pd.Series = 1.96 * groups.std(ddof=0) / np.sqrt(groups.size())
     return pd.DataFrame({"share": groups.mean(), "spread": spread})
 
 
@@ -121,7 +121,7 @@ def draw(data: pd.DataFrame) -> Figure:
     shares = _shares(data)
     for panel, n_samples in zip(axes, _BATCHES, strict=True):
         for method, colour, dash in (("NPG", COLOURS[0], "-"), ("TRPO", COLOURS[1], "--")):
-            curve = shares.loc[n_samples, method]
+            curve = shares.xs((n_samples, method))
             low, high = curve["share"] - curve["spread"], curve["share"] + curve["spread"]
             panel.fill_between(curve.index, low, high, color=colour, alpha=0.25, linewidth=0)
             panel.plot(curve.index, curve["share"], dash, color=colour, label=method)

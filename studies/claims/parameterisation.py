@@ -49,11 +49,9 @@ def _apart(data: pd.DataFrame) -> pd.Series:
     """How far apart the three paths come: in k and log sigma, by step and gradient."""
     keys = ["step", "gradient"]
     log_sigma = np.log(data["sigma"])
-    spreads = [
-        column.groupby([data[key] for key in (*keys, "progress")]).agg(np.ptp)
-        for column in (data["k"], log_sigma)
-    ]
-    distance = np.hypot(*spreads)
+    of_point = [data[key] for key in (*keys, "progress")]
+    wide, high = (column.groupby(of_point).agg(np.ptp) for column in (data["k"], log_sigma))
+    distance = pd.Series(np.hypot(wide, high), wide.index)
     return distance.groupby(level=keys).max()
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,11 +85,14 @@ def draw(data: pd.DataFrame) -> Figure:
     colours, dashes = {"plain": ORANGE, "natural": BLUE}, {"equal length": "-", "equal KL": "--"}
     shown = data[data["rare"] == _SHOWN]
     for (steps, gradient), path in shown.groupby(["steps", "gradient"], sort=False):
-        label = f"{gradient} gradient, steps of {steps}"
-        style = {"color": colours[gradient], "linestyle": dashes[steps], "label": label}
-        curves.plot(path["step"].clip(lower=0.8), path["return"], **style)
-        all_starts = _needed(data)[steps, gradient]
-        needed.plot(all_starts.index, all_starts, marker="o", markersize=4, **style)
+        look: dict[str, Any] = {
+            "color": colours[str(gradient)],
+            "linestyle": dashes[str(steps)],
+            "label": f"{gradient} gradient, steps of {steps}",
+        }
+        curves.plot(path["step"].clip(lower=0.8), path["return"], **look)
+        all_starts = _needed(data)[str(steps), str(gradient)]
+        needed.plot(all_starts.index, all_starts, marker="o", markersize=4, **look)
     logarithmic(curves.xaxis)
     curves.set_xlabel("steps")
     curves.set_ylabel("reward per step")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -126,7 +127,8 @@ def judge(data: pd.DataFrame) -> Finding:
         f"{share:.2f} of the bound in 1/t, and in the end shrinks by a factor of "
         f"{np.median(fixed):.4f} a step ({min(fixed):.4f} to {max(fixed):.4f}); with steps that "
         f"grow, by {np.median(growing):.2f} ({min(growing):.2f} to {max(growing):.2f}); with an "
-        f"entropy bonus, towards the optimum with the bonus, by {np.median(soft):.3f} ({min(soft):.3f} to {max(soft):.3f}).",
+        f"entropy bonus, towards the optimum with the bonus, by {np.median(soft):.3f} "
+        f"({min(soft):.3f} to {max(soft):.3f}).",
     )
 
 
@@ -135,7 +137,11 @@ def draw(data: pd.DataFrame) -> Figure:
     figure, axes = panels(["All steps", "The first 300 steps"])
     dashes = ["-", "--", ":", "-."]
     for index, method in enumerate((_PLAIN, _NATURAL, _GROWING, _SOFT)):
-        style = {"color": COLOURS[index], "linestyle": dashes[index], "linewidth": 1.2}
+        style: dict[str, Any] = {
+            "color": COLOURS[index],
+            "linestyle": dashes[index],
+            "linewidth": 1.2,
+        }
         of_method = data[data["method"] == method]
         for number, (_, curve) in enumerate(of_method.groupby("problem")):
             for panel in axes:
