@@ -14,7 +14,7 @@ class Verdict(StrEnum):
     """What the data say of a claim."""
 
     HOLDS = "holds"
-    CONDITIONAL = "holds when ..."
+    CONDITIONAL = "holds when"
     FAILS = "does not hold"
 
 
@@ -25,6 +25,12 @@ class Finding:
     verdict: Verdict
     measured: str
     """One or two sentences with the numbers that the rule is about"""
+    condition: str = ""
+    """Of a claim that holds when something is so: what"""
+
+    def __str__(self) -> str:
+        """The verdict as a sentence."""
+        return " ".join(filter(None, [self.verdict.capitalize(), self.condition])) + "."
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ def judge(data: pd.DataFrame) -> Finding:
         f"{always:g}; {exact.iloc[-1]:.0%} of them do with δ = {exact.index[-1]:g}. With 100 "
         f"samples an update it is {sampled[usual]:.0%} with δ = {usual:.2g} (NPG: "
         f"{shares[100, 'NPG'][usual]:.0%}), and {sampled.iloc[0]:.0%} with the smallest δ.",
+        "means are over all states and actions" if always > 0 and not monotone else "",
     )
 
 

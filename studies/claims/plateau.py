@@ -76,6 +76,7 @@ def judge(data: pd.DataFrame) -> Finding:
         f"length need {plain:,} (plain) and {natural:,} (natural) until the return is 95% of the "
         f"best. With steps of equal KL divergence the plain gradient needs "
         f"{at_equal_kl.min():.2f} to {at_equal_kl.max():.2f} times as many as the natural one.",
+        "steps have a fixed length" if sooner and as_soon else "",
     )
 
 

@@ -30,7 +30,7 @@ def keep(folder: Path, claim: Claim, data: pd.DataFrame, quick: bool) -> dict[st
     verdict = {
         "claim": claim.text,
         "rule": claim.rule,
-        "verdict": str(finding.verdict),
+        "verdict": str(finding),
         "measured": finding.measured,
         "quick": quick,
     }
