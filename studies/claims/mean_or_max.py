@@ -31,6 +31,7 @@ class _Update(NamedTuple):
     largest: float
     before: float
     after: float
+    lowered: bool
 
 
 def measure(quick: bool) -> pd.DataFrame:
@@ -70,14 +71,14 @@ def _training(mdp: Mdp, policy: Softmax, delta: float, bounded: str) -> Iterator
             return
         theta = theta + length * direction
         new = evaluated(mdp, policy, theta)
-        yield _Update(step, mean, largest, now.performance, new.performance)
+        lowered = new.performance < now.performance - 1e-10
+        yield _Update(step, mean, largest, now.performance, new.performance, lowered)
         now = new
 
 
 def _lowered(data: pd.DataFrame) -> pd.Series:
     """The share of updates that lowered the return, by bound and delta."""
-    lowered = data["after"] < data["before"] - 1e-10
-    return lowered.groupby([data["bounded"], data["delta"]]).mean()
+    return data.groupby(["bounded", "delta"])["lowered"].mean()
 
 
 def _gained(data: pd.DataFrame) -> pd.Series:

@@ -23,7 +23,8 @@ def keep(folder: Path, claim: Claim, data: pd.DataFrame, quick: bool) -> dict[st
     """
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / f"{claim.name}.csv") as path:
-        data.to_csv(path, index=False)
+        data.to_csv(path, index=False, float_format="%.6g")
+    data = load(folder, claim)  # so that figure and verdict are those of what is kept
     with mpl.rc_context(THEME), whole_file(folder / f"{claim.name}.svg") as path:
         claim.draw(data).savefig(path, metadata={"Date": None})
     finding = claim.judge(data)
