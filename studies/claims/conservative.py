@@ -104,7 +104,7 @@ def draw(data: pd.DataFrame) -> Figure:
     ends = np.array([ours["promised"].min(), ours["promised"].max()])
     gains.plot(ends, ends, color="#222222", linewidth=1)
     gains.annotate(
-        "as promised", (ends[1], ends[1]), (-10, -28), textcoords="offset points", ha="right"
+        "as promised", (ends[1], ends[1]), (0, -60), textcoords="offset points", ha="right"
     )
     for axis in (curves.xaxis, gains.xaxis, gains.yaxis):
         logarithmic(axis)

@@ -143,7 +143,6 @@ def draw(data: pd.DataFrame) -> Figure:
     far.axhline(along["best"].iloc[0], color="#888888", linewidth=1, linestyle=":")
     near.locator_params(axis="x", nbins=4)
     near.set_ylabel("return")
-    near.legend()
     for method, colour in ((_REGION, BLUE), (_BOUND, ORANGE)):
         for number, (_, path) in enumerate(data[data["method"] == method].groupby("problem")):
             missing = (path["best"] - path["return"]) / (path["best"] - path["return"].iloc[0])
@@ -152,7 +151,10 @@ def draw(data: pd.DataFrame) -> Figure:
     logarithmic(training.xaxis)
     training.set_xlabel("steps (the first is 1)")
     training.set_ylabel("missing to the best return, of 1")
-    training.legend(loc="lower left")
+    labelled = zip(
+        near.get_legend_handles_labels(), training.get_legend_handles_labels(), strict=True
+    )
+    figure.legend(*(one + other for one, other in labelled), loc="outside lower center", ncols=5)
     return figure
 
 

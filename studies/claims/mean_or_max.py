@@ -1,7 +1,7 @@
 """The mean KL divergence over states in place of the largest."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,12 +26,16 @@ _STEPS = 200
 
 
 class _Update(NamedTuple):
+    """An update, or several in a row."""
+
     step: int
+    updates: int
     mean: float
     largest: float
     before: float
     after: float
-    lowered: bool
+    lowered: int
+    """how many of the updates lowered the return"""
 
 
 def measure(quick: bool) -> pd.DataFrame:
@@ -43,11 +47,19 @@ def measure(quick: bool) -> pd.DataFrame:
         policy = Softmax(rng.normal(size=(20, 3, _N_PARAMS)))
         for bounded in ("mean", "largest"):
             for delta in _DELTAS:
-                rows += [
-                    (problem, bounded, delta, *update)
-                    for update in _training(mdp, policy, delta, bounded)
-                ]
+                updates = list(_training(mdp, policy, delta, bounded))
+                if delta != _SHOWN:  # what is not drawn is kept as a whole
+                    updates = [_together(updates)]
+                rows += [(problem, bounded, delta, *update) for update in updates]
     return pd.DataFrame(rows, columns=["problem", "bounded", "delta", *_Update._fields])
+
+
+def _together(updates: Sequence[_Update]) -> _Update:
+    means = (
+        float(np.mean([getattr(each, name) for each in updates])) for name in ("mean", "largest")
+    )
+    lowered = sum(each.lowered for each in updates)
+    return _Update(0, len(updates), *means, updates[0].before, updates[-1].after, lowered)
 
 
 def _training(mdp: Mdp, policy: Softmax, delta: float, bounded: str) -> Iterator[_Update]:
@@ -71,14 +83,15 @@ def _training(mdp: Mdp, policy: Softmax, delta: float, bounded: str) -> Iterator
             return
         theta = theta + length * direction
         new = evaluated(mdp, policy, theta)
-        lowered = new.performance < now.performance - 1e-10
-        yield _Update(step, mean, largest, now.performance, new.performance, lowered)
+        lowered = int(new.performance < now.performance - 1e-10)
+        yield _Update(step, 1, mean, largest, now.performance, new.performance, lowered)
         now = new
 
 
 def _lowered(data: pd.DataFrame) -> pd.Series:
     """The share of updates that lowered the return, by bound and delta."""
-    return data.groupby(["bounded", "delta"])["lowered"].mean()
+    counts = data.groupby(["bounded", "delta"])[["lowered", "updates"]].sum()
+    return counts["lowered"] / counts["updates"]
 
 
 def _gained(data: pd.DataFrame) -> pd.Series:

@@ -72,7 +72,7 @@ CONTRARY = {
     "angles": set_to("angle", 90.0),
     "compatible": set_to("error", 0.1, samples=0),
     "lower-bound": set_to("sound", False),
-    "mean-or-max": set_to("lowered", True, bounded="mean"),
+    "mean-or-max": set_to("lowered", 10, bounded="mean"),
     "conservative": set_to("kept", False),
     "monotone": set_to("share", 0.9),
 }
