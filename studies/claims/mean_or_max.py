@@ -55,11 +55,11 @@ def measure(quick: bool) -> pd.DataFrame:
 
 
 def _together(updates: Sequence[_Update]) -> _Update:
-    means = (
-        float(np.mean([getattr(each, name) for each in updates])) for name in ("mean", "largest")
+    mean, largest = (
+        float(np.mean(each)) for each in zip(*((u.mean, u.largest) for u in updates), strict=True)
     )
     lowered = sum(each.lowered for each in updates)
-    return _Update(0, len(updates), *means, updates[0].before, updates[-1].after, lowered)
+    return _Update(0, len(updates), mean, largest, updates[0].before, updates[-1].after, lowered)
 
 
 def _training(mdp: Mdp, policy: Softmax, delta: float, bounded: str) -> Iterator[_Update]:
