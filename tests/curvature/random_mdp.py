@@ -1,4 +1,4 @@
-"""Small decision processes that can be solved exactly, and softmax policies for them."""
+"""Small random decision processes, and softmax policies for them as SB3 has them."""
 
 from typing import NamedTuple
 
@@ -8,39 +8,8 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 
+from studies.exact.mdp import Mdp
 from tests.helpers import FlattenExtractor64
-
-
-class Mdp(NamedTuple):
-    """S states, A actions, discount gamma."""
-
-    transitions: np.ndarray
-    """(S, A, S)"""
-    rewards: np.ndarray
-    """(S, A)"""
-    start: np.ndarray
-    """Distribution of the first state, (S,)"""
-    gamma: float
-
-    def values(self, pi: np.ndarray) -> np.ndarray:
-        """V of every state, (S,): (I - gamma P_pi)^-1 r_pi; pi is (S, A)."""
-        return np.linalg.solve(self._resolvent(pi), (pi * self.rewards).sum(axis=1))
-
-    def expected_return(self, pi: np.ndarray) -> float:
-        return float(self.start @ self.values(pi))
-
-    def advantages(self, pi: np.ndarray) -> np.ndarray:
-        """Q - V, (S, A)."""
-        values = self.values(pi)
-        return self.rewards + self.gamma * self.transitions @ values - values[:, None]
-
-    def visits(self, pi: np.ndarray) -> np.ndarray:
-        """Discounted visits to every state, (S,); they add up to 1 / (1 - gamma)."""
-        return np.linalg.solve(self._resolvent(pi).T, self.start)
-
-    def _resolvent(self, pi: np.ndarray) -> np.ndarray:
-        under_pi = np.einsum("sa,sat->st", pi, self.transitions)
-        return np.eye(len(self.start)) - self.gamma * under_pi
 
 
 def random_mdp(rng: np.random.Generator, n_states: int, n_actions: int, gamma: float) -> Mdp:

@@ -13,13 +13,9 @@ from sb3_natural.curvature.penalty import Aim, PenalisedAscent, adapted, penalty
 from sb3_natural.curvature.solvers import ConjugateGradient, NoStepError
 from sb3_natural.curvature.surrogate import Surrogate
 from sb3_natural.networks.parameters import assign_flat, flatten
-from tests.curvature.random_mdp import (
-    Mdp,
-    all_pairs,
-    probabilities,
-    random_mdp,
-    softmax_policy,
-)
+from studies.exact.mdp import Mdp
+from studies.exact.surrogate import lower_bound, proofs_penalty
+from tests.curvature.random_mdp import all_pairs, probabilities, random_mdp, softmax_policy
 from tests.helpers import ACTION_SPACES, make_observations, make_policy
 
 
@@ -69,7 +65,8 @@ def test_the_maximum_with_the_mean_divergence_is_that_of_a_brute_force_search(se
     mdp, table = random_mdp(rng, n_states=4, n_actions=3, gamma=0.8), np.eye(4)
     policy = softmax_policy(table, rng.normal(size=(4, 3)))
     pi = probabilities(policy, table)
-    advantages, visits = mdp.advantages(pi), mdp.visits(pi)
+    now = mdp.evaluate(pi)
+    advantages, visits = now.advantages, now.occupancy / (1 - mdp.gamma)
     batch = all_pairs(table, visits, advantages, pi)
     problem = Problem(policy, batch, penalty, tolerance=1e-12, max_steps=1000)
 
@@ -90,20 +87,20 @@ def test_the_maximum_with_the_mean_divergence_is_that_of_a_brute_force_search(se
 
 def updated(mdp, policy, features, share):
     """The gain in return of one update with that share of the proof's penalty."""
-    pi = probabilities(policy, features)
-    advantages, visits = mdp.advantages(pi), mdp.visits(pi)
-    penalty = share * 4 * mdp.gamma * np.abs(advantages).max() / (1 - mdp.gamma) ** 2
-    batch = all_pairs(features, visits, advantages, pi)
+    now = mdp.evaluate(probabilities(policy, features))
+    penalty = share * proofs_penalty(now)
+    visits = now.occupancy / (1 - mdp.gamma)
+    batch = all_pairs(features, visits, now.advantages, now.pi)
     rise = Problem(policy, batch, penalty, maximal=True).run()
     # The theorem's bound, computed from its definition.
     new = probabilities(policy, features)
-    surrogate = visits @ ((new - pi) * advantages).sum(axis=1)
-    largest = (pi * np.log(pi / new)).sum(axis=1).max()
-    bound = surrogate - penalty * largest
+    surrogate = visits @ ((new - now.pi) * now.advantages).sum(axis=1)
+    bound = surrogate - penalty * (now.pi * np.log(now.pi / new)).sum(axis=1).max()
     assert rise.objective == pytest.approx(bound, rel=1e-4, abs=1e-10)
     assert bound > 0
-    gain = mdp.expected_return(new) - mdp.expected_return(pi)
+    gain = mdp.evaluate(new).performance - now.performance
     if share == 1:
+        assert bound == pytest.approx(lower_bound(now, new) - now.performance, abs=1e-10)
         assert gain >= bound - 1e-12
     return gain
 
