@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from studies.claims.registry import CLAIMS
+from studies.claims.store import figure_file
 
 FOLDER = Path(__file__).parent / "claims"
 MARKED = re.compile(
@@ -21,7 +22,7 @@ def verdicts() -> dict[str, str]:
         found[name] = (
             f"> {claim.text}\n>\n"
             f"> **{stored['verdict'].capitalize()}** {stored['measured']}\n\n"
-            f"![{claim.text}](claims/{name}.svg)\n\n"
+            f"![{claim.text}](claims/{figure_file(FOLDER, claim).name})\n\n"
             f"*Rule:* {claim.rule} (`python -m studies claims run {name}`)\n"
         )
     return found

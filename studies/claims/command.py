@@ -35,7 +35,7 @@ def run(
     quick: bool = typer.Option(False, "--quick", help="Fewer problems and steps."),
     out: Path = _OUT,
 ) -> None:
-    """Measure, judge and draw. For each claim there will be a .csv, an .svg and a .json."""
+    """Measure, judge and draw. For each claim there will be a table, a figure and a verdict."""
     from studies.claims.registry import CLAIMS
     from studies.claims.store import keep
 

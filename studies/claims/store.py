@@ -1,5 +1,6 @@
 """What was measured: for each claim a table, a figure drawn from it, and the verdict."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from benchmarks.storage import whole_file, write_whole
 from studies.claims.claim import Claim
 from studies.errors import StudyError
 
-__all__ = ["keep", "load"]
+__all__ = ["figure_file", "keep", "load"]
 
 
 def keep(folder: Path, claim: Claim, data: pd.DataFrame, quick: bool) -> dict[str, Any]:
-    """Write ``NAME.csv``, ``NAME.svg`` and ``NAME.json``, the last of which has the verdict.
+    """Write ``NAME.csv``, a figure, and ``NAME.json``, which has the verdict.
+
+    The figure is ``NAME.svg``, or ``NAME.png`` where that is smaller.
 
     :param quick: whether the data are of the quick version
     :return: what the last has
@@ -25,8 +28,7 @@ def keep(folder: Path, claim: Claim, data: pd.DataFrame, quick: bool) -> dict[st
     with whole_file(folder / f"{claim.name}.csv") as path:
         data.to_csv(path, index=False, float_format="%.6g")
     data = load(folder, claim)  # so that figure and verdict are those of what is kept
-    with mpl.rc_context(THEME), whole_file(folder / f"{claim.name}.svg") as path:
-        claim.draw(data).savefig(path, metadata={"Date": None})
+    _draw(folder, claim, data)
     finding = claim.judge(data)
     verdict = {
         "claim": claim.text,
@@ -39,6 +41,25 @@ def keep(folder: Path, claim: Claim, data: pd.DataFrame, quick: bool) -> dict[st
         folder / f"{claim.name}.json", json.dumps(verdict, indent=2, ensure_ascii=False) + "\n"
     )
     return verdict
+
+
+def figure_file(folder: Path, claim: Claim) -> Path:
+    """The figure that there is of a claim."""
+    svg = folder / f"{claim.name}.svg"
+    return svg if svg.exists() else svg.with_suffix(".png")
+
+
+def _draw(folder: Path, claim: Claim, data: pd.DataFrame) -> None:
+    written: dict[str, bytes] = {}
+    with mpl.rc_context(THEME):
+        for kind, without in (("svg", "Date"), ("png", "Software")):
+            file = io.BytesIO()
+            claim.draw(data).savefig(file, format=kind, metadata={without: None})
+            written[kind] = file.getvalue()
+    smaller, larger = sorted(written, key=lambda kind: len(written[kind]))
+    with whole_file(folder / f"{claim.name}.{smaller}") as path:
+        path.write_bytes(written[smaller])
+    (folder / f"{claim.name}.{larger}").unlink(missing_ok=True)
 
 
 def load(folder: Path, claim: Claim) -> pd.DataFrame:
