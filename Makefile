@@ -45,6 +45,7 @@ STORED := docs/results
 report: $(READY)
 	$(REPORT) $(STORED)/npg --published --out report/npg --title "NPG: one set for every task"
 	$(REPORT) $(STORED)/defaults --published --out report/defaults --title "TRPO and PPO: one set"
+	$(REPORT) $(STORED)/searched --published --out report/searched --title "TRPO and PPO: one set, searched"
 	$(REPORT) $(STORED)/runs --published --out report/runs --title "MuJoCo and classic control"
 	$(REPORT) $(STORED)/runs/classic --out report/classic --title "Classic control and LunarLander"
 	$(REPORT) $(STORED)/learning --out report/learning --title "The learning checks"
