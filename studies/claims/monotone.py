@@ -109,7 +109,7 @@ def judge(data: pd.DataFrame) -> Finding:
     return Finding(
         Verdict.HOLDS if monotone else Verdict.CONDITIONAL if always > 0 else Verdict.FAILS,
         f"With means over all states and actions every update of TRPO raises the return up to δ = "
-        f"{always:g}; {exact.iloc[-1]:.0%} of them do with δ = {exact.index[-1]:g}. With 100 "
+        f"{always:.2g}; {exact.iloc[-1]:.0%} of them do with δ = {exact.index[-1]:g}. With 100 "
         f"samples an update it is {sampled[usual]:.0%} with δ = {usual:.2g} (NPG: "
         f"{shares[100, 'NPG'][usual]:.0%}), and {sampled.iloc[0]:.0%} with the smallest δ.",
         "means are over all states and actions" if always > 0 and not monotone else "",
