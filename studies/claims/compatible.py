@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks.statistics import mean_interval
 from studies.claims.claim import Claim, Finding, Verdict
 from studies.claims.drawing import BLUE, ORANGE, logarithmic, panels
 from studies.exact.gradients import compatible_weights, natural_gradient
@@ -57,8 +58,7 @@ def judge(data: pd.DataFrame) -> Finding:
             for _, each in sampled.groupby("problem")
         ]
     )
-    spread = 1.96 * slopes.std() / len(slopes) ** 0.5
-    low, high = slopes.mean() - spread, slopes.mean() + spread
+    _, (low,), (high,) = mean_interval(slopes[:, None])
     return Finding(
         Verdict.HOLDS if exact < 1e-8 and low < -0.45 and high > -0.55 else Verdict.FAILS,
         f"Fitted to all pairs of state and action, the weights are the natural gradient to "

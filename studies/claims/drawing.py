@@ -10,10 +10,10 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethod
 
 from benchmarks.figure_theme import THEME
 
-__all__ = ["BLACK", "BLUE", "COLOURS", "GREEN", "ORANGE", "logarithmic", "panels"]
+__all__ = ["BLUE", "COLOURS", "GREEN", "ORANGE", "logarithmic", "panels"]
 
 # Okabe and Ito's, of different lightness, so that they are different greys as well.
-BLUE, ORANGE, GREEN, BLACK = "#0A4F96", "#E69F00", "#0F8057", "#222222"
+BLUE, ORANGE, GREEN = "#0A4F96", "#E69F00", "#0F8057"
 COLOURS = [BLUE, ORANGE, GREEN, "#CC66AA", "#611327", "#56B4E9"]
 _PANEL = (4.2, 3.2)  # inches
 

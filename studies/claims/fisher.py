@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks.statistics import mean_interval
 from studies.claims.claim import Claim, Finding, Verdict
 from studies.claims.drawing import BLUE, ORANGE, logarithmic, panels
 from studies.exact.gradients import fisher
@@ -70,8 +71,8 @@ def _slope(data: pd.DataFrame) -> tuple[float, float, float]:
         np.polyfit(np.log(each["size"]), np.log(each["error"]), 1)[0]
         for _, each in sampled.groupby("repeat")
     ]
-    spread = 1.96 * np.std(slopes) / len(slopes) ** 0.5
-    return float(np.mean(slopes)), float(np.mean(slopes) - spread), float(np.mean(slopes) + spread)
+    mean, low, high = (float(end[0]) for end in mean_interval(np.array(slopes)[:, None]))
+    return mean, low, high
 
 
 def judge(data: pd.DataFrame) -> Finding:

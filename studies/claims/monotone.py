@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import rel_entr
 
+from benchmarks.statistics import mean_interval
 from studies.claims.claim import Claim, Finding, Verdict
 from studies.claims.drawing import COLOURS, logarithmic, panels
 from studies.exact.mdp import Evaluation, Mdp
@@ -94,9 +95,10 @@ def _updated(
 
 def _shares(data: pd.DataFrame) -> pd.DataFrame:
     """Means over problems with 95% intervals, by samples, method and delta."""
-    groups = data.groupby(["samples", "method", "delta"])["share"]
-    spread: pd.Series = 1.96 * groups.std(ddof=0) / np.sqrt(groups.size())
-    return pd.DataFrame({"share": groups.mean(), "spread": spread})
+    by_problem = data.pivot(index="problem", columns=["samples", "method", "delta"], values="share")
+    by_problem = by_problem.sort_index(axis=1)
+    share, low, high = mean_interval(by_problem.to_numpy())
+    return pd.DataFrame({"share": share, "low": low, "high": high}, by_problem.columns)
 
 
 def judge(data: pd.DataFrame) -> Finding:
@@ -123,8 +125,9 @@ def draw(data: pd.DataFrame) -> Figure:
     for panel, n_samples in zip(axes, _BATCHES, strict=True):
         for method, colour, dash in (("NPG", COLOURS[0], "-"), ("TRPO", COLOURS[1], "--")):
             curve = shares.xs((n_samples, method))
-            low, high = curve["share"] - curve["spread"], curve["share"] + curve["spread"]
-            panel.fill_between(curve.index, low, high, color=colour, alpha=0.25, linewidth=0)
+            panel.fill_between(
+                curve.index, curve["low"], curve["high"], color=colour, alpha=0.25, linewidth=0
+            )
             panel.plot(curve.index, curve["share"], dash, color=colour, label=method)
         logarithmic(panel.xaxis)
         panel.set_ylim(0, 1.05)

@@ -81,7 +81,6 @@ def draw(data: pd.DataFrame) -> Figure:
             paths, COLOURS, (6, 3.2, 1.4), ("-", "-", "--"), strict=False
         ):
             panel.plot(path["k"], path["sigma"], dash, color=colour, linewidth=width, label=name)
-        panel.plot(math.nan, math.nan)
         panel.plot(*_start(), "o", color="#222222", markersize=7)
         panel.annotate("start", _start(), (-6, 8), textcoords="offset points", ha="right")
         panel.axvline(Lqr().best_gain(), color="#888888", linewidth=1, linestyle=":")

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import log_softmax
 
+from benchmarks.statistics import mean_interval
 from studies.claims.claim import Claim, Finding, Verdict
 from studies.claims.drawing import COLOURS, logarithmic, panels
 from studies.exact.gradients import policy_gradient
@@ -99,8 +100,8 @@ def _powers(data: pd.DataFrame, method: str) -> tuple[float, float, float]:
         -np.polyfit(np.log(end["step"]), np.log(end["gap"]), 1)[0]
         for end in _last_decade(data, method)
     ]
-    mean, spread = float(np.mean(powers)), 1.96 * float(np.std(powers)) / len(powers) ** 0.5
-    return mean, mean - spread, mean + spread
+    mean, low, high = (float(end[0]) for end in mean_interval(np.array(powers)[:, None]))
+    return mean, low, high
 
 
 def _factors(data: pd.DataFrame, method: str) -> np.ndarray:
