@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studies.claims.claim import Claim, Finding, Verdict
+from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.drawing import BLUE, panels
 from studies.exact.gradients import natural_gradient, policy_gradient
 from studies.exact.policies import Softmax
@@ -19,10 +19,10 @@ _DELTA = 0.01  # nats of a step
 _N_PARAMS = 12
 
 
-def measure(quick: bool) -> pd.DataFrame:
+def measure(effort: Effort) -> pd.DataFrame:
     """Angles along trainings by natural steps, on random processes with shared parameters."""
     rows = []
-    for problem in range(5 if quick else 50):
+    for problem in range(5 if effort.quick else 50):
         rng = np.random.default_rng(problem)
         mdp = garnet(rng)
         scales = 10 ** rng.uniform(-1, 1, _N_PARAMS)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import brentq
 from scipy.special import rel_entr
 
-from studies.claims.claim import Claim, Finding, Verdict
+from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.drawing import BLUE, ORANGE, panels
 
 __all__ = ["CLAIM"]
@@ -15,7 +15,7 @@ _DELTA = 0.01  # nats
 _SAID = {0.1: 11.1, 0.5: 4.0, 0.9: 11.1}
 
 
-def measure(quick: bool) -> pd.DataFrame:
+def measure(effort: Effort) -> pd.DataFrame:
     """Fisher information and lengths of steps of equal KL divergence, over the probability of 1."""
     p = np.round(np.linspace(0.01, 0.99, 99), 2)
     second = 1e-4  # the step of a second difference of the KL divergence

@@ -3,11 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-__all__ = ["Claim", "Finding", "Verdict"]
+__all__ = ["Claim", "Effort", "Finding", "Verdict"]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much to measure, and with what.
+
+    :param quick: fewer problems, steps and seeds, to see that all works
+    :param runs: the folder where trainings are kept; those that are there are not made again
+    :param jobs: the number of processes
+    :param shown: whether progress is
+    """
+
+    quick: bool
+    runs: Path
+    jobs: int = 1
+    shown: bool = False
 
 
 class Verdict(StrEnum):
@@ -40,14 +57,16 @@ class Claim:
     :param name: of the command, the data and the figure
     :param text: what is claimed, in a sentence
     :param rule: what the data have to show for the claim to hold
-    :param measure: gives the data; whether a quick version, of fewer problems or steps, will do
+    :param measure: gives the data
     :param judge: applies the rule to the data
     :param draw: draws the data
+    :param trained: whether the data come from trainings, of which a quick version says little
     """
 
     name: str
     text: str
     rule: str
-    measure: Callable[[bool], pd.DataFrame]
+    measure: Callable[[Effort], pd.DataFrame]
     judge: Callable[[pd.DataFrame], Finding]
     draw: Callable[[pd.DataFrame], Figure]
+    trained: bool = False

@@ -7,16 +7,21 @@ from pathlib import Path
 
 import typer
 
-from benchmarks.command_line import fail, say
+from benchmarks.command_line import JOBS, fail, say
 
 app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True, pretty_exceptions_enable=False)
 
 _OUT = typer.Option(Path("docs/claims"), file_okay=False, help="Where data and figures go.")
+_RUNS = typer.Option(
+    Path("runs"),
+    file_okay=False,
+    help="Where trainings are kept; those that are there are not made again.",
+)
 
 
 @app.callback()
 def claims() -> None:
-    """Claims about natural gradients and trust regions, put to the test on exact problems."""
+    """Claims about natural gradients and trust regions, put to the test."""
 
 
 @app.command("list")
@@ -34,15 +39,19 @@ def run(
     names: list[str] = typer.Argument(None, help="Of claims; else all.", show_default=False),
     quick: bool = typer.Option(False, "--quick", help="Fewer problems and steps."),
     out: Path = _OUT,
+    runs: Path = _RUNS,
+    jobs: int = JOBS,
 ) -> None:
     """Measure, judge and draw. For each claim there will be a table, a figure and a verdict."""
+    from studies.claims.claim import Effort
     from studies.claims.registry import CLAIMS
     from studies.claims.store import keep
 
     if unknown := [name for name in names or () if name not in CLAIMS]:
         fail(f"no such claim: {', '.join(unknown)}; there are {', '.join(CLAIMS)}")
+    effort = Effort(quick, runs, jobs, shown=True)
     for name in names or CLAIMS:
         start = time.monotonic()
         claim = CLAIMS[name]
-        kept = keep(out, claim, claim.measure(quick), quick)
+        kept = keep(out, claim, claim.measure(effort), quick)
         say(f"{name} ({time.monotonic() - start:.0f} s): {kept['verdict']}\n  {kept['measured']}")

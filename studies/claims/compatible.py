@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.statistics import mean_interval
-from studies.claims.claim import Claim, Finding, Verdict
+from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.drawing import BLUE, ORANGE, logarithmic, panels
 from studies.exact.gradients import compatible_weights, natural_gradient
 from studies.exact.mdp import Evaluation
@@ -18,10 +18,10 @@ __all__ = ["CLAIM"]
 _N_PARAMS = 6
 
 
-def measure(quick: bool) -> pd.DataFrame:
+def measure(effort: Effort) -> pd.DataFrame:
     """Relative errors of the fit's weights: over all pairs, and over sampled ones."""
     rows = []
-    for problem in range(5 if quick else 20):
+    for problem in range(5 if effort.quick else 20):
         rng = np.random.default_rng(problem)
         mdp = garnet(rng)
         policy = Softmax(rng.normal(size=(mdp.n_states, mdp.n_actions, _N_PARAMS)))
@@ -33,7 +33,7 @@ def measure(quick: bool) -> pd.DataFrame:
             return float(np.linalg.norm(w - x) / np.linalg.norm(x))
 
         rows.append((problem, 0, error(compatible_weights(now, scores))))
-        for n_samples in (10**i for i in range(2, 6 if quick else 7)):
+        for n_samples in (10**i for i in range(2, 6 if effort.quick else 7)):
             rows.append((problem, n_samples, error(_fit(now, scores, rng, n_samples))))
     return pd.DataFrame(rows, columns=["problem", "samples", "error"])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studies.claims.claim import Claim, Finding, Verdict
+from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.drawing import BLUE, GREEN, ORANGE, logarithmic, panels
 from studies.exact.mdp import Mdp
 from studies.exact.policies import tabular
@@ -19,14 +19,14 @@ _CONSERVATIVE, _NPG, _TRPO = "conservative iteration", "NPG, steps of 0.1", "TRP
 _REACHED = 0.95  # of the way to the optimum
 
 
-def measure(quick: bool) -> pd.DataFrame:
+def measure(effort: Effort) -> pd.DataFrame:
     """Trainings by all three on random processes."""
     rows = []
-    for problem in range(2 if quick else 20):
+    for problem in range(2 if effort.quick else 20):
         mdp = garnet(np.random.default_rng(problem), n_states=6, n_actions=3, gamma=0.9)
         best = mdp.best().performance
         for method in (_CONSERVATIVE, _NPG, _TRPO):
-            training = _training(mdp, method, best, 2_000 if quick else 20_000)
+            training = _training(mdp, method, best, 2_000 if effort.quick else 20_000)
             rows += [(problem, method, *row, best) for row in training]
     names = ["step", "return", "promised", "gained", "kept"]
     return pd.DataFrame(rows, columns=["problem", "method", *names, "best"])

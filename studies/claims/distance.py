@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from studies.claims.claim import Claim, Finding, Verdict
+from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.drawing import BLUE, ORANGE, panels
 from studies.exact.gradients import fisher
 from studies.exact.policies import Softmax
@@ -18,7 +18,7 @@ _SHIFT = 1.0
 _SIGMAS = (0.5, 3.0)
 
 
-def measure(quick: bool) -> pd.DataFrame:
+def measure(effort: Effort) -> pd.DataFrame:
     """KL per unit step: of Gaussians whose mean moves, and along the axes of a policy."""
     gaussians = [("Gaussian", sigma, _SHIFT**2 / (2 * sigma**2)) for sigma in _SIGMAS]
     rng = np.random.default_rng(0)

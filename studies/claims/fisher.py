@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.statistics import mean_interval
-from studies.claims.claim import Claim, Finding, Verdict
+from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.drawing import BLUE, ORANGE, logarithmic, panels
 from studies.exact.gradients import fisher
 from studies.exact.mdp import Evaluation
@@ -18,7 +18,7 @@ __all__ = ["CLAIM"]
 _N_PARAMS = 6
 
 
-def measure(quick: bool) -> pd.DataFrame:
+def measure(effort: Effort) -> pd.DataFrame:
     """Relative errors of two ways to F: second differences of the KL, and sampled scores."""
     rng = np.random.default_rng(0)
     mdp = garnet(rng)
@@ -32,7 +32,7 @@ def measure(quick: bool) -> pd.DataFrame:
 
     steps = 10.0 ** np.arange(-3, 0.1, 0.25)
     rows = [("curvature", step, 0, error(_hessian(now, policy, theta, step))) for step in steps]
-    for n_samples in 10 ** np.arange(1, 6 if quick else 7):
+    for n_samples in 10 ** np.arange(1, 6 if effort.quick else 7):
         for repeat in range(20):
             sampled = _sampled(now, scores, rng, int(n_samples))
             rows.append(("scores", float(n_samples), repeat, error(sampled)))

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from studies.claims.claim import Claim, Finding, Verdict
+from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.drawing import BLUE, GREEN, ORANGE, logarithmic, panels
 from studies.exact.mdp import Evaluation, Mdp
 from studies.exact.problems import garnet
@@ -21,16 +21,16 @@ _BOUND, _REGION = "steps to the highest bound", "steps of 0.01 nats"
 _ALONG = "along one direction"
 
 
-def measure(quick: bool) -> pd.DataFrame:
+def measure(effort: Effort) -> pd.DataFrame:
     """Trainings on random processes by steps of both kinds, and the bound along one direction."""
     rows = []
-    for problem in range(2 if quick else 20):
+    for problem in range(2 if effort.quick else 20):
         mdp = garnet(np.random.default_rng(problem), n_states=6, n_actions=3, gamma=0.9)
         start = log_softmax(np.zeros(mdp.rewards.shape), axis=1)
         if problem == 0:
             rows += _along(mdp.evaluate(np.exp(start)), start, mdp.best().performance)
         for method in (_BOUND, _REGION):
-            training = _training(mdp, start, method, 100 if quick else 1_000)
+            training = _training(mdp, start, method, 100 if effort.quick else 1_000)
             rows += [(problem, method, *row) for row in training]
     names = ["kl", "return", "surrogate", "bound"]
     return pd.DataFrame(rows, columns=["problem", "method", "step", *names, "best", "sound"])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studies.claims.claim import Claim, Finding, Verdict
+from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.drawing import BLUE, ORANGE, logarithmic, panels
 from studies.exact.gradients import fisher, natural_gradient
 from studies.exact.mdp import Mdp
@@ -38,10 +38,10 @@ class _Update(NamedTuple):
     """how many of the updates lowered the return"""
 
 
-def measure(quick: bool) -> pd.DataFrame:
+def measure(effort: Effort) -> pd.DataFrame:
     """Trainings in which the mean or the largest KL divergence of an update is delta."""
     rows = []
-    for problem in range(3 if quick else 20):
+    for problem in range(3 if effort.quick else 20):
         rng = np.random.default_rng(problem)
         mdp = garnet(rng, n_states=20, n_actions=3, gamma=0.9)
         policy = Softmax(rng.normal(size=(20, 3, _N_PARAMS)))

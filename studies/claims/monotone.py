@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from scipy.special import rel_entr
 
 from benchmarks.statistics import mean_interval
-from studies.claims.claim import Claim, Finding, Verdict
+from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.drawing import COLOURS, logarithmic, panels
 from studies.exact.mdp import Evaluation, Mdp
 from studies.exact.policies import Softmax
@@ -25,10 +25,10 @@ _DAMPING = 1e-3
 _HALVINGS = 20
 
 
-def measure(quick: bool) -> pd.DataFrame:
+def measure(effort: Effort) -> pd.DataFrame:
     """Updates of NPG and TRPO on random processes, from all pairs and from samples of them."""
     rows = []
-    for problem in range(3 if quick else 30):
+    for problem in range(3 if effort.quick else 30):
         rng = np.random.default_rng(problem)
         mdp = garnet(rng, n_states=10, n_actions=3, gamma=0.9)
         policy = Softmax(rng.normal(size=(10, 3, _N_PARAMS)))

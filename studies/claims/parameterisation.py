@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studies.claims.claim import Claim, Finding, Verdict
+from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.drawing import COLOURS, panels
 from studies.exact.lqr import PARAMETERISATIONS, Lqr
 from studies.exact.policies import Chart
@@ -20,11 +20,11 @@ _POINTS = 40  # of a path that are kept
 _STEPS = (1e-2, 1e-3, 1e-4)  # sqrt(2 KL) of a step
 
 
-def measure(quick: bool) -> pd.DataFrame:
+def measure(effort: Effort) -> pd.DataFrame:
     """Paths of steps of equal KL divergence, on a regulator with its three parameterisations."""
     rows = [
         (step, gradient, chart.name, progress, theta[0], math.exp(theta[1]))
-        for step in _STEPS[: 2 if quick else None]
+        for step in _STEPS[: 2 if effort.quick else None]
         for gradient in ("plain", "natural")
         for chart in PARAMETERISATIONS
         for progress, theta in _path(Lqr(), chart, gradient, step)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studies.claims.claim import Claim, Finding, Verdict
+from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.drawing import BLUE, ORANGE, logarithmic, panels
 from studies.exact.gradients import fisher, natural_gradient, policy_gradient
 from studies.exact.policies import tabular
@@ -25,11 +25,11 @@ _SHOWN = 0.05
 _MOST_STEPS = 200_000
 
 
-def measure(quick: bool) -> pd.DataFrame:
+def measure(effort: Effort) -> pd.DataFrame:
     """Steps from a policy that seldom leaves the first state, and seldom stays in the second."""
     rows = [
         (rare, gradient, steps, i, value)
-        for rare in (_RARE[:4] if quick else _RARE)
+        for rare in (_RARE[:4] if effort.quick else _RARE)
         for steps in ("equal length", "equal KL")
         for gradient in ("plain", "natural")
         for i, value in _returns(rare, gradient, steps)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.special import log_softmax
 
 from benchmarks.statistics import mean_interval
-from studies.claims.claim import Claim, Finding, Verdict
+from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.drawing import COLOURS, logarithmic, panels
 from studies.exact.gradients import policy_gradient
 from studies.exact.mdp import Mdp
@@ -27,10 +27,10 @@ _TEMPERATURE = 0.1
 _SMALLEST = 1e-11  # a gap below this is rounding
 
 
-def measure(quick: bool) -> pd.DataFrame:
+def measure(effort: Effort) -> pd.DataFrame:
     """The distance to the optimum after t steps, on random processes."""
-    n_steps, rows = 20_000 if quick else 100_000, []
-    for problem in range(3 if quick else 10):
+    n_steps, rows = 20_000 if effort.quick else 100_000, []
+    for problem in range(3 if effort.quick else 10):
         mdp = garnet(np.random.default_rng(problem), n_states=8, n_actions=3, gamma=0.8)
         for method, gaps in (
             (_PLAIN, _plain(mdp, n_steps)),

@@ -11,6 +11,7 @@ from studies.claims import (
     mean_or_max,
     monotone,
     parameterisation,
+    penalty,
     plateau,
     rates,
 )
@@ -33,5 +34,6 @@ CLAIMS: dict[str, Claim] = {
         mean_or_max,
         conservative,
         monotone,
+        penalty,
     )
 }
