@@ -16,7 +16,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_natural import A2C, ACER, ACKTR, NAC, NPG, PPO, TRPO, RecurrentNPG
-from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
+from tests.helpers import ACTION_SPACES, DEVICES, OBSERVATION_SPACES, SpacesEnv
 
 FAMILY = {
     "NPG": (NPG, {}),
@@ -40,6 +40,9 @@ FAMILY = {
 }
 
 
+ON_POLICY = (NPG, RecurrentNPG, PPO, A2C, TRPO, ACKTR)  # with a rollout buffer
+
+
 def build(name, env="CartPole-v1", policy="MlpPolicy", **kwargs):
     cls, own = FAMILY[name]
     if policy not in cls.policy_aliases and isinstance(policy, str):
@@ -51,6 +54,51 @@ def build(name, env="CartPole-v1", policy="MlpPolicy", **kwargs):
 
 def weights(model):
     return [param.detach().clone() for param in model.policy.parameters()]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_learns_and_continues_on_every_device(name, env, device, tmp_path):
+    model = build(name, env, device=device).learn(512)  # two episodes of Pendulum-v1
+    assert {param.device.type for param in model.policy.parameters()} == {device}
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model", gym.make(env), device=device)
+    before = weights(loaded)
+    assert all(map(torch.equal, weights(model), before))
+    loaded.learn(512)
+    assert all(torch.isfinite(param).all() for param in weights(loaded))
+    assert not all(map(torch.equal, weights(loaded), before))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", [name for name, (cls, _) in FAMILY.items() if cls in ON_POLICY])
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_an_update_is_the_same_on_every_device(name, env, device):
+    class Collect(BaseCallback):
+        def _on_rollout_end(self):
+            self.collected = copy.deepcopy(self.model.rollout_buffer)
+
+        def _on_step(self):
+            return True
+
+    found = []
+    for place in ("cpu", device):
+        model = build(name, env, device=place)
+        model.learn(0)
+        if not found:
+            seen = Collect()
+            build(name, env).learn(32, seen)
+        model.rollout_buffer = copy.deepcopy(seen.collected)
+        model.rollout_buffer.device = model.device
+        before = weights(model)
+        np.random.seed(0)  # the order of minibatches
+        model.train()
+        found.append([(a - b).cpu() for a, b in zip(weights(model), before, strict=True)])
+    size = torch.cat([each.flatten() for each in found[0]]).norm()
+    off = torch.cat([(a - b).flatten() for a, b in zip(*found, strict=True)]).norm()
+    assert size > 0
+    assert off < 1e-2 * size
 
 
 def falling(progress):

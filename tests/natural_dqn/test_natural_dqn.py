@@ -18,7 +18,7 @@ from sb3_natural import NaturalDQN
 from sb3_natural.curvature.kfac import KFAC
 from sb3_natural.curvature.solvers import Empirical, NoStepError, Solver
 from sb3_natural.networks.parameters import flatten
-from tests.helpers import OBSERVATION_SPACES, SpacesEnv
+from tests.helpers import DEVICES, OBSERVATION_SPACES, SpacesEnv
 
 POLICIES = {
     "mlp": "MlpPolicy",
@@ -144,6 +144,26 @@ def test_a_loaded_model_continues_as_if_nothing_had_happened(solver, tmp_path):
         set_random_seed(3)
         each.train(30, 16)
     assert torch.equal(weights(model), weights(loaded))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("solver", ["kfac", "cg"])
+def test_an_update_is_the_same_on_every_device(solver, device, tmp_path):
+    model = make_model(critic_solver=solver).learn(200)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    steps = []
+    for place in ("cpu", device):
+        loaded = NaturalDQN.load(tmp_path / "model", device=place)
+        loaded.load_replay_buffer(tmp_path / "buffer")
+        loaded.replay_buffer.device = loaded.device
+        loaded.set_logger(model.logger)
+        set_random_seed(3)
+        loaded.train(1, 64)
+        assert weights(loaded).device.type == place
+        steps.append(weights(loaded).cpu() - weights(model))
+    assert steps[0].norm() > 0
+    assert (steps[1] - steps[0]).norm() < 1e-2 * steps[0].norm()
 
 
 @pytest.mark.parametrize("train_freq", [4, (2, "episode")])
