@@ -13,6 +13,7 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.utils import set_random_seed
 from torch import nn
 
 from sb3_natural import A2C, ACER, ACKTR, NAC, NPG, PPO, TRPO, RecurrentNPG
@@ -92,7 +93,7 @@ def test_an_update_is_the_same_on_every_device(name, env, device):
         model.rollout_buffer = copy.deepcopy(seen.collected)
         model.rollout_buffer.device = model.device
         before = weights(model)
-        np.random.seed(0)  # the order of minibatches
+        set_random_seed(0)  # the order of minibatches
         model.train()
         found.append([(a - b).cpu() for a, b in zip(weights(model), before, strict=True)])
     size = torch.cat([each.flatten() for each in found[0]]).norm()
