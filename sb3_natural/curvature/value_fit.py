@@ -107,7 +107,8 @@ def _is_finite(params: Sequence[nn.Parameter], optimizer: Optimizer) -> bool:
     """
     states = [value for param in params for value in optimizer.state[param].values()]
     remembered = [value for value in states if torch.is_tensor(value)]
-    return bool(torch.isfinite(flatten([*params, *remembered])).all())
+    # One by one: Adam counts its steps on the CPU, wherever the parameters are.
+    return all(bool(torch.isfinite(each).all()) for each in [*params, *remembered])
 
 
 def split_parameters(
