@@ -15,10 +15,12 @@ MARKED = re.compile(
 
 
 def verdicts() -> dict[str, str]:
-    """In Markdown, by the claims' names."""
+    """In Markdown, by the names of the claims that have been measured."""
     found = {}
     for name, claim in CLAIMS.items():
-        stored = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        if not (file := FOLDER / f"{name}.json").exists():
+            continue
+        stored = json.loads(file.read_text(encoding="utf-8"))
         found[name] = (
             f"> {claim.text}\n>\n"
             f"> **{stored['verdict'].capitalize()}** {stored['measured']}\n\n"

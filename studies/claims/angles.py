@@ -32,7 +32,7 @@ def measure(effort: Effort) -> pd.DataFrame:
             now, scores = evaluated(mdp, policy, theta), policy.scores(theta)
             plain, natural = policy_gradient(now, scores), natural_gradient(now, scores)
             product = float(plain @ natural)
-            if product <= 0:  # at the optimum, but for rounding
+            if product < 1e-12:  # at the optimum, but for rounding
                 break
             cosine = product / float(np.linalg.norm(plain) * np.linalg.norm(natural))
             rows.append((problem, step, math.degrees(math.acos(min(1.0, cosine)))))

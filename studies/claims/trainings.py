@@ -187,6 +187,6 @@ def mean_curves(data: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         curves = group.pivot(index="seed", columns="timesteps", values="return_mean")
         mean, low, high = mean_interval(curves.to_numpy())
         curve = {"timesteps": curves.columns, "mean": mean, "low": low, "high": high}
-        named = dict(zip(by, keys, strict=True))
+        named: dict[str, Any] = dict(zip(by, keys, strict=True))
         frames.append(pd.DataFrame(curve).assign(**named))
     return pd.concat(frames, ignore_index=True)[[*by, "timesteps", "mean", "low", "high"]]

@@ -37,8 +37,10 @@ def fisher(evaluation: Evaluation, scores: np.ndarray) -> np.ndarray:
 def natural_gradient(evaluation: Evaluation, scores: np.ndarray) -> np.ndarray:
     """x, (P,): of all solutions the shortest; arguments as for :func:`policy_gradient`."""
     matrix = fisher(evaluation, scores)
-    inverse = np.linalg.pinv(matrix, rcond=_ZERO, hermitian=True)
-    return inverse @ policy_gradient(evaluation, scores)
+    # Of a policy that is all but certain F may be so small that eigenvalues would not be found.
+    scale = abs(matrix).max() or 1.0
+    inverse = np.linalg.pinv(matrix / scale, rcond=_ZERO, hermitian=True)
+    return inverse @ (policy_gradient(evaluation, scores) / scale)
 
 
 def compatible_weights(evaluation: Evaluation, scores: np.ndarray) -> np.ndarray:

@@ -22,10 +22,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit, logit
 
 from studies.exact.policies import Chart
 
-__all__ = ["PARAMETERISATIONS", "Lqr"]
+__all__ = ["AFTER_PETERS_AND_SCHAAL", "BOUNDED_NOISE", "PARAMETERISATIONS", "Lqr"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,12 @@ class Lqr:
         return self.gamma * self._closed_loop(k) ** 2 < 1
 
 
+# After the regulator in Peters & Schaal's papers on natural actor-critic: little noise, and with
+# BOUNDED_NOISE a policy whose own stays above 0.1. The constants have not been compared with the
+# papers; the discount factor and the start are ours.
+AFTER_PETERS_AND_SCHAAL = Lqr(a=0.7, b=1.0, q=1.0, r=0.1, noise=0.1, gamma=0.95, start=0.1)
+
+
 def _scaled(by: np.ndarray) -> Chart:
     """theta = by * z, entry by entry."""
     of = ", ".join(f"{each:g}" for each in by)
@@ -118,3 +125,24 @@ PARAMETERISATIONS = [
     _scaled(np.array([0.1, 3.0])),
     Chart("k / sigma^2, 1 / sigma^2", _natural_theta, _natural_jacobian, _natural_z),
 ]
+
+_LEAST = 0.1  # sigma
+
+
+def _bounded_theta(z: np.ndarray) -> np.ndarray:
+    return np.array([z[0], math.log(_LEAST + expit(-z[1]))])
+
+
+def _bounded_jacobian(z: np.ndarray) -> np.ndarray:
+    slope = -expit(-z[1]) * expit(z[1]) / (_LEAST + expit(-z[1]))
+    return np.diag([1.0, slope])
+
+
+def _bounded_z(theta: np.ndarray) -> np.ndarray:
+    return np.array([theta[0], -logit(math.exp(theta[1]) - _LEAST)])
+
+
+# For policies with sigma between 0.1 and 1.1.
+BOUNDED_NOISE = Chart(
+    "k, eta with sigma = 0.1 + 1 / (1 + exp eta)", _bounded_theta, _bounded_jacobian, _bounded_z
+)

@@ -5,9 +5,13 @@ import pytest
 from scipy.linalg import solve_discrete_are
 from scipy.optimize import approx_fprime
 
-from studies.exact.lqr import PARAMETERISATIONS, Lqr
+from studies.exact.lqr import AFTER_PETERS_AND_SCHAAL, BOUNDED_NOISE, PARAMETERISATIONS, Lqr
 
-REGULATORS = [Lqr(), Lqr(a=1.1, b=-0.5, q=2.0, r=0.5, noise=0.3, gamma=0.8, start=4.0)]
+REGULATORS = [
+    Lqr(),
+    Lqr(a=1.1, b=-0.5, q=2.0, r=0.5, noise=0.3, gamma=0.8, start=4.0),
+    AFTER_PETERS_AND_SCHAAL,
+]
 THETA = np.array([-0.3, -0.5])
 
 
@@ -58,7 +62,16 @@ def test_the_best_gain_is_that_of_the_riccati_equation(lqr):
     assert lqr.performance(np.array([10.0, 0.0])) == -np.inf
 
 
-@pytest.mark.parametrize("chart", PARAMETERISATIONS, ids=lambda chart: chart.name)
+def test_the_gradient_by_bounded_noise_is_that_of_the_return():
+    lqr, z = AFTER_PETERS_AND_SCHAAL, np.array([-0.5, 1.0])
+    theta = BOUNDED_NOISE.theta(z)
+    assert np.exp(theta[1]) == pytest.approx(0.1 + 1 / (1 + np.e))
+    gradient = BOUNDED_NOISE.jacobian(z).T @ lqr.gradient(theta)
+    by_hand = approx_fprime(z, lambda z: lqr.performance(BOUNDED_NOISE.theta(z)))
+    np.testing.assert_allclose(gradient, by_hand, rtol=1e-4)
+
+
+@pytest.mark.parametrize("chart", [*PARAMETERISATIONS, BOUNDED_NOISE], ids=lambda chart: chart.name)
 def test_charts_and_their_jacobians(chart):
     z = chart.z(THETA)
     np.testing.assert_allclose(chart.theta(z), THETA)
