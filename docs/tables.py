@@ -34,6 +34,7 @@ FULL_LENGTH = 1_000_000  # steps of a training
 LUNAR_LANDERS = ["LunarLander-v3", "LunarLanderContinuous-v3"]
 SEARCHED_AT_FULL_LENGTH = [*SEARCHED[:4], "Swimmer-v5", "Humanoid-v5"]
 NAMES = {"npg": "NPG", "trpo": "TRPO", "ppo": "PPO", "acer": "ACER", "a2c": "A2C"}
+NAMES |= {"acktr": "ACKTR", "nac": "NAC"}
 
 ACER_TASKS = {"CartPole-v1": 490, "Acrobot-v1": -82, "LunarLander-v3": 235, "MountainCar-v0": -115}
 ACER_TASKS |= {"Pendulum-v1": -200}
@@ -152,9 +153,21 @@ def classic() -> Table:
     """All algorithms on classic control and LunarLander, NPG with its defaults."""
     columns: list[Text | Number] = [Text("task", CLASSIC)]
     columns.append(Number("steps", [budget("runs", env_id) for env_id in CLASSIC]))
-    for algo in ("npg", "trpo", "ppo", "acer", "a2c"):
+    for algo in NAMES:
         name = "npg" if algo == "npg" else "runs"
         columns.append(Number(NAMES[algo], [range_of(values(name, algo, e)) for e in CLASSIC]))
+    return Table(columns)
+
+
+def natural_dqn() -> Table:
+    """DQN with and without natural gradients."""
+    env_ids = ["CartPole-v1", "Acrobot-v1", "LunarLander-v3"]
+    columns: list[Text | Number] = [Text("task", env_ids)]
+    columns.append(Number("steps", [budget("dqn", env_id) for env_id in env_ids]))
+    for score, heading in (("final", "final return"), ("best", "best evaluation")):
+        for algo, name in (("dqn", "DQN"), ("natural_dqn", "NaturalDQN")):
+            cells = [range_of(values("dqn", algo, env_id, score)) for env_id in env_ids]
+            columns.append(Number(f"{name}, {heading}", cells))
     return Table(columns)
 
 
@@ -342,6 +355,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "search at full length": search_at_full_length,
     "search on LunarLander": search_on_lunar_lander,
     "classic": classic,
+    "DQN": natural_dqn,
     "ACER on classic control": acer_classic,
     "ACER on MuJoCo": acer_mujoco,
     "learning checks": learning,

@@ -26,7 +26,10 @@ ARROWS = {
     "reports.data": {"benchmarks*", "studies*"},
     "reports.rendering": {"benchmarks*"},
     "reports.live": {"reports.data", "reports.rendering", "benchmarks*"},
-    "studies": {"benchmarks*"},
+    "studies": {"benchmarks*", "studies.claims"},
+    # Claims are about the library's own algorithms, and take them apart.
+    "studies.claims": {"benchmarks*", "sb3_natural*", "studies", "studies.exact"},
+    "studies.exact": set(),
     "benchmarks": {"sb3_natural*"},
     "sb3_natural": OWN
     | {

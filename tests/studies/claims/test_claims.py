@@ -29,8 +29,8 @@ def test_the_quick_version_comes_to_the_same_verdict(name, tmp_path):
     assert result.exit_code == 0, result.output
     quick = json.loads((out / f"{name}.json").read_text())
     assert quick["quick"]
-    # Of trainings the quick version has too few to say.
-    assert CLAIMS[name].trained or name not in MEASURED or quick["verdict"] == stored(name)["verdict"]
+    if not CLAIMS[name].trained:  # of trainings the quick version has too few to say
+        assert quick["verdict"] == stored(name)["verdict"]
     assert quick["measured"] in result.output
     assert figure_file(out, CLAIMS[name]).stat().st_size > 5_000
     assert len(list(out.iterdir())) == 3
