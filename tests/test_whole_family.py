@@ -96,10 +96,10 @@ def test_an_update_is_the_same_on_every_device(name, env, device):
         set_random_seed(0)  # the order of minibatches
         model.train()
         found.append([(a - b).cpu() for a, b in zip(weights(model), before, strict=True)])
-    size = torch.cat([each.flatten() for each in found[0]]).norm()
-    off = torch.cat([(a - b).flatten() for a, b in zip(*found, strict=True)]).norm()
-    assert size > 0
-    assert off < 1e-2 * size
+    # Each parameter by itself: the critic's changes are far larger than the actor's.
+    moved = [steps for steps in zip(*found, strict=True) if steps[0].norm() > 0]
+    assert len(moved) > 1
+    assert all((other - step).norm() < 0.02 * step.norm() for step, other in moved)
 
 
 def falling(progress):

@@ -76,6 +76,7 @@ class NaturalDQN(Loadable, SoundSteps, DQN):
         batch_size=at_least(1),
         tau=between(0, 1),
         gamma=between(0, 1),
+        train_freq=at_least(1),
         gradient_steps=at_least(-1),
         n_steps=at_least(1),
         target_update_interval=at_least(1),

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import typer
 
-from benchmarks.command_line import JOBS, fail, say
+from benchmarks.command_line import JOBS, fail, fail_on, resumable, say
+from studies.errors import StudyError
 
 app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True, pretty_exceptions_enable=False)
 
-_OUT = typer.Option(Path("docs/claims"), file_okay=False, help="Where data and figures go.")
+_OUT = typer.Option(
+    None,
+    file_okay=False,
+    help="Where data and figures go; else docs/claims, or claims-quick with --quick.",
+    show_default=False,
+)
 _RUNS = typer.Option(
     Path("runs"),
     file_okay=False,
@@ -38,20 +44,30 @@ def list_claims() -> None:
 def run(
     names: list[str] = typer.Argument(None, help="Of claims; else all.", show_default=False),
     quick: bool = typer.Option(False, "--quick", help="Fewer problems and steps."),
-    out: Path = _OUT,
+    out: Path | None = _OUT,
     runs: Path = _RUNS,
     jobs: int = JOBS,
 ) -> None:
     """Measure, judge and draw. For each claim there will be a table, a figure and a verdict."""
+    from benchmarks.storage import check_writable
+    from benchmarks.sweep import SweepError
     from studies.claims.claim import Effort
     from studies.claims.registry import CLAIMS
     from studies.claims.store import keep
 
     if unknown := [name for name in names or () if name not in CLAIMS]:
         fail(f"no such claim: {', '.join(unknown)}; there are {', '.join(CLAIMS)}")
+    out = out or Path("claims-quick" if quick else "docs/claims")
+    for option, folder in (("--out", out), ("--runs", runs)):
+        try:
+            check_writable(folder)
+        except OSError as error:
+            fail(f"{option}: {folder}: {error.strerror}")
     effort = Effort(quick, runs, jobs, shown=True)
-    for name in names or CLAIMS:
-        start = time.monotonic()
-        claim = CLAIMS[name]
-        kept = keep(out, claim, claim.measure(effort), quick)
-        say(f"{name} ({time.monotonic() - start:.0f} s): {kept['verdict']}\n  {kept['measured']}")
+    with fail_on(StudyError, SweepError, status=1), resumable():
+        for name in names or CLAIMS:
+            start = time.monotonic()
+            claim = CLAIMS[name]
+            kept = keep(out, claim, claim.measure(effort), quick)
+            seconds = time.monotonic() - start
+            say(f"{name} ({seconds:.0f} s): {kept['verdict']}\n  {kept['measured']}")

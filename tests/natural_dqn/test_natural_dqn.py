@@ -199,6 +199,7 @@ def test_callbacks_and_vec_normalize(tmp_path):
         (dict(learning_rate=float("nan")), "learning_rate must be .* got nan"),
         (dict(batch_size=0), "batch_size must be .* got 0"),
         (dict(gamma=1.5), "gamma must be .* got 1.5"),
+        (dict(train_freq=0), "train_freq must be .*at least 1.* got 0"),
     ],
 )
 def test_bad_arguments_are_named(options, message):
