@@ -119,7 +119,7 @@ def _trained(mdp: Mdp, training: _Training) -> tuple[np.ndarray, np.ndarray]:
         critic_gae_lambda=None,
         target_kl=_DELTA,
         fisher_solver="dense",
-        cg_damping=1e-5,
+        cg_damping=1e-4,  # with less, F of single precision is not always positive definite
         plateau_threshold=0.0,
         normalize_advantage=False,  # a step's length gives the natural gradient's then
         normalize_observations=False,
