@@ -1,0 +1,1 @@
+"""Reads the logs of training programs, one module for each format."""
