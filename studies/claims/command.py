@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from benchmarks.command_line import JOBS, fail, fail_on, resumable, say
 from studies.errors import StudyError
+
+if TYPE_CHECKING:
+    from studies.claims.claim import Claim
 
 app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -41,6 +45,20 @@ def list_claims() -> None:
 
 
 @app.command()
+def draw(
+    names: list[str] = typer.Argument(None, help="Of claims; else all.", show_default=False),
+    out: Path = typer.Option(Path("docs/claims"), file_okay=False, help="Where the data are."),
+) -> None:
+    """Judge and draw once more what has been measured, after a change of a rule or a figure."""
+    from studies.claims.store import judge
+
+    for claim in _chosen(names):
+        if names or (out / f"{claim.name}.csv").exists():
+            with fail_on(StudyError, status=1):
+                say(f"{claim.name}: {judge(out, claim)['verdict']}")
+
+
+@app.command()
 def run(
     names: list[str] = typer.Argument(None, help="Of claims; else all.", show_default=False),
     quick: bool = typer.Option(False, "--quick", help="Fewer problems and steps."),
@@ -52,11 +70,9 @@ def run(
     from benchmarks.storage import check_writable
     from benchmarks.sweep import SweepError
     from studies.claims.claim import Effort
-    from studies.claims.registry import CLAIMS
     from studies.claims.store import keep
 
-    if unknown := [name for name in names or () if name not in CLAIMS]:
-        fail(f"no such claim: {', '.join(unknown)}; there are {', '.join(CLAIMS)}")
+    chosen = _chosen(names)
     out = out or Path("claims-quick" if quick else "docs/claims")
     for option, folder in (("--out", out), ("--runs", runs)):
         try:
@@ -65,9 +81,17 @@ def run(
             fail(f"{option}: {folder}: {error.strerror}")
     effort = Effort(quick, runs, jobs, shown=True)
     with fail_on(StudyError, SweepError, status=1), resumable():
-        for name in names or CLAIMS:
+        for claim in chosen:
             start = time.monotonic()
-            claim = CLAIMS[name]
             kept = keep(out, claim, claim.measure(effort), quick)
             seconds = time.monotonic() - start
-            say(f"{name} ({seconds:.0f} s): {kept['verdict']}\n  {kept['measured']}")
+            say(f"{claim.name} ({seconds:.0f} s): {kept['verdict']}\n  {kept['measured']}")
+
+
+def _chosen(names: list[str] | None) -> list[Claim]:
+    """The claims of these names, else all; a name that there is not ends the command."""
+    from studies.claims.registry import CLAIMS
+
+    if unknown := [name for name in names or () if name not in CLAIMS]:
+        fail(f"no such claim: {', '.join(unknown)}; there are {', '.join(CLAIMS)}")
+    return [CLAIMS[name] for name in names or CLAIMS]

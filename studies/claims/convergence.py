@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
 
 from benchmarks.statistics import final_return, improvement_interval
 from studies.claims.claim import Claim, Effort, Finding, Verdict
-from studies.claims.drawing import COLOURS, panels
+from studies.claims.drawing import COLOURS, panels, steps_axis
 from studies.claims.trainings import Variant, evaluations
 
 __all__ = ["CLAIM", "STEPS", "THRESHOLDS", "first_at_least"]
@@ -118,9 +117,8 @@ def draw(data: pd.DataFrame) -> Figure:
                     color=colour,
                     label=f"{method}, {what}",
                 )
-        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        steps_axis(panel)
         panel.set_ylim(-0.03, 1.03)
-        panel.set_xlabel("steps of the environment")
     curves[0].set_ylabel("share of runs")
     ticks: dict[int, str] = {}
     for place, (name, task) in enumerate(tasks):

@@ -6,11 +6,18 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    StrMethodFormatter,
+)
+from numpy.typing import ArrayLike
 
 from benchmarks.figure_theme import THEME
 
-__all__ = ["BLUE", "COLOURS", "GREEN", "ORANGE", "logarithmic", "panels"]
+__all__ = ["BLUE", "COLOURS", "GREEN", "ORANGE", "logarithmic", "panels", "steps_axis", "with_band"]
 
 # Okabe and Ito's, of different lightness, so that they are different greys as well.
 BLUE, ORANGE, GREEN = "#0A4F96", "#E69F00", "#0F8057"
@@ -40,3 +47,28 @@ def logarithmic(axis: Axis, form: str = "{x:,g}", ticks: Sequence[float] = ()) -
     axis.set_major_locator(FixedLocator(ticks) if len(ticks) else LogLocator(numticks=6))
     axis.set_major_formatter(StrMethodFormatter(form))
     axis.set_minor_formatter(NullFormatter())
+
+
+def with_band(
+    panel: Axes,
+    x: ArrayLike,
+    ends: Sequence[ArrayLike],
+    look: str,
+    colour: str,
+    label: str | None = None,
+) -> None:
+    """A line with its interval as a band.
+
+    :param ends: its values and those of the band's lower and upper edge, each of the shape of ``x``
+    :param look: marker and dashes, as matplotlib writes them
+    """
+    value, low, high = ends
+    panel.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    panel.plot(x, value, look, color=colour, markersize=4, label=label)
+
+
+def steps_axis(panel: Axes) -> None:
+    """Make the x axis one of environment steps."""
+    panel.xaxis.set_major_locator(MaxNLocator(4))
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    panel.set_xlabel("steps of the environment")

@@ -14,7 +14,7 @@ from sb3_natural.curvature.operators import Damped
 from sb3_natural.curvature.solvers import ConjugateGradient
 from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.directions import Batch, Checkpoint, fisher_cosine, prefer_one, small_npg
-from studies.claims.drawing import BLUE, COLOURS, ORANGE, logarithmic, panels
+from studies.claims.drawing import BLUE, COLOURS, ORANGE, logarithmic, panels, steps_axis, with_band
 from studies.claims.trainings import Variant, evaluations, in_parallel, mean_curves
 
 __all__ = ["CLAIM"]
@@ -172,13 +172,10 @@ def draw(data: pd.DataFrame) -> Figure:
     for panel, env_id in zip(axes, tasks, strict=False):
         for name, (colour, dash) in looks.items():
             curve = curves[(curves["env_id"] == env_id) & (curves["weights"] == name)]
-            steps = curve["timesteps"] / 1_000
             label = {"cg": "Fisher information", "empirical": "empirical Fisher"}[name]
-            panel.fill_between(
-                steps, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0
-            )
-            panel.plot(steps, curve["mean"], dash, color=colour, label=label)
-        panel.set_xlabel("thousand steps")
+            ends = [curve[end] for end in ("mean", "low", "high")]
+            with_band(panel, curve["timesteps"], ends, dash, colour, label)
+        steps_axis(panel)
     axes[0].set_ylabel("return")
     axes[0].legend(loc="best", title="bands: 95% over seeds")
     cosines = _cosines(data)

@@ -6,12 +6,11 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
 
 from benchmarks.statistics import Estimate, area_under_curve
 from studies.claims.claim import Claim, Effort, Finding, Verdict
 from studies.claims.contrasts import difference, written
-from studies.claims.drawing import COLOURS, panels
+from studies.claims.drawing import COLOURS, panels, steps_axis, with_band
 from studies.claims.trainings import Variant, evaluations, mean_curves
 
 __all__ = ["CLAIM"]
@@ -165,17 +164,9 @@ def draw(data: pd.DataFrame) -> Figure:
             curve = curves[(curves["network"] == network) & (curves["method"] == method)]
             if curve.empty:
                 continue
-            panel.fill_between(
-                curve["timesteps"],
-                curve["low"],
-                curve["high"],
-                color=colour,
-                alpha=0.2,
-                linewidth=0,
-            )
-            panel.plot(curve["timesteps"], curve["mean"], dash, color=colour, label=method)
-        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        panel.set_xlabel("steps of the environment")
+            ends = [curve[end] for end in ("mean", "low", "high")]
+            with_band(panel, curve["timesteps"], ends, dash, colour, method)
+        steps_axis(panel)
         panel.set_ylabel("return")
     handles, labels = axes[0].get_legend_handles_labels()
     seeds = data["seed"].nunique()

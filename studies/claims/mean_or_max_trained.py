@@ -3,11 +3,10 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from studies.claims.claim import Claim, Effort, Finding
 from studies.claims.contrasts import difference
-from studies.claims.drawing import BLUE, COLOURS, ORANGE, logarithmic, panels
+from studies.claims.drawing import BLUE, COLOURS, ORANGE, logarithmic, panels, steps_axis, with_band
 from studies.claims.npg_variants import SpreadNPG
 from studies.claims.summaries import as_return, by_task, mean
 from studies.claims.trainings import Variant, evaluations, logged, mean_curves
@@ -109,12 +108,10 @@ def _draw_returns(panel: Axes, curves: pd.DataFrame) -> None:
     colours = {"mean": BLUE, "largest": ORANGE}
     for (bounded, delta), curve in curves.groupby(["bounded", "delta"], sort=False):
         colour, dash = colours[str(bounded)], "-" if delta == _SHOWN else "--"
-        x, ends = curve["timesteps"], (curve["low"], curve["high"])
-        panel.fill_between(x, *ends, color=colour, alpha=0.15, linewidth=0)
-        panel.plot(x, curve["mean"], dash, color=colour, label=f"{bounded}, δ = {delta:g}")
-    panel.xaxis.set_major_locator(MaxNLocator(4))
-    panel.xaxis.set_major_formatter("{x:,.0f}")
-    panel.set_xlabel("steps")
+        ends = [curve[end] for end in ("mean", "low", "high")]
+        label = f"{bounded}, δ = {delta:g}"
+        with_band(panel, curve["timesteps"], ends, dash, colour, label)
+    steps_axis(panel)
     panel.set_ylabel("return")
 
 

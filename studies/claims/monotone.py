@@ -9,7 +9,7 @@ from scipy.special import rel_entr
 
 from benchmarks.statistics import mean_interval
 from studies.claims.claim import Claim, Effort, Finding, Verdict
-from studies.claims.drawing import COLOURS, logarithmic, panels
+from studies.claims.drawing import COLOURS, logarithmic, panels, with_band
 from studies.exact.mdp import Evaluation, Mdp
 from studies.exact.policies import Softmax
 from studies.exact.problems import garnet
@@ -125,10 +125,8 @@ def draw(data: pd.DataFrame) -> Figure:
     for panel, n_samples in zip(axes, _BATCHES, strict=True):
         for method, colour, dash in (("NPG", COLOURS[0], "-"), ("TRPO", COLOURS[1], "--")):
             curve = shares.xs((n_samples, method))
-            panel.fill_between(
-                curve.index, curve["low"], curve["high"], color=colour, alpha=0.25, linewidth=0
-            )
-            panel.plot(curve.index, curve["share"], dash, color=colour, label=method)
+            ends = [curve[end] for end in ("share", "low", "high")]
+            with_band(panel, curve.index, ends, dash, colour, method)
         logarithmic(panel.xaxis)
         panel.set_ylim(0, 1.05)
         panel.set_xlabel("δ in nats")

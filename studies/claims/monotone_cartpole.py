@@ -16,7 +16,7 @@ from torch.distributions import kl_divergence
 from benchmarks.statistics import interval, mean_interval
 from sb3_natural import NPG
 from studies.claims.claim import Claim, Effort, Finding, Verdict
-from studies.claims.drawing import BLUE, GREEN, ORANGE, logarithmic, panels
+from studies.claims.drawing import BLUE, GREEN, ORANGE, logarithmic, panels, with_band
 from studies.claims.trainings import in_parallel
 
 __all__ = ["CLAIM"]
@@ -232,26 +232,23 @@ def _percent(row: pd.Series) -> str:
 
 def draw(data: pd.DataFrame) -> Figure:
     """Clear losses, and the return in the end, over the measured KL divergence."""
-    figure, (losses, ends) = panels(["Updates that lower the return", "After 16 updates"])
+    figure, (losses, returns) = panels(["Updates that lower the return", "After 16 updates"])
     shares = _shares(data)
     looks = {"TRPO": (BLUE, "o-"), "NPG": (ORANGE, "s--"), "PPO": (GREEN, "^:")}
     for method, (colour, dash) in looks.items():
         curve = shares[(shares["method"] == method) & (shares["kl"] > 0)].sort_values("kl")
-        for panel, (low, mean, high) in (
-            (losses, ("low", "share", "high")),
-            (ends, ("last_low", "last", "last_high")),
+        for panel, ends in (
+            (losses, ("share", "low", "high")),
+            (returns, ("last", "last_low", "last_high")),
         ):
-            panel.fill_between(
-                curve["kl"], curve[low], curve[high], color=colour, alpha=0.2, linewidth=0
-            )
-            panel.plot(curve["kl"], curve[mean], dash, color=colour, markersize=4, label=method)
-    for panel in (losses, ends):
+            with_band(panel, curve["kl"], [curve[each] for each in ends], dash, colour, method)
+    for panel in (losses, returns):
         logarithmic(panel.xaxis)
         panel.set_xlabel("measured KL of an update, nats")
     losses.set_ylabel("share of the clear changes")
     losses.set_ylim(bottom=-0.02)
-    ends.set_ylabel("mean return")
-    ends.legend(loc="upper left", title="bands: 95% over seeds")
+    returns.set_ylabel("mean return")
+    returns.legend(loc="upper left", title="bands: 95% over seeds")
     return figure
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.claims.claim import Claim, Effort, Finding, Verdict
-from studies.claims.drawing import BLUE, COLOURS, ORANGE, logarithmic, panels
+from studies.claims.drawing import BLUE, COLOURS, ORANGE, logarithmic, panels, with_band
 from studies.exact.lqr import PARAMETERISATIONS, Lqr
 from studies.exact.policies import Chart
 
@@ -125,11 +125,8 @@ def draw(data: pd.DataFrame) -> Figure:
 def _draw_networks(panel: Axes, networks: pd.DataFrame) -> None:
     for gradient, colour, dash in (("plain", ORANGE, "--"), ("natural", BLUE, "-")):
         of_gradient = networks[networks["gradient"] == gradient].groupby("damping")["apart"]
-        middle, low, high = of_gradient.median(), of_gradient.min(), of_gradient.max()
-        panel.fill_between(middle.index, low, high, color=colour, alpha=0.25, linewidth=0)
-        panel.plot(
-            middle.index, middle, dash, color=colour, label=f"{gradient}, median (band: all)"
-        )
+        ends = of_gradient.median(), of_gradient.min(), of_gradient.max()
+        with_band(panel, ends[0].index, ends, dash, colour, f"{gradient}, median (band: all)")
     logarithmic(panel.xaxis, ticks=(1e-12, 1e-8, 1e-4, 1))
     logarithmic(panel.yaxis, ticks=(1e-9, 1e-6, 1e-3, 1))
     panel.set_xlabel("damping of F")

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from studies.claims.claim import Claim, Effort, Finding
 from studies.claims.contrasts import difference
-from studies.claims.drawing import BLUE, ORANGE, logarithmic, panels
+from studies.claims.drawing import BLUE, ORANGE, logarithmic, panels, steps_axis, with_band
 from studies.claims.summaries import as_return, by_task, mean
 from studies.claims.trainings import Variant, final_returns, logged
 
@@ -130,10 +129,9 @@ def _draw_returns(panel: Axes, curves: pd.DataFrame) -> None:
     looks = {"bound": (BLUE, "o-", "bound δ"), "price": (ORANGE, "s--", "price C")}
     for kind, (colour, marker, label) in looks.items():
         curve = curves[curves["kind"] == kind]
-        x = curve["number"]
-        panel.fill_between(x, curve["low"], curve["high"], color=colour, alpha=0.25, linewidth=0)
+        ends = [curve[end] for end in ("mean", "low", "high")]
         label = f"{label}, mean and 95% interval over seeds"
-        panel.plot(x, curve["mean"], marker, color=colour, markersize=4, label=label)
+        with_band(panel, curve["number"], ends, marker, colour, label)
     logarithmic(panel.xaxis)
     panel.set_xlabel("δ in nats, or C in advantages per nat")
     panel.set_ylabel("return at the end")
@@ -153,9 +151,7 @@ def _draw_divergences(panel: Axes, kls: pd.DataFrame) -> None:
             label=label,
         )
     logarithmic(panel.yaxis)
-    panel.xaxis.set_major_locator(MaxNLocator(4))
-    panel.xaxis.set_major_formatter("{x:,.0f}")
-    panel.set_xlabel("steps")
+    steps_axis(panel)
     panel.set_ylabel("median KL of updates, nats")
 
 

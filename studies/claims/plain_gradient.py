@@ -4,12 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from benchmarks.statistics import area_under_curve
 from studies.claims.claim import Claim, Effort, Finding
 from studies.claims.contrasts import difference, written
-from studies.claims.drawing import BLUE, ORANGE, panels
+from studies.claims.drawing import BLUE, ORANGE, panels, steps_axis, with_band
 from studies.claims.signal_shares import BATCH, NORMS, Measured, signal_shares
 from studies.claims.summaries import as_return, by_task, mean
 from studies.claims.trainings import Variant, evaluations, in_parallel, mean_curves
@@ -96,12 +95,9 @@ def draw(data: pd.DataFrame) -> Figure:
     for panel, env_id in zip(axes, env_ids, strict=False):
         for gradient, (colour, dash) in looks.items():
             curve = curves[(curves["env_id"] == env_id) & (curves["gradient"] == gradient)]
-            x, ends = curve["timesteps"], (curve["low"], curve["high"])
-            panel.fill_between(x, *ends, color=colour, alpha=0.2, linewidth=0)
-            panel.plot(x, curve["mean"], dash, color=colour, label=f"{gradient} gradient")
-        panel.xaxis.set_major_locator(MaxNLocator(4))
-        panel.xaxis.set_major_formatter("{x:,.0f}")
-        panel.set_xlabel("steps")
+            ends = [curve[end] for end in ("mean", "low", "high")]
+            with_band(panel, curve["timesteps"], ends, dash, colour, f"{gradient} gradient")
+        steps_axis(panel)
         panel.set_ylabel("return")
     _draw_shares(axes[-1], data, env_ids)
     handles = axes[0].get_legend_handles_labels()

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.statistics import interval, mean_interval
 from studies.claims.claim import Claim, Effort, Finding, Verdict
-from studies.claims.drawing import COLOURS, logarithmic, panels
+from studies.claims.drawing import COLOURS, logarithmic, panels, with_band
 from studies.claims.trainings import in_parallel
 from studies.exact.environments import MdpEnv
 from studies.exact.gradients import fisher, natural_gradient
@@ -234,11 +234,8 @@ def draw(data: pd.DataFrame) -> Figure:
     for process, samples, curve in _curves(data):
         panel = axes[_PROCESSES.index(process)]
         label = f"{samples:,} samples an update" if samples else "exact"
-        colour = colours[samples]
-        panel.fill_between(
-            curve.index, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0
-        )
-        panel.plot(curve.index, curve["way"], looks[samples], color=colour, label=label)
+        ends = [curve[end] for end in ("way", "low", "high")]
+        with_band(panel, curve.index, ends, looks[samples], colours[samples], label)
     for process, colour, marker in zip(_PROCESSES, COLOURS, "os", strict=False):
         errors = _errors(data, "distance", process)
         mean, low, high = mean_interval(errors.to_numpy())
@@ -248,7 +245,7 @@ def draw(data: pd.DataFrame) -> Figure:
         )
     guide = errors.columns.to_numpy(dtype=float)
     axes[2].plot(guide, 0.5 * mean[0] * (guide / guide[0]) ** -0.5, ":", color="#666666")
-    axes[2].annotate("1/√n", (guide[-1], 0.5 * mean[0] * (guide[-1] / guide[0]) ** -0.5))
+    axes[2].annotate("1/√n", (guide[0], 0.5 * mean[0]), xytext=(0, -12), textcoords="offset points")
     logarithmic(axes[2].xaxis, ticks=list(guide))
     logarithmic(axes[2].yaxis, ticks=(0.05, 0.1, 0.2, 0.5, 1, 2))
     axes[2].set_xlabel("samples an update, n")

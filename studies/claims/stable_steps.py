@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.statistics import Estimate, interval, mean_interval
 from studies.claims.claim import Claim, Effort, Finding
-from studies.claims.drawing import COLOURS, logarithmic, panels
+from studies.claims.drawing import COLOURS, logarithmic, panels, with_band
 from studies.claims.npg_variants import UnshortenedNPG
 from studies.claims.summaries import by_task
 from studies.claims.trainings import Variant, evaluations, logged
@@ -141,10 +141,8 @@ def draw(data: pd.DataFrame) -> Figure:
             if own.empty:
                 continue
             by_seed = own.pivot(index="seed", columns="delta", values="return")
-            mean, low, high = mean_interval(by_seed.to_numpy())
-            deltas = by_seed.columns
-            returns.fill_between(deltas, low, high, color=colour, alpha=0.2, linewidth=0)
-            returns.plot(deltas, mean, look, color=colour, markersize=4, label=method)
+            ends = mean_interval(by_seed.to_numpy())
+            with_band(returns, by_seed.columns, ends, look, colour, method)
             ratio = (own["kl_max"] / own["delta"]).groupby(own["delta"]).median()
             moves.plot(ratio.index, ratio, look, color=colour, markersize=4)
         returns.axhline(_LEARNS * best, color="#888888", linewidth=1, linestyle=":")

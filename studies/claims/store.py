@@ -13,7 +13,7 @@ from benchmarks.storage import whole_file, write_whole
 from studies.claims.claim import Claim
 from studies.errors import StudyError
 
-__all__ = ["figure_file", "keep", "load"]
+__all__ = ["figure_file", "judge", "keep", "load"]
 
 
 def keep(folder: Path, claim: Claim, data: pd.DataFrame, quick: bool) -> dict[str, Any]:
@@ -27,7 +27,20 @@ def keep(folder: Path, claim: Claim, data: pd.DataFrame, quick: bool) -> dict[st
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / f"{claim.name}.csv") as path:
         data.to_csv(path, index=False, float_format="%.6g")
-    data = load(folder, claim)  # so that figure and verdict are those of what is kept
+    return judge(folder, claim, quick)
+
+
+def judge(folder: Path, claim: Claim, quick: bool | None = None) -> dict[str, Any]:
+    """Write figure and verdict of the data that are kept.
+
+    :param quick: None: as it has been
+    :return: as :func:`keep`
+    :raises StudyError: there are no data
+    """
+    data = load(folder, claim)
+    if quick is None:
+        stored = json.loads((folder / f"{claim.name}.json").read_text(encoding="utf-8"))
+        quick = bool(stored["quick"])
     _draw(folder, claim, data)
     finding = claim.judge(data)
     verdict = {
