@@ -16,10 +16,11 @@ from benchmarks.tables import to_markdown
 from docs.figures import FIGURES, save
 from docs.one_set import TABLES as OF_ONE_SET
 from docs.tables import TABLES as OTHERS
+from docs.verdicts import TABLES as OF_CLAIMS
 from docs.verdicts import verdicts, with_verdicts
 
 ROOT = Path(__file__).parent.parent
-TABLES = OTHERS | OF_ONE_SET
+TABLES = OTHERS | OF_ONE_SET | OF_CLAIMS
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = re.compile(
     r"(?P<start><!-- table: (?P<name>.+?) -->\n).*?(?P<end>\n<!-- end of the table -->)", re.DOTALL

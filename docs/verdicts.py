@@ -5,10 +5,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.tables import Inline, Link, Table, Text
 from studies.claims.registry import CLAIMS
 from studies.claims.store import figure_file
 
 FOLDER = Path(__file__).parent / "claims"
+PAGE = FOLDER.with_suffix(".md")
 MARKED = re.compile(
     r"(?P<start><!-- claim: (?P<name>.+?) -->\n).*?(?P<end><!-- end of the claim -->)", re.DOTALL
 )
@@ -37,3 +39,22 @@ def with_verdicts(text: str, found: Mapping[str, str]) -> str:
     :raises KeyError: a name that is not among them
     """
     return MARKED.sub(lambda m: f"{m['start']}\n{found[m['name']]}\n{m['end']}", text)
+
+
+def at_a_glance() -> Table:
+    """Every claim on the page with its verdict, in their order there, and where it stands."""
+    claims: list[Inline] = []
+    said = []
+    heading = ""
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("### "):
+            heading = line.removeprefix("### ")
+        elif match := re.fullmatch(r"<!-- claim: (.+) -->", line):
+            anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+            stored = json.loads((FOLDER / f"{match[1]}.json").read_text(encoding="utf-8"))
+            claims.append(Link(CLAIMS[match[1]].text, f"#{anchor}"))
+            said.append(stored["verdict"])
+    return Table([Text("claim", claims), Text("verdict", said)])
+
+
+TABLES = {"claims at a glance": at_a_glance}
