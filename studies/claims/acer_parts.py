@@ -45,7 +45,7 @@ def measure(effort: Effort) -> pd.DataFrame:
     # A ratio that is the hyperparameter file's is the very training that has all parts.
     ratios = {_ratio(ratio): {"replay_ratio": ratio} for ratio in _RATIOS}
     settings: dict[str, Any] = {_ALL: {}, **_ESSENTIAL, **_TRUNCATION, **ratios}
-    tasks, seeds, names = _TASKS, range(3), list(settings)
+    tasks, seeds, names = _TASKS, range(5), list(settings)
     if effort.quick:
         tasks, seeds, names = {"CartPole-v1": 2_000}, range(1), [_ALL, "no replay", _ratio(0)]
     variants = [Variant(name, "acer", settings[name]) for name in names]

@@ -131,7 +131,7 @@ def draw(data: pd.DataFrame) -> Figure:
     ends.set_xlim(-0.7, max(ticks) + 0.7)
     ends.set_ylim(-0.03, 1.03)
     ends.set_xlabel("bars: 95% intervals (Wilson)")
-    figure.legend(*curves[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    figure.legend(*curves[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
