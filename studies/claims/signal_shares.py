@@ -12,9 +12,10 @@ from sb3_natural.curvature.operators import Damped
 from sb3_natural.curvature.solvers import ConjugateGradient
 from sb3_natural.signal import normalised, sample_gradients
 
-__all__ = ["BATCH", "NORMS", "Measured", "share_of_signal", "signal_shares"]
+__all__ = ["BATCH", "DAMPING", "NORMS", "Measured", "share_of_signal", "signal_shares"]
 
 BATCH = 2_048  # samples, as in NPG's trainings
+DAMPING = 0.1  # TRPO's usual one
 NORMS = ("Euclidean", "Fisher")
 
 
@@ -32,7 +33,7 @@ class Measured(NamedTuple):
 def signal_shares(at: Measured) -> list[tuple[str, str, int, int, str, float]]:
     """The share of signal in the plain and in the natural gradient, in either norm.
 
-    Independent batches of one policy give g and x = (F + damping I)^-1 g, each with its own F. The
+    Independent batches of one policy give g and x = (F + DAMPING I)^-1 g, each with its own F. The
     Fisher norm is that of one batch more, which gives no direction.
 
     :return: rows of task, gradient, seed, steps, norm and share
@@ -49,7 +50,7 @@ def signal_shares(at: Measured) -> list[tuple[str, str, int, int, str, float]]:
         per_sample = sample_gradients(fisher, normalised(advantages))
         gradient = fisher.jacobian.vjp(per_sample / BATCH)
         solver = ConjugateGradient(model.cg_max_steps, model.cg_tol)
-        natural = solver.solve(Damped(fisher, model.cg_damping), gradient).direction
+        natural = solver.solve(Damped(fisher, DAMPING), gradient).direction
         directions["plain"].append(gradient)
         directions["natural"].append(natural)
     last = at.batches * BATCH
