@@ -1,5 +1,7 @@
 """The natural gradient beside the plain one: how soon it learns, and how noisy it is."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -19,7 +21,10 @@ _TASKS = {"CartPole-v1": 40_000, "Hopper-v5": 100_000, "Pendulum-v1": 100_000}
 _TARGET_KL = 0.01
 _POINTS = 10
 # NPG's own damping, 1, would bring the natural gradient close to the plain one.
-_GRADIENTS = {"plain": {"fisher_solver": "identity"}, "natural": {"cg_damping": DAMPING}}
+_GRADIENTS: dict[str, dict[str, Any]] = {
+    "plain": {"fisher_solver": "identity"},
+    "natural": {"cg_damping": DAMPING},
+}
 
 
 def measure(effort: Effort) -> pd.DataFrame:
@@ -134,11 +139,11 @@ def _draw_shares(panel: Axes, data: pd.DataFrame, env_ids: list[str]) -> None:
 CLAIM = Claim(
     "plain-gradient",
     "NPG needs less training than the plain policy gradient, and inherits its variance.",
-    "With steps of the same KL divergence, δ = 0.01, and a damping of 0.1, the claim holds on a task if the mean return "
-    "over the training is higher with the natural gradient, by a 95% interval of the difference, "
-    "and if no more of the natural gradient is signal than of the plain one: the 95% interval of "
-    "the difference between their shares of signal, in the Fisher norm, does not lie above 0. If "
-    "it holds on some of the tasks, they are the condition.",
+    "With steps of the same KL divergence, δ = 0.01, and a damping of 0.1, the claim holds on a "
+    "task if the mean return over the training is higher with the natural gradient, by a 95% "
+    "interval of the difference, and if no more of the natural gradient is signal than of the "
+    "plain one: the 95% interval of the difference between their shares of signal, in the Fisher "
+    "norm, does not lie above 0. If it holds on some of the tasks, they are the condition.",
     measure,
     judge,
     draw,
