@@ -17,7 +17,7 @@ from studies.claims.watched import USUAL_CLIP
 
 __all__ = ["CLAIM", "most_kl"]
 
-_TASKS = {"CartPole-v1": 40_000, "Hopper-v5": 100_000}
+_TASKS = {"CartPole-v1": 40_000, "Hopper-v5": 50_000}
 _NO_CLIP = 1e6
 _TRPO, _USUAL, _NONE, _LONGER = "TRPO", "PPO 0.2", "PPO none", "PPO 0.2, 30 epochs"
 _DELTA = 0.01
