@@ -165,10 +165,9 @@ CLAIM = Claim(
     "their number (δ, C).",
     "On a task the claim holds if the best of the bounds and the best of the prices end at the "
     "same return, which is so if the 95% interval of their difference includes 0, and if both are "
-    "sensitive: some of the numbers tested are shown by their intervals to "
-    "keep less than four fifths of the return of the best of their kind, and those that are not "
-    "shown to span less than all that were tested. If it holds on one of the two tasks, that is the "
-    "condition.",
+    "sensitive: some of the numbers tested are shown by their intervals to keep less than four "
+    "fifths of the return of the best of their kind, and those that are not shown to span less "
+    "than all that were tested. If it holds on one of the two tasks, that is the condition.",
     measure,
     judge,
     draw,
