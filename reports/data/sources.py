@@ -1,0 +1,424 @@
+"""Where the runs of a report come from: this suite's own folders, and logs of other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from benchmarks import run_files
+from benchmarks.names import plain
+from benchmarks.records import BrokenRunError
+from reports.data import logs, progress, runs, selection
+from reports.data.logs import Curve
+from reports.data.metrics import Metric
+
+from reports.data.readers.logged import EVALUATION, TRAINING, LoggedRun, Series
+from reports.data.runs import FoundRuns, ReportError, RunData, runs_text
+
+T = TypeVar("T")
+Reading = Callable[[Sequence[Any]], Iterable[Any]]
+_MOST_SHOWN = 20  # names in an error
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place with runs.
+
+    ``path``: a folder or a log. ``format``: of its logs; None: found out. ``name``: what the
+    report calls its runs; empty: as their algorithms.
+    """
+
+    path: Path
+    format: str | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of the runs is reported, and how.
+
+    ``where``: as :func:`reports.data.selection.parse` reads it; empty: all. ``group_by``: a field,
+    whose values the labels then are. ``metric``: None: evaluations if all runs have them, else
+    training returns. ``cut_to_shortest``: runs of one environment need not be equally long.
+    ``pattern``, ``columns``: as for :func:`reports.data.readers.find.read`.
+    """
+
+    where: str = ""
+    group_by: str | None = None
+    metric: str | None = None
+    lower_is_better: bool = False
+    cut_to_shortest: bool = False
+    pattern: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A run of another program, where it was found, and what labels call its algorithm."""
+
+    run: LoggedRun
+    source: Source
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was read: this suite's own runs, if any, those of other programs, and what is broken."""
+
+    own: FoundRuns | None
+    logged: Sequence[Logged]
+    broken: Sequence[str]
+
+
+def sources_of(
+    paths: Sequence[Path], formats: Iterable[str] = (), names: Iterable[str] = ()
+) -> list[Source]:
+    """The places with runs that a command names.
+
+    :param formats: ``PATH=FORMAT``, each of one of the paths
+    :param names: ``PATH=LABEL`` likewise
+    :raises ReportError: a text of another form, one of another path, or a path that is given twice
+    """
+    for i, path in enumerate(paths):
+        if path in paths[:i]:
+            raise ReportError(f"PATH: {path} is given twice, and its runs would count as more seeds")
+    of_format = _by_path("--format-of", "PATH=FORMAT", formats, paths)
+    of_name = _by_path("--name", "PATH=LABEL", names, paths)
+    return [Source(path, of_format.get(path), plain(of_name.get(path, ""))) for path in paths]
+
+
+def _by_path(
+    option: str, form: str, texts: Iterable[str], paths: Sequence[Path]
+) -> dict[Path, str]:
+    found: dict[Path, str] = {}
+    for text in texts:
+        parts = text.split("=")
+        splits = (("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts)))
+        path, value = next(
+            ((Path(left), right) for left, right in splits if left and Path(left) in paths),
+            (None, ""),
+        )
+        if path is None or not value.strip():
+            given = ", ".join(map(str, paths))
+            raise ReportError(f"{option}: must be {form} with a path of {given}, got {text!r}")
+        if path in found:
+            raise ReportError(f"{option}: {path}: is given twice; give one")
+        found[path] = value.strip()
+    return found
+
+
+def load(
+    sources: Sequence[Source],
+    wanted: Wanted,
+    allow_mixed: bool = False,
+    reading: Reading = iter,
+) -> RunData:
+    """The runs of a report, of one metric and labelled.
+
+    Runs that cannot be read are left out, and so are those without the metric.
+
+    :param allow_mixed: this suite's own runs of one environment may have different budgets or
+        evaluation protocols
+    :param reading: iterates over what is read, to show the progress
+    :raises ReportError: nothing can be reported, or runs do not compare; see
+        :func:`reports.data.runs.checked` and :func:`reports.data.logs.compared`
+    """
+    found = [read(source, wanted, reading) for source in sources]
+    own = _joined([each.own for each in found if each.own])
+    logged = _called([each for found_here in found for each in found_here.logged])
+    broken = [line for each in found for line in each.broken]
+    if own is None and not logged:
+        reason = f"; {broken[0]}" if broken else ""
+        places = ", ".join(str(source.path) for source in sources)
+        raise ReportError(f"{places}: no run in it that can be read{reason}")
+    refuse_unnamed(logged)
+    called = _names_of_algorithms(own)
+    own, logged = _where(wanted.where, own, called, logged)
+    data = None if own is None else runs.checked(own, allow_mixed, called)
+    fields = [*_fields_of_own(data, called), *map(_fields, logged)]
+    if data is not None and not logged and wanted == Wanted(where=wanted.where):
+        return replace(data, broken=[*data.broken, *broken])
+    reported = _reported(data, logged, fields, wanted)
+    return replace(reported, broken=[*(data.broken if data else ()), *broken])
+
+
+def read(source: Source, wanted: Wanted, reading: Reading = iter) -> Found:
+    """What stands at a place: this suite's own runs, or else logs of other programs.
+
+    :raises ReportError: there is no such folder or file
+    """
+    if source.format is None and not wanted.columns and _is_of_suite(source.path):
+        return Found(runs.read(source.path, True, reading, source.name), [], [])
+    if not source.path.exists():
+        raise ReportError(f"{source.path}: there is no such folder")
+    from reports.data.readers import find
+
+    found = find.read(source.path, source.format, wanted.pattern, wanted.columns, reading)
+    return Found(None, [Logged(run, source) for run in found.runs], found.broken)
+
+
+def _is_of_suite(path: Path) -> bool:
+    found = run_files.find(path)
+    return bool(found.runs or found.failures or found.broken)
+
+
+def _joined(found: Sequence[FoundRuns]) -> FoundRuns | None:
+    return runs.joined(found) if found else None
+
+
+def refuse_unnamed(logged: Iterable[Logged]) -> None:
+    """Refuse a run of which no source says what it is.
+
+    :raises ReportError: naming it, and what is not known
+    """
+    for each in logged:
+        if unknown := missing_names(each.run):
+            raise ReportError(
+                f"{each.run.path}: neither the logs nor their place say its {' and '.join(unknown)}"
+                "; say where its path has them with --pattern, such as "
+                '--pattern "{algo}/{env_id}_{seed}"'
+            )
+
+
+def missing_names(run: LoggedRun) -> list[str]:
+    """What a report needs and the logs do not say: algorithm, environment, seed."""
+    known = {"algorithm": run.algo, "environment": run.env_id, "seed": run.seed}
+    return [name for name, value in known.items() if value is None]
+
+
+def _called(logged: Sequence[Logged]) -> list[Logged]:
+    """The runs with what labels call their algorithms."""
+    algos: dict[str, set[str]] = {}
+    for each in logged:
+        algos.setdefault(each.source.name, set()).add(plain(str(each.run.algo)))
+    return [
+        replace(each, label=_call(each.source.name, plain(str(each.run.algo)), algos))
+        for each in logged
+    ]
+
+
+def _names_of_algorithms(own: FoundRuns | None) -> dict[tuple[str, str], str]:
+    """What labels call this suite's algorithms, by the name of their place and their own."""
+    if own is None:
+        return {}
+    algos: dict[str, set[str]] = {}
+    for name, algo in zip(own.runs["name"], own.runs["algo"], strict=True):
+        algos.setdefault(name, set()).add(algo)
+    return {(name, algo): _call(name, algo, algos) for name in algos for algo in algos[name]}
+
+
+def _call(name: str, algo: str, algos: Mapping[str, Collection[str]]) -> str:
+    """The algorithm's name, the place's if it has no other algorithm, else both."""
+    return f"{name} {algo}" if name and len(algos[name]) > 1 else name or algo
+
+
+def _fields(each: Logged) -> dict[str, Any]:
+    run = each.run
+    assert run.seed is not None
+    return selection.fields_of(
+        str(run.algo), str(run.env_id), run.seed, each.label, run.format, run.hyperparams
+    )
+
+
+def _fields_of_own(
+    data: FoundRuns | RunData | None, called: Mapping[tuple[str, str], str]
+) -> list[dict[str, Any]]:
+    if data is None:
+        return []
+    columns = ("algo", "env_id", "seed", "name", "format", "hyperparams")
+    rows = zip(*(data.runs[column] for column in columns), strict=True)
+    return [
+        selection.fields_of(algo, env_id, seed, called[name, algo], form, hyperparams)
+        for algo, env_id, seed, name, form, hyperparams in rows
+    ]
+
+
+def _where(
+    text: str,
+    own: FoundRuns | None,
+    called: Mapping[tuple[str, str], str],
+    logged: Sequence[Logged],
+) -> tuple[FoundRuns | None, Sequence[Logged]]:
+    """The runs that are asked for.
+
+    :raises ReportError: there is none, or no run has a field that is asked about
+    """
+    if not text:
+        return own, logged
+    conditions = selection.parse(text)
+    of_own, of_logged = _fields_of_own(own, called), list(map(_fields, logged))
+    everything = [*of_own, *of_logged]
+    selection.refuse_unknown("--where", [each.field for each in conditions], everything)
+
+    def is_wanted(run: Mapping[str, Any]) -> bool:
+        return all(condition.holds(run) for condition in conditions)
+
+    kept = [each for each, fields in zip(logged, of_logged, strict=True) if is_wanted(fields)]
+    if own is not None:
+        own = _only(own, [is_wanted(fields) for fields in of_own])
+    if own is None and not kept:
+        raise ReportError(f"--where: {text!r} holds of none of {runs_text(len(everything))}")
+    return own, kept
+
+
+def _only(own: FoundRuns, wanted: Sequence[bool]) -> FoundRuns | None:
+    """These runs, and what failed or was asked for of their configurations; None: no run."""
+    kept = own.runs[list(wanted)].reset_index(drop=True)
+    if kept.empty:
+        return None
+    keys = ["name", "suite", "algo", "env_id", "config"]
+
+    def among(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+        there = pd.MultiIndex.from_frame(frame[columns]).isin(
+            pd.MultiIndex.from_frame(kept[columns])
+        )
+        return frame[there].reset_index(drop=True)
+
+    return replace(
+        own,
+        runs=kept,
+        evaluations=among(own.evaluations, [*keys, "seed"]),
+        failures=among(own.failures, keys),
+        asked=among(own.asked, keys),
+    )
+
+
+def _reported(
+    data: RunData | None, logged: Sequence[Logged], fields: Sequence[Mapping[str, Any]], wanted: Wanted
+) -> RunData:
+    """All runs that have the metric, made to compare."""
+    with_log = wanted.metric not in (None, EVALUATION) or any(
+        EVALUATION not in each.run.metrics for each in logged
+    )
+    unlike: list[tuple[dict[str, Any], Mapping[str, Series]]] = [
+        *_own_metrics(data, with_log),
+        *(
+            (logs.row_of(each.run, each.label, str(each.source.path)), each.run.metrics)
+            for each in logged
+        ),
+    ]
+    if wanted.group_by is not None:
+        selection.refuse_unknown("--group-by", [wanted.group_by], fields)
+        for (row, _), label in zip(
+            unlike, selection.group_labels(wanted.group_by, fields), strict=True
+        ):
+            row["label"] = runs.with_protocol(label, row["protocol"])
+    metric = Metric(
+        choose([(_text(row), metrics) for row, metrics in unlike], wanted.metric),
+        wanted.lower_is_better,
+    )
+    curves = [Curve(row, metrics[metric.name]) for row, metrics in unlike if metric.name in metrics]
+    refuse_same(curves, wanted.group_by)
+    others = sorted({plain(str(each.run.env_id)) for each in logged})
+    comparable, notes = logs.compared(curves, metric, others, wanted.cut_to_shortest)
+    of_others = [curve.row for curve in curves if curve.row["format"] != runs.SUITE]
+    grouped = [curve.row for curve in curves] if wanted.group_by else of_others
+    found = logs.frames(comparable, metric, others)
+    return replace(
+        found,
+        failures=found.failures if data is None else data.failures,
+        asked=found.asked if data is None or wanted.group_by else data.asked,
+        without_metric=[
+            f"{_text(row)}: has no {metric.name}, but {_listed(sorted(metrics)) or 'nothing'}"
+            for row, metrics in unlike
+            if metric.name not in metrics
+        ],
+        problems=[f"{each.run.path}: {line}" for each in logged for line in each.run.problems],
+        notes=[*notes, *logs.unlike_settings(grouped)],
+    )
+
+
+def _own_metrics(
+    data: RunData | None, with_log: bool
+) -> list[tuple[dict[str, Any], Mapping[str, Series]]]:
+    """This suite's own runs, each with its metrics."""
+    if data is None:
+        return []
+    keys = ["name", "suite", "algo", "env_id", "config", "seed"]
+    evaluations = dict(iter(data.evaluations.groupby(keys)))
+    rows: list[dict[str, Any]] = data.runs.to_dict("records")  # type: ignore[assignment]
+    found = []
+    for row in rows:
+        measured = progress.evaluations_of(evaluations[tuple(row[key] for key in keys)])
+        found.append((row, progress.metrics_of(row, measured, with_log)))
+    return found
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    return f"{row['label']} on {row['env_id']}, seed {row['seed']} ({row['path']})"
+
+
+def choose(runs_metrics: Sequence[tuple[str, Collection[str]]], asked: str | None) -> str:
+    """The name of a report's metric.
+
+    :param runs_metrics: each run's name and those of its metrics
+    :param asked: what the user wants; None: evaluations if all runs have them, else training
+        returns if all have these
+    :raises ReportError: no run has what was asked for; or nothing was, and the runs have neither
+        in common
+    """
+    if asked is None:
+        for name in (EVALUATION, TRAINING):
+            if all(name in metrics for _, metrics in runs_metrics):
+                return name
+        raise ReportError(
+            f"--metric: must be given, since not all runs have {EVALUATION}, nor all {TRAINING}\n"
+            f"{_by_metrics(runs_metrics)}\n"
+            "Runs without the metric are then left out; --where leaves out others."
+        )
+    if not any(asked in metrics for _, metrics in runs_metrics):
+        there = _listed(sorted({name for _, metrics in runs_metrics for name in metrics}))
+        raise ReportError(f"--metric: no run has {asked!r}; there are {there or 'none'}")
+    return asked
+
+
+def _by_metrics(runs_metrics: Sequence[tuple[str, Collection[str]]]) -> str:
+    """A line for each set of the two metrics, with the runs that have it."""
+    groups: dict[str, list[str]] = {}
+    for run, metrics in runs_metrics:
+        has = [name for name in (EVALUATION, TRAINING) if name in metrics]
+        groups.setdefault(" and ".join(has) or "neither of them", []).append(run)
+    return "\n".join(
+        f"  {what}: {runs_text(len(names))}, such as {names[0]}"
+        for what, names in sorted(groups.items())
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return ", ".join(plain(name) for name in names[:_MOST_SHOWN]) + more
+
+
+def refuse_same(curves: Sequence[Curve], group_by: str | None) -> None:
+    """Refuse runs that would count as seeds of one thing and are not.
+
+    :raises ReportError: two runs of one label, environment and seed; or one label for runs of
+        different programs that the user has not named alike
+    """
+    seen: dict[tuple[str, str, int], Curve] = {}
+    formats: dict[str, Curve] = {}
+    for curve in curves:
+        row = curve.row
+        key = (row["label"], row["env_id"], int(row["seed"]))
+        first = seen.setdefault(key, curve)
+        if first is not curve:
+            advice = (
+                "Leave one out with --where."
+                if group_by or first.row["name"] == row["name"] != ""
+                else "Leave one out, or tell their places apart with --name PATH=LABEL."
+            )
+            raise ReportError(
+                f"{row['label']} on {row['env_id']}, seed {row['seed']}: is there twice and would "
+                f"count as 2 seeds\n  {first.row['path']}\n  {row['path']}\n{advice}"
+            )
+        other = formats.setdefault(row["label"], curve)
+        if not group_by and other.row["format"] != row["format"]:
+            raise ReportError(
+                f"{row['label']}: is the label of runs of different programs\n"
+                f"  {other.row['format']}: {other.row['path']}\n  {row['format']}: {row['path']}\n"
+                "Tell their places apart with --name PATH=LABEL."
+            )
