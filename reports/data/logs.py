@@ -26,6 +26,9 @@ TOLERANCE = 0.05
 """Runs are equally long if the shortest lacks at most this share of the longest, or an evaluation's
 distance from the next one."""
 
+NOT_SETTINGS = {"seed"}
+"""What programs record beside settings, and what is of a run alone."""
+
 _KEYS = ["env_id", "label", "protocol", "suite", "algo", "config", "seed", "name"]
 _EMPTY = {"failures": ["error"], "asked": []}
 
@@ -227,11 +230,9 @@ def unlike_settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def differing_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The settings that are not the same in all runs, sorted."""
-    names = sorted({name for each in settings for name in each})
+    names = sorted({name for each in settings for name in each} - NOT_SETTINGS)
     return [
-        name
-        for name in names
-        if any(each.get(name) != settings[0].get(name) for each in settings)
+        name for name in names if any(each.get(name) != settings[0].get(name) for each in settings)
     ]
 
 
@@ -253,9 +254,7 @@ def frames(curves: Sequence[Curve], metric: Metric, others: Sequence[str]) -> Ru
         if row["wall_seconds"] is None:
             row["wall_seconds"] = float(curve.series.wall_seconds[-1])
         rows.append(row)
-    empty = {
-        name: pd.DataFrame(columns=[*_KEYS, *columns]) for name, columns in _EMPTY.items()
-    }
+    empty = {name: pd.DataFrame(columns=[*_KEYS, *columns]) for name, columns in _EMPTY.items()}
     return RunData(
         runs=in_order(pd.DataFrame(rows)),
         evaluations=in_order(_evaluations(curves), "timesteps"),

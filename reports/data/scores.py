@@ -98,7 +98,10 @@ def learning_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
         seeds = [run.sort_values("timesteps") for _, run in group.groupby("seed", sort=True)]
         steps = [run["timesteps"].to_numpy(float) for run in seeds]
         if all(np.array_equal(grid, steps[0]) for grid in steps):
-            curves[key] = (steps[0], np.stack([run["return_mean"].to_numpy(float) for run in seeds]))
+            curves[key] = (
+                steps[0],
+                np.stack([run["return_mean"].to_numpy(float) for run in seeds]),
+            )
             continue
         first, last = max(grid[0] for grid in steps), min(grid[-1] for grid in steps)
         common = np.linspace(first, last, min(map(len, steps)))

@@ -65,7 +65,9 @@ def parse(text: str) -> list[Condition]:
                 f"values with spaces in quotes; got {text!r}, which is not that from "
                 f"{text[at:]!r} on"
             )
-        value = next(match[name] for name in ("double", "single", "bare") if match[name] is not None)
+        value = next(
+            match[name] for name in ("double", "single", "bare") if match[name] is not None
+        )
         condition = Condition(match["field"], match["relation"], value)
         if condition.relation in "<>" and number_of(value) is None:
             raise ReportError(

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
 from benchmarks import run_files
+from benchmarks.errors import SpecError
 from benchmarks.names import plain
-from benchmarks.records import BrokenRunError
 from reports.data import logs, progress, runs, selection
 from reports.data.logs import Curve
 from reports.data.metrics import Metric
-
+from reports.data.readers import find
 from reports.data.readers.logged import EVALUATION, TRAINING, LoggedRun, Series
 from reports.data.runs import FoundRuns, ReportError, RunData, runs_text
 
 T = TypeVar("T")
 Reading = Callable[[Sequence[Any]], Iterable[Any]]
+TABLE = "table"
+_OPTIONS = {"form": "--format-of", "pattern": "--pattern", "columns": "--columns", "path": "PATH"}
 _MOST_SHOWN = 20  # names in an error
 
 
@@ -53,7 +55,7 @@ class Wanted:
     lower_is_better: bool = False
     cut_to_shortest: bool = False
     pattern: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ def sources_of(
     """
     for i, path in enumerate(paths):
         if path in paths[:i]:
-            raise ReportError(f"PATH: {path} is given twice, and its runs would count as more seeds")
+            raise ReportError(
+                f"PATH: {path} is given twice, and its runs would count as more seeds"
+            )
     of_format = _by_path("--format-of", "PATH=FORMAT", formats, paths)
     of_name = _by_path("--name", "PATH=LABEL", names, paths)
     return [Source(path, of_format.get(path), plain(of_name.get(path, ""))) for path in paths]
@@ -127,7 +131,7 @@ def load(
     :raises ReportError: nothing can be reported, or runs do not compare; see
         :func:`reports.data.runs.checked` and :func:`reports.data.logs.compared`
     """
-    found = [read(source, wanted, reading) for source in sources]
+    found = [read(source, wanted, reading) for source in with_tables(sources, wanted)]
     own = _joined([each.own for each in found if each.own])
     logged = _called([each for found_here in found for each in found_here.logged])
     broken = [line for each in found for line in each.broken]
@@ -147,23 +151,44 @@ def load(
 
 
 def read(source: Source, wanted: Wanted, reading: Reading = iter) -> Found:
-    """What stands at a place: this suite's own runs, or else logs of other programs.
+    """What stands at a place: this suite's own runs, and logs of other programs.
 
-    :raises ReportError: there is no such folder or file
+    :raises ReportError: there is no such folder or file, or an option that does not fit
     """
-    if source.format is None and not wanted.columns and _is_of_suite(source.path):
-        return Found(runs.read(source.path, True, reading, source.name), [], [])
+    own = _own(source, reading) if source.format is None else None
     if not source.path.exists():
-        raise ReportError(f"{source.path}: there is no such folder")
-    from reports.data.readers import find
+        if own is None:
+            raise ReportError(f"{source.path}: there is no such folder")
+        return Found(own, [], [])  # its folders are in an archive
+    columns = wanted.columns if source.format == TABLE else None
+    try:
+        found = find.read(source.path, source.format, wanted.pattern, columns, reading)
+    except SpecError as error:
+        argument, colon, text = str(error).partition(":")
+        raise ReportError(f"{_OPTIONS.get(argument, argument)}{colon}{text}") from error
+    return Found(own, [Logged(run, source) for run in found.runs], found.broken)
 
-    found = find.read(source.path, source.format, wanted.pattern, wanted.columns, reading)
-    return Found(None, [Logged(run, source) for run in found.runs], found.broken)
+
+def _own(source: Source, reading: Reading) -> FoundRuns | None:
+    """This suite's own runs at a place; None: there are none, not even broken ones."""
+    found = run_files.find(source.path)
+    if not (found.runs or found.failures or found.broken):
+        return None
+    return runs.read(source.path, True, reading, source.name)
 
 
-def _is_of_suite(path: Path) -> bool:
-    found = run_files.find(path)
-    return bool(found.runs or found.failures or found.broken)
+def with_tables(sources: Sequence[Source], wanted: Wanted) -> list[Source]:
+    """The sources with those marked that are tables, if it is said what their columns are.
+
+    These are the ones that the user has called tables, or else all whose format is not given.
+
+    :raises ReportError: there is none
+    """
+    if wanted.columns is None or any(source.format == TABLE for source in sources):
+        return list(sources)
+    if all(source.format for source in sources):
+        raise ReportError("--columns: are for tables; say which with --format-of PATH=table")
+    return [source if source.format else replace(source, format=TABLE) for source in sources]
 
 
 def _joined(found: Sequence[FoundRuns]) -> FoundRuns | None:
@@ -288,7 +313,10 @@ def _only(own: FoundRuns, wanted: Sequence[bool]) -> FoundRuns | None:
 
 
 def _reported(
-    data: RunData | None, logged: Sequence[Logged], fields: Sequence[Mapping[str, Any]], wanted: Wanted
+    data: RunData | None,
+    logged: Sequence[Logged],
+    fields: Sequence[Mapping[str, Any]],
+    wanted: Wanted,
 ) -> RunData:
     """All runs that have the metric, made to compare."""
     with_log = wanted.metric not in (None, EVALUATION) or any(
