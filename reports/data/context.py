@@ -14,7 +14,7 @@ from reports.data import aggregates, missing, published, scores, sources, standi
 from reports.data.aggregates import NormalizedScores
 from reports.data.missing import Missing
 from reports.data.runs import ReportError, RunData
-from reports.data.sources import Source, Wanted
+from reports.data.sources import EVERYTHING, Source, Wanted
 from reports.data.standings import Standings
 from reports.data.thresholds import parse
 from reports.data.verdicts import Comparisons
@@ -122,7 +122,7 @@ def load(
     places: Path | Sequence[Source] | None = None,
     studies: Studies | None = None,
     *,
-    wanted: Wanted = Wanted(),
+    wanted: Wanted = EVERYTHING,
     thresholds: Iterable[str] = (),
     baseline: str | None = None,
     with_published: bool = False,

@@ -72,3 +72,7 @@ class Metric:
         """What a score is called, by its name in :data:`reports.data.scores.SCORES`."""
         headings = _HEADINGS.get(self.name, _SCORES)
         return headings[score].format(self.noun)
+
+
+EVALUATIONS = Metric()
+"""Evaluation returns, which this suite's own reports are of."""

@@ -18,7 +18,7 @@ from benchmarks.manifests import Manifest
 from benchmarks.names import first_line, in_natural_order, plain
 from benchmarks.records import RunKey
 from benchmarks.storage import Folder
-from reports.data.metrics import Metric
+from reports.data.metrics import EVALUATIONS, Metric
 
 _CONFIG = ["algo", "env_id", "config"]
 _Key: TypeAlias = tuple[str, str, str, str]  # name, algo, env_id, config
@@ -75,7 +75,7 @@ class RunData:
     failures: pd.DataFrame
     asked: pd.DataFrame
     broken: Sequence[str] = ()
-    metric: Metric = Metric()
+    metric: Metric = EVALUATIONS
     without_metric: Sequence[str] = ()
     problems: Sequence[str] = ()
     notes: Sequence[str] = ()

@@ -11,7 +11,7 @@ from benchmarks.tables import Code, Inline, Strong
 from reports.data.aggregates import REPETITIONS as AGGREGATE_REPETITIONS
 from reports.data.context import Context
 from reports.data.logs import N_POINTS
-from reports.data.metrics import Metric
+from reports.data.metrics import EVALUATIONS, Metric
 from reports.data.readers.logged import EVALUATION, SUCCESS_RATE, TRAINING, TRAINING_WINDOW
 from reports.data.verdicts import FALSE_ALARMS
 from reports.rendering.blocks import Block, Bullets, Paragraph, Section
@@ -322,7 +322,7 @@ def build(context: Context) -> Section | None:
     }
     blocks: list[Block] = []
     data = context.runs
-    if data is not None and not (data.metric == Metric() and data.are_all_of_suite):
+    if data is not None and not (data.metric == EVALUATIONS and data.are_all_of_suite):
         parts = {"The metric": about(data.metric), **parts}
     for title, items in parts.items():
         blocks += [Paragraph(Strong(title)), Bullets(items)]

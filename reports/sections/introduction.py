@@ -6,7 +6,7 @@ import pandas as pd
 
 from benchmarks.tables import Strong
 from reports.data.context import Context
-from reports.data.metrics import Metric
+from reports.data.metrics import EVALUATIONS, Metric
 from reports.data.readers.logged import EVALUATION, SUCCESS_RATE, TRAINING, TRAINING_WINDOW
 from reports.data.runs import SUITE, RunData, runs_text
 from reports.rendering import figures
@@ -67,7 +67,7 @@ def _environments(table: pd.DataFrame) -> str:
 def _measured(data: RunData) -> str:
     """What the numbers are, and how they were measured."""
     metric = data.metric
-    said = [] if metric == Metric() and data.are_all_of_suite else [_metric(metric)]
+    said = [] if metric == EVALUATIONS and data.are_all_of_suite else [_metric(metric)]
     if not data.are_all_of_suite:
         said.append(_formats(data.runs))
     if metric.name == EVALUATION and len(data.of_suite):
@@ -94,7 +94,7 @@ def _metric(metric: Metric) -> str:
 def _formats(table: pd.DataFrame) -> str:
     """From which logs the runs are."""
     counts = table["format"].value_counts().sort_index()
-    texts = [f"{_FORMATS.get(name, name)} ({runs_text(n)})" for name, n in counts.items()]
+    texts = [f"{_FORMATS.get(str(name), str(name))} ({runs_text(n)})" for name, n in counts.items()]
     return f"The runs were read from {listing(texts)}."
 
 

@@ -12,7 +12,7 @@ from benchmarks.results import frame_csv
 from benchmarks.statistics import final_window
 from benchmarks.tables import Estimates, Inline, Link, Number, Strong, Table, Text
 from reports.data.context import Context
-from reports.data.metrics import Metric
+from reports.data.metrics import EVALUATIONS, Metric
 from reports.data.readers.logged import EVALUATION
 from reports.data.scores import SCORES
 from reports.data.verdicts import Comparisons
@@ -45,7 +45,7 @@ def build(context: Context) -> Section | None:
 
 
 def environment_table(
-    table: pd.DataFrame, comparisons: Comparisons, metric: Metric = Metric()
+    table: pd.DataFrame, comparisons: Comparisons, metric: Metric = EVALUATIONS
 ) -> Table:
     """One row per label: scores with intervals, seeds and steps.
 
