@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from benchmarks import run_files
+from benchmarks.command_line import split_names
 from benchmarks.errors import SpecError
 from benchmarks.names import plain
+from benchmarks.safe_yaml import read_mapping
 from reports.data import logs, progress, runs, selection
 from reports.data.logs import Curve
 from reports.data.metrics import Metric
@@ -22,7 +24,7 @@ from reports.data.runs import FoundRuns, ReportError, RunData, runs_text
 T = TypeVar("T")
 Reading = Callable[[Sequence[Any]], Iterable[Any]]
 TABLE = "table"
-_OPTIONS = {"form": "--format-of", "pattern": "--pattern", "columns": "--columns", "path": "PATH"}
+_OPTIONS = {"form": "--format-of", "pattern": "--pattern", "columns": "--columns", "path": "RUNS"}
 _MOST_SHOWN = 20  # names in an error
 
 
@@ -58,6 +60,9 @@ class Wanted:
     columns: Mapping[str, str] | None = None
 
 
+EVERYTHING = Wanted()
+
+
 @dataclass(frozen=True)
 class Logged:
     """A run of another program, where it was found, and what labels call its algorithm."""
@@ -87,9 +92,7 @@ def sources_of(
     """
     for i, path in enumerate(paths):
         if path in paths[:i]:
-            raise ReportError(
-                f"PATH: {path} is given twice, and its runs would count as more seeds"
-            )
+            raise ReportError(f"RUNS: {path} is given twice; its runs would count twice")
     of_format = _by_path("--format-of", "PATH=FORMAT", formats, paths)
     of_name = _by_path("--name", "PATH=LABEL", names, paths)
     return [Source(path, of_format.get(path), plain(of_name.get(path, ""))) for path in paths]
@@ -133,15 +136,17 @@ def load(
     """
     found = [read(source, wanted, reading) for source in with_tables(sources, wanted)]
     own = _joined([each.own for each in found if each.own])
-    logged = _called([each for found_here in found for each in found_here.logged])
+    everything: Sequence[Logged] = _called(
+        [each for found_here in found for each in found_here.logged]
+    )
     broken = [line for each in found for line in each.broken]
-    if own is None and not logged:
+    if own is None and not everything:
         reason = f"; {broken[0]}" if broken else ""
         places = ", ".join(str(source.path) for source in sources)
         raise ReportError(f"{places}: no run in it that can be read{reason}")
-    refuse_unnamed(logged)
+    refuse_unnamed(everything)
     called = _names_of_algorithms(own)
-    own, logged = _where(wanted.where, own, called, logged)
+    own, logged = _where(wanted.where, own, called, everything)
     data = None if own is None else runs.checked(own, allow_mixed, called)
     fields = [*_fields_of_own(data, called), *map(_fields, logged)]
     if data is not None and not logged and wanted == Wanted(where=wanted.where):
@@ -369,7 +374,7 @@ def _own_metrics(
     keys = ["name", "suite", "algo", "env_id", "config", "seed"]
     evaluations = dict(iter(data.evaluations.groupby(keys)))
     rows: list[dict[str, Any]] = data.runs.to_dict("records")  # type: ignore[assignment]
-    found = []
+    found: list[tuple[dict[str, Any], Mapping[str, Series]]] = []
     for row in rows:
         measured = progress.evaluations_of(evaluations[tuple(row[key] for key in keys)])
         found.append((row, progress.metrics_of(row, measured, with_log)))
@@ -450,3 +455,27 @@ def refuse_same(curves: Sequence[Curve], group_by: str | None) -> None:
                 f"  {other.row['format']}: {other.row['path']}\n  {row['format']}: {row['path']}\n"
                 "Tell their places apart with --name PATH=LABEL."
             )
+
+
+def columns_of(text: str | None) -> Mapping[str, str] | None:
+    """What ``--columns`` says: ``algo=exp_name,env_id=env``, or a YAML file with such a mapping.
+
+    :raises ReportError: a text of another form, or a column that is not a string
+    :raises SpecError: a file that cannot be read
+    """
+    if text is None:
+        return None
+    if Path(text).is_file():
+        columns: dict[str, Any] = read_mapping(Path(text))
+    else:
+        pairs = [part.partition("=") for part in split_names(text)]
+        if not pairs or not all(key and equals and column for key, equals, column in pairs):
+            raise ReportError(
+                "--columns: must be a YAML file, or FIELD=COLUMN separated by commas, such as "
+                f"env_id=task,seed=seed,timesteps=step,return=reward; got {text!r}"
+            )
+        columns = {key.strip(): column.strip() for key, _, column in pairs}
+    for key, column in columns.items():
+        if not isinstance(column, str):
+            raise ReportError(f"--columns: {key}: must be the name of a column, got {column!r}")
+    return columns

@@ -65,8 +65,8 @@ def _made_elsewhere(table: pd.DataFrame) -> list[Block]:
         ),
         Table(
             [
-                Text("place", [Code(place) for (place, _), _ in places]),
-                Text("format", [form for (_, form), _ in places]),
+                Text("place", [Code(str(place)) for (place, _), _ in places]),
+                Text("format", [str(form) for (_, form), _ in places]),
                 Text("labels", [listing(in_natural_order(rows["label"])) for _, rows in places]),
                 Number("runs", [len(rows) for _, rows in places]),
             ]
@@ -81,7 +81,8 @@ def _recorded_settings(table: pd.DataFrame) -> list[Block]:
     without = []
     for label in in_natural_order(table["label"]):
         rows = table[table["label"] == label]
-        settings = {env_id: _common(of_env) for env_id, of_env in rows.groupby("env_id", sort=True)}
+        by_env = rows.groupby("env_id", sort=True)
+        settings = {str(env_id): _common(of_env) for env_id, of_env in by_env}
         where: dict[str, list[str]] = {}
         for env_id, own in settings.items():
             where.setdefault(json.dumps(own, sort_keys=True), []).append(str(env_id))
