@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from benchmarks.records import BrokenRunError
 from reports.data import progress, sources
@@ -48,7 +49,8 @@ def _of_suite(own: FoundRuns) -> list[LoggedRun]:
     keys = ["suite", "algo", "env_id", "config", "seed"]
     evaluations = dict(iter(own.evaluations.groupby(keys)))
     found = []
-    for row in own.runs.to_dict("records"):
+    rows: list[dict[str, Any]] = own.runs.to_dict("records")  # type: ignore[assignment]
+    for row in rows:
         run = LoggedRun(
             SUITE,
             row["path"],

@@ -26,11 +26,10 @@ TOLERANCE = 0.05
 """Runs are equally long if the shortest lacks at most this share of the longest, or an evaluation's
 distance from the next one."""
 
-NOT_SETTINGS = {"seed"}
-"""What programs record beside settings, and what is of a run alone."""
+NOT_SETTINGS = {"seed", "env_id", "exp_name"}
+"""What CleanRL records among the settings, and reports show elsewhere."""
 
 _KEYS = ["env_id", "label", "protocol", "suite", "algo", "config", "seed", "name"]
-_EMPTY = {"failures": ["error"], "asked": []}
 
 
 @dataclass(frozen=True)
@@ -254,12 +253,12 @@ def frames(curves: Sequence[Curve], metric: Metric, others: Sequence[str]) -> Ru
         if row["wall_seconds"] is None:
             row["wall_seconds"] = float(curve.series.wall_seconds[-1])
         rows.append(row)
-    empty = {name: pd.DataFrame(columns=[*_KEYS, *columns]) for name, columns in _EMPTY.items()}
     return RunData(
         runs=in_order(pd.DataFrame(rows)),
         evaluations=in_order(_evaluations(curves), "timesteps"),
+        failures=pd.DataFrame(columns=[*_KEYS, "error"]),
+        asked=pd.DataFrame(columns=_KEYS),
         metric=metric,
-        **empty,
     )
 
 

@@ -150,17 +150,26 @@ def read(
         reason = f"; {broken[0]}" if broken else ""
         what = "no run that can be read" if broken else "no finished run folder"
         raise ReportError(f"{root}: {what} in it{reason}{_first_failure(failures)}")
-    frames = (runs.assign(format=SUITE), evaluations, failures, cleaned(_asked(sweeps)))
-    return FoundRuns(*(frame.assign(name=name) for frame in frames), broken)
+    return FoundRuns(
+        runs.assign(format=SUITE, name=name),
+        evaluations.assign(name=name),
+        failures.assign(name=name),
+        cleaned(_asked(sweeps)).assign(name=name),
+        broken,
+    )
 
 
 def joined(found: Sequence[FoundRuns]) -> FoundRuns:
     """The runs of several places, at least one."""
-    frames = (
-        pd.concat([getattr(each, frame) for each in found], ignore_index=True)
-        for frame in ("runs", "evaluations", "failures", "asked")
+    if len(found) == 1:
+        return found[0]
+    return FoundRuns(
+        pd.concat([each.runs for each in found], ignore_index=True),
+        pd.concat([each.evaluations for each in found], ignore_index=True),
+        pd.concat([each.failures for each in found], ignore_index=True),
+        pd.concat([each.asked for each in found], ignore_index=True),
+        [line for each in found for line in each.broken],
     )
-    return FoundRuns(*frames, [line for each in found for line in each.broken])
 
 
 def checked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ def score_table(runs: pd.DataFrame, of_runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (key, group), estimates in zip(groups.items(), mean_intervals(values), strict=True):
         first = group.iloc[0]
-        row = {"env_id": key[0], "label": key[1]}
+        row: dict[str, Any] = {"env_id": key[0], "label": key[1]}
         row |= {name: first[name] for name in ("algo", "config", "protocol")}
         row |= {"seeds": len(group), "timesteps": group["timesteps"].mean()}
         for i, score in enumerate(SCORES):
@@ -98,10 +99,8 @@ def learning_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
         seeds = [run.sort_values("timesteps") for _, run in group.groupby("seed", sort=True)]
         steps = [run["timesteps"].to_numpy(float) for run in seeds]
         if all(np.array_equal(grid, steps[0]) for grid in steps):
-            curves[key] = (
-                steps[0],
-                np.stack([run["return_mean"].to_numpy(float) for run in seeds]),
-            )
+            returns = [run["return_mean"].to_numpy(float) for run in seeds]
+            curves[key] = (steps[0], np.stack(returns))
             continue
         first, last = max(grid[0] for grid in steps), min(grid[-1] for grid in steps)
         common = np.linspace(first, last, min(map(len, steps)))

@@ -56,7 +56,8 @@ def parse(text: str) -> list[Condition]:
 
     :raises ReportError: a text of another form, or ``<`` or ``>`` beside what is not a number
     """
-    conditions, at = [], 0
+    conditions: list[Condition] = []
+    at = 0
     while at < len(text) or not conditions:
         match = _CONDITION.match(text, at)
         if match is None:

@@ -13,7 +13,13 @@ from reports.rendering import figures
 from reports.rendering.blocks import Block, Bullets, Paragraph, Section
 from reports.rendering.text import MOST_LISTED, counted, listing, named
 
-_FORMATS = {SUITE: "this suite's run folders"}
+_FORMATS = {
+    SUITE: "this suite's run folders",
+    "sb3": "logs of Stable-Baselines3",
+    "zoo": "logs of the RL Zoo",
+    "cleanrl": "event files of CleanRL",
+    "table": "tables",
+}
 
 
 def build(context: Context) -> Section | None:

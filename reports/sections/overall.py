@@ -28,7 +28,7 @@ def build(context: Context) -> Section | None:
     table = aggregates.aggregate_table(scores.finals)
     blocks: list[Block] = [
         Paragraph(
-            f"Normalised final returns over {listing(scores.env_ids)}: on each a random policy has "
+            f"Normalised {context.runs.metric.heading('final')}s over {listing(scores.env_ids)}: on each a random policy has "
             "0 and a reference 1."
         )
     ]
