@@ -25,7 +25,10 @@ _STEPS_COLUMNS += ["budget", "spacing"]
 
 def by_label(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     """The rows of each environment and label, numbers in labels sorted by their value."""
-    groups = dict(iter(frame.groupby(_GROUP, sort=True)))
+    groups = {
+        (str(env_id), str(label)): rows
+        for (env_id, label), rows in frame.groupby(_GROUP, sort=False)
+    }
     places = {label: i for i, label in enumerate(in_natural_order(frame["label"]))}
     return {key: groups[key] for key in sorted(groups, key=lambda key: (key[0], places[key[1]]))}
 

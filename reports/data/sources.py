@@ -136,9 +136,7 @@ def load(
     """
     found = [read(source, wanted, reading) for source in with_tables(sources, wanted)]
     own = _joined([each.own for each in found if each.own])
-    everything: Sequence[Logged] = _called(
-        [each for found_here in found for each in found_here.logged]
-    )
+    everything: Sequence[Logged] = _called([run for each in found for run in each.logged])
     broken = [line for each in found for line in each.broken]
     if own is None and not everything:
         reason = f"; {broken[0]}" if broken else ""
