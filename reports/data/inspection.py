@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.records import BrokenRunError
 from reports.data import progress, sources
-from reports.data.readers.logged import LoggedRun
+from reports.data.readers.logged import EVALUATION, LoggedRun
 from reports.data.runs import SUITE, FoundRuns
 from reports.data.sources import Reading, Source, Wanted, missing_names
 
@@ -51,19 +51,14 @@ def _of_suite(own: FoundRuns) -> list[LoggedRun]:
     found = []
     rows: list[dict[str, Any]] = own.runs.to_dict("records")  # type: ignore[assignment]
     for row in rows:
-        run = LoggedRun(
-            SUITE,
-            row["path"],
-            row["algo"],
-            row["env_id"],
-            row["seed"],
-            {},
-            row["hyperparams"],
-        )
-        measured = progress.evaluations_of(evaluations[tuple(row[key] for key in keys)])
+        metrics = {
+            EVALUATION: progress.evaluations_of(evaluations[tuple(row[key] for key in keys)])
+        }
+        problems = []
         try:
-            found.append(replace(run, metrics=progress.metrics_of(row, measured, with_log=True)))
+            metrics = progress.logged_by(row["path"]) | metrics
         except BrokenRunError as error:
-            metrics = progress.metrics_of(row, measured, with_log=False)
-            found.append(replace(run, metrics=metrics, problems=[str(error)]))
+            problems.append(str(error))
+        names = (row[key] for key in ("path", "algo", "env_id", "seed"))
+        found.append(LoggedRun(SUITE, *names, metrics, row["hyperparams"], problems))
     return found

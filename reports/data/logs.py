@@ -54,14 +54,16 @@ class Curve:
         return f"{row['label']} on {row['env_id']}, seed {row['seed']} ({row['path']})"
 
 
-def row_of(run: LoggedRun, label: str, place: str) -> dict[str, Any]:
+def row_of(run: LoggedRun, label: str, place: str, name: str) -> dict[str, Any]:
     """The row of another program's run, without what depends on its metric.
 
     :param run: with an algorithm, environment and seed
     :param label: under which it is reported
     :param place: where it was found
+    :param name: what the user calls this place; empty: nothing
     """
     known = {
+        "name": name,
         "suite": plain(place),
         "algo": label,
         "env_id": plain(str(run.env_id)),
@@ -72,7 +74,7 @@ def row_of(run: LoggedRun, label: str, place: str) -> dict[str, Any]:
         "label": label,
     }
     unknown: dict[str, Any] = {
-        **{"config": "", "protocol": "", "name": place, "evaluation": {}, "versions": {}},
+        **{"config": "", "protocol": "", "evaluation": {}, "versions": {}},
         **{"machine": {}, "sources": {}, "peak_memory_mib": np.nan, "evaluation_seconds": 0.0},
     }
     return dict.fromkeys(RUN_COLUMNS) | unknown | known
@@ -97,7 +99,9 @@ def compared(
             group, said = _equally_long(env_id, group, metric, cut)
             notes += said
         if not metric.is_evaluated:
-            group = _read_off(env_id, group)
+            protocols = sorted({curve.row["protocol"] for curve in group})
+            alike = ([c for c in group if c.row["protocol"] == each] for each in protocols)
+            group = [curve for each in alike for curve in _read_off(env_id, each)]
         elif env_id in others:
             notes += _unlike_evaluations(env_id, group)
         found += group
@@ -160,6 +164,7 @@ def cut_at(curve: Curve, last: int) -> Curve:
 def _read_off(env_id: str, curves: Sequence[Curve]) -> list[Curve]:
     """Each curve's last value by each of the same steps, from the first at which all have one.
 
+    :param curves: of one environment and protocol
     :raises ReportError: a run whose first value comes after another one's last
     """
     budget = min(curve.last for curve in curves)

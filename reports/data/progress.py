@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from benchmarks.run_files import read_progress
 from benchmarks.storage import Folder
-from reports.data.readers.logged import EVALUATION, TRAINING, Series
+from reports.data.readers.logged import TRAINING, Series
 
 _STEPS = "time/total_timesteps"
 _NAMES = {"rollout/ep_rew_mean": TRAINING}
@@ -58,12 +56,3 @@ def series_of(steps: np.ndarray, values: np.ndarray) -> Series:
     return Series(
         timesteps, known.to_numpy(), unknown, unknown, unknown, np.zeros(len(known), dtype=int)
     )
-
-
-def metrics_of(row: dict[str, Any], evaluations: Series, with_log: bool) -> dict[str, Series]:
-    """The metrics of one run.
-
-    :param row: of :attr:`reports.data.runs.RunData.runs`
-    :param with_log: also those of its ``progress.csv``, which takes time
-    """
-    return {**(logged_by(row["path"]) if with_log else {}), EVALUATION: evaluations}

@@ -80,6 +80,11 @@ def parse(text: str) -> list[Condition]:
     return conditions
 
 
+def all_hold(conditions: Iterable[Condition], run: Mapping[str, Any]) -> bool:
+    """Whether each of the conditions holds of a run."""
+    return all(condition.holds(run) for condition in conditions)
+
+
 def fields_of(
     algo: str, env_id: str, seed: int, label: str, form: str, hyperparams: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from benchmarks import run_files
 from benchmarks.command_line import split_names
 from benchmarks.errors import SpecError
 from benchmarks.names import plain
+from benchmarks.records import BrokenRunError
 from benchmarks.safe_yaml import read_mapping
 from reports.data import logs, progress, runs, selection
 from reports.data.logs import Curve
@@ -20,6 +22,7 @@ from reports.data.metrics import Metric
 from reports.data.readers import find
 from reports.data.readers.logged import EVALUATION, TRAINING, LoggedRun, Series
 from reports.data.runs import FoundRuns, ReportError, RunData, runs_text
+from reports.data.selection import Condition
 
 T = TypeVar("T")
 Reading = Callable[[Sequence[Any]], Iterable[Any]]
@@ -282,33 +285,40 @@ def _where(
     everything = [*of_own, *of_logged]
     selection.refuse_unknown("--where", [each.field for each in conditions], everything)
 
-    def is_wanted(run: Mapping[str, Any]) -> bool:
-        return all(condition.holds(run) for condition in conditions)
-
-    kept = [each for each, fields in zip(logged, of_logged, strict=True) if is_wanted(fields)]
+    kept = [
+        each
+        for each, fields in zip(logged, of_logged, strict=True)
+        if selection.all_hold(conditions, fields)
+    ]
     if own is not None:
-        own = _only(own, [is_wanted(fields) for fields in of_own])
+        own = _only(own, of_own, conditions)
     if own is None and not kept:
         raise ReportError(f"--where: {text!r} holds of none of {runs_text(len(everything))}")
     return own, kept
 
 
-def _only(own: FoundRuns, wanted: Sequence[bool]) -> FoundRuns | None:
-    """These runs, and what failed or was asked for of their configurations; None: no run."""
-    kept = own.runs[list(wanted)].reset_index(drop=True)
+def _only(
+    own: FoundRuns, fields: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]
+) -> FoundRuns | None:
+    """The runs of which the conditions hold; None: there is none.
+
+    And what failed or was asked for of their configurations, as far as the conditions are on seeds.
+    """
+    kept = own.runs[[selection.all_hold(conditions, run) for run in fields]]
     if kept.empty:
         return None
     keys = ["name", "suite", "algo", "env_id", "config"]
+    of_seeds = [condition for condition in conditions if condition.field == "seed"]
 
     def among(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-        there = pd.MultiIndex.from_frame(frame[columns]).isin(
-            pd.MultiIndex.from_frame(kept[columns])
-        )
-        return frame[there].reset_index(drop=True)
+        known = pd.MultiIndex.from_frame(kept[columns])
+        there = pd.MultiIndex.from_frame(frame[columns]).isin(known)
+        seeds = [selection.all_hold(of_seeds, {"seed": seed}) for seed in frame["seed"]]
+        return frame[there & np.array(seeds, dtype=bool)].reset_index(drop=True)
 
     return replace(
         own,
-        runs=kept,
+        runs=kept.reset_index(drop=True),
         evaluations=among(own.evaluations, [*keys, "seed"]),
         failures=among(own.failures, keys),
         asked=among(own.asked, keys),
@@ -325,10 +335,14 @@ def _reported(
     with_log = wanted.metric not in (None, EVALUATION) or any(
         EVALUATION not in each.run.metrics for each in logged
     )
+    problems = [f"{each.run.path}: {line}" for each in logged for line in each.run.problems]
     unlike: list[tuple[dict[str, Any], Mapping[str, Series]]] = [
-        *_own_metrics(data, with_log),
+        *_own_metrics(data, with_log, problems),
         *(
-            (logs.row_of(each.run, each.label, str(each.source.path)), each.run.metrics)
+            (
+                logs.row_of(each.run, each.label, str(each.source.path), each.source.name),
+                each.run.metrics,
+            )
             for each in logged
         ),
     ]
@@ -358,15 +372,18 @@ def _reported(
             for row, metrics in unlike
             if metric.name not in metrics
         ],
-        problems=[f"{each.run.path}: {line}" for each in logged for line in each.run.problems],
+        problems=problems,
         notes=[*notes, *logs.unlike_settings(grouped)],
     )
 
 
 def _own_metrics(
-    data: RunData | None, with_log: bool
+    data: RunData | None, with_log: bool, problems: list[str]
 ) -> list[tuple[dict[str, Any], Mapping[str, Series]]]:
-    """This suite's own runs, each with its metrics."""
+    """This suite's own runs, each with its metrics.
+
+    :param problems: takes a line for each log that cannot be read
+    """
     if data is None:
         return []
     keys = ["name", "suite", "algo", "env_id", "config", "seed"]
@@ -374,8 +391,14 @@ def _own_metrics(
     rows: list[dict[str, Any]] = data.runs.to_dict("records")  # type: ignore[assignment]
     found: list[tuple[dict[str, Any], Mapping[str, Series]]] = []
     for row in rows:
-        measured = progress.evaluations_of(evaluations[tuple(row[key] for key in keys)])
-        found.append((row, progress.metrics_of(row, measured, with_log)))
+        metrics = {
+            EVALUATION: progress.evaluations_of(evaluations[tuple(row[key] for key in keys)])
+        }
+        try:
+            found.append((row, (progress.logged_by(row["path"]) if with_log else {}) | metrics))
+        except BrokenRunError as error:
+            problems.append(plain(str(error)))
+            found.append((row, metrics))
     return found
 
 
@@ -439,7 +462,7 @@ def refuse_same(curves: Sequence[Curve], group_by: str | None) -> None:
         if first is not curve:
             advice = (
                 "Leave one out with --where."
-                if group_by or first.row["name"] == row["name"] != ""
+                if group_by or first.row["suite"] == row["suite"]
                 else "Leave one out, or tell their places apart with --name PATH=LABEL."
             )
             raise ReportError(
@@ -447,7 +470,8 @@ def refuse_same(curves: Sequence[Curve], group_by: str | None) -> None:
                 f"count as 2 seeds\n  {first.row['path']}\n  {row['path']}\n{advice}"
             )
         other = formats.setdefault(row["label"], curve)
-        if not group_by and other.row["format"] != row["format"]:
+        is_meant = group_by or (other.row["name"] and row["name"])
+        if not is_meant and other.row["format"] != row["format"]:
             raise ReportError(
                 f"{row['label']}: is the label of runs of different programs\n"
                 f"  {other.row['format']}: {other.row['path']}\n  {row['format']}: {row['path']}\n"
