@@ -59,6 +59,12 @@ def _of_suite(own: FoundRuns) -> list[LoggedRun]:
             metrics = progress.logged_by(row["path"]) | metrics
         except BrokenRunError as error:
             problems.append(str(error))
-        names = (row[key] for key in ("path", "algo", "env_id", "seed"))
-        found.append(LoggedRun(SUITE, *names, metrics, row["hyperparams"], problems))
+        found.append(
+            LoggedRun(
+                format=SUITE,
+                metrics=metrics,
+                problems=problems,
+                **{name: row[name] for name in ("path", "algo", "env_id", "seed", "hyperparams")},
+            )
+        )
     return found
