@@ -38,7 +38,7 @@ def read(logs: Logs, form: str | None) -> LoggedRun:
     parts.add(charts)
     names: dict[str, Any] = {"algo": None, "env_id": None, "seed": None}
     if form == "zoo":
-        names = vars(zoo.settings(logs.path, partial(parts.say, logs.path)))
+        names = vars(zoo.settings(logs.path, parts.say))
     elif form == "cleanrl":
         names = vars(cleanrl.arguments(charts.source, {} if written is None else written.texts))
     names = {**names, "env_id": names["env_id"] or env_id}
@@ -63,8 +63,8 @@ class _Parts:
         self.metrics: dict[str, Series] = {}
         self.problems: list[str] = []
 
-    def say(self, path: Path, problem: str) -> None:
-        self.problems.append(message(f"{path}: {problem}"))
+    def say(self, problem: str) -> None:
+        self.problems.append(message(problem))
 
     def add(self, collected: Collected | None) -> None:
         """Add what a log gives; the metrics that there are stay."""

@@ -51,7 +51,8 @@ _NAMES = ("algo", "env_id", "seed")
 _LONG = ("metric", "value")
 _REQUIRED = ("timesteps", "return")
 _KEYS = (*_NAMES, *_REQUIRED, "wall_seconds", *_LONG, "kind")
-_MOST_CELLS = 200_000_000
+_MOST_CELLS = 200_000_000  # of Parquet, whose cells may take no room in the file
+_LARGEST = 2**31  # bytes
 _LARGEST_SEED = 2**53
 
 
@@ -220,7 +221,8 @@ def column_names(path: Path) -> list[str]:
         with opened(path) as file:
             names = next(rows(whole_lines(file, lambda _: None), lambda _: None), [])
         n_cells = 0
-    if not names or len(names) > MOST_COLUMNS or n_cells > _MOST_CELLS:
+    is_large = path.stat().st_size > _LARGEST or n_cells > _MOST_CELLS
+    if not names or len(names) > MOST_COLUMNS or is_large:
         raise BrokenLogError(f"{path}: is no table, or one that is too large to be read")
     return names
 

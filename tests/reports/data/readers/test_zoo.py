@@ -52,7 +52,7 @@ def test_the_folder_s_number_stands_for_a_seed_that_is_not_written(logs: Path) -
     (run,) = read(logs).runs
 
     assert (run.algo, run.env_id, run.seed) == ("ppo", "CartPole-v1", 1)
-    assert any("no args.yml says the seed; 1" in problem for problem in run.problems)
+    assert any("no args.yml says the seed; 1," in problem for problem in run.problems)
 
 
 def test_without_settings_it_is_what_it_is_called(logs: Path) -> None:
