@@ -83,7 +83,9 @@ class Collected:
         columns = self._without_rewritten(columns, columns.timesteps < _later(columns.timesteps))
         columns = self._without_unusable_values(name, columns)
         if len(columns.timesteps):
-            self.metrics[name] = replace(columns, timesteps=columns.timesteps.astype(np.int64))
+            self.metrics[plain(name)] = replace(
+                columns, timesteps=columns.timesteps.astype(np.int64)
+            )
 
     def add_episodes(
         self,

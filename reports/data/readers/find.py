@@ -31,10 +31,11 @@ then Monitor, then ``progress.csv``, then event files.
 A pattern reads from a path what the logs do not say of algorithm, environment and seed:
 ``{algo}/{env_id}_{seed}`` fits ``logs/ppo/CartPole-v1_3``, and ``{_}`` stands for anything.
 
-Two things are not known from Monitor. An episode that never ended, because the training was stopped
-and resumed, has left no line: later steps are too small by its length. And the one file of a
+Three things are not known from Monitor. An episode that never ended, because the training was
+stopped and resumed, has left no line: later steps are too small by its length. The one file of a
 ``VecMonitor`` does not say in which environment an episode was: there, a step is the sum of the
-lengths of the episodes that have ended.
+lengths of the episodes that have ended. And a Monitor below a wrapper that skips frames, as that of
+Atari games, counts frames; its episodes are left out where the other logs show that.
 """
 
 from __future__ import annotations

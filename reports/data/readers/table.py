@@ -166,7 +166,7 @@ def _add(
     seconds = _numbers(frame[columns["wall_seconds"]]) if "wall_seconds" in columns else unknown
     kind = columns.get("kind", KINDS[0])
     if name != columns["return"]:
-        _add_means(collected, plain(name), timesteps, values, seconds)
+        _add_means(collected, name, timesteps, values, seconds)
     elif kind == "training":
         collected.add_episodes(timesteps, values, unknown, seconds)
     else:

@@ -9,6 +9,10 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
+from stable_baselines3 import PPO
+from stable_baselines3.common.atari_wrappers import MaxAndSkipEnv
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import load_results
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -133,6 +137,19 @@ def test_the_logs_below_a_folder_are_the_same_run_s(sb3_run: Path, tmp_path: Pat
     assert [run.path.name for run in read(logs).runs] == ["logs", "PPO_1", "PPO_2"]
 
 
+def test_a_log_beside_the_folders_of_runs_is_one_of_its_own(sb3_run: Path, tmp_path: Path) -> None:
+    write_monitor(tmp_path / "monitor.csv", [(1.0, 1)])
+    for seed in "ab":
+        (tmp_path / seed / "tb").mkdir(parents=True)
+        shutil.copy(sb3_run / "0.monitor.csv", tmp_path / seed)
+        shutil.copy(sb3_run / "progress.csv", tmp_path / seed / "tb")
+
+    found = read(tmp_path)
+
+    assert [run.path for run in found.runs] == [tmp_path, tmp_path / "a", tmp_path / "b"]
+    assert "train/loss" in found.runs[1].metrics
+
+
 def test_a_resumed_monitor_goes_on(tmp_path: Path) -> None:
     env = gym.make("CartPole-v1")
     path = tmp_path / "monitor.csv"
@@ -207,3 +224,25 @@ def test_one_huge_return_does_not_spoil_the_means_after_it(tmp_path: Path) -> No
     last = np.array(returns[-100:])
     assert training.values[-1] == pytest.approx(last.mean(), rel=1e-12)
     assert training.spread[-1] == pytest.approx(last.std(), rel=1e-12)
+
+
+def test_a_monitor_that_counts_frames_is_found(tmp_path: Path) -> None:
+    """As with ``make_atari_env``, where frames are skipped above the Monitor."""
+    env = make_vec_env(
+        "CartPole-v1",
+        monitor_dir=str(tmp_path),
+        wrapper_class=MaxAndSkipEnv,
+        wrapper_kwargs={"skip": 4},
+    )
+    model = PPO("MlpPolicy", env, n_steps=64, n_epochs=1, batch_size=64, device="cpu")
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(192)
+
+    run = only(tmp_path)
+
+    written = pd.read_csv(tmp_path / "progress.csv").dropna(subset=["rollout/ep_rew_mean"])
+    training = run.metrics[TRAINING]
+    np.testing.assert_array_equal(training.timesteps, written["time/total_timesteps"])
+    np.testing.assert_allclose(training.values, written["rollout/ep_rew_mean"])
+    (problem,) = run.problems
+    assert "skipped frames" in problem
