@@ -104,7 +104,7 @@ def _logs(
     found = [logs for logs in layout.find(path) if logs.events or form != "cleanrl"]
     runs, broken = [], []
     if path.is_file() and not found:
-        broken.append(message(f"{path}: its name is not that of a log"))
+        broken.append(message(f"{path}: its name is not that of a log; a table needs columns"))
     for _, logs in zip(reading([logs.path for logs in found]), found, strict=True):
         run = one_run.read(logs, form)
         if run.metrics:
@@ -150,7 +150,9 @@ def _named(run: LoggedRun, place: Path, named: re.Pattern[str] | None) -> Logged
         return run
     said = patterns.fields_of(place, named)
     if said is None:
-        problem = message(f"{run.path}: the pattern does not fit, which is to say {missing}")
+        problem = message(
+            f"{run.path}: the pattern, which is to say {', '.join(missing)}, does not fit"
+        )
         return replace(run, problems=[*run.problems, problem])
     seed = int(said["seed"]) if "seed" in said else None
     return replace(

@@ -23,32 +23,20 @@ def read(logs: Logs, form: str | None) -> LoggedRun:
     :param form: ``sb3``, ``zoo`` or ``cleanrl``; None: the one that it looks like
     """
     problems: list[str] = []
+    evaluated = _each(evaluations.read, logs.evaluations, problems)
+    trained, env_id = _episodes(logs, problems)
+    logged = _each(progress.read, logs.progress, problems)
     charts, texts, form = _charts(logs, form, problems)
-    evaluated = [
-        attempt(problems, path, partial(evaluations.read, path)) for path in logs.evaluations
-    ]
-    logged = [attempt(problems, path, partial(progress.read, path)) for path in logs.progress]
-    trained = (
-        attempt(problems, logs.path, partial(monitor.read, logs.monitors))
-        if logs.monitors
-        else None
-    )
-    # The most exact come first.
-    sources = [*evaluated, *([] if trained is None else [trained.collected]), *logged, charts]
-    collected = [source for source in sources if source is not None]
-    if trained is not None:
-        _check_steps(
-            trained.collected, [each for each in collected if each is not trained.collected]
-        )
+    _check_steps(trained, [*evaluated, *logged, charts])
     names: dict[str, Any] = {"algo": None, "env_id": None, "seed": None}
     if form == "zoo":
         names = vars(zoo.settings(logs.path, lambda line: problems.append(message(line))))
     elif form == "cleanrl":
         names = vars(cleanrl.arguments(charts.source, texts))
-    if trained is not None and names["env_id"] is None:
-        names = {**names, "env_id": trained.env_id}
-    problems.extend(line for source in collected for line in source.problems)
-    return LoggedRun(form, logs.path, metrics=_merged(collected), problems=problems, **names)
+    names = {**names, "env_id": names["env_id"] or env_id}
+    exact_first = [*evaluated, trained, *logged, charts]
+    problems.extend(line for source in exact_first for line in source.problems)
+    return LoggedRun(form, logs.path, metrics=_merged(exact_first), problems=problems, **names)
 
 
 def attempt(problems: list[str], path: Path, read: Callable[[], T]) -> T | None:
@@ -60,6 +48,20 @@ def attempt(problems: list[str], path: Path, read: Callable[[], T]) -> T | None:
     except Exception as error:  # whatever the bytes of a file make its parser raise
         problems.append(message(f"{path}: {type(error).__name__}: {error}"))
     return None
+
+
+def _each(
+    read: Callable[[Path], Collected], paths: Sequence[Path], problems: list[str]
+) -> list[Collected]:
+    found = (attempt(problems, path, partial(read, path)) for path in paths)
+    return [collected for collected in found if collected is not None]
+
+
+def _episodes(logs: Logs, problems: list[str]) -> tuple[Collected, str | None]:
+    """What the Monitors' files give, and the environment that they name."""
+    read = partial(monitor.read, logs.monitors)
+    found = attempt(problems, logs.path, read) if logs.monitors else None
+    return (Collected(logs.path), None) if found is None else (found.collected, found.env_id)
 
 
 def _charts(

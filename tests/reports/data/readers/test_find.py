@@ -71,7 +71,7 @@ def test_the_path_says_what_the_logs_do_not(tmp_path: Path) -> None:
     assert names("{algo}_{seed}") == ("CartPole-v1", None, 12)
     (run,) = read(tmp_path, pattern="{algo}.{seed}").runs
     assert (run.algo, run.seed) == (None, None)
-    assert "the pattern does not fit" in run.problems[0]
+    assert "algo, env_id, seed, does not fit" in run.problems[0]
 
 
 def test_what_the_logs_say_stands_before_what_the_path_says(tmp_path: Path) -> None:
