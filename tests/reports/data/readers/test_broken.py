@@ -99,6 +99,16 @@ def test_returns_that_are_no_numbers_are_left_out_and_named(tmp_path: Path) -> N
     assert_broken(read(tmp_path), "at step 1, 2, 3")
 
 
+def test_means_that_are_too_large_for_a_number_are_left_out(tmp_path: Path) -> None:
+    write_monitor(tmp_path / "monitor.csv", [(1.0, 10), (1e308, 10), (1e308, 10)])
+
+    run = only(tmp_path)
+
+    assert run.metrics[TRAINING].values.tolist() == [1.0, 5e307]
+    (problem,) = run.problems
+    assert "at step 30" in problem
+
+
 def test_what_a_resumed_run_did_again_stands(tmp_path: Path) -> None:
     results = np.arange(6.0).reshape(6, 1)
     write_evaluations(tmp_path / "evaluations.npz", [10, 20, 30, 20, 20, 40], results)
