@@ -38,13 +38,18 @@ def is_cleanrl(scalars: Mapping[str, Points]) -> bool:
 def add_charts(collected: Collected, scalars: Mapping[str, Points]) -> None:
     """Add the episodes as :data:`TRAINING`, and every other scalar under its own name."""
     for tag, points in scalars.items():
-        if tag != _RETURN:
-            collected.add(tag, points.timesteps, points.values, wall_seconds=points.wall_seconds)
-    episodes = scalars.get(_RETURN)
-    if episodes is None:
-        return
-    lengths = _lengths(episodes, scalars.get(_LENGTH))
-    collected.add_episodes(episodes.timesteps, episodes.values, lengths, episodes.wall_seconds)
+        if tag == _RETURN:
+            lengths = _lengths(points, scalars.get(_LENGTH))
+            collected.add_episodes(points.timesteps, points.values, lengths, points.wall_seconds)
+        else:
+            shown = _last_of_each_step(points) if tag == _LENGTH else points
+            collected.add(tag, shown.timesteps, shown.values, wall_seconds=shown.wall_seconds)
+
+
+def _last_of_each_step(points: Points) -> Points:
+    """Of the episodes that end together, in different environments, the last."""
+    ends_step = np.append(np.diff(points.timesteps) != 0, True)
+    return Points(*(column[ends_step] for column in vars(points).values()))
 
 
 def _lengths(episodes: Points, lengths: Points | None) -> np.ndarray:

@@ -83,7 +83,9 @@ class Collected:
         columns = self._without_rewritten(columns, columns.timesteps < _later(columns.timesteps))
         columns = self._without_unusable_values(name, columns)
         if len(columns.timesteps):
-            self.metrics[name] = replace(columns, timesteps=columns.timesteps.astype(np.int64))
+            self.metrics[plain(name)] = replace(
+                columns, timesteps=columns.timesteps.astype(np.int64)
+            )
 
     def add_episodes(
         self,
@@ -111,17 +113,19 @@ class Collected:
         columns = self._without_unusable_values("the return", columns)
         if not len(columns.timesteps):
             return
-        n_episodes = 1 + np.arange(len(columns.timesteps))
-        windows = replace(
-            columns,
-            timesteps=columns.timesteps.astype(np.int64),
-            values=_over_windows(np.mean, columns.values),
-            spread=_over_windows(np.std, columns.values),
-            lengths=_over_windows(np.mean, columns.lengths),
-            episodes=np.minimum(n_episodes, TRAINING_WINDOW),
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # a huge return, which is left out
+            windows = Series(
+                timesteps=columns.timesteps.astype(np.int64),
+                values=_over_windows(np.mean, columns.values),
+                wall_seconds=columns.wall_seconds,
+                spread=_over_windows(np.std, columns.values),
+                lengths=_over_windows(np.mean, columns.lengths),
+                episodes=np.minimum(1 + np.arange(len(columns.timesteps)), TRAINING_WINDOW),
+            )
         ends_step = np.append(np.diff(windows.timesteps) > 0, True)
-        self.metrics[TRAINING] = _chosen(windows, ends_step)
+        windows = self._without_unusable_values("the mean return", _chosen(windows, ends_step))
+        if len(windows.timesteps):
+            self.metrics[TRAINING] = windows
 
     def _without_unusable_steps(self, name: str, columns: Series) -> Series:
         with np.errstate(invalid="ignore"):

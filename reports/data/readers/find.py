@@ -31,10 +31,11 @@ then Monitor, then ``progress.csv``, then event files.
 A pattern reads from a path what the logs do not say of algorithm, environment and seed:
 ``{algo}/{env_id}_{seed}`` fits ``logs/ppo/CartPole-v1_3``, and ``{_}`` stands for anything.
 
-Two things are not known from Monitor. An episode that never ended, because the training was stopped
-and resumed, has left no line: later steps are too small by its length. And the one file of a
+Three things are not known from Monitor. An episode that never ended, because the training was
+stopped and resumed, has left no line: later steps are too small by its length. The one file of a
 ``VecMonitor`` does not say in which environment an episode was: there, a step is the sum of the
-lengths of the episodes that have ended.
+lengths of the episodes that have ended. And a Monitor below a wrapper that skips frames, as that of
+Atari games, counts frames; its episodes are left out where the other logs show that.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def _logs(
     found = [logs for logs in layout.find(path) if logs.events or form != "cleanrl"]
     runs, broken = [], []
     if path.is_file() and not found:
-        broken.append(message(f"{path}: its name is not that of a log"))
+        broken.append(message(f"{path}: its name is not that of a log; a table needs columns"))
     for _, logs in zip(reading([logs.path for logs in found]), found, strict=True):
         run = one_run.read(logs, form)
         if run.metrics:
@@ -149,7 +150,9 @@ def _named(run: LoggedRun, place: Path, named: re.Pattern[str] | None) -> Logged
         return run
     said = patterns.fields_of(place, named)
     if said is None:
-        problem = message(f"{run.path}: the pattern does not fit, which is to say {missing}")
+        problem = message(
+            f"{run.path}: the pattern, which is to say {', '.join(missing)}, does not fit"
+        )
         return replace(run, problems=[*run.problems, problem])
     seed = int(said["seed"]) if "seed" in said else None
     return replace(

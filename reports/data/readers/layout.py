@@ -112,20 +112,25 @@ def _named(path: Path) -> Path:
 def _joined(found: Sequence[Logs]) -> list[Logs]:
     """Runs of which those parts that lie in folders below one another are joined.
 
-    :param found: each after those of the folders above it
+    :param found: each one directly before those of the folders below its own
     """
-    by_top: dict[Path, list[Logs]] = {}
-    for logs in found:
-        tops = [path for path in logs.path.parents if path in by_top]
-        by_top.setdefault(tops[-1] if tops else logs.path, []).append(logs)
     joined = []
-    for parts in by_top.values():
-        counts = {kind: sum(bool(p.kinds()[kind]) for p in parts) for kind in parts[0].kinds()}
-        if len(parts) > 1 and max(counts.values()) == 1:
-            for part in parts[1:]:
+    start = 0
+    while start < len(found):
+        top, end = found[start], start + 1
+        while end < len(found) and top.path in found[end].path.parents:
+            end += 1
+        if _is_one_run(found[start:end]):
+            for part in found[start + 1 : end]:
                 for kind, files in part.kinds().items():
-                    parts[0].kinds()[kind].extend(files)
-            joined.append(parts[0])
+                    top.kinds()[kind].extend(files)
+            start = end
         else:
-            joined.extend(parts)
-    return sorted(joined, key=lambda logs: logs.path)
+            start += 1
+        joined.append(top)
+    return joined
+
+
+def _is_one_run(parts: Sequence[Logs]) -> bool:
+    kinds = [kind for part in parts for kind, files in part.kinds().items() if files]
+    return len(kinds) == len(set(kinds))

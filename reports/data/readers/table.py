@@ -7,14 +7,15 @@ A mapping says which column is what::
 
 ``timesteps`` and ``return`` must be there; ``algo``, ``env_id``, ``seed`` and ``wall_seconds`` may
 be. Rows of the same algorithm, environment and seed are one run, in the order of their steps. Every
-other numeric column is a metric under its own name; an empty cell was not logged.
+other numeric column is a metric under its own name, and has the mean of a step's rows. An empty
+cell was not logged.
 
 ``kind`` is no column. It says what a row's return is, and so what becomes of it:
 
 ``training`` (if nothing is said)
     An episode of the training that ended at this step; they become :data:`TRAINING`.
 ``training_mean``
-    Already a mean over recent episodes of the training; it is taken for :data:`TRAINING` as it is.
+    Already a mean over recent episodes of the training; it is :data:`TRAINING` as it is.
 ``evaluation``
     An evaluation's mean, or one of its episodes if several rows have its step; they become
     :data:`EVALUATION`.
@@ -50,7 +51,8 @@ _NAMES = ("algo", "env_id", "seed")
 _LONG = ("metric", "value")
 _REQUIRED = ("timesteps", "return")
 _KEYS = (*_NAMES, *_REQUIRED, "wall_seconds", *_LONG, "kind")
-_MOST_CELLS = 200_000_000
+_MOST_CELLS = 200_000_000  # of Parquet, whose cells may take no room in the file
+_LARGEST = 2**31  # bytes
 _LARGEST_SEED = 2**53
 
 
@@ -164,32 +166,35 @@ def _add(
     seconds = _numbers(frame[columns["wall_seconds"]]) if "wall_seconds" in columns else unknown
     kind = columns.get("kind", KINDS[0])
     if name != columns["return"]:
-        collected.add(plain(name), timesteps, values, wall_seconds=seconds)
+        _add_means(collected, name, timesteps, values, seconds)
     elif kind == "training":
         collected.add_episodes(timesteps, values, unknown, seconds)
-    elif kind == "training_mean":
-        collected.add(TRAINING, timesteps, values, wall_seconds=seconds)
     else:
-        _add_evaluations(collected, timesteps, values, seconds)
+        metric = TRAINING if kind == "training_mean" else EVALUATION
+        _add_means(collected, metric, timesteps, values, seconds)
 
 
-def _add_evaluations(
-    collected: Collected, timesteps: np.ndarray, values: np.ndarray, seconds: np.ndarray
+def _add_means(
+    collected: Collected,
+    metric: str,
+    timesteps: np.ndarray,
+    values: np.ndarray,
+    seconds: np.ndarray,
 ) -> None:
-    """Add evaluations, of each of which there is a row, or a row for each of its episodes."""
+    """Add the means of the rows of each step; of an evaluation, these may be its episodes."""
     import pandas as pd
 
-    table = pd.DataFrame({"timesteps": timesteps, "values": values, "seconds": seconds})
-    by_step = table.groupby("timesteps")
-    counts = by_step.size().to_numpy()
-    means = by_step["values"].agg(lambda episodes: episodes.mean(skipna=False))
+    rows = pd.DataFrame({"timesteps": timesteps, "values": values, "seconds": seconds})
+    by_step = rows.groupby("timesteps")
+    n_rows, n_numbers = by_step.size().to_numpy(), by_step["values"].count().to_numpy()
+    are_episodes = (metric == EVALUATION) & (n_rows > 1)
     collected.add(
-        EVALUATION,
-        means.index.to_numpy(),
-        means.to_numpy(),
+        metric,
+        np.sort(rows["timesteps"].dropna().unique()),
+        np.where(n_numbers < n_rows, np.nan, by_step["values"].mean()),
         wall_seconds=by_step["seconds"].max().to_numpy(),
-        spread=np.where(counts > 1, by_step["values"].std(ddof=0), np.nan),
-        episodes=np.where(counts > 1, counts, 0),
+        spread=np.where(are_episodes, by_step["values"].std(ddof=0), np.nan),
+        episodes=np.where(are_episodes, n_rows, 0),
     )
 
 
@@ -216,7 +221,8 @@ def column_names(path: Path) -> list[str]:
         with opened(path) as file:
             names = next(rows(whole_lines(file, lambda _: None), lambda _: None), [])
         n_cells = 0
-    if not names or len(names) > MOST_COLUMNS or n_cells > _MOST_CELLS:
+    is_large = path.stat().st_size > _LARGEST or n_cells > _MOST_CELLS
+    if not names or len(names) > MOST_COLUMNS or is_large:
         raise BrokenLogError(f"{path}: is no table, or one that is too large to be read")
     return names
 

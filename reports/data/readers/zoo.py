@@ -40,7 +40,7 @@ def settings(folder: Path, say: Callable[[str], None]) -> Settings:
     """What the arguments of a run say, else what its place says.
 
     :param folder: ``ALGO/ENV_N``
-    :param say: gets a line on what is not there or cannot be read
+    :param say: gets a line on what is not there or cannot be read, with its path
     """
     match = _NAME.fullmatch(folder.name)
     inner = folder / (folder.name if match is None else match["env"])
@@ -49,7 +49,7 @@ def settings(folder: Path, say: Callable[[str], None]) -> Settings:
     if not _is_seed(seed):
         seed = None if match is None else int(match["number"])
         if seed is not None:
-            say(f"no {_ARGS} says the seed; {seed}, the number of the folder, stands for it")
+            say(f"{folder}: no {_ARGS} says the seed; {seed}, the folder's number, stands for it")
     return Settings(
         algo=plain(algo if isinstance(algo, str) else folder.absolute().parent.name) or None,
         env_id=plain(env_id if isinstance(env_id, str) else inner.name) or None,
