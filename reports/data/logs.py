@@ -18,7 +18,7 @@ from benchmarks.records import MEASURED
 from benchmarks.results import RUN_COLUMNS
 from reports.data.metrics import Metric
 from reports.data.readers.logged import LoggedRun, Series
-from reports.data.runs import ReportError, RunData, in_order, runs_text
+from reports.data.runs import SUITE, ReportError, RunData, in_order, runs_text
 
 N_POINTS = 100
 """At as many steps, evenly spread over the budget, the values of a step function are read off."""
@@ -69,6 +69,7 @@ def row_of(run: LoggedRun, label: str, place: str, name: str) -> dict[str, Any]:
         "env_id": plain(str(run.env_id)),
         "seed": run.seed,
         "hyperparams": dict(run.hyperparams),
+        "wall_seconds": _wall_seconds(run),
         "path": run.path,
         "format": run.format,
         "label": label,
@@ -78,6 +79,12 @@ def row_of(run: LoggedRun, label: str, place: str, name: str) -> dict[str, Any]:
         **{"machine": {}, "sources": {}, "peak_memory_mib": np.nan, "evaluation_seconds": 0.0},
     }
     return dict.fromkeys(RUN_COLUMNS) | unknown | known
+
+
+def _wall_seconds(run: LoggedRun) -> float:
+    """Until the last entry of which a time is known; NaN where none is."""
+    ends = [float(series.wall_seconds[-1]) for series in run.metrics.values()]
+    return max((end for end in ends if np.isfinite(end)), default=np.nan)
 
 
 def compared(
@@ -158,7 +165,10 @@ def cut_at(curve: Curve, last: int) -> Curve:
             f"{curve.text}: has no value up to step {last:,}, to which the runs on it are cut; "
             "leave it out with --where"
         )
-    return replace(curve, series=_taken(curve.series, np.flatnonzero(kept)))
+    row = dict(curve.row)
+    if row["format"] != SUITE:
+        row["wall_seconds"] = np.nan  # that of the whole run
+    return Curve(row, _taken(curve.series, np.flatnonzero(kept)))
 
 
 def _read_off(env_id: str, curves: Sequence[Curve]) -> list[Curve]:
@@ -255,8 +265,9 @@ def frames(curves: Sequence[Curve], metric: Metric, others: Sequence[str]) -> Ru
         row = dict(curve.row)
         if row["env_id"] in others:
             row |= {"n_timesteps": budgets[row["env_id"]], "timesteps": curve.last}
-        if row["wall_seconds"] is None:
-            row["wall_seconds"] = float(curve.series.wall_seconds[-1])
+        last = float(curve.series.wall_seconds[-1])
+        if row["format"] != SUITE and np.isfinite(last):
+            row["wall_seconds"] = last
         rows.append(row)
     return RunData(
         runs=in_order(pd.DataFrame(rows)),

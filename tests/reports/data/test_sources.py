@@ -47,6 +47,8 @@ def test_scores_of_evaluations_are_those_of_the_arrays(tmp_path: Path) -> None:
     assert row["final"] == pytest.approx(means[-4:].mean())
     assert row["best"] == pytest.approx(means.max())
     assert row["area"] == pytest.approx(area_under_curve(steps, means))
+    # Only Monitor knows the time.
+    assert loaded(tmp_path).runs["wall_seconds"].tolist() == [50.0]
 
 
 def test_scores_of_training_are_read_off_the_last_episodes_at_a_hundred_steps(
