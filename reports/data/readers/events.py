@@ -15,7 +15,7 @@ from reports.data.readers.logged import BrokenLogError
 from reports.data.readers.text import MOST_COLUMNS
 
 if TYPE_CHECKING:
-    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
 IN_NAME = "tfevents"
 _HEADER = struct.Struct("<QI")  # the length of what follows, and a checksum of it
@@ -134,7 +134,7 @@ def _is_scalar(tensor: Any) -> bool:
 
 
 def _scalar(tensor: Any) -> float:
-    from tensorboard.util.tensor_util import make_ndarray
+    from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
 
     try:
         return float(make_ndarray(tensor).item())

@@ -54,6 +54,7 @@ def read(paths: Sequence[Path]) -> MonitorLog:
     the number of environments.
 
     :param paths: a file for each environment, or one for all
+    :raises BrokenLogError: the only file is none of a Monitor, or the files are of several runs
     """
     collected = Collected(paths[0] if len(paths) == 1 else paths[0].parent)
     numbers = _numbers(paths)
@@ -83,7 +84,14 @@ def _add_episodes(collected: Collected, logs: Sequence[_EpisodesOfOne], n_envs: 
     if not logs:
         return
     began = np.array([log.opened_at for log in logs])
+    ended = began + [np.max(log.seconds, initial=0.0) or np.nan for log in logs]
+    if np.fmax.reduce(began) > np.fmin.reduce(ended):
+        raise BrokenLogError(
+            f"{collected.source}: the Monitors did not run at the same time, so that they are not "
+            "the environments of one run; put each run into a folder of its own"
+        )
     offsets = np.nan_to_num(began - np.fmin.reduce(began), nan=0.0)
+    seconds = [_running(log.seconds) + at for log, at in zip(logs, offsets, strict=True)]
     timesteps = np.concatenate([n_envs * np.cumsum(log.lengths) for log in logs])
     # At each step the environments are gone through in their order.
     order = np.argsort(timesteps, kind="stable")
@@ -91,9 +99,7 @@ def _add_episodes(collected: Collected, logs: Sequence[_EpisodesOfOne], n_envs: 
         timesteps[order],
         np.concatenate([log.returns for log in logs])[order],
         np.concatenate([log.lengths for log in logs])[order],
-        np.concatenate([_running(log.seconds) + at for log, at in zip(logs, offsets, strict=True)])[
-            order
-        ],
+        np.concatenate(seconds)[order],
     )
 
 

@@ -59,9 +59,16 @@ def _check(path: Path, names: Sequence[str]) -> None:
 
 
 def _numbers(cells: Sequence[str]) -> list[float] | None:
-    """The numbers of a column, NaN where a cell is empty or no number; None for one of texts."""
+    """The numbers of a column, NaN where a cell has none; None for a column of texts."""
+    numbers = [_number(cell) for cell in cells]
+    if all(number is None for number in numbers):
+        return None
+    return [np.nan if number is None else number for number in numbers]
+
+
+def _number(cell: str) -> float | None:
     try:
-        return [float(cell) if cell else np.nan for cell in cells]
+        return float(cell)
     except ValueError:
         return None
 

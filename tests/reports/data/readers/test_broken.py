@@ -156,6 +156,21 @@ def test_a_half_written_row_of_progress_is_left_out(sb3_run: Path, tmp_path: Pat
     assert "cut" in problem
 
 
+def test_a_damaged_cell_of_progress_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    (tmp_path / "progress.csv").write_text(
+        "time/total_timesteps,rollout/ep_rew_mean,note\n10,1.0,a\n20,2x0,b\n30,nan,c\n40,4.0,d\n"
+        "50,,e\n60,6.0\n"
+    )
+
+    run = only(tmp_path)
+
+    assert run.metrics.keys() == {TRAINING}
+    assert run.metrics[TRAINING].timesteps.tolist() == [10, 40]
+    cells, values = run.problems
+    assert "1 lines left out" in cells
+    assert "at step 20, 30" in values
+
+
 def test_what_comes_before_a_cut_record_is_kept(tmp_path: Path) -> None:
     write_cleanrl(tmp_path, [1.0, 2.0, 3.0], [10, 20, 30], seed=1)
     (path,) = tmp_path.iterdir()
@@ -213,11 +228,13 @@ def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
 
 
 def test_what_is_too_large_is_not_unpacked(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "evaluations.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in ("timesteps", "results"):
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                for _ in range(300):
-                    file.write(bytes(2**20))
+    path = tmp_path / "evaluations.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("timesteps.npy", "w") as file,
+    ):
+        for _ in range(257):
+            file.write(bytes(2**20))
     assert_broken(read(tmp_path), "more than 268,435,456 bytes")
 
 

@@ -210,6 +210,18 @@ def test_one_monitor_with_a_name_is_its_folder_s(tmp_path: Path) -> None:
     assert only(tmp_path).path == tmp_path
 
 
+def test_files_of_several_runs_are_not_taken_for_environments_of_one(tmp_path: Path) -> None:
+    """``Monitor(env, f"{folder}/{seed}")`` writes such names too."""
+    for seed in range(2):
+        header = f'#{{"t_start": {1_000.0 * seed}, "env_id": "Ant-v5"}}\n'
+        write_monitor(tmp_path / f"{seed}.monitor.csv", [(1.0, 10)] * 20, header)
+
+    found = read(tmp_path)
+
+    assert found.runs == []
+    assert "a folder of its own" in found.broken[0]
+
+
 def test_a_missing_environment_is_counted_and_said(tmp_path: Path) -> None:
     for number in (0, 2):
         write_monitor(tmp_path / f"{number}.monitor.csv", [(float(number), 10), (4.0, 6)])
