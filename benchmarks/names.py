@@ -6,7 +6,9 @@ them escapes them for its format, here for Markdown and CSV.
 """
 
 import hashlib
+import math
 import re
+from collections.abc import Iterable
 
 _LONGEST = 500  # characters of a text that is shown
 _LONGEST_MESSAGE = 1_000
@@ -17,6 +19,7 @@ _SPECIAL = re.compile(
     r"|^=|^[-+](?=\s|$)|^-(?=-)"
     rf"|(?:{'|'.join(rf'(?<=^{digits})' for digits in _DIGITS)})[.)](?=\s|$)"
 )
+_NUMBER_WITHIN = re.compile(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
@@ -69,3 +72,20 @@ def csv_text(text: str) -> str:
     """The text of a CSV cell: a spreadsheet takes what begins like a formula for one."""
     is_formula = text[:1] in ("=", "+", "-", "@", "\t", "\r") and not _NUMBER.fullmatch(text)
     return f"'{text}" if is_formula else text
+
+
+def in_natural_order(names: Iterable[str]) -> list[str]:
+    """The names without repetitions, sorted, the numbers in them by their value.
+
+    >>> in_natural_order(["n=16", "n=2", "n=1e-3"])
+    ['n=1e-3', 'n=2', 'n=16']
+    """
+    return sorted(set(names), key=lambda name: (_natural(name), name))
+
+
+def _natural(name: str) -> list[tuple[float, str]]:
+    """The numbers and what is between them, as what they are sorted by."""
+    return [
+        (float(part), "") if i % 2 else (math.inf, part)
+        for i, part in enumerate(_NUMBER_WITHIN.split(name))
+    ]

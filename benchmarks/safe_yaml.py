@@ -21,6 +21,7 @@ _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 _YAML = "tag:yaml.org,2002:"
 _SCALARS = {f"{_YAML}{name}" for name in ("null", "bool", "int", "float", "str")}
 _MERGE = f"{_YAML}merge"
+_PYTHON = f"{_YAML}python/"
 _ALLOWED = "null, true, false, a number, a string, a list or a mapping"
 
 
@@ -53,8 +54,18 @@ class _Loader(yaml.SafeLoader):
         if index is None and isinstance(parent, yaml.MappingNode):
             _check_key(node, mark)
         else:
-            _check_tag(node, mark)
+            self.check_tag(node, mark)
         return node
+
+    def check_tag(self, node: yaml.Node, mark: yaml.Mark) -> None:
+        """:raises yaml.YAMLError: a node is of a kind that JSON does not have"""
+        if isinstance(node, yaml.ScalarNode):
+            is_allowed = node.tag in _SCALARS
+        else:
+            kind = "map" if isinstance(node, yaml.MappingNode) else "seq"
+            is_allowed = node.tag == f"{_YAML}{kind}"
+        if not is_allowed:
+            raise _error(f"must be {_ALLOWED}, got {_written(node)}", mark)
 
     def _size(self, node: yaml.Node) -> int:
         """The number of values in a node once its aliases are written out."""
@@ -82,13 +93,47 @@ class _Loader(yaml.SafeLoader):
             raise _error(f"{node.value!r} is no {tag}", node.start_mark) from error
 
 
-def _check_tag(node: yaml.Node, mark: yaml.Mark) -> None:
-    if isinstance(node, yaml.ScalarNode):
-        is_allowed = node.tag in _SCALARS
-    else:
-        is_allowed = node.tag == f"{_YAML}{'map' if isinstance(node, yaml.MappingNode) else 'seq'}"
-    if not is_allowed:
-        raise _error(f"must be {_ALLOWED}, got {_written(node)}", mark)
+class _PythonLoader(_Loader):
+    """Also for what ``yaml.dump`` makes of Python's objects, of which none is made.
+
+    An ``OrderedDict`` is read as a mapping, a tuple as a list, and everything else as the text of
+    its tag, such as ``!!python/name:torch.nn.ReLU``.
+    """
+
+    def check_tag(self, node: yaml.Node, mark: yaml.Mark) -> None:
+        if not node.tag.startswith(_PYTHON):
+            super().check_tag(node, mark)
+
+    def ordered_dict(self, node: yaml.Node) -> dict[str, Any]:
+        """The mapping of the constructor's arguments: a list of pairs, if there are any."""
+        arguments = self._list(node)
+        pairs = arguments[0] if arguments else []
+        if not (isinstance(pairs, list) and all(_is_pair(each) for each in pairs)):
+            raise _error("must be an OrderedDict of pairs with strings as keys", node.start_mark)
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
+            raise _error("a key is given twice", node.start_mark)
+        return mapping
+
+    def _list(self, node: yaml.Node) -> list[Any]:
+        if not isinstance(node, yaml.SequenceNode):
+            raise _error(f"must be a list, got {_written(node)}", node.start_mark)
+        return self.construct_sequence(node, deep=True)
+
+    def tag_text(self, suffix: str, node: yaml.Node) -> str:
+        """The tag, in place of an object."""
+        return f"!!python/{suffix}"
+
+
+_PythonLoader.add_constructor(
+    f"{_PYTHON}object/apply:collections.OrderedDict", _PythonLoader.ordered_dict
+)
+_PythonLoader.add_constructor(f"{_PYTHON}tuple", _PythonLoader._list)
+_PythonLoader.add_multi_constructor(_PYTHON, _PythonLoader.tag_text)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
 
 
 def _check_key(node: yaml.Node, mark: yaml.Mark) -> None:
@@ -112,16 +157,18 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse(text: str, source: str) -> Any:
+def parse(text: str, source: str, python_tags: bool = False) -> Any:
     """The value of a YAML text.
 
     :param source: where the text comes from, for the error message
+    :param python_tags: Python's objects, as ``yaml.dump`` writes them, are read as plain data: an
+        ``OrderedDict`` as a mapping, a tuple as a list, anything else as the text of its tag
     :raises SpecError: not valid YAML, or values other than those of JSON: null, booleans, finite
         numbers, strings, lists, and mappings with strings as keys
     """
     _check_size(len(text), source)
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=_PythonLoader if python_tags else _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = "" if mark is None else f"line {mark.line + 1}: "
@@ -133,9 +180,10 @@ def parse(text: str, source: str) -> Any:
     return value
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path, python_tags: bool = False) -> dict[str, Any]:
     """The mapping in a YAML file.
 
+    :param python_tags: as for :func:`parse`
     :raises SpecError: no such file, not UTF-8, not a mapping, or as :func:`parse`
     """
     try:
@@ -151,7 +199,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise SpecError(
             f"{path}: must be UTF-8 text, got the byte 0x{byte:02x} at position {error.start}"
         ) from None
-    value = parse(text, str(path))
+    value = parse(text, str(path), python_tags)
     if not isinstance(value, dict):
         raise SpecError(f"{path}: must be a mapping, got {value!r}")
     return value

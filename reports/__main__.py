@@ -37,8 +37,69 @@ def main() -> None:
 
 
 _Runs: TypeAlias = Annotated[
-    Path | None,
-    typer.Argument(metavar="[RUNS]", help="Folder with the run folders; none for studies alone."),
+    list[Path] | None,
+    typer.Argument(
+        metavar="[RUNS]...",
+        help="Folders with run folders or with logs of other programs, or single logs; none for "
+        "studies alone.",
+    ),
+]
+_FormatOf: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH=FORMAT",
+        help="The format of the logs of a path, sb3, zoo, cleanrl or table, instead of what they "
+        "are recognised as; repeatable.",
+    ),
+]
+_Name: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH=LABEL", help="What to call the runs of a path; repeatable."),
+]
+_Pattern: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the paths of runs say what their logs do not, such as {algo}/{env_id}_{seed}."
+    ),
+]
+_Columns: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIELD=COLUMN,...",
+        help="Which column of a table is what: algo, env_id, seed, timesteps, return, ...; or a "
+        "YAML file that says it.",
+    ),
+]
+_Where: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="CONDITIONS",
+        help="Only runs of which these hold, such as 'env_id=Hopper-v5 and hyperparams.n_envs=4'.",
+    ),
+]
+_GroupBy: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIELD",
+        help="Compare the values of a setting, such as hyperparams.target_kl, not algorithms.",
+    ),
+]
+_Metric: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="What is compared: evaluation, training, success_rate or the name of a column; else "
+        "evaluation if all runs have it, else training."
+    ),
+]
+_LowerIsBetter: TypeAlias = Annotated[
+    bool, typer.Option("--lower-is-better", help="Of the metric, the lowest value is the best.")
+]
+_CutToShortest: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--cut-to-shortest",
+        help="Cut runs of an environment that are not equally long to the shortest.",
+    ),
 ]
 _Thresholds: TypeAlias = Annotated[
     list[str] | None,
@@ -95,7 +156,7 @@ _Normalisation: TypeAlias = Annotated[
 
 @app.command()
 def build(
-    root: _Runs = None,
+    places: _Runs = None,
     out: Annotated[Path, typer.Option(help="Folder to write the report into.")] = Path("report"),
     title: Annotated[str, typer.Option(help="Heading.")] = TITLE,
     threshold: _Thresholds = None,
@@ -108,6 +169,15 @@ def build(
     storage: _Storage = None,
     allow_mixed: _AllowMixed = False,
     normalisation: _Normalisation = None,
+    format_of: _FormatOf = None,
+    name: _Name = None,
+    pattern: _Pattern = None,
+    columns: _Columns = None,
+    where: _Where = "",
+    group_by: _GroupBy = None,
+    metric: _Metric = None,
+    lower_is_better: _LowerIsBetter = False,
+    cut_to_shortest: _CutToShortest = False,
     csv: Annotated[bool, typer.Option("--csv", help="Also write each table as CSV.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Also write each table as LaTeX.")] = False,
 ) -> None:
@@ -121,17 +191,37 @@ def build(
             "--published": with_published,
             "--published-file": published_file,
             "--allow-mixed": allow_mixed,
+            "--format-of": format_of,
+            "--name": name,
+            "--pattern": pattern,
+            "--columns": columns,
+            "--where": where,
+            "--group-by": group_by,
+            "--metric": metric,
+            "--lower-is-better": lower_is_better,
+            "--cut-to-shortest": cut_to_shortest,
         }
-        _refuse_useless(root, studies, about_runs, _about_studies(studies_root, storage))
+        _refuse_useless(places, studies, about_runs, _about_studies(studies_root, storage))
 
         from reports.data import context as contexts
+        from reports.data.sources import Wanted, columns_of, sources_of
         from reports.rendering.progress import progress
 
+        wanted_runs = Wanted(
+            where,
+            group_by,
+            metric,
+            lower_is_better,
+            cut_to_shortest,
+            pattern,
+            columns_of(columns),
+        )
         with progress() as shown:
             names = [name for option in studies or [] for name in split_names(option)]
             context = contexts.load(
-                root,
+                sources_of(places, format_of or [], name or []) if places else None,
                 contexts.Studies(names, studies_root or _STUDIES, storage) if studies else None,
+                wanted=wanted_runs,
                 thresholds=threshold or [],
                 baseline=baseline,
                 with_published=with_published,
@@ -171,7 +261,7 @@ def _about_studies(studies_root: Path | None, storage: str | None) -> dict[str, 
 
 
 def _refuse_useless(
-    root: Path | None,
+    places: list[Path] | None,
     studies: list[str] | None,
     about_runs: Mapping[str, object],
     about_studies: Mapping[str, object],
@@ -182,10 +272,10 @@ def _refuse_useless(
     """
     from reports.data.runs import ReportError
 
-    if not root and not studies:
+    if not places and not studies:
         raise ReportError("RUNS: must be given, or --studies")
     for needed, value, what, options in [
-        ("RUNS", root, "runs", about_runs),
+        ("RUNS", places, "runs", about_runs),
         ("--studies", studies, "studies", about_studies),
     ]:
         given = [name for name, option in options.items() if option]
@@ -266,6 +356,41 @@ def compare(
         else:
             typer.echo(rendered.rstrip("\n"))
     raise typer.Exit(compared.exit_status)
+
+
+@app.command()
+def inspect(
+    places: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUNS...", help="Folders with runs or logs of other programs, or single logs."
+        ),
+    ],
+    format_of: _FormatOf = None,
+    pattern: _Pattern = None,
+    columns: _Columns = None,
+) -> None:
+    """Say what is recognised as a run, what is known of it, and what a report could not use.
+
+    The exit status is 0 where something can be reported, else 1.
+    """
+    with _refusing():
+        from reports.data.inspection import inspect as inspect_runs
+        from reports.data.sources import Wanted, columns_of, sources_of
+        from reports.rendering.progress import progress
+
+        wanted = Wanted(pattern=pattern, columns=columns_of(columns))
+        with progress() as shown:
+            found = inspect_runs(
+                sources_of(places, format_of or []),
+                wanted,
+                reading=lambda paths: shown.going_through(paths, "Reading"),
+            )
+        from reports.rendering import terminal
+        from reports.sections import inspection
+
+        typer.echo(terminal.document(inspection.blocks(found)).rstrip("\n"))
+    raise typer.Exit(0 if found.reportable else 1)
 
 
 @app.command()

@@ -170,9 +170,10 @@ def _curves(
     matrices: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Normalised returns of each label, shape ``(n_seeds, n_environments, n_points)``."""
+    ordered = evaluations.sort_values("timesteps", kind="stable")
     tables = {
-        key: rows.pivot(index="seed", columns="timesteps", values="return_mean").to_numpy(float)
-        for key, rows in evaluations.groupby(["label", "env_id"], sort=True)
+        key: np.stack([run["return_mean"].to_numpy(float) for _, run in rows.groupby("seed")])
+        for key, rows in ordered.groupby(["label", "env_id"], sort=True)
     }
     return {
         label: np.stack(

@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.normalisation import Scale, scales_with
-from benchmarks.storage import Folder
-from reports.data import aggregates, missing, published, runs, scores, standings, verdicts
+from reports.data import aggregates, missing, published, scores, sources, standings, verdicts
 from reports.data.aggregates import NormalizedScores
 from reports.data.missing import Missing
 from reports.data.runs import ReportError, RunData
+from reports.data.sources import EVERYTHING, Source, Wanted
 from reports.data.standings import Standings
 from reports.data.thresholds import parse
 from reports.data.verdicts import Comparisons
@@ -76,7 +76,7 @@ class Context:
     def run_scores(self) -> pd.DataFrame:
         """One row per run, as :func:`reports.data.scores.run_scores` has it."""
         assert self.runs is not None
-        return scores.run_scores(self.runs.evaluations)
+        return scores.run_scores(self.runs.evaluations, self.runs.metric.lower_is_better)
 
     @cached_property
     def learning_curves(self) -> pd.DataFrame:
@@ -87,18 +87,24 @@ class Context:
     @cached_property
     def comparisons(self) -> Comparisons:
         """Every pair of labels on every environment."""
-        return verdicts.comparisons_of(self.scores, self.run_scores)
+        assert self.runs is not None
+        lower_is_better = self.runs.metric.lower_is_better
+        return verdicts.comparisons_of(self.scores, self.run_scores, lower_is_better)
 
     @cached_property
     def normalized(self) -> NormalizedScores | None:
         """The scores over several environments; None where there is nothing to aggregate."""
         assert self.runs is not None
-        return aggregates.normalized_scores(self.runs.evaluations, self.run_scores, self.scales)
+        scales = self.scales if self.runs.metric.is_return else {}
+        return aggregates.normalized_scores(self.runs.evaluations, self.run_scores, scales)
 
     @cached_property
     def standings(self) -> Standings:
         """How the labels stand over several environments."""
-        return standings.standings_of(self.run_scores, self.comparisons, self.normalized)
+        assert self.runs is not None
+        # A run is the better of two where its score, multiplied by the sign, is the higher.
+        of_runs = self.run_scores.assign(final=self.runs.metric.sign * self.run_scores["final"])
+        return standings.standings_of(of_runs, self.comparisons, self.normalized)
 
     @cached_property
     def compared_with(self) -> str | None:
@@ -113,9 +119,10 @@ class Context:
 
 
 def load(
-    root: Path | None = None,
+    places: Path | Sequence[Source] | None = None,
     studies: Studies | None = None,
     *,
+    wanted: Wanted = EVERYTHING,
     thresholds: Iterable[str] = (),
     baseline: str | None = None,
     with_published: bool = False,
@@ -123,27 +130,31 @@ def load(
     normalisation: Path | None = None,
     allow_mixed: bool = False,
     warn: Callable[[str], None] = lambda _: None,
-    reading: Callable[[Sequence[Folder]], Iterable[Folder]] = iter,
+    reading: sources.Reading = iter,
 ) -> Context:
     """Read what a report is about.
 
     Runs that cannot be read are left out; the report says which and why.
 
-    :param root: where the run folders are; None: the report is on studies alone
+    :param places: where the runs are; None: the report is on studies alone
+    :param wanted: what of the runs is reported, and how
     :param thresholds: as :func:`reports.data.thresholds.parse` reads them
     :param with_published: show results from the literature; those of ``published_file``, too
     :param normalisation: as for :func:`benchmarks.normalisation.scales_with`
     :param allow_mixed: runs of one environment may have different budgets or evaluation protocols
-    :param reading: as for :func:`benchmarks.results.load_readable`
+    :param reading: as for :func:`reports.data.sources.load`
     :raises ReportError: an option or a file that cannot be used, or runs that cannot be reported
     :raises benchmarks.safe_yaml.SpecError: scales that cannot be read
     """
     is_published = with_published or published_file is not None
+    if isinstance(places, Path):
+        places = [Source(places)]
+    found = None if places is None else sources.load(places, wanted, allow_mixed, reading)
     return Context(
         thresholds=parse(thresholds),
         published=published.load(published_file) if is_published else None,
         scales=scales_with(normalisation),
-        runs=None if root is None else runs.load(root, allow_mixed, True, reading),
+        runs=found,
         studies=studies,
         baseline=baseline,
         warn=warn,

@@ -74,14 +74,14 @@ class Measured:
 
 
 def measure(data: RunData) -> Measured:
-    """Read the logs of all runs, those of one environment and label at a time.
+    """Read the logs of this suite's runs, those of one environment and label at a time.
 
     A log that cannot be read, or whose run has a delta that is neither a number nor a schedule, is
     left out.
     """
     rows, over_steps, without_log = [], [], 0
     broken: list[str] = []
-    for (env_id, label), group in data.runs.groupby(["env_id", "label"], sort=True):
+    for (env_id, label), group in data.of_suite.groupby(["env_id", "label"], sort=True):
         records: list[dict[str, Any]] = group.to_dict("records")  # type: ignore[assignment]
         telling = []
         for run in records:

@@ -8,7 +8,7 @@ from itertools import product
 
 import pandas as pd
 
-from reports.data.runs import RunData
+from reports.data.runs import SUITE, RunData
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,13 @@ def _seeds_of(data: RunData, env_id: str) -> dict[str, _Seeds]:
     here = data.runs[data.runs["env_id"] == env_id]
     protocols = dict(zip(here["label"], here["protocol"], strict=True))
     begun = pd.concat([finished, failed])
+    # Other programs number seeds as they like, often at random, so that none of theirs is missing.
+    foreign = here.loc[here["format"] != SUITE, "label"]
+    own = begun[~begun["label"].isin(foreign)]
     of_protocol: dict[str, set[int]] = {}
-    for label, seed in begun.itertuples(index=False):
+    for label, seed in own.itertuples(index=False):
         of_protocol.setdefault(protocols.get(label, ""), set()).add(seed)
-    of_others = {label: of_protocol[protocols.get(label, "")] for label in begun["label"]}
+    of_others = {label: of_protocol[protocols.get(label, "")] for label in own["label"]}
     return {
         label: _Seeds(
             finished=set(finished.loc[finished["label"] == label, "seed"]),

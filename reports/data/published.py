@@ -73,7 +73,8 @@ def for_runs(data: RunData, published: pd.DataFrame) -> pd.DataFrame:
 
     Our value by the metric ``best evaluation`` is the mean over runs of each run's best evaluation,
     as in the table of scores; by ``final policy`` it is the mean of the last evaluations. Runs
-    whose environment was made with arguments are left out: these may make it another task.
+    whose environment was made with arguments are left out: these may make it another task. So are
+    those of other programs, of which it is not known how they were evaluated.
 
     :param published: as :func:`load` gives it
     :return: tidy, one row per environment of ours, published result and label; sorted by
@@ -94,7 +95,7 @@ def for_runs(data: RunData, published: pd.DataFrame) -> pd.DataFrame:
     theirs = theirs.sort_values(["rank", "their_mean"], ascending=[True, False], kind="stable")
     tasks = theirs["their_env_id"].map(task)
     rows = []
-    for env_id, group in data.runs.groupby("env_id", sort=True):
+    for env_id, group in data.of_suite.groupby("env_id", sort=True):
         labels = [_own(data, runs) for _, runs in group.groupby("label", sort=True)]
         ours = [own for own in labels if own is not None]
         for result in theirs.loc[tasks == task(str(env_id)), THEIRS].to_dict("records"):

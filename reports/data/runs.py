@@ -8,21 +8,43 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import pandas as pd
 
 from benchmarks import manifests, results, run_files
 from benchmarks.manifests import Manifest
-from benchmarks.names import first_line, plain
+from benchmarks.names import first_line, in_natural_order, plain
 from benchmarks.records import RunKey
 from benchmarks.storage import Folder
+from reports.data.metrics import EVALUATIONS, Metric
 
 _CONFIG = ["algo", "env_id", "config"]
+_Key: TypeAlias = tuple[str, str, str, str]  # name, algo, env_id, config
 
 
 class ReportError(Exception):
     """The runs cannot be reported as they are; the message says what is wrong and where."""
+
+
+SUITE = "suite"
+"""The format of this suite's own runs, beside those of :mod:`reports.data.readers`."""
+
+
+@dataclass(frozen=True)
+class FoundRuns:
+    """This suite's own runs as they were read, not yet checked for whether they compare.
+
+    The frames are those of :class:`RunData` without what is derived: ``label`` and ``protocol``.
+    Each has the column ``name``, which tells apart the runs of several places.
+    """
+
+    runs: pd.DataFrame
+    evaluations: pd.DataFrame
+    failures: pd.DataFrame
+    asked: pd.DataFrame
+    broken: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -31,15 +53,21 @@ class RunData:
 
     Names are on one line each, and not longer than a line.
 
-    ``runs``: one row per finished run, as :func:`benchmarks.results.load_runs` returns it, with two
+    ``runs``: one row per finished run, as :func:`benchmarks.results.load_runs` returns it, with
     more columns: ``label``, the name under which the run is reported (see :func:`config_labels`),
-    and ``protocol``, what tells its budget and evaluation from others on the environment (see
-    :func:`protocols`).
+    ``protocol``, what tells its budget and evaluation from others on the environment (see
+    :func:`protocols`), and ``format``. What other programs' runs have not recorded is None, NaN or
+    empty.
     ``evaluations``: one row per evaluation, with the same ``label`` and ``protocol``.
     ``failures``: one row per failed run, with ``label``.
     ``asked``: one row per run that a sweep was asked for, as far as manifests are there: ``suite,
     algo, env_id, config, seed`` and ``label``.
     ``broken``: a line for each run that was left out, naming it and saying why.
+    ``metric``: what the column ``return_mean`` of the evaluations has, which are its points where
+    it is logged as training goes on.
+    ``without_metric``: a line for each run that was left out since it has not logged that.
+    ``problems``: a line for each part of a run's logs that was left out.
+    ``notes``: what to know of how the runs compare.
     """
 
     runs: pd.DataFrame
@@ -47,6 +75,20 @@ class RunData:
     failures: pd.DataFrame
     asked: pd.DataFrame
     broken: Sequence[str] = ()
+    metric: Metric = EVALUATIONS
+    without_metric: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def of_suite(self) -> pd.DataFrame:
+        """The rows of this suite's own runs, without those of other programs."""
+        return self.runs[self.runs["format"] == SUITE]
+
+    @property
+    def are_all_of_suite(self) -> bool:
+        """Whether no run is of another program."""
+        return len(self.of_suite) == len(self.runs)
 
     @property
     def mixed(self) -> list[str]:
@@ -60,16 +102,30 @@ def load(
     allow_broken: bool = False,
     reading: Callable[[Sequence[Folder]], Iterable[Folder]] = iter,
 ) -> RunData:
+    """Read the run folders under ``root``, check that they compare, and label them.
+
+    :param allow_mixed: as for :func:`checked`
+    :param allow_broken: as for :func:`read`, as is ``reading``
+    :raises ReportError: see :func:`read` and :func:`checked`
+    :raises benchmarks.records.BrokenRunError: see :func:`read`
+    """
+    return checked(read(root, allow_broken, reading), allow_mixed)
+
+
+def read(
+    root: Path,
+    allow_broken: bool = False,
+    reading: Callable[[Sequence[Folder]], Iterable[Folder]] = iter,
+    name: str = "",
+) -> FoundRuns:
     """Read the run folders under ``root``.
 
-    :param allow_mixed: runs of one environment may have different budgets or evaluation protocols;
-        their labels then tell them apart
     :param allow_broken: leave out runs that cannot be read, that have an evaluation without a
         return, or that were evaluated at other steps than most seeds of their configuration
     :param reading: as for :func:`benchmarks.results.load_readable`
-    :raises ReportError: there is no such folder, or no finished run in it that can be read; a run
-        is there twice; the seeds of a configuration were evaluated at different steps; unless
-        allowed, budgets or evaluation protocols differ, or an evaluation has no return
+    :param name: of the runs of this place
+    :raises ReportError: there is no such folder, or no finished run in it that can be read; unless
+        allowed, an evaluation has no return
     :raises benchmarks.records.BrokenRunError: a run folder or a manifest that cannot be read,
         unless allowed
     """
@@ -94,19 +150,56 @@ def load(
         reason = f"; {broken[0]}" if broken else ""
         what = "no run that can be read" if broken else "no finished run folder"
         raise ReportError(f"{root}: {what} in it{reason}{_first_failure(failures)}")
+    return FoundRuns(
+        runs.assign(format=SUITE, name=name),
+        evaluations.assign(name=name),
+        failures.assign(name=name),
+        cleaned(_asked(sweeps)).assign(name=name),
+        broken,
+    )
+
+
+def joined(found: Sequence[FoundRuns]) -> FoundRuns:
+    """The runs of several places, at least one."""
+    if len(found) == 1:
+        return found[0]
+    return FoundRuns(
+        pd.concat([each.runs for each in found], ignore_index=True),
+        pd.concat([each.evaluations for each in found], ignore_index=True),
+        pd.concat([each.failures for each in found], ignore_index=True),
+        pd.concat([each.asked for each in found], ignore_index=True),
+        [line for each in found for line in each.broken],
+    )
+
+
+def checked(
+    found: FoundRuns,
+    allow_mixed: bool = False,
+    called: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> RunData:
+    """Runs that compare, labelled.
+
+    :param allow_mixed: runs of one environment may have different budgets or evaluation protocols;
+        their labels then tell them apart
+    :param called: what labels call an algorithm, by its place's ``name`` and its own; what is not
+        there keeps its own
+    :raises ReportError: a run is there twice; the seeds of a configuration were evaluated at
+        different steps; unless allowed, budgets or evaluation protocols differ
+    """
+    runs, evaluations = found.runs, found.evaluations
     refuse_repeated_runs(runs)
     if not allow_mixed:
         refuse_mixed_protocols(runs)
     refuse_different_grids(evaluations)
     runs = runs.assign(protocol=protocols(runs))
-    labels = _labels(runs)
+    labels = _labels(runs, called)
     of_config = runs.drop_duplicates(_CONFIG).set_index(_CONFIG)["protocol"]
     return RunData(
         runs=_labelled(runs, labels),
         evaluations=_labelled(evaluations.join(of_config, on=_CONFIG), labels, "timesteps"),
-        failures=_labelled(failures, labels),
-        asked=_labelled(cleaned(_asked(sweeps)), labels),
-        broken=broken,
+        failures=_labelled(found.failures, labels),
+        asked=_labelled(found.asked, labels),
+        broken=found.broken,
     )
 
 
@@ -136,16 +229,12 @@ def refuse_repeated_runs(runs: pd.DataFrame) -> None:
 
     :raises ReportError: naming the folders of the first such run
     """
-    repeated = runs[runs.duplicated(["algo", "env_id", "config", "seed"], keep=False)]
+    keys = ["name", *_CONFIG, "seed"]
+    repeated = runs[runs.duplicated(keys, keep=False)]
     if repeated.empty:
         return
     first = repeated.iloc[0]
-    same = repeated[
-        (repeated["algo"] == first["algo"])
-        & (repeated["env_id"] == first["env_id"])
-        & (repeated["config"] == first["config"])
-        & (repeated["seed"] == first["seed"])
-    ]
+    same = repeated[(repeated[keys] == first[keys]).all(axis=1)]
     folders = "\n".join(f"  {path}" for path in same["path"])
     raise ReportError(
         f"{first['algo']} on {first['env_id']}, seed {first['seed']}: the same run is there "
@@ -171,7 +260,7 @@ def refuse_different_grids(evaluations: pd.DataFrame) -> None:
 
     :raises ReportError: naming two seeds that differ
     """
-    for key, group in evaluations.groupby(["env_id", "algo", "config"], sort=True):
+    for key, group in evaluations.groupby(["env_id", "algo", "config", "name"], sort=True):
         grids = [
             (seed, rows["timesteps"].sort_values().to_list())
             for seed, rows in group.groupby("seed")
@@ -257,11 +346,13 @@ def with_protocol(label: str, protocol: str) -> str:
     return f"{label[:-1]}, {protocol})" if label.endswith(")") else f"{label} ({protocol})"
 
 
-def _labels(runs: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """:func:`config_labels` of the runs of each protocol, with what tells that from the others."""
+def _labels(runs: pd.DataFrame, called: Mapping[tuple[str, str], str]) -> dict[_Key, str]:
+    """:func:`config_labels` of each place and protocol, with what tells these from the others."""
     return {
-        key: with_protocol(label, str(protocol))
-        for protocol, group in runs.groupby("protocol", sort=True)
+        (str(name), *key): with_protocol(
+            called.get((str(name), key[0]), key[0]) + label.removeprefix(key[0]), str(protocol)
+        )
+        for (name, protocol), group in runs.groupby(["name", "protocol"], sort=True)
         for key, label in config_labels(group).items()
     }
 
@@ -311,21 +402,25 @@ def _labels_of(algo: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str
     return labels
 
 
-def _labelled(
-    frame: pd.DataFrame, labels: Mapping[tuple[str, str, str], str], *then_by: str
-) -> pd.DataFrame:
-    keys = zip(frame["algo"], frame["env_id"], frame["config"], strict=True)
-    names = [labels.get(key) or _label_of_unfinished(*key, labels) for key in keys]
-    order = ["env_id", "label", "seed", "suite", *then_by]
+def _labelled(frame: pd.DataFrame, labels: Mapping[_Key, str], *then_by: str) -> pd.DataFrame:
+    keys = zip(frame["name"], frame["algo"], frame["env_id"], frame["config"], strict=True)
+    names = [labels.get(key) or _label_of_unfinished(key, labels) for key in keys]
     labelled = frame.assign(label=pd.Series(names, index=frame.index, dtype="object"))
-    return labelled.sort_values(order, kind="stable").reset_index(drop=True)
+    return in_order(labelled, *then_by)
 
 
-def _label_of_unfinished(
-    algo: str, env_id: str, config: str, labels: Mapping[tuple[str, str, str], str]
-) -> str:
+def in_order(frame: pd.DataFrame, *then_by: str) -> pd.DataFrame:
+    """The rows by environment, label, seed and suite, numbers in labels by their value."""
+    order = ["env_id", "label", "seed", "suite", *then_by]
+    places = {label: i for i, label in enumerate(in_natural_order(frame["label"]))}
+    sortable = frame[order].assign(label=frame["label"].map(places))
+    return frame.loc[sortable.sort_values(order, kind="stable").index].reset_index(drop=True)
+
+
+def _label_of_unfinished(key: _Key, labels: Mapping[_Key, str]) -> str:
     """The label of a configuration of which no run finished, unlike that of any that did."""
-    others = any(key[:2] == (algo, env_id) for key in labels)
+    _, algo, _, config = key
+    others = any(known[:3] == key[:3] for known in labels)
     return f"{algo} (config={config})" if others else algo
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.names import in_natural_order
 from benchmarks.statistics import (
     area_under_curve,
     best_evaluation,
@@ -21,17 +23,29 @@ _STEPS_COLUMNS = [*_GROUP, "threshold", "seeds", "reached", "median", "lowest", 
 _STEPS_COLUMNS += ["budget", "spacing"]
 
 
-def run_scores(evaluations: pd.DataFrame) -> pd.DataFrame:
+def by_label(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """The rows of each environment and label, numbers in labels sorted by their value."""
+    groups = {
+        (str(env_id), str(label)): rows
+        for (env_id, label), rows in frame.groupby(_GROUP, sort=False)
+    }
+    places = {label: i for i, label in enumerate(in_natural_order(frame["label"]))}
+    return {key: groups[key] for key in sorted(groups, key=lambda key: (key[0], places[key[1]]))}
+
+
+def run_scores(evaluations: pd.DataFrame, lower_is_better: bool = False) -> pd.DataFrame:
     """Final return, best evaluation and area under the curve of each run.
 
     :param evaluations: tidy, with ``env_id, label, protocol, seed, timesteps, return_mean``
+    :param lower_is_better: the best evaluation is the lowest
     :return: one row per run: ``env_id, label, protocol, seed, final, best, area``
     """
     ordered = evaluations.sort_values([*_RUN, "timesteps"], kind="stable")
     rows = []
     for key, run in ordered.groupby(_RUN, sort=True):
         steps, returns = run["timesteps"].to_numpy(float), run["return_mean"].to_numpy(float)
-        best, area = best_evaluation(steps, returns), area_under_curve(steps, returns)
+        sign = -1 if lower_is_better else 1
+        best, area = sign * best_evaluation(steps, sign * returns), area_under_curve(steps, returns)
         rows.append((*key, final_return(returns), best, area))
     return pd.DataFrame(rows, columns=[*_RUN, *SCORES])
 
@@ -48,12 +62,12 @@ def score_table(runs: pd.DataFrame, of_runs: pd.DataFrame) -> pd.DataFrame:
         over runs) and ``peak_memory_mib`` (median over runs, NaN where it is not known of any)
     """
     scores = dict(iter(of_runs.groupby(_GROUP, sort=True)))
-    groups = dict(iter(runs.groupby(_GROUP, sort=True)))
+    groups = by_label(runs)
     values = [scores[key][list(SCORES)].to_numpy(dtype=np.float64) for key in groups]
     rows = []
     for (key, group), estimates in zip(groups.items(), mean_intervals(values), strict=True):
         first = group.iloc[0]
-        row = {"env_id": key[0], "label": key[1]}
+        row: dict[str, Any] = {"env_id": key[0], "label": key[1]}
         row |= {name: first[name] for name in ("algo", "config", "protocol")}
         row |= {"seeds": len(group), "timesteps": group["timesteps"].mean()}
         for i, score in enumerate(SCORES):
@@ -75,14 +89,26 @@ def speeds(runs: pd.DataFrame) -> pd.Series[float]:
 def learning_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds and its interval at each evaluation.
 
-    :param evaluations: as for :func:`run_scores`; the seeds of a label share their ``timesteps``
+    Where the seeds of a label were not evaluated at the same steps, their curves, straight between
+    evaluations, are averaged at as many evenly spread steps as the seed with the fewest evaluations
+    has, between the first and the last step that all of them cover.
+
+    :param evaluations: as for :func:`run_scores`
     :return: one row per point: ``env_id, label, timesteps, mean, low, high, seeds``; ``low`` and
         ``high`` are NaN with one seed
     """
     curves = {}
-    for key, group in evaluations.groupby(_GROUP, sort=True):
-        returns = group.pivot(index="seed", columns="timesteps", values="return_mean")
-        curves[key] = (returns.columns.to_numpy(), returns.to_numpy(dtype=np.float64))
+    for key, group in by_label(evaluations).items():
+        seeds = [run.sort_values("timesteps") for _, run in group.groupby("seed", sort=True)]
+        steps = [run["timesteps"].to_numpy(float) for run in seeds]
+        if all(np.array_equal(grid, steps[0]) for grid in steps):
+            returns = [run["return_mean"].to_numpy(float) for run in seeds]
+            curves[key] = (steps[0], np.stack(returns))
+            continue
+        first, last = max(grid[0] for grid in steps), min(grid[-1] for grid in steps)
+        common = np.linspace(first, last, min(map(len, steps)))
+        returns = [np.interp(common, run["timesteps"], run["return_mean"]) for run in seeds]
+        curves[key] = (common, np.stack(returns))
     return _averaged(curves, "timesteps")
 
 
@@ -97,7 +123,7 @@ def wall_time_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
         labels of which the seconds of an evaluation are not known
     """
     curves = {}
-    for key, group in evaluations.groupby(_GROUP, sort=True):
+    for key, group in by_label(evaluations).items():
         if not np.isfinite(group["wall_seconds"]).all():
             continue
         seeds = [run.sort_values("timesteps") for _, run in group.groupby("seed", sort=True)]
@@ -108,7 +134,7 @@ def wall_time_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def _averaged(
-    curves: Mapping[tuple[Hashable, ...], tuple[np.ndarray, np.ndarray]], x: str
+    curves: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]], x: str
 ) -> pd.DataFrame:
     """The means over seeds of curves, each of x, shape ``(n_points,)``, and returns by seed."""
     estimates = mean_intervals([returns for _, returns in curves.values()])
@@ -119,7 +145,9 @@ def _averaged(
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
-def steps_to_threshold(evaluations: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
+def steps_to_threshold(
+    evaluations: pd.DataFrame, thresholds: Mapping[str, float], lower_is_better: bool = False
+) -> pd.DataFrame:
     """Environment steps at the first evaluation whose mean return is at or above a threshold.
 
     A seed without such an evaluation counts as infinitely many steps, so that the median is
@@ -127,16 +155,19 @@ def steps_to_threshold(evaluations: pd.DataFrame, thresholds: Mapping[str, float
 
     :param evaluations: as for :func:`run_scores`, in any order
     :param thresholds: environment to return; what has none is left out
+    :param lower_is_better: it is the first evaluation at or below the threshold
     :return: one row per environment and label: ``env_id, label, threshold, seeds`` (how many),
         ``reached`` (how many of them did), ``median, lowest, highest`` (over seeds, in environment
         steps, ``inf`` for not reached), ``budget`` (environment steps up to which every seed was
         evaluated) and ``spacing`` (most environment steps without an evaluation)
     """
     rows = []
-    for (env_id, label), group in evaluations.groupby(_GROUP, sort=True):
-        threshold = thresholds.get(str(env_id))
+    sign = -1 if lower_is_better else 1
+    for (env_id, label), group in by_label(evaluations).items():
+        threshold = thresholds.get(env_id)
         if threshold is not None:
-            rows.append((env_id, label, threshold, *_steps_of(group, threshold)))
+            found = _steps_of(group.assign(value=sign * group["return_mean"]), sign * threshold)
+            rows.append((env_id, label, threshold, *found))
     return pd.DataFrame(rows, columns=_STEPS_COLUMNS)
 
 
@@ -144,7 +175,7 @@ def _steps_of(evaluations: pd.DataFrame, threshold: float) -> tuple[float, ...]:
     """What :func:`steps_to_threshold` says of one label, from ``seeds`` on."""
     by_seed = evaluations.groupby("seed")["timesteps"]
     budgets = by_seed.max()
-    above = evaluations[evaluations["return_mean"] >= threshold]
+    above = evaluations[evaluations["value"] >= threshold]
     first = above.groupby("seed")["timesteps"].min()
     steps = first.astype(np.float64).reindex(budgets.index, fill_value=np.inf).to_numpy()
     spacing = max(int(np.diff(np.sort(grid), prepend=0).max()) for _, grid in by_seed)

@@ -121,7 +121,9 @@ def _ranking(
 
     def order(label: str) -> tuple[bool, bool, float, float, str]:
         # As probable as each other, they are ranked by their mean returns.
-        first, second = -float(np.mean(chances.get(label, -1.0))), -float(np.mean(means[label]))
+        sign = 1 if comparisons.lower_is_better else -1
+        first = -float(np.mean(chances.get(label, -1.0)))
+        second = sign * float(np.mean(means[label]))
         if is_normalised and label in group:
             iqm = float(interquartile_mean(group[label], axis=None))
             # Where two have the same interquartile mean, by all runs.

@@ -44,10 +44,13 @@ def parse(texts: Iterable[str]) -> dict[str, float]:
     return thresholds
 
 
-def resolve(env_ids: Iterable[str], given: Mapping[str, float]) -> dict[str, Threshold]:
+def resolve(
+    env_ids: Iterable[str], given: Mapping[str, float], with_registered: bool = True
+) -> dict[str, Threshold]:
     """The threshold of each environment that has one, sorted; given ones take precedence.
 
     :param env_ids: the environments of the report
+    :param with_registered: thresholds that are not given are Gymnasium's, which are of returns
     :raises ReportError: ``given`` has an environment that is not one of them
     """
     known = sorted(set(env_ids))
@@ -59,7 +62,9 @@ def resolve(env_ids: Iterable[str], given: Mapping[str, float]) -> dict[str, Thr
             )
     thresholds = {}
     for env_id in known:
-        value = given[env_id] if env_id in given else registered(env_id)
+        value = given.get(env_id)
+        if value is None and with_registered:
+            value = registered(env_id)
         if value is not None:
             thresholds[env_id] = Threshold(value, given=env_id in given)
     return thresholds

@@ -75,11 +75,13 @@ class Comparisons:
 
     ``means``: score, environment and label to the mean; ``improvements``: score, environment, label
     and another label to the probability that a run of the former is higher than one of the latter.
-    Labels of different protocols do not compare, and are no pair.
+    Labels of different protocols do not compare, and are no pair. ``lower_is_better``: the
+    probability is that of being lower, and a label is ahead by a lower mean.
     """
 
     means: Mapping[tuple[str, str, str], Estimate]
     improvements: Mapping[tuple[str, str, str, str], Estimate]
+    lower_is_better: bool = False
 
     @property
     def env_ids(self) -> list[str]:
@@ -96,7 +98,8 @@ class Comparisons:
         improvement = self.improvements.get((score, env_id, label, other))
         if improvement is None or not improvement.decides:
             return False
-        apart = ours.low > theirs.high and differ(ours.value, theirs.value)
+        better, worse = (theirs, ours) if self.lower_is_better else (ours, theirs)
+        apart = better.low > worse.high and differ(ours.value, theirs.value)
         return apart and improvement.low > 0.5 and excludes_half(improvement)
 
     def verdict(self, env_id: str, label: str, other: str) -> Verdict | None:
@@ -112,7 +115,7 @@ class Comparisons:
         return Verdict(BEHIND if is_behind else LEVEL, improvement)
 
     def not_behind(self, score: str, env_id: str, labels: Sequence[str]) -> list[str]:
-        """The label with the highest mean and all that cannot be told apart from it.
+        """The label with the best mean and all that cannot be told apart from it.
 
         :param labels: of one protocol; those with too few seeds take no part
         :return: empty with fewer than two others, since nothing is compared
@@ -120,7 +123,8 @@ class Comparisons:
         compared = [label for label in labels if self.means[score, env_id, label].decides]
         if len(compared) < 2:
             return []
-        best = max(compared, key=lambda label: self.means[score, env_id, label].value)
+        first = min if self.lower_is_better else max
+        best = first(compared, key=lambda label: self.means[score, env_id, label].value)
         return [label for label in compared if not self.is_ahead(score, env_id, best, label)]
 
     def bold(self, score: str, table: pd.DataFrame) -> np.ndarray:
@@ -150,14 +154,17 @@ class Comparisons:
         return frame.sort_values(columns[:4], kind="stable", ignore_index=True)
 
 
-def comparisons_of(table: pd.DataFrame, of_runs: pd.DataFrame) -> Comparisons:
+def comparisons_of(
+    table: pd.DataFrame, of_runs: pd.DataFrame, lower_is_better: bool = False
+) -> Comparisons:
     """Every pair of labels that share an environment and a protocol, compared by every score.
 
     :param table: as :func:`reports.data.scores.score_table` returns it
     :param of_runs: as :func:`reports.data.scores.run_scores` returns it, of the same runs
     """
+    sign = -1 if lower_is_better else 1
     values = {
-        (str(env_id), str(label)): group[list(SCORES)].to_numpy(dtype=np.float64)
+        (str(env_id), str(label)): sign * group[list(SCORES)].to_numpy(dtype=np.float64)
         for (env_id, label), group in of_runs.groupby(["env_id", "label"], sort=True)
     }
     pairs = [
@@ -183,7 +190,7 @@ def comparisons_of(table: pd.DataFrame, of_runs: pd.DataFrame) -> Comparisons:
         for row in table.to_dict("records")
         for score in SCORES
     }
-    return Comparisons(means, improvements)
+    return Comparisons(means, improvements, lower_is_better)
 
 
 def not_told_apart(estimates: Sequence[Estimate], lower_is_better: bool = False) -> list[bool]:

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from benchmarks import figure_theme
+from benchmarks.names import in_natural_order
 from benchmarks.storage import naming
 
 # Hues of Okabe and Ito's (safe for the common colour-vision deficiencies), the five of RESERVED at
@@ -78,11 +79,15 @@ def steps_text(steps: float) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """The x axis of learning curves: a column of theirs, its label, and how it is written."""
+    """The x axis of learning curves: a column of theirs, its label, and how it is written.
+
+    ``values``: the label of the y axis.
+    """
 
     column: str
     label: str
     text: Callable[[float], str]
+    values: str = "evaluation return"
 
 
 STEPS = Axis("timesteps", "environment steps", steps_text)
@@ -90,7 +95,7 @@ STEPS = Axis("timesteps", "environment steps", steps_text)
 
 def looks(labels: Sequence[str]) -> dict[str, Look]:
     """A look for each label; the well-known algorithms have the same one in every report."""
-    unique = sorted(set(labels))
+    unique = in_natural_order(labels)
     slots = {label: RESERVED.index(label) for label in unique if label in RESERVED}
     free = (slot for slot in range(len(unique) + len(RESERVED)) if slot not in slots.values())
     # A variant such as "npg (critic=adam)" takes what is free, from the front.
@@ -131,13 +136,13 @@ def draw_panel(
     ax: Axes, curves: pd.DataFrame, styles: Mapping[str, Look], axis: Axis = STEPS
 ) -> None:
     """Mean line and band of every label of one environment."""
-    groups = list(curves.groupby("label", sort=True))
-    for position, (label, curve) in enumerate(groups):
-        look = styles[str(label)]
+    labels = in_natural_order(curves["label"])
+    for position, label in enumerate(labels):
+        look, curve = styles[label], curves[curves["label"] == label]
         where = curve[axis.column].to_numpy(dtype=np.float64)
         spacing = max(1, round(len(where) / MARKERS_PER_LINE))
         # Shifted from line to line, so that markers of close curves do not cover each other.
-        offset = position * spacing // len(groups)
+        offset = position * spacing // len(labels)
         ax.plot(
             where,
             curve["mean"].to_numpy(),
@@ -213,7 +218,7 @@ def _label_outer_axes(axes: Sequence[Axes], columns: int, axis: Axis) -> None:
         if position + columns >= len(axes):
             ax.set_xlabel(axis.label)
         if position % columns == 0:
-            ax.set_ylabel("evaluation return")
+            ax.set_ylabel(axis.values)
 
 
 def _legend_handles(curves: pd.DataFrame, styles: Mapping[str, Look]) -> list[Artist]:
@@ -221,10 +226,10 @@ def _legend_handles(curves: pd.DataFrame, styles: Mapping[str, Look]) -> list[Ar
         Line2D(
             [],
             [],
-            label=f"{label}, {seeds_text(group['seeds'])}",
-            **line_style(styles[str(label)]),
+            label=f"{label}, {seeds_text(curves.loc[curves['label'] == label, 'seeds'])}",
+            **line_style(styles[label]),
         )
-        for label, group in curves.groupby("label", sort=True)
+        for label in in_natural_order(curves["label"])
     ]
     if (curves["seeds"] > 1).any():
         # A figure is often shown without its caption.

@@ -19,17 +19,26 @@ from reports.rendering.text import machine_text, tally_text
 # From how many seconds on an axis is in which unit, and that unit in seconds.
 _UNITS = [(7_200.0, 3_600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds")]
 
+_OTHERS = (
+    "Of other programs' runs, times are from the first entry of a log to the last: evaluations and "
+    "whatever else the program did are in them, also in training speed. What is not recorded is "
+    "left out."
+)
+
 
 def build(context: Context) -> Section | None:
     """Time and memory of each algorithm on each environment."""
     data = context.runs
-    if data is None:
+    if data is None or data.runs["wall_seconds"].isna().all():
         return None
     blocks: list[Block] = [costs_table(context.scores)]
+    if not data.are_all_of_suite:
+        blocks.append(Paragraph(_OTHERS))
     if (context.scores["protocol"] != "").any():
         mixed = " budgets or evaluations differ, and with them wall times."
         blocks.append(Paragraph((Strong("Mixed:"), mixed)))
     curves = scores.wall_time_curves(data.evaluations)
+    metric = data.metric
     if len(curves):
         styles = figures.looks(list(context.scores["label"]))
         blocks.append(
@@ -37,7 +46,7 @@ def build(context: Context) -> Section | None:
                 "learning_curves_time",
                 "Learning curves against training time",
                 _caption(data),
-                lambda: time_figure(curves, styles),
+                lambda: time_figure(curves, styles, metric.axis_label),
             )
         )
     return Section("Time and memory", blocks)
@@ -58,7 +67,11 @@ def costs_table(table: pd.DataFrame) -> Table:
     return Table(columns, name="costs").without_empty()
 
 
-def time_figure(curves: pd.DataFrame, styles: Mapping[str, figures.Look]) -> Drawing:
+def time_figure(
+    curves: pd.DataFrame,
+    styles: Mapping[str, figures.Look],
+    values: str = figures.STEPS.values,
+) -> Drawing:
     """Learning curves against training time, each panel in a unit for short numbers.
 
     :param curves: as :func:`reports.data.scores.wall_time_curves` returns them
@@ -69,7 +82,7 @@ def time_figure(curves: pd.DataFrame, styles: Mapping[str, figures.Look]) -> Dra
         size, name = next((size, name) for least, size, name in _UNITS if longest >= least)
         names.append(name)
         frames.append(group.assign(time=group["seconds"] / size))
-    axis = figures.Axis("time", "", "{:g}".format)
+    axis = figures.Axis("time", "", "{:g}".format, values)
     figure = figures.learning_curves(pd.concat(frames), styles, axis)
     for ax, name in zip(figure.axes, names, strict=False):  # some panels may be empty
         ax.set_xlabel(f"training time ({name})")
@@ -77,10 +90,15 @@ def time_figure(curves: pd.DataFrame, styles: Mapping[str, figures.Look]) -> Dra
 
 
 def _caption(data: RunData) -> Inline:
+    counted = "evaluations not counted: mean over seeds "
+    if not data.are_all_of_suite:
+        counted = f"as the runs logged it: mean {data.metric.noun} over seeds "
     shown = (
-        "Learning curves against the time of training, evaluations not counted: mean over seeds "
+        f"Learning curves against the time of training, {counted}"
         "with its 95% interval, up to the time at which the first seed was done."
     )
+    if not data.are_all_of_suite:
+        return (shown, " On which machines the runs were made is not known of all.")
     machines = data.runs["machine"].map(machine_text)
     if machines.nunique() > 1:
         return (

@@ -1,4 +1,8 @@
-"""How to read a report: what its words and numbers mean. It is the same in every report."""
+"""How to read a report: what its words and numbers mean.
+
+It is the same in every report on evaluations of this suite's own runs; of another metric, or of
+other programs' runs, it says first what the metric is.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ from benchmarks.statistics import FEWEST_SEEDS, REPETITIONS
 from benchmarks.tables import Code, Inline, Strong
 from reports.data.aggregates import REPETITIONS as AGGREGATE_REPETITIONS
 from reports.data.context import Context
+from reports.data.logs import N_POINTS
+from reports.data.metrics import EVALUATIONS, Metric
+from reports.data.readers.logged import EVALUATION, SUCCESS_RATE, TRAINING, TRAINING_WINDOW
 from reports.data.verdicts import FALSE_ALARMS
 from reports.rendering.blocks import Block, Bullets, Paragraph, Section
 from reports.rendering.text import listing
@@ -25,6 +32,13 @@ def _by_seeds(shares: dict[int, float]) -> str:
 # Either of two equal algorithms may be the one that is ahead.
 _CHANCES = {n: 2 * share for n, share in FALSE_ALARMS.items() if n >= FEWEST_SEEDS}
 _OF_TWO = 2 * FALSE_ALARMS[2]
+
+READ_OFF: Inline = (
+    f"They change as training goes on and keep their value in between. All runs of an environment "
+    f"are therefore read off at the same steps, without interpolation: {N_POINTS} of them, evenly "
+    "spread up to the end of the shortest run, from the first at which every run has a value. "
+    "What is said of evaluations holds of these points."
+)
 
 SCORES: list[Inline] = [
     (
@@ -58,6 +72,44 @@ SCORES: list[Inline] = [
         " are those that were taken: whole rollouts may exceed the budget a little.",
     ),
 ]
+
+METRICS: dict[str, list[Inline]] = {
+    EVALUATION: [
+        (
+            Strong("Evaluation returns"),
+            " are those of episodes for which training was interrupted, as Stable-Baselines3's "
+            "EvalCallback makes them, usually without exploration. Each run's scores are of its "
+            "own evaluations.",
+        )
+    ],
+    TRAINING: [
+        (
+            Strong("Training returns"),
+            f" are the mean return of the last {TRAINING_WINDOW} episodes, or of all as long as "
+            "there are fewer, that the exploring policy had ended by a step. They are not "
+            "evaluation returns: the policy took random actions, and it changed from one of these "
+            "episodes to the next. They compare with training returns alone.",
+        ),
+        READ_OFF,
+    ],
+    SUCCESS_RATE: [
+        (
+            Strong("Success rate"),
+            ": the share of an evaluation's episodes that were successful, by what the environment "
+            "says of them. Where this page speaks of returns, read success rates.",
+        )
+    ],
+}
+OTHER_METRIC: list[Inline] = [
+    "The values are what the runs have logged under one name, which may not mean the same in two "
+    "programs. Where this page speaks of returns, read these values.",
+    READ_OFF,
+]
+LOWER: Inline = (
+    Strong("Lower is better"),
+    ": the best value is the lowest, bold is the lowest mean and all that is not ahead of, and a "
+    "run improves on another if it ends lower.",
+)
 
 COMPARISONS: list[Inline] = [
     (
@@ -269,6 +321,15 @@ def build(context: Context) -> Section | None:
         "Studies": STUDIES,
     }
     blocks: list[Block] = []
+    data = context.runs
+    if data is not None and not (data.metric == EVALUATIONS and data.are_all_of_suite):
+        parts = {"The metric": about(data.metric), **parts}
     for title, items in parts.items():
         blocks += [Paragraph(Strong(title)), Bullets(items)]
     return Section("How to read this", blocks)
+
+
+def about(metric: Metric) -> list[Inline]:
+    """What a metric is, and its direction."""
+    said = METRICS.get(metric.name, OTHER_METRIC)
+    return [*said, LOWER] if metric.lower_is_better else said

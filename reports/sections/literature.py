@@ -23,6 +23,7 @@ from benchmarks.tables import (
 from reports.data import published
 from reports.data.context import Context
 from reports.data.published import FINAL, KINDS, THEIRS, TRAINING, differences
+from reports.data.readers.logged import EVALUATION
 from reports.rendering.blocks import Block, Bullets, Paragraph, Section
 from reports.rendering.text import counted, listing
 
@@ -42,6 +43,9 @@ _ROUNDED = 0.0005
 def build(context: Context) -> Section | None:
     """Our results beside the published ones of the same tasks."""
     if context.runs is None or context.published is None:
+        return None
+    if context.runs.metric.name != EVALUATION:
+        context.warn(f"--published: no result is of the {context.runs.metric.noun}")
         return None
     frame = published.for_runs(context.runs, context.published)
     if frame.empty:

@@ -22,6 +22,12 @@ def build(context: Context) -> Section | None:
     blocks: list[Block] = []
     if data.broken:
         blocks += [Paragraph("Left out:"), Bullets([Code(line) for line in data.broken])]
+    if data.without_metric:
+        title = f"Left out, since they have not logged the {data.metric.noun}:"
+        blocks += [Paragraph(title), Bullets([Code(line) for line in data.without_metric])]
+    if data.problems:
+        title = "Parts of logs that were left out:"
+        blocks += [Paragraph(title), Bullets([Code(line) for line in data.problems])]
     if lacking.gaps:
         blocks.append(Bullets([gap_text(gap) for gap in lacking.gaps]))
     if len(data.failures):

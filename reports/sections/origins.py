@@ -10,12 +10,13 @@ import pandas as pd
 
 from benchmarks.algorithms import known_class, parameters_of
 from benchmarks.errors import SpecError
-from benchmarks.names import plain
+from benchmarks.names import in_natural_order, plain
 from benchmarks.secrets import mask
 from benchmarks.tables import Code, Inline, Number, Table, Text
 from benchmarks.zoo import model_arguments
 from reports.data.context import Context
-from reports.data.runs import setting_text
+from reports.data.logs import NOT_SETTINGS
+from reports.data.runs import SUITE, setting_text
 from reports.rendering.blocks import Block, Bullets, CodeBlock, Paragraph, Section
 from reports.rendering.text import counted, listing, machine_text, tally_text, versions_text
 
@@ -27,7 +28,18 @@ def build(context: Context) -> Section | None:
     """Commits, versions, machines, commands and hyperparameters: what it takes to repeat runs."""
     if context.runs is None:
         return None
-    table = context.runs.runs
+    data = context.runs
+    own, others = data.of_suite, data.runs[data.runs["format"] != SUITE]
+    blocks: list[Block] = []
+    if len(own):
+        blocks += [*_made_here(own), Paragraph(_listed(own)), *hyperparameter_tables(own)]
+    if len(others):
+        blocks += _made_elsewhere(others)
+    return Section("How it was made", blocks)
+
+
+def _made_here(table: pd.DataFrame) -> list[Block]:
+    """What this suite's own runs have recorded."""
     facts: list[Inline] = [
         ("Commit: ", commits_text(table)),
         f"Versions: {tally_text(table['versions'].map(versions_text))}",
@@ -35,15 +47,72 @@ def build(context: Context) -> Section | None:
     ]
     by_commit = commit_table(table)
     commands = sorted({mask(str(command)) for command in table["command"]})
-    blocks: list[Block] = [
+    return [
         Bullets(facts),
         *([by_commit] if by_commit else []),
         Paragraph("Commands:"),
         CodeBlock([plain(command, _LONGEST_COMMAND) for command in commands]),
-        Paragraph(_listed(table)),
-        *hyperparameter_tables(table),
     ]
-    return Section("How it was made", blocks)
+
+
+def _made_elsewhere(table: pd.DataFrame) -> list[Block]:
+    """Where runs of other programs were found, and the settings that they have recorded."""
+    places = table.groupby(["suite", "format"], sort=True)
+    return [
+        Paragraph(
+            "Runs of other programs; their commits, versions, machines and commands are not "
+            "recorded:"
+        ),
+        Table(
+            [
+                Text("place", [Code(str(place)) for (place, _), _ in places]),
+                Text("format", [str(form) for (_, form), _ in places]),
+                Text("labels", [listing(in_natural_order(rows["label"])) for _, rows in places]),
+                Number("runs", [len(rows) for _, rows in places]),
+            ]
+        ),
+        *_recorded_settings(table),
+    ]
+
+
+def _recorded_settings(table: pd.DataFrame) -> list[Block]:
+    """For each label the settings that its runs have recorded."""
+    tables: list[Block] = []
+    without = []
+    for label in in_natural_order(table["label"]):
+        rows = table[table["label"] == label]
+        by_env = rows.groupby("env_id", sort=True)
+        settings = {str(env_id): _common(of_env) for env_id, of_env in by_env}
+        where: dict[str, list[str]] = {}
+        for env_id, own in settings.items():
+            where.setdefault(json.dumps(own, sort_keys=True), []).append(str(env_id))
+        names = sorted({name for own in settings.values() for name in own})
+        if not names:
+            without.append(label)
+            continue
+        columns = [
+            Text(
+                _heading({label: env_ids}, set(settings)),
+                [Code(own[name]) if name in own else None for name in names],
+            )
+            for own, env_ids in ((settings[group[0]], group) for group in where.values())
+        ]
+        tables.append(Table([Text("setting", [Code(plain(n)) for n in names]), *columns]))
+    said = "Settings that the runs have recorded; a dash: not recorded."
+    if without:
+        said += f" {listing(without)}: not recorded."
+    return [Paragraph(said), *tables]
+
+
+def _common(runs: pd.DataFrame) -> dict[str, str]:
+    """The settings of these runs as text; where they differ, the values one after the other."""
+    recorded = list(runs["hyperparams"])
+    names = sorted({name for settings in recorded for name in settings} - NOT_SETTINGS)
+    texts = {}
+    for name in names:
+        values = [setting_text(settings[name]) for settings in recorded if name in settings]
+        texts[name] = plain(", ".join(in_natural_order(values)))
+    return texts
 
 
 def commits_text(table: pd.DataFrame) -> Inline:

@@ -26,10 +26,11 @@ def build(context: Context) -> Section | None:
         return None
     scores = context.normalized
     table = aggregates.aggregate_table(scores.finals)
+    final = context.runs.metric.heading("final")
     blocks: list[Block] = [
         Paragraph(
-            f"Normalised final returns over {listing(scores.env_ids)}: on each a random policy has "
-            "0 and a reference 1."
+            f"Normalised {final}s over {listing(scores.env_ids)}: on each a random policy has 0 "
+            "and a reference 1."
         )
     ]
     if left_out := _left_out(scores):

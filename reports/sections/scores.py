@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 
@@ -11,13 +12,14 @@ from benchmarks.results import frame_csv
 from benchmarks.statistics import final_window
 from benchmarks.tables import Estimates, Inline, Link, Number, Strong, Table, Text
 from reports.data.context import Context
+from reports.data.metrics import EVALUATIONS, Metric
+from reports.data.readers.logged import EVALUATION
+from reports.data.scores import SCORES
 from reports.data.verdicts import Comparisons
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Figure, Paragraph, Section
 from reports.rendering.figures import Look
-from reports.rendering.text import listing
-
-_HEADERS = {"final": "final return", "best": "best evaluation", "area": "area under curve"}
+from reports.rendering.text import MOST_LISTED, listing
 
 
 def build(context: Context) -> Section | None:
@@ -26,14 +28,15 @@ def build(context: Context) -> Section | None:
         return None
     table, curves = context.scores, context.learning_curves
     styles = figures.looks(list(table["label"]))
-    blocks: list[Block] = [Paragraph(_opening(context.runs.evaluations))]
+    metric = context.runs.metric
+    blocks: list[Block] = [Paragraph(_opening(context.runs.evaluations, metric))]
     several = table["env_id"].nunique() > 1
     for env_id, rows in table.groupby("env_id", sort=True):
-        of_env: list[Block] = [environment_table(rows, context.comparisons)]
+        of_env: list[Block] = [environment_table(rows, context.comparisons, metric)]
         if mixed := _mixed(rows):
             of_env.insert(0, Paragraph(mixed))
         if several:  # otherwise it is the figure of the summary
-            of_env.append(_figure(str(env_id), curves[curves["env_id"] == env_id], styles))
+            of_env.append(_figure(str(env_id), curves[curves["env_id"] == env_id], styles, metric))
         blocks.append(Section(str(env_id), of_env))
     frames = {"scores.csv": table, "comparisons.csv": context.comparisons.frame()}
     return Section(
@@ -41,7 +44,9 @@ def build(context: Context) -> Section | None:
     )
 
 
-def environment_table(table: pd.DataFrame, comparisons: Comparisons) -> Table:
+def environment_table(
+    table: pd.DataFrame, comparisons: Comparisons, metric: Metric = EVALUATIONS
+) -> Table:
     """One row per label: scores with intervals, seeds and steps.
 
     :param table: rows of :func:`reports.data.scores.score_table`, all of one environment
@@ -49,11 +54,11 @@ def environment_table(table: pd.DataFrame, comparisons: Comparisons) -> Table:
     env_id = str(table["env_id"].iloc[0])
     estimates = [
         Estimates(
-            header,
+            metric.heading(score),
             [comparisons.means[score, env_id, label] for label in table["label"]],
             bold=comparisons.bold(score, table).tolist(),
         )
-        for score, header in _HEADERS.items()
+        for score in SCORES
     ]
     return Table(
         [
@@ -66,12 +71,16 @@ def environment_table(table: pd.DataFrame, comparisons: Comparisons) -> Table:
     )
 
 
-def _opening(evaluations: pd.DataFrame) -> Inline:
+def _opening(evaluations: pd.DataFrame, metric: Metric) -> Inline:
     sizes = evaluations.groupby(["env_id", "label", "seed"]).size()
     windows = sorted({(final_window(n), n) for n in sizes})
     texts = [f"the last {f'{window} ' if window > 1 else ''}of {n}" for window, n in windows]
+    if len(texts) > MOST_LISTED:
+        fewest, most = windows[0][1], windows[-1][1]
+        texts = [f"the last tenth of each run's {fewest:,} to {most:,}"]
+    final = "Final returns" if metric.name == EVALUATION else f"Final values of {metric.noun}"
     return (
-        f"Final returns are over {listing(texts)} evaluations. All scores with time and memory as "
+        f"{final} are over {listing(texts)} {metric.points}. All scores with time and memory as "
         "data: ",
         Link("scores.csv", "scores.csv"),
         "; every pair of algorithms: ",
@@ -91,10 +100,14 @@ def _mixed(table: pd.DataFrame) -> Inline:
     return (Strong("Mixed:"), said)
 
 
-def _figure(env_id: str, curves: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
+def _figure(
+    env_id: str, curves: pd.DataFrame, styles: Mapping[str, Look], metric: Metric
+) -> Figure:
+    shown = "mean over seeds" if metric.name == EVALUATION else f"mean {metric.noun} over seeds"
+    axis = replace(figures.STEPS, values=metric.axis_label)
     return Figure(
         f"learning_curve_{file_name(env_id)}",
         f"Learning curves on {env_id}",
-        f"Learning curves on {env_id}: mean over seeds with its 95% interval.",
-        lambda: figures.learning_curves(curves, styles),
+        f"Learning curves on {env_id}: {shown} with its 95% interval.",
+        lambda: figures.learning_curves(curves, styles, axis),
     )

@@ -26,15 +26,17 @@ def build(context: Context) -> Section | None:
     """
     if context.runs is None:
         return None
-    resolved = thresholds.resolve(context.runs.runs["env_id"], context.thresholds)
+    metric = context.runs.metric
+    env_ids = context.runs.runs["env_id"]
+    resolved = thresholds.resolve(env_ids, context.thresholds, metric.is_return)
     if not resolved:
         return None
     values = {env_id: threshold.value for env_id, threshold in resolved.items()}
-    table = scores.steps_to_threshold(context.runs.evaluations, values)
+    table = scores.steps_to_threshold(context.runs.evaluations, values, metric.lower_is_better)
     blocks: list[Block] = [
         Paragraph(_sources(resolved)),
         steps_table(table),
-        Paragraph(f"Evaluations come {_spacings(table)}, which limits the resolution."),
+        Paragraph(f"{metric.points.title()} come {_spacings(table)}, which limits the resolution."),
     ]
     if mixed := _mixed(table, context.runs.mixed):
         blocks.append(Paragraph(mixed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmarks.numbers import Form, form_of
 from benchmarks.statistics import FEWEST_SEEDS, interquartile_mean
@@ -33,8 +34,8 @@ BEST = {
     "{who} share.",
     "pairs": "No two environments are shared by all algorithms. {best} is first by the "
     "probability of improvement, averaged over the environments that two share.",
-    "one": "{best} is first by the probability of improvement on {env_id}, with a mean final "
-    "return of {mean}.",
+    "one": "{best} is first by the probability of improvement on {env_id}, with a mean {final} "
+    "of {mean}.",
     "alone": "{best} is the only algorithm, so nothing is compared.",
     "lone scores": "{best} is the only algorithm, with an interquartile mean of {iqm} over {n} "
     "environments.",
@@ -54,10 +55,10 @@ AGAINST = {
     TOO_FEW: "{best} and {other} have too few seeds for a verdict",
 }
 GAP = (
-    ": the interquartile mean of {best} differs by {gap}, and a run of it ends higher with "
+    ": the interquartile mean of {best} differs by {gap}, and a run of it ends {higher} with "
     "probability {chance}."
 )
-CHANCE = ": a run of {best} ends higher with probability {chance}."
+CHANCE = ": a run of {best} ends {higher} with probability {chance}."
 # Where it is behind:
 BEHIND_ON = "{best} is behind another algorithm on {n} of {n_all} environments: {where}."
 NEVER_BEHIND = "No algorithm is ahead of {best} on any environment."
@@ -116,7 +117,9 @@ def _best(context: Context, best: str) -> str:
         return BEST["pairs" if env_ids else "none"].format(**facts)
     mean = comparisons.means["final", env_ids[0], best]
     text = estimate_text(mean, form_of(mean.numbers).text)
-    return BEST["one"].format(**facts, env_id=env_ids[0], mean=text)
+    assert context.runs is not None
+    final = context.runs.metric.heading("final")
+    return BEST["one"].format(**facts, env_id=env_ids[0], final=final, mean=text)
 
 
 def _who(standings: Standings) -> str:
@@ -142,14 +145,13 @@ def _against(context: Context, best: str, other: str) -> str:
         (env_id, *_) = context.comparisons.env_ids_of(best, other)
         verdict = context.comparisons.verdict(env_id, best, other)
         assert verdict is not None
-        return ON.format(env_id=env_id) + _stands(best, other, verdict, CHANCE)
+        return ON.format(env_id=env_id) + _stands(context, best, other, verdict, CHANCE)
     if not standings.is_normalised:
-        return _stands(best, other, verdict, CHANCE)
+        return _stands(context, best, other, verdict, CHANCE)
     gap = aggregates.iqm_difference(standings.group[best], standings.group[other])
     form = _TWO.apart([(gap.low, 0.0), (gap.high, 0.0)])
-    return _stands(
-        best, other, verdict, GAP, gap=estimate_text(gap, lambda end: form.text(end, "+"))
-    )
+    text = estimate_text(gap, lambda end: form.text(end, "+"))
+    return _stands(context, best, other, verdict, GAP, gap=text)
 
 
 def _pairwise(context: Context, label: str, other: str) -> str:
@@ -158,13 +160,17 @@ def _pairwise(context: Context, label: str, other: str) -> str:
     assert verdict is not None
     n = len(context.standings.shared(label, other))
     where = OVER.format(n=n, best=label, other=other)
-    return where + _stands(label, other, verdict, CHANCE)
+    return where + _stands(context, label, other, verdict, CHANCE)
 
 
-def _stands(best: str, other: str, verdict: Verdict, measures: str, **facts: str) -> str:
+def _stands(
+    context: Context, best: str, other: str, verdict: Verdict, measures: str, **facts: str
+) -> str:
+    assert context.runs is not None
     template = AGAINST[verdict.word] + measures
     chance = estimate_text(verdict.improvement, percent(verdict.improvement, "%"))
-    return template.format(best=best, other=other, chance=chance, **facts)
+    higher = context.runs.metric.higher
+    return template.format(best=best, other=other, chance=chance, higher=higher, **facts)
 
 
 def _behind(context: Context, best: str) -> str:
@@ -195,6 +201,8 @@ def _missing(context: Context) -> list[Inline]:
     ]
     if data.broken:
         texts.append(f"{len(data.broken)} left out as unreadable")
+    if data.without_metric:
+        texts.append(f"{counted(len(data.without_metric), 'run')} left out without the metric")
     if len(data.failures):
         texts.append(f"{counted(len(data.failures), 'run')} failed")
     if lacking.is_uneven:
@@ -259,9 +267,11 @@ def _caption(context: Context, table: Table) -> str:
     """What the table shows, and what it leaves out."""
     over, standings = context.compared_with, context.standings
     assert over is not None
+    assert context.runs is not None
+    higher = context.runs.metric.higher
     names = list(table.columns[0].values)
     said = [
-        f"Each algorithm beside {over}: the probability in percent that a run of it ends higher "
+        f"Each algorithm beside {over}: the probability in percent that a run of it ends {higher} "
         f"than one of {over}, with its 95% interval, and what that says."
     ]
     if Strong(PAIRWISE.format(over=over)) in names:
@@ -275,7 +285,6 @@ def _caption(context: Context, table: Table) -> str:
             if n > 1
         ]
         said.append(f"Pairwise, {over} shares {listing(shared)}.")
-    assert context.runs is not None
     every = sorted(set(context.runs.runs["env_id"]))
     if absent := [x for x in every if x not in names]:
         said.append(f"Nothing is compared with {over} on {listing(absent)}.")
@@ -283,11 +292,14 @@ def _caption(context: Context, table: Table) -> str:
 
 
 def _learning_curves(context: Context) -> Figure:
+    assert context.runs is not None
+    metric = context.runs.metric
+    axis = replace(figures.STEPS, values=metric.axis_label)
     curves, styles = context.learning_curves, figures.looks(list(context.scores["label"]))
     return Figure(
         "learning_curves",
         "Learning curves of all environments",
-        "Learning curves: the mean over seeds of the evaluation return, with its 95% interval as a "
+        f"Learning curves: the mean over seeds of the {metric.noun}, with its 95% interval as a "
         "band.",
-        lambda: figures.learning_curves(curves, styles),
+        lambda: figures.learning_curves(curves, styles, axis),
     )

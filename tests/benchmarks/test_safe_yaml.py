@@ -1,9 +1,11 @@
 """YAML of others: what JSON has is read, and all else is refused at once, on one line."""
 
 import time
-from pathlib import Path
+from collections import OrderedDict
+from pathlib import Path, PurePosixPath
 
 import pytest
+import yaml
 
 from benchmarks.errors import SpecError
 from benchmarks.safe_yaml import read_mapping
@@ -191,6 +193,23 @@ def test_odd_values_of_hyperparameters_are_refused_or_taken(
         except SpecError as error:
             messages.append(str(error))
     assert all(message.isprintable() for message in messages)
+
+
+def test_python_objects_are_plain_data_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "dumped.yml"
+    written = OrderedDict(
+        net_arch=(64, 64), cls=OrderedDict, empty=OrderedDict(), path=PurePosixPath("a")
+    )
+    path.write_text(yaml.dump(written))
+
+    assert read_mapping(path, python_tags=True) == {
+        "net_arch": [64, 64],
+        "cls": "!!python/name:collections.OrderedDict",
+        "empty": {},
+        "path": "!!python/object/apply:pathlib.PurePosixPath",
+    }
+    with pytest.raises(SpecError, match="got !!python/tuple"):
+        read_mapping(path)
 
 
 @pytest.mark.parametrize("odd", ODD)

@@ -27,7 +27,9 @@ def slow_imports(*arguments: str) -> tuple[int, set[str]]:
     return int(status), set(loaded)
 
 
-@pytest.mark.parametrize("command", [[], ["build"], ["compare"], ["watch"], ["record"]])
+@pytest.mark.parametrize(
+    "command", [[], ["build"], ["inspect"], ["compare"], ["watch"], ["record"]]
+)
 def test_help_imports_nothing_slow(command: list[str]) -> None:
     assert slow_imports(*command, "--help") == (0, set())
 
@@ -38,6 +40,7 @@ def test_help_imports_nothing_slow(command: list[str]) -> None:
         ["build", "none"],
         ["build", "empty"],
         ["build", "empty", "--format", "pdf"],
+        ["inspect", "none"],
         ["compare", "none", "empty"],
         ["watch", "none"],
         ["record", "none", "--out", "a.gif"],

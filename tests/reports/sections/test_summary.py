@@ -82,7 +82,8 @@ def add_to(folders: RunFolders, env_id: str, finals: dict[str, float], seeds: in
 
 def against(word: str, best: str, other: str, chance: str, **facts: str) -> str:
     measures = GAP if "gap" in facts else CHANCE
-    return (AGAINST[word] + measures).format(best=best, other=other, chance=chance, **facts)
+    facts |= {"best": best, "other": other, "chance": chance, "higher": "higher"}
+    return (AGAINST[word] + measures).format(**facts)
 
 
 def interval_of(values: Any, statistic: Any) -> tuple[float, float]:
@@ -224,7 +225,9 @@ def test_one_environment_is_that_ones_comparison(folders: RunFolders) -> None:
     made = load(folders.root)
     assert said(made)[:3] == [
         # Of three seeds a resample may be all of one.
-        BEST["one"].format(best="npg", env_id="CartPole-v1", mean="400.1 (400.0 to 400.2)"),
+        BEST["one"].format(
+            best="npg", env_id="CartPole-v1", final="final return", mean="400.1 (400.0 to 400.2)"
+        ),
         f"On CartPole-v1, {against(AHEAD, 'npg', 'ppo', SURE)}",
         NEVER_BEHIND.format(best="npg"),
     ]

@@ -1,0 +1,503 @@
+"""Where the runs of a report come from: this suite's own folders, and logs of other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import run_files
+from benchmarks.command_line import split_names
+from benchmarks.errors import SpecError
+from benchmarks.names import plain
+from benchmarks.records import BrokenRunError
+from benchmarks.safe_yaml import read_mapping
+from reports.data import logs, progress, runs, selection
+from reports.data.logs import Curve
+from reports.data.metrics import Metric
+from reports.data.readers import find
+from reports.data.readers.logged import EVALUATION, TRAINING, LoggedRun, Series
+from reports.data.runs import FoundRuns, ReportError, RunData, runs_text
+from reports.data.selection import Condition
+
+T = TypeVar("T")
+Reading = Callable[[Sequence[Any]], Iterable[Any]]
+TABLE = "table"
+_OPTIONS = {"form": "--format-of", "pattern": "--pattern", "columns": "--columns", "path": "RUNS"}
+_MOST_SHOWN = 20  # names in an error
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place with runs.
+
+    ``path``: a folder or a log. ``format``: of its logs; None: found out. ``name``: what the
+    report calls its runs; empty: as their algorithms.
+    """
+
+    path: Path
+    format: str | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of the runs is reported, and how.
+
+    ``where``: as :func:`reports.data.selection.parse` reads it; empty: all. ``group_by``: a field,
+    whose values the labels then are. ``metric``: None: evaluations if all runs have them, else
+    training returns. ``cut_to_shortest``: runs of one environment need not be equally long.
+    ``pattern``, ``columns``: as for :func:`reports.data.readers.find.read`.
+    """
+
+    where: str = ""
+    group_by: str | None = None
+    metric: str | None = None
+    lower_is_better: bool = False
+    cut_to_shortest: bool = False
+    pattern: str | None = None
+    columns: Mapping[str, str] | None = None
+
+
+EVERYTHING = Wanted()
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A run of another program, where it was found, and what labels call its algorithm."""
+
+    run: LoggedRun
+    source: Source
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was read: this suite's own runs, if any, those of other programs, and what is broken."""
+
+    own: FoundRuns | None
+    logged: Sequence[Logged]
+    broken: Sequence[str]
+
+
+def sources_of(
+    paths: Sequence[Path], formats: Iterable[str] = (), names: Iterable[str] = ()
+) -> list[Source]:
+    """The places with runs that a command names.
+
+    :param formats: ``PATH=FORMAT``, each of one of the paths
+    :param names: ``PATH=LABEL`` likewise
+    :raises ReportError: a text of another form, one of another path, or a path that is given twice
+    """
+    for i, path in enumerate(paths):
+        if path in paths[:i]:
+            raise ReportError(f"RUNS: {path} is given twice; its runs would count twice")
+    of_format = _by_path("--format-of", "PATH=FORMAT", formats, paths)
+    of_name = _by_path("--name", "PATH=LABEL", names, paths)
+    return [Source(path, of_format.get(path), plain(of_name.get(path, ""))) for path in paths]
+
+
+def _by_path(
+    option: str, form: str, texts: Iterable[str], paths: Sequence[Path]
+) -> dict[Path, str]:
+    found: dict[Path, str] = {}
+    for text in texts:
+        parts = text.split("=")
+        splits = (("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts)))
+        path, value = next(
+            ((Path(left), right) for left, right in splits if left and Path(left) in paths),
+            (None, ""),
+        )
+        if path is None or not value.strip():
+            given = ", ".join(map(str, paths))
+            raise ReportError(f"{option}: must be {form} with a path of {given}, got {text!r}")
+        if path in found:
+            raise ReportError(f"{option}: {path}: is given twice; give one")
+        found[path] = value.strip()
+    return found
+
+
+def load(
+    sources: Sequence[Source],
+    wanted: Wanted,
+    allow_mixed: bool = False,
+    reading: Reading = iter,
+) -> RunData:
+    """The runs of a report, of one metric and labelled.
+
+    Runs that cannot be read are left out, and so are those without the metric.
+
+    :param allow_mixed: this suite's own runs of one environment may have different budgets or
+        evaluation protocols
+    :param reading: iterates over what is read, to show the progress
+    :raises ReportError: nothing can be reported, or runs do not compare; see
+        :func:`reports.data.runs.checked` and :func:`reports.data.logs.compared`
+    """
+    found = [read(source, wanted, reading) for source in with_tables(sources, wanted)]
+    own = _joined([each.own for each in found if each.own])
+    everything: Sequence[Logged] = _called([run for each in found for run in each.logged])
+    broken = [line for each in found for line in each.broken]
+    if own is None and not everything:
+        reason = f"; {broken[0]}" if broken else ""
+        places = ", ".join(str(source.path) for source in sources)
+        raise ReportError(f"{places}: no run in it that can be read{reason}")
+    refuse_unnamed(everything)
+    called = _names_of_algorithms(own)
+    own, logged = _where(wanted.where, own, called, everything)
+    data = None if own is None else runs.checked(own, allow_mixed, called)
+    fields = [*_fields_of_own(data, called), *map(_fields, logged)]
+    if data is not None and not logged and wanted == Wanted(where=wanted.where):
+        return replace(data, broken=[*data.broken, *broken])
+    reported = _reported(data, logged, fields, wanted)
+    return replace(reported, broken=[*(data.broken if data else ()), *broken])
+
+
+def read(source: Source, wanted: Wanted, reading: Reading = iter) -> Found:
+    """What stands at a place: this suite's own runs, and logs of other programs.
+
+    :raises ReportError: there is no such folder or file, or an option that does not fit
+    """
+    own = _own(source, reading) if source.format is None else None
+    if not source.path.exists():
+        if own is None:
+            raise ReportError(f"{source.path}: there is no such folder")
+        return Found(own, [], [])  # its folders are in an archive
+    columns = wanted.columns if source.format == TABLE else None
+    try:
+        found = find.read(source.path, source.format, wanted.pattern, columns, reading)
+    except SpecError as error:
+        argument, colon, text = str(error).partition(":")
+        raise ReportError(f"{_OPTIONS.get(argument, argument)}{colon}{text}") from error
+    return Found(own, [Logged(run, source) for run in found.runs], found.broken)
+
+
+def _own(source: Source, reading: Reading) -> FoundRuns | None:
+    """This suite's own runs at a place; None: there are none, not even broken ones."""
+    found = run_files.find(source.path)
+    if not (found.runs or found.failures or found.broken):
+        return None
+    return runs.read(source.path, True, reading, source.name)
+
+
+def with_tables(sources: Sequence[Source], wanted: Wanted) -> list[Source]:
+    """The sources with those marked that are tables, if it is said what their columns are.
+
+    These are the ones that the user has called tables, or else all whose format is not given.
+
+    :raises ReportError: there is none
+    """
+    if wanted.columns is None or any(source.format == TABLE for source in sources):
+        return list(sources)
+    if all(source.format for source in sources):
+        raise ReportError("--columns: are for tables; say which with --format-of PATH=table")
+    return [source if source.format else replace(source, format=TABLE) for source in sources]
+
+
+def _joined(found: Sequence[FoundRuns]) -> FoundRuns | None:
+    return runs.joined(found) if found else None
+
+
+def refuse_unnamed(logged: Iterable[Logged]) -> None:
+    """Refuse a run of which no source says what it is.
+
+    :raises ReportError: naming it, and what is not known
+    """
+    for each in logged:
+        if unknown := missing_names(each.run):
+            raise ReportError(
+                f"{each.run.path}: neither the logs nor their place say its {' and '.join(unknown)}"
+                "; say where its path has them with --pattern, such as "
+                '--pattern "{algo}/{env_id}_{seed}"'
+            )
+
+
+def missing_names(run: LoggedRun) -> list[str]:
+    """What a report needs and the logs do not say: algorithm, environment, seed."""
+    known = {"algorithm": run.algo, "environment": run.env_id, "seed": run.seed}
+    return [name for name, value in known.items() if value is None]
+
+
+def _called(logged: Sequence[Logged]) -> list[Logged]:
+    """The runs with what labels call their algorithms."""
+    algos: dict[str, set[str]] = {}
+    for each in logged:
+        algos.setdefault(each.source.name, set()).add(plain(str(each.run.algo)))
+    return [
+        replace(each, label=_call(each.source.name, plain(str(each.run.algo)), algos))
+        for each in logged
+    ]
+
+
+def _names_of_algorithms(own: FoundRuns | None) -> dict[tuple[str, str], str]:
+    """What labels call this suite's algorithms, by the name of their place and their own."""
+    if own is None:
+        return {}
+    algos: dict[str, set[str]] = {}
+    for name, algo in zip(own.runs["name"], own.runs["algo"], strict=True):
+        algos.setdefault(name, set()).add(algo)
+    return {(name, algo): _call(name, algo, algos) for name in algos for algo in algos[name]}
+
+
+def _call(name: str, algo: str, algos: Mapping[str, Collection[str]]) -> str:
+    """The algorithm's name, the place's if it has no other algorithm, else both."""
+    return f"{name} {algo}" if name and len(algos[name]) > 1 else name or algo
+
+
+def _fields(each: Logged) -> dict[str, Any]:
+    run = each.run
+    assert run.seed is not None
+    return selection.fields_of(
+        str(run.algo), str(run.env_id), run.seed, each.label, run.format, run.hyperparams
+    )
+
+
+def _fields_of_own(
+    data: FoundRuns | RunData | None, called: Mapping[tuple[str, str], str]
+) -> list[dict[str, Any]]:
+    if data is None:
+        return []
+    columns = ("algo", "env_id", "seed", "name", "format", "hyperparams")
+    rows = zip(*(data.runs[column] for column in columns), strict=True)
+    return [
+        selection.fields_of(algo, env_id, seed, called[name, algo], form, hyperparams)
+        for algo, env_id, seed, name, form, hyperparams in rows
+    ]
+
+
+def _where(
+    text: str,
+    own: FoundRuns | None,
+    called: Mapping[tuple[str, str], str],
+    logged: Sequence[Logged],
+) -> tuple[FoundRuns | None, Sequence[Logged]]:
+    """The runs that are asked for.
+
+    :raises ReportError: there is none, or no run has a field that is asked about
+    """
+    if not text:
+        return own, logged
+    conditions = selection.parse(text)
+    of_own, of_logged = _fields_of_own(own, called), list(map(_fields, logged))
+    everything = [*of_own, *of_logged]
+    selection.refuse_unknown("--where", [each.field for each in conditions], everything)
+
+    kept = [
+        each
+        for each, fields in zip(logged, of_logged, strict=True)
+        if selection.all_hold(conditions, fields)
+    ]
+    if own is not None:
+        own = _only(own, of_own, conditions)
+    if own is None and not kept:
+        raise ReportError(f"--where: {text!r} holds of none of {runs_text(len(everything))}")
+    return own, kept
+
+
+def _only(
+    own: FoundRuns, fields: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]
+) -> FoundRuns | None:
+    """The runs of which the conditions hold; None: there is none.
+
+    And what failed or was asked for of their configurations, as far as the conditions are on seeds.
+    """
+    kept = own.runs[[selection.all_hold(conditions, run) for run in fields]]
+    if kept.empty:
+        return None
+    keys = ["name", "suite", "algo", "env_id", "config"]
+    of_seeds = [condition for condition in conditions if condition.field == "seed"]
+
+    def among(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+        known = pd.MultiIndex.from_frame(kept[columns])
+        there = pd.MultiIndex.from_frame(frame[columns]).isin(known)
+        seeds = [selection.all_hold(of_seeds, {"seed": seed}) for seed in frame["seed"]]
+        return frame[there & np.array(seeds, dtype=bool)].reset_index(drop=True)
+
+    return replace(
+        own,
+        runs=kept.reset_index(drop=True),
+        evaluations=among(own.evaluations, [*keys, "seed"]),
+        failures=among(own.failures, keys),
+        asked=among(own.asked, keys),
+    )
+
+
+def _reported(
+    data: RunData | None,
+    logged: Sequence[Logged],
+    fields: Sequence[Mapping[str, Any]],
+    wanted: Wanted,
+) -> RunData:
+    """All runs that have the metric, made to compare."""
+    with_log = wanted.metric not in (None, EVALUATION) or any(
+        EVALUATION not in each.run.metrics for each in logged
+    )
+    problems = [f"{each.run.path}: {line}" for each in logged for line in each.run.problems]
+    unlike: list[tuple[dict[str, Any], Mapping[str, Series]]] = [
+        *_own_metrics(data, with_log, problems),
+        *(
+            (
+                logs.row_of(each.run, each.label, str(each.source.path), each.source.name),
+                each.run.metrics,
+            )
+            for each in logged
+        ),
+    ]
+    if wanted.group_by is not None:
+        selection.refuse_unknown("--group-by", [wanted.group_by], fields)
+        for (row, _), label in zip(
+            unlike, selection.group_labels(wanted.group_by, fields), strict=True
+        ):
+            row["label"] = runs.with_protocol(label, row["protocol"])
+    metric = Metric(
+        choose([(_text(row), metrics) for row, metrics in unlike], wanted.metric),
+        wanted.lower_is_better,
+    )
+    curves = [Curve(row, metrics[metric.name]) for row, metrics in unlike if metric.name in metrics]
+    refuse_same(curves, wanted.group_by)
+    others = sorted({plain(str(each.run.env_id)) for each in logged})
+    comparable, notes = logs.compared(curves, metric, others, wanted.cut_to_shortest)
+    of_others = [curve.row for curve in curves if curve.row["format"] != runs.SUITE]
+    grouped = [curve.row for curve in curves] if wanted.group_by else of_others
+    found = logs.frames(comparable, metric, others)
+    return replace(
+        found,
+        failures=found.failures if data is None else data.failures,
+        asked=found.asked if data is None or wanted.group_by else data.asked,
+        without_metric=[
+            f"{_text(row)}: has no {metric.name}, but {_listed(sorted(metrics)) or 'nothing'}"
+            for row, metrics in unlike
+            if metric.name not in metrics
+        ],
+        problems=problems,
+        notes=[*notes, *logs.unlike_settings(grouped)],
+    )
+
+
+def _own_metrics(
+    data: RunData | None, with_log: bool, problems: list[str]
+) -> list[tuple[dict[str, Any], Mapping[str, Series]]]:
+    """This suite's own runs, each with its metrics.
+
+    :param problems: takes a line for each log that cannot be read
+    """
+    if data is None:
+        return []
+    keys = ["name", "suite", "algo", "env_id", "config", "seed"]
+    evaluations = dict(iter(data.evaluations.groupby(keys)))
+    rows: list[dict[str, Any]] = data.runs.to_dict("records")  # type: ignore[assignment]
+    found: list[tuple[dict[str, Any], Mapping[str, Series]]] = []
+    for row in rows:
+        metrics = {
+            EVALUATION: progress.evaluations_of(evaluations[tuple(row[key] for key in keys)])
+        }
+        try:
+            found.append((row, (progress.logged_by(row["path"]) if with_log else {}) | metrics))
+        except BrokenRunError as error:
+            problems.append(plain(str(error)))
+            found.append((row, metrics))
+    return found
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    return f"{row['label']} on {row['env_id']}, seed {row['seed']} ({row['path']})"
+
+
+def choose(runs_metrics: Sequence[tuple[str, Collection[str]]], asked: str | None) -> str:
+    """The name of a report's metric.
+
+    :param runs_metrics: each run's name and those of its metrics
+    :param asked: what the user wants; None: evaluations if all runs have them, else training
+        returns if all have these
+    :raises ReportError: no run has what was asked for; or nothing was, and the runs have neither
+        in common
+    """
+    if asked is None:
+        for name in (EVALUATION, TRAINING):
+            if all(name in metrics for _, metrics in runs_metrics):
+                return name
+        raise ReportError(
+            f"--metric: must be given, since not all runs have {EVALUATION}, nor all {TRAINING}\n"
+            f"{_by_metrics(runs_metrics)}\n"
+            "Runs without the metric are then left out; --where leaves out others."
+        )
+    if not any(asked in metrics for _, metrics in runs_metrics):
+        there = _listed(sorted({name for _, metrics in runs_metrics for name in metrics}))
+        raise ReportError(f"--metric: no run has {asked!r}; there are {there or 'none'}")
+    return asked
+
+
+def _by_metrics(runs_metrics: Sequence[tuple[str, Collection[str]]]) -> str:
+    """A line for each set of the two metrics, with the runs that have it."""
+    groups: dict[str, list[str]] = {}
+    for run, metrics in runs_metrics:
+        has = [name for name in (EVALUATION, TRAINING) if name in metrics]
+        groups.setdefault(" and ".join(has) or "neither of them", []).append(run)
+    return "\n".join(
+        f"  {what}: {runs_text(len(names))}, such as {names[0]}"
+        for what, names in sorted(groups.items())
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return ", ".join(plain(name) for name in names[:_MOST_SHOWN]) + more
+
+
+def refuse_same(curves: Sequence[Curve], group_by: str | None) -> None:
+    """Refuse runs that would count as seeds of one thing and are not.
+
+    :raises ReportError: two runs of one label, environment and seed; or one label for runs of
+        different programs that the user has not named alike
+    """
+    seen: dict[tuple[str, str, int], Curve] = {}
+    formats: dict[str, Curve] = {}
+    for curve in curves:
+        row = curve.row
+        key = (row["label"], row["env_id"], int(row["seed"]))
+        first = seen.setdefault(key, curve)
+        if first is not curve:
+            advice = (
+                "Leave one out with --where."
+                if group_by or first.row["suite"] == row["suite"]
+                else "Leave one out, or tell their places apart with --name PATH=LABEL."
+            )
+            raise ReportError(
+                f"{row['label']} on {row['env_id']}, seed {row['seed']}: is there twice and would "
+                f"count as 2 seeds\n  {first.row['path']}\n  {row['path']}\n{advice}"
+            )
+        other = formats.setdefault(row["label"], curve)
+        is_meant = group_by or (other.row["name"] and row["name"])
+        if not is_meant and other.row["format"] != row["format"]:
+            raise ReportError(
+                f"{row['label']}: is the label of runs of different programs\n"
+                f"  {other.row['format']}: {other.row['path']}\n  {row['format']}: {row['path']}\n"
+                "Tell their places apart with --name PATH=LABEL."
+            )
+
+
+def columns_of(text: str | None) -> Mapping[str, str] | None:
+    """What ``--columns`` says: ``algo=exp_name,env_id=env``, or a YAML file with such a mapping.
+
+    :raises ReportError: a text of another form, or a column that is not a string
+    :raises SpecError: a file that cannot be read
+    """
+    if text is None:
+        return None
+    if Path(text).is_file():
+        columns: dict[str, Any] = read_mapping(Path(text))
+    else:
+        pairs = [part.partition("=") for part in split_names(text)]
+        if not pairs or not all(key and equals and column for key, equals, column in pairs):
+            raise ReportError(
+                "--columns: must be a YAML file, or FIELD=COLUMN separated by commas, such as "
+                f"env_id=task,seed=seed,timesteps=step,return=reward; got {text!r}"
+            )
+        columns = {key.strip(): column.strip() for key, _, column in pairs}
+    for key, column in columns.items():
+        if not isinstance(column, str):
+            raise ReportError(f"--columns: {key}: must be the name of a column, got {column!r}")
+    return columns
