@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 
 from benchmarks.names import file_name
@@ -14,7 +12,7 @@ from reports.data.context import Context
 from reports.data.verdicts import Comparisons
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Figure, Paragraph, Section
-from reports.rendering.figures import Look
+from reports.rendering.curves import Curves
 from reports.rendering.text import listing
 
 _HEADERS = {"final": "final return", "best": "best evaluation", "area": "area under curve"}
@@ -33,7 +31,8 @@ def build(context: Context) -> Section | None:
         if mixed := _mixed(rows):
             of_env.insert(0, Paragraph(mixed))
         if several:  # otherwise it is the figure of the summary
-            of_env.append(_figure(str(env_id), curves[curves["env_id"] == env_id], styles))
+            means = curves[curves["env_id"] == env_id]
+            of_env.append(_figure(str(env_id), Curves(means, styles, context.runs.evaluations)))
         blocks.append(Section(str(env_id), of_env))
     frames = {"scores.csv": table, "comparisons.csv": context.comparisons.frame()}
     return Section(
@@ -91,10 +90,11 @@ def _mixed(table: pd.DataFrame) -> Inline:
     return (Strong("Mixed:"), said)
 
 
-def _figure(env_id: str, curves: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
+def _figure(env_id: str, curves: Curves) -> Figure:
     return Figure(
         f"learning_curve_{file_name(env_id)}",
         f"Learning curves on {env_id}",
         f"Learning curves on {env_id}: mean over seeds with its 95% interval.",
-        lambda: figures.learning_curves(curves, styles),
+        lambda: figures.learning_curves(curves.means, curves.styles),
+        data=curves,
     )

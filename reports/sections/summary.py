@@ -14,6 +14,7 @@ from reports.data.standings import Standings
 from reports.data.verdicts import AHEAD, BEHIND, LEVEL, TOO_FEW, Verdict
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Bullets, Figure, Paragraph, Section
+from reports.rendering.curves import Curves
 from reports.rendering.text import (
     MOST_LISTED,
     counted,
@@ -283,6 +284,7 @@ def _caption(context: Context, table: Table) -> str:
 
 
 def _learning_curves(context: Context) -> Figure:
+    assert context.runs is not None
     curves, styles = context.learning_curves, figures.looks(list(context.scores["label"]))
     return Figure(
         "learning_curves",
@@ -290,4 +292,5 @@ def _learning_curves(context: Context) -> Figure:
         "Learning curves: the mean over seeds of the evaluation return, with its 95% interval as a "
         "band.",
         lambda: figures.learning_curves(curves, styles),
+        data=Curves(curves, styles, context.runs.evaluations),
     )
