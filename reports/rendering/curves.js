@@ -10,7 +10,8 @@
   // Kept when the page is loaded again, by name, since the report may have other labels by then.
   const state = { off: [], seeds: false, ...history.state };
 
-  const isOff = (label) => state.off.includes(labels[label]);
+  const nameOf = (label) => labels[label][0];
+  const isOff = (label) => state.off.includes(nameOf(label));
 
   function add(parent, name, attributes = {}) {
     const element = document.createElementNS(SVG, name);
@@ -33,7 +34,8 @@
   function numberText(value) {
     const size = Math.abs(value);
     if (size >= 1e9 || (size > 0 && size < 1e-4)) return value.toExponential(2);
-    return value.toLocaleString("en", size < 1000 ? { maximumSignificantDigits: 4 } : { maximumFractionDigits: 0 });
+    if (size >= 1000) return value.toLocaleString("en", { maximumFractionDigits: 0 });
+    return value === 0 ? "0" : value.toPrecision(4);
   }
 
   const stepText = (value) => value.toLocaleString("en", { maximumSignificantDigits: value < 1000 ? 4 : 9 });
@@ -50,11 +52,6 @@
     }).sort((a, b) => b.mean - a.mean);
   }
 
-  const legends = new Map();
-  for (const item of document.querySelectorAll(".legend [data-label]")) {
-    legends.set(Number(item.dataset.label), item.querySelector("svg"));
-  }
-
   function fillTip(tip, panel, points, x) {
     tip.replaceChildren();
     addText(tip, "div", `${panel.unit}: ${stepText(x)}`);
@@ -63,22 +60,22 @@
       const row = addText(rows, "tr");
       const interval = point.low === null ? "" : `[${numberText(point.low)}, ${numberText(point.high)}]`;
       const elsewhere = point.x === x ? "" : ` at ${stepText(point.x)}`;
-      addText(row, "td").append(legends.get(point.label).cloneNode(true));
-      for (const text of [labels[point.label], numberText(point.mean), interval,
+      const swatch = add(addText(row, "td"), "svg", { viewBox: "0 0 380 140" });
+      add(swatch, "use", { href: `#label:${point.label}` });
+      for (const text of [nameOf(point.label), numberText(point.mean), interval,
         `${point.seeds} seed${point.seeds === 1 ? "" : "s"}${elsewhere}`]) addText(row, "td", text);
     }
   }
 
-  // Beside the guide where there is room, otherwise below the axes.
+  // Beside the guide where the window has room, otherwise below the axes.
   function placeTip(tip, svg, guide) {
-    tip.style.left = tip.style.top = "0";
-    const { width, height } = svg.getBoundingClientRect();
-    const fitsRight = guide + GAP + tip.offsetWidth <= width;
-    const fitsLeft = guide - GAP - tip.offsetWidth >= 0;
-    const left = fitsRight ? guide + GAP : fitsLeft ? guide - GAP - tip.offsetWidth : 0;
-    tip.style.left = `${left}px`;
-    tip.style.top = `${svg.offsetTop || svg.parentNode.offsetHeight - height}px`;
-    if (!fitsRight && !fitsLeft) tip.style.top = "100%";
+    const window = document.documentElement.clientWidth;
+    tip.style.left = "0";
+    const before = tip.offsetParent.getBoundingClientRect().left;
+    const right = guide + GAP, left = guide - GAP - tip.offsetWidth;
+    const fits = before + right + tip.offsetWidth <= window ? right : before + left >= 0 ? left : null;
+    tip.style.left = `${fits ?? Math.min(0, window - before - tip.offsetWidth)}px`;
+    tip.style.top = fits === null ? "100%" : `${tip.offsetParent.offsetHeight - svg.clientHeight}px`;
   }
 
   function makeAnswer(svg) {
@@ -103,12 +100,12 @@
       const x = across(panel, shown);
       add(guide, "path", { d: `M${x} ${panel.box[1]}V${panel.box[3]}` });
       for (const point of points) {
-        const colour = legends.get(point.label).querySelector(".line").getAttribute("stroke");
-        add(guide, "circle", { cx: across(panel, point.x), cy: up(panel, point.mean), r: 32, fill: colour });
+        const color = labels[point.label][1];
+        add(guide, "circle", { cx: across(panel, point.x), cy: up(panel, point.mean), r: 32, color });
       }
       fillTip(tip, panel, points, shown);
       tip.hidden = false;
-      placeTip(tip, svg, x * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width);
+      placeTip(tip, svg, x * svg.clientWidth / svg.viewBox.baseVal.width);
     }
 
     function follow(event) {
@@ -147,8 +144,7 @@
     panels.forEach((panel, number) => {
       for (const { label, runs = [] } of panel.curves) {
         const group = document.getElementById(`panel:${number}`).querySelector(`[data-label="${label}"]`);
-        const stroke = group.querySelector(".line").getAttribute("stroke");
-        const seeds = add(group, "g", { class: "seeds", stroke });
+        const seeds = add(group, "g", { class: "seeds" });
         for (const [grid, returns] of runs) {
           const points = grids[grid].map((x, i) => [x, returns[i]]).filter(([, y]) => y !== null);
           const places = points.map(([x, y]) => `${across(panel, x).toFixed()} ${up(panel, y).toFixed()}`);
@@ -189,7 +185,7 @@
     const svgs = [...figure.querySelectorAll("svg[data-panel]")];
     svgs.forEach(makeAnswer);
     for (const item of figure.querySelectorAll(".legend [data-label]")) {
-      const name = labels[item.dataset.label];
+      const name = nameOf(item.dataset.label);
       addButton(item, () => !state.off.includes(name), () => {
         state.off = state.off.includes(name) ? state.off.filter((x) => x !== name) : [...state.off, name];
       });

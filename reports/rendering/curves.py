@@ -25,7 +25,7 @@ from reports.rendering.figures import STEPS, Axis, Look
 # all of its numbers are whole and short.
 WIDTH, HEIGHT = 3300, 2400
 _TOP, _RIGHT, _BOTTOM = 80, 100, 360
-_CHARACTER = 62  # the width of a digit
+_CHARACTER = 70  # the width of a digit
 _LINE_WIDTH = 18
 _MARKERS = {
     "o": "m-23 0a23 23 0 1 0 46 0 23 23 0 1 0-46 0z",
@@ -62,6 +62,7 @@ class Drawings:
 
     def __init__(self) -> None:
         self._labels: dict[str, int] = {}
+        self._colours: dict[int, str] = {}
         self._grids: dict[tuple[float | None, ...], int] = {}
         self._panels: dict[tuple[Markup, str], int] = {}
 
@@ -78,7 +79,8 @@ class Drawings:
 
     def json(self) -> Markup:
         """The numbers of all panels for the page's script, as the text of a script element."""
-        labels, grids = _json(list(self._labels)), _json(list(self._grids))
+        labels = _json(list(zip(self._labels, self._colours.values(), strict=True)))
+        grids = _json(list(self._grids))
         panels = ",".join(numbers for _, numbers in self._panels)
         text = f'{{"labels":{labels},"grids":{grids},"panels":[{panels}]}}'
         # A name must end neither the element nor, with "<!--", what ends it.
@@ -93,9 +95,9 @@ class Drawings:
         groups = {str(label): curve for label, curve in means.groupby("label", sort=True)}
         drawn = panel.axes()
         for position, (label, curve) in enumerate(groups.items()):
-            drawn += Markup('<g data-label="{}">{}</g>\n').format(
-                self._label(label),
-                panel.curve(curve, curves.styles[label], position, len(groups)),
+            look = curves.styles[label]
+            drawn += Markup('<g data-label="{}" color="{}">{}</g>\n').format(
+                self._label(label), look.colour, panel.curve(curve, look, position, len(groups))
             )
         key = drawn, _json(self._numbers(panel, groups, runs))
         is_new = key not in self._panels
@@ -143,7 +145,7 @@ class Drawings:
         items = [
             Markup('<li data-label="{}">{}{}</li>\n').format(
                 self._label(str(label)),
-                _swatch(curves.styles[str(label)]),
+                self._swatch(str(label), curves.styles[str(label)]),
                 visible(f"{label}, {figures.seeds_text(group['seeds'])}"),
             )
             for label, group in curves.means.groupby("label", sort=True)
@@ -151,6 +153,17 @@ class Drawings:
         if (curves.means["seeds"] > 1).any():
             items.append(Markup('<li><i class="interval"></i>95% interval</li>\n'))
         return Markup("").join(items)
+
+    def _swatch(self, label: str, look: Look) -> Markup:
+        """The line of a label, to stand beside its name; drawn once, too."""
+        number = self._label(label)
+        if number in self._colours:
+            content = Markup('<use href="#label:{}"/>').format(number)
+        else:
+            self._colours[number] = look.colour
+            line = _line("M20 70H360", f"M190 70{_MARKERS[look.marker]}", look)
+            content = Markup('<g id="label:{}" color="{}">{}</g>').format(number, look.colour, line)
+        return Markup('<svg viewBox="0 0 380 140" aria-hidden="true">{}</svg>').format(content)
 
     def _label(self, label: str) -> int:
         return self._labels.setdefault(visible(label), len(self._labels))
@@ -180,7 +193,7 @@ class _Panel:
         self.y = _ends(np.concatenate(ends), 0.05)
         self._x_ticks = {tick: curves.axis.text(tick) for tick in _ticks(*self.x)}
         self._y_ticks = {tick: figures.value_text(tick) for tick in _ticks(*self.y)}
-        left = 200 + _CHARACTER * max(map(len, self._y_ticks.values()))
+        left = 220 + _CHARACTER * max(map(len, self._y_ticks.values()))
         self.box = (left, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM)
 
     def axes(self) -> Markup:
@@ -208,17 +221,15 @@ class _Panel:
             f"M{x} {y}{_MARKERS[look.marker]}"
             for x, y in line[figures.marked(len(curve), position, n_curves)]
         )
-        return self._band(curve.dropna(subset=["low", "high"]), look) + _line(
-            _path(line), marks, look
-        )
+        return self._band(curve.dropna(subset=["low", "high"])) + _line(_path(line), marks, look)
 
-    def _band(self, curve: pd.DataFrame, look: Look) -> Markup:
+    def _band(self, curve: pd.DataFrame) -> Markup:
         if curve.empty:
             return Markup("")
         xs = self._xs(curve[self.column])
         low, high = (np.column_stack([xs, self._ys(curve[name])]) for name in ("low", "high"))
-        return Markup('<path class="band" d="{}z" fill="{}" stroke="{}"/>').format(
-            _path(np.concatenate([high, low[::-1]])), look.colour, look.colour
+        return Markup('<path class="band" d="{}z"/>').format(
+            _path(np.concatenate([high, low[::-1]]))
         )
 
     def _xs(self, values: Iterable[float]) -> np.ndarray:
@@ -231,16 +242,9 @@ class _Panel:
 def _line(path: str, marks: str, look: Look) -> Markup:
     dashes = " ".join(f"{_LINE_WIDTH * length:g}" for length in look.dashes[1])
     dashed = Markup(' stroke-dasharray="{}"').format(dashes) if dashes else ""
-    return Markup(
-        '<path class="line" d="{}" stroke="{}"{}/><path class="mark" d="{}" fill="{}"/>'
-    ).format(path, look.colour, dashed, marks, look.colour)
-
-
-def _swatch(look: Look) -> Markup:
-    """The line of a label beside its name."""
-    line = _line("M20 70H360", f"M190 70{_MARKERS[look.marker]}", look)
-    opening = Markup('<svg viewBox="0 0 380 140" width="38" height="14" aria-hidden="true">')
-    return opening + line + Markup("</svg>")
+    return Markup('<path class="line" d="{}"{}/><path class="mark" d="{}"/>').format(
+        path, dashed, marks
+    )
 
 
 def _text(x: float, y: float, text: str, attributes: str = "") -> Markup:

@@ -179,9 +179,9 @@ def save(figure: Figure, path: Path, colours: int | None = None) -> None:
 
 def _shorten(svg: Path) -> None:
     """Round coordinates to a hundredth of a point, which makes the file a fifth smaller."""
-    # Not the factors of transformations, which stand in parentheses.
+    # Not the factors by which glyphs are scaled.
     text = re.sub(
-        r'(?<=[ "])-?\d+\.\d{3,}(?=[ "])',
+        r'(?:(?<=[ "])|(?<=translate\())-?\d+\.\d{3,}(?=[ ")])',
         lambda number: f"{float(number[0]):.2f}",
         svg.read_text(encoding="utf-8"),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import urllib.parse
 from collections.abc import Sequence
@@ -24,8 +23,9 @@ _MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".csv": "text/csv"
 # A space as wide as a digit, which aligns the numbers in brackets.
 FIGURE_SPACE = "\u2007"
 
-# In a URL with data that stands in HTML; not "#", which would end it.
-_AS_IT_IS = " !$()*+,-./:;=?@[]^_`{|}~"
+# In a URL with data, which stands between quotation marks; "#" would end it.
+_AS_IT_IS = " !$'()*+,-./:;<=>?@[]^_`{|}~"
+_OTHER_QUOTES = bytes.maketrans(b"\"'", b"'\"")
 
 _TEMPLATE = "page.html.j2"
 _SCRIPT = "curves.js"
@@ -154,19 +154,20 @@ class _Body:
             '<figure>\n<div class="card">{}</div>\n<figcaption>{} As {}.</figcaption>\n</figure>\n'
         ).format(image, self._inline(figure.caption), link)
 
-    def _embedded(self, name: str) -> str:
-        """A file of the folder as a data URI."""
+    def _embedded(self, name: str) -> Markup:
+        """A file of the folder as a data URI, to stand in an attribute."""
         path = self._folder / name
         if not path.resolve().is_relative_to(self._folder.resolve()):
             raise FileNotFoundError(f"{path}: is not in the folder of the report")
         media_type = _MEDIA_TYPES.get(path.suffix, "application/octet-stream")
         content = path.read_bytes()
         if not media_type.startswith(("text/", "image/svg")):
-            return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+            return Markup(f"data:{media_type};base64,{base64.b64encode(content).decode()}")
         if path.suffix == ".svg":
-            content = b" ".join(content.split())  # a line's end would take three characters
-        # A quarter shorter than in base 64.
-        return f"data:{media_type},{urllib.parse.quote(content, safe=_AS_IT_IS)}"
+            # Quotation marks and the ends of lines would take three characters each.
+            content = b" ".join(content.split()).replace(b"> <", b"><").translate(_OTHER_QUOTES)
+        # A third shorter than in base 64.
+        return Markup(f"data:{media_type},{urllib.parse.quote(content, safe=_AS_IT_IS)}")
 
     def _table(self, table: Table) -> Markup:
         """A table in a box that scrolls sideways.
@@ -229,5 +230,6 @@ def _spreads(cells: Sequence[Shown], brackets: tuple[str, str]) -> list[str]:
 
 
 def _json(numbers: Sequence[float]) -> str:
-    """JSON has no infinity, but numbers beyond the largest are read as one."""
-    return json.dumps(numbers).replace("Infinity", "1e999")
+    """With nine digits. JSON has no infinity, but numbers beyond the largest are read as one."""
+    short = ",".join(f"{number:.9g}" for number in numbers)
+    return f"[{short}]".replace("inf", "1e999")
