@@ -73,10 +73,11 @@ class Page(HTMLParser):
         return {self.elements[i][0] for i in self._above(position)}
 
 
-def browse(chromium: str, profile: Path, page: Path, *options: str) -> str:
-    """What the browser prints."""
+def browse(chromium: str, profile: Path, page: Path | str, *options: str) -> str:
+    """What the browser prints of a file or a URL."""
+    url = page if isinstance(page, str) else page.as_uri()
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    command += [f"--user-data-dir={profile}", *options, page.as_uri()]
+    command += [f"--user-data-dir={profile}", *options, url]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout
