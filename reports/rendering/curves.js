@@ -49,7 +49,7 @@
       const [mean, low, high] = ["mean", "low", "high"].map((name) => curve[name][i]);
       const seeds = curve.seeds[i] ?? curve.seeds; // a list, or one number
       return { label: curve.label, x: grids[curve.x][i], distance: distances[i], mean, low, high, seeds };
-    }).sort((a, b) => b.mean - a.mean);
+    }).filter((point) => point.mean !== null).sort((a, b) => b.mean - a.mean);
   }
 
   function fillTip(tip, panel, points, x) {

@@ -79,7 +79,7 @@ class Drawings:
 
     def json(self) -> Markup:
         """The numbers of all panels for the page's script, as the text of a script element."""
-        labels = _json(list(zip(self._labels, self._colours.values(), strict=True)))
+        labels = _json([[name, self._colours[number]] for name, number in self._labels.items()])
         grids = _json(list(self._grids))
         panels = ",".join(numbers for _, numbers in self._panels)
         text = f'{{"labels":{labels},"grids":{grids},"panels":[{panels}]}}'
@@ -216,6 +216,8 @@ class _Panel:
     def curve(self, curve: pd.DataFrame, look: Look, position: int, n_curves: int) -> Markup:
         """The mean line of one label, its markers and its band."""
         curve = curve[np.isfinite(curve["mean"])]
+        if curve.empty:
+            return Markup("")
         line = np.column_stack([self._xs(curve[self.column]), self._ys(curve["mean"])])
         marks = "".join(
             f"M{x} {y}{_MARKERS[look.marker]}"

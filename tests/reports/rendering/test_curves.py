@@ -115,6 +115,14 @@ def test_labels_look_as_in_the_figures_and_ticks_have_their_texts(tmp_path: Path
     assert "npg, 3 seeds" in [item["text"] for item in Page(text).all("li")]
 
 
+def test_each_label_has_its_colour_where_environments_have_other_labels(tmp_path: Path) -> None:
+    both = curves(["A-v0", "Bc-v0"])
+    means = both.means[(both.means["env_id"] == "Bc-v0") | (both.means["label"] == "ppo")]
+    found = numbers(page(tmp_path, Curves(means, both.styles)))
+    assert [label for label, _ in found["labels"]] == ["ppo", "npg"]
+    assert dict(found["labels"]) == {name: both.styles[name].colour for name in LABELS}
+
+
 def test_a_panel_of_several_figures_is_drawn_once(tmp_path: Path) -> None:
     both, one = curves(["A-v0", "Bc-v0"]), curves(["A-v0"])
     text = page(tmp_path, both, one, one)
@@ -134,11 +142,13 @@ def test_a_single_seed_has_no_band_and_numbers_that_are_not_finite_are_left_out(
 ) -> None:
     shown = curves(seeds=1)
     shown.means.loc[shown.means["timesteps"] == 50_000, "mean"] = np.nan
+    shown.means.loc[shown.means["label"] == "ppo", "mean"] = np.nan
     text = page(tmp_path, shown)
     assert not [each for each in Page(text).all("path") if each.get("class") == "band"]
     first = numbers(text)["panels"][0]["curves"][0]
     assert first["mean"][1] is None
     assert first["low"] == [None] * 21
+    assert len([each for each in Page(text).all("path") if each.get("class") == "line"]) == 3
     assert first["seeds"] == 1
     assert "95% interval" not in text
 
