@@ -151,7 +151,7 @@ class Drawings:
             for label, group in curves.means.groupby("label", sort=True)
         ]
         if (curves.means["seeds"] > 1).any():
-            items.append(Markup('<li><i class="interval"></i>95% interval</li>\n'))
+            items.append(Markup('<li><span class="interval"></span>95% interval</li>\n'))
         return Markup("").join(items)
 
     def _swatch(self, label: str, look: Look) -> Markup:
