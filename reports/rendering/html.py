@@ -24,7 +24,7 @@ _MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".csv": "text/csv"
 FIGURE_SPACE = "\u2007"
 
 # In a URL with data, which stands between quotation marks; "#" would end it.
-_AS_IT_IS = " !$'()*+,-./:;<=>?@[]^_`{|}~"
+_AS_IT_IS = " !$'()*+,-./:;=?@[]^_`{|}~"
 _OTHER_QUOTES = bytes.maketrans(b"\"'", b"'\"")
 
 _TEMPLATE = "page.html.j2"
@@ -163,11 +163,13 @@ class _Body:
         content = path.read_bytes()
         if not media_type.startswith(("text/", "image/svg")):
             return Markup(f"data:{media_type};base64,{base64.b64encode(content).decode()}")
+        safe = _AS_IT_IS
         if path.suffix == ".svg":
-            # Quotation marks and the ends of lines would take three characters each.
+            # Quotation marks, brackets and the ends of lines would take three characters each.
             content = b" ".join(content.split()).replace(b"> <", b"><").translate(_OTHER_QUOTES)
-        # A third shorter than in base 64.
-        return Markup(f"data:{media_type},{urllib.parse.quote(content, safe=_AS_IT_IS)}")
+            safe += "<>"
+        # Shorter than in base 64.
+        return Markup(f"data:{media_type},{urllib.parse.quote(content, safe=safe)}")
 
     def _table(self, table: Table) -> Markup:
         """A table in a box that scrolls sideways.
