@@ -7,10 +7,10 @@ seconds to import, and neither ``--help`` nor a refusal has to wait for them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeAlias
 
 import typer
 
@@ -18,6 +18,9 @@ from benchmarks.command_line import fail, split_names
 from reports import FORMATS, TITLE
 from reports.live import EVERY, FPS, SECONDS
 from studies.storage import STORAGE_VARIABLE
+
+if TYPE_CHECKING:
+    from reports.rendering.progress import Silent
 
 _LONGEST_LINE = 20_000  # characters
 _STUDIES = Path("studies-out")
@@ -152,6 +155,21 @@ _Normalisation: TypeAlias = Annotated[
         "your own, for aggregates over them: see python -m benchmarks random.",
     ),
 ]
+_Serve: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--serve",
+        help="Show the report in a browser of this machine, and build it again whenever the runs "
+        "have changed, until Ctrl-C.",
+    ),
+]
+_Port: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="With --serve; else the first free one from 8000 on."),
+]
+_NoBrowser: TypeAlias = Annotated[
+    bool, typer.Option("--no-browser", help="With --serve: open no browser.")
+]
 
 
 @app.command()
@@ -180,6 +198,9 @@ def build(
     cut_to_shortest: _CutToShortest = False,
     csv: Annotated[bool, typer.Option("--csv", help="Also write each table as CSV.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Also write each table as LaTeX.")] = False,
+    serve: _Serve = False,
+    port: _Port = None,
+    no_browser: _NoBrowser = False,
 ) -> None:
     """Write report.md, report.html, two CSV files and the figures (PNG and SVG)."""
     with _refusing():
@@ -202,6 +223,7 @@ def build(
             "--cut-to-shortest": cut_to_shortest,
         }
         _refuse_useless(places, studies, about_runs, _about_studies(studies_root, storage))
+        _refuse_unserved(serve, wanted, {"--port": port, "--no-browser": no_browser})
 
         from reports.data import context as contexts
         from reports.data.sources import Wanted, columns_of, sources_of
@@ -216,7 +238,8 @@ def build(
             pattern,
             columns_of(columns),
         )
-        with progress() as shown:
+
+        def make(shown: Silent) -> Path:
             names = [name for option in studies or [] for name in split_names(option)]
             context = contexts.load(
                 sources_of(places, format_of or [], name or []) if places else None,
@@ -233,8 +256,30 @@ def build(
             )
             from reports import document
 
-            report = document.build(context, out, title, wanted, shown)
+            return document.build(context, out, title, wanted, shown)
+
+        if serve:
+            _serve(make, out, places, port, not no_browser)
+        with progress() as shown:
+            report = make(shown)
     typer.echo(f"wrote {report}")
+
+
+def _serve(
+    make: Callable[[Silent], Path], out: Path, runs: Sequence[Path], port: int | None, browse: bool
+) -> NoReturn:
+    """Build a report and serve it until Ctrl-C, which ends the command with status 0."""
+    from reports.live.serve import serve
+    from reports.rendering.progress import progress
+
+    def build_again() -> None:
+        with progress() as shown:
+            make(shown)
+
+    try:
+        serve(build_again, out, runs, port, browse, say=typer.echo, complain=_complain)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
 
 
 def _wanted_formats(text: str) -> list[str]:
@@ -283,19 +328,41 @@ def _refuse_useless(
             raise ReportError(f"{given[0]}: is about {what}; give {needed}, too")
 
 
+def _refuse_unserved(serve: bool, formats: Sequence[str], options: Mapping[str, object]) -> None:
+    """Refuse to serve a page that is not made, and options that need one that is served.
+
+    :raises ReportError: naming the first of them
+    """
+    from reports.data.runs import ReportError
+
+    if serve and "html" not in formats:
+        raise ReportError("--serve: shows the page; --format must have html")
+    if given := [name for name, option in options.items() if option and not serve]:
+        raise ReportError(f"{given[0]}: is of no use without --serve")
+
+
 @contextmanager
 def _refusing() -> Iterator[None]:
     """End the command with status 2 where its input is refused, after saying why."""
     from benchmarks.errors import SpecError
     from benchmarks.records import BrokenRunError
-    from benchmarks.secrets import mask
     from reports.data.runs import ReportError
 
     try:
         yield
     except (ReportError, BrokenRunError, SpecError, OSError) as error:
-        # Masked before it is cut, since a part of a URL is not known for one.
-        fail(_shown(mask(str(error))))
+        fail(_said(error))
+
+
+def _complain(error: Exception) -> None:
+    typer.echo(f"error: {_said(error)}", err=True)
+
+
+def _said(error: Exception) -> str:
+    from benchmarks.secrets import mask
+
+    # Masked before it is cut, since a part of a URL is not known for one.
+    return _shown(mask(str(error)))
 
 
 def _warn(text: str) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure as Drawing
 
 from benchmarks.tables import Inline, Table
+from reports.rendering.curves import Curves
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Figure:
 
     ``name``: that of its files, without an ending. ``title``: what it shows, for those who cannot
     see it. ``draw``: draws it when the report is written, so that not all figures are in memory at
-    once. ``colours``: as for :func:`reports.rendering.figures.save`.
+    once. ``colours``: as for :func:`reports.rendering.figures.save`. ``data``: what a page draws
+    instead, which answers to the mouse; None: it shows the picture.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Figure:
     caption: Inline
     draw: Callable[[], Drawing]
     colours: int | None = None
+    data: Curves | None = None
 
 
 @dataclass(frozen=True)

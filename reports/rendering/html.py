@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from benchmarks.names import visible
 from benchmarks.tables import Code, Column, Inline, Link, Shown, Strong, Table, text_of
 from reports.rendering.blocks import Block, Bullets, CodeBlock, Figure, Paragraph, Section
+from reports.rendering.curves import Drawings
 
 # Not from mimetypes, which asks the system: the same input gives the same bytes everywhere.
 _MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".csv": "text/csv"}
@@ -22,7 +23,17 @@ _MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".csv": "text/csv"
 # A space as wide as a digit, which aligns the numbers in brackets.
 FIGURE_SPACE = "\u2007"
 
+# In a URL with data, which stands between quotation marks; "#" would end it.
+_AS_IT_IS = " !$'()*+,-./:;=?@[]^_`{|}~"
+_OTHER_QUOTES = bytes.maketrans(b"\"'", b"'\"")
+
 _TEMPLATE = "page.html.j2"
+_SCRIPT = "curves.js"
+
+POLICY = escape(
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+)
+"""What the page may load, as it says: nothing from anywhere."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,8 @@ class Heading:
 def page(title: Inline, blocks: Sequence[Block], folder: Path) -> str:
     """The report as one HTML file, which loads nothing from anywhere.
 
-    Figures are embedded as SVG. Files that the text links to are embedded as downloads.
+    Figures are embedded as SVG; those that have ``data`` answer to the mouse. Files that the text
+    links to are embedded as downloads.
 
     :param folder: holds the figures, as ``NAME.svg``, and the files that the text links to
     :raises FileNotFoundError: a figure or a file that is not in ``folder``
@@ -45,8 +57,9 @@ def page(title: Inline, blocks: Sequence[Block], folder: Path) -> str:
     body = _Body(folder)
     heading = body.heading(1, title)
     main = body.all(blocks, level=2)
+    templates = Path(__file__).parent
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
         trim_blocks=True,
@@ -54,10 +67,13 @@ def page(title: Inline, blocks: Sequence[Block], folder: Path) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template(_TEMPLATE).render(
+        policy=POLICY,
         title=text_of(title),
         heading=heading,
         body=main,
         contents=[each for each in body.headings if each.level in (2, 3)],
+        curves=body.drawings.json() if body.drawings else None,
+        curves_script=Markup((templates / _SCRIPT).read_text(encoding="utf-8")),
     )
 
 
@@ -68,6 +84,7 @@ class _Body:
         self._folder = folder
         self._n_figures = 0
         self.headings: list[Heading] = []
+        self.drawings = Drawings()
 
     def all(self, blocks: Sequence[Block], level: int) -> Markup:
         """The blocks one below the other; sections among them get headings of this level."""
@@ -120,6 +137,10 @@ class _Body:
         return Markup('<a href="{}" download="{}">{}</a>').format(uri, link.target, text)
 
     def _figure(self, figure: Figure) -> Markup:
+        if figure.data is not None:
+            return Markup("<figure>\n{}\n<figcaption>{}</figcaption>\n</figure>\n").format(
+                self.drawings.figure(figure.title, figure.data), self._inline(figure.caption)
+            )
         self._n_figures += 1
         # No heading's anchor has a colon.
         anchor = f"figure:{self._n_figures}"
@@ -133,13 +154,22 @@ class _Body:
             '<figure>\n<div class="card">{}</div>\n<figcaption>{} As {}.</figcaption>\n</figure>\n'
         ).format(image, self._inline(figure.caption), link)
 
-    def _embedded(self, name: str) -> str:
-        """A file of the folder as a data URI."""
+    def _embedded(self, name: str) -> Markup:
+        """A file of the folder as a data URI, to stand in an attribute."""
         path = self._folder / name
         if not path.resolve().is_relative_to(self._folder.resolve()):
             raise FileNotFoundError(f"{path}: is not in the folder of the report")
         media_type = _MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-        return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
+        content = path.read_bytes()
+        if not media_type.startswith(("text/", "image/svg")):
+            return Markup(f"data:{media_type};base64,{base64.b64encode(content).decode()}")
+        safe = _AS_IT_IS
+        if path.suffix == ".svg":
+            # Quotation marks, brackets and the ends of lines would take three characters each.
+            content = b" ".join(content.split()).replace(b"> <", b"><").translate(_OTHER_QUOTES)
+            safe += "<>"
+        # Shorter than in base 64.
+        return Markup(f"data:{media_type},{urllib.parse.quote(content, safe=safe)}")
 
     def _table(self, table: Table) -> Markup:
         """A table in a box that scrolls sideways.
@@ -202,5 +232,6 @@ def _spreads(cells: Sequence[Shown], brackets: tuple[str, str]) -> list[str]:
 
 
 def _json(numbers: Sequence[float]) -> str:
-    """JSON has no infinity, but numbers beyond the largest are read as one."""
-    return json.dumps(numbers).replace("Infinity", "1e999")
+    """With nine digits. JSON has no infinity, but numbers beyond the largest are read as one."""
+    short = ",".join(f"{number:.9g}" for number in numbers)
+    return f"[{short}]".replace("inf", "1e999")

@@ -14,6 +14,8 @@ from reports.data.context import Context
 from reports.data.runs import RunData
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Figure, Paragraph, Section
+from reports.rendering.curves import Curves
+from reports.rendering.figures import Look
 from reports.rendering.text import machine_text, tally_text
 
 # From how many seconds on an axis is in which unit, and that unit in seconds.
@@ -37,16 +39,17 @@ def build(context: Context) -> Section | None:
     if (context.scores["protocol"] != "").any():
         mixed = " budgets or evaluations differ, and with them wall times."
         blocks.append(Paragraph((Strong("Mixed:"), mixed)))
-    curves = scores.wall_time_curves(data.evaluations)
-    metric = data.metric
-    if len(curves):
+    means, metric = scores.wall_time_curves(data.evaluations), data.metric
+    if len(means):
         styles = figures.looks(list(context.scores["label"]))
+        curves = time_curves(means, styles, metric.axis_label)
         blocks.append(
             Figure(
                 "learning_curves_time",
                 "Learning curves against training time",
                 _caption(data),
-                lambda: time_figure(curves, styles, metric.axis_label),
+                lambda: time_figure(curves),
+                data=curves,
             )
         )
     return Section("Time and memory", blocks)
@@ -67,25 +70,28 @@ def costs_table(table: pd.DataFrame) -> Table:
     return Table(columns, name="costs").without_empty()
 
 
-def time_figure(
-    curves: pd.DataFrame,
-    styles: Mapping[str, figures.Look],
-    values: str = figures.STEPS.values,
-) -> Drawing:
+def time_curves(
+    means: pd.DataFrame, styles: Mapping[str, Look], values: str = figures.STEPS.values
+) -> Curves:
     """Learning curves against training time, each panel in a unit for short numbers.
 
-    :param curves: as :func:`reports.data.scores.wall_time_curves` returns them
+    :param means: as :func:`reports.data.scores.wall_time_curves` returns them
     """
-    names, frames = [], []
-    for _, group in curves.groupby("env_id", sort=True):
+    labels, frames = {}, []
+    for env_id, group in means.groupby("env_id", sort=True):
         longest = group["seconds"].max()
         size, name = next((size, name) for least, size, name in _UNITS if longest >= least)
-        names.append(name)
+        labels[str(env_id)] = f"training time ({name})"
         frames.append(group.assign(time=group["seconds"] / size))
     axis = figures.Axis("time", "", "{:g}".format, values)
-    figure = figures.learning_curves(pd.concat(frames), styles, axis)
-    for ax, name in zip(figure.axes, names, strict=False):  # some panels may be empty
-        ax.set_xlabel(f"training time ({name})")
+    return Curves(pd.concat(frames), styles, axis=axis, x_labels=labels)
+
+
+def time_figure(curves: Curves) -> Drawing:
+    """These curves as a figure."""
+    figure = figures.learning_curves(curves.means, curves.styles, curves.axis)
+    for ax, label in zip(figure.axes, curves.x_labels.values(), strict=False):  # some may be empty
+        ax.set_xlabel(label)
     return figure
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
@@ -18,7 +17,7 @@ from reports.data.scores import SCORES
 from reports.data.verdicts import Comparisons
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Figure, Paragraph, Section
-from reports.rendering.figures import Look
+from reports.rendering.curves import Curves
 from reports.rendering.text import MOST_LISTED, listing
 
 
@@ -31,12 +30,15 @@ def build(context: Context) -> Section | None:
     metric = context.runs.metric
     blocks: list[Block] = [Paragraph(_opening(context.runs.evaluations, metric))]
     several = table["env_id"].nunique() > 1
+    axis = replace(figures.STEPS, values=metric.axis_label)
     for env_id, rows in table.groupby("env_id", sort=True):
         of_env: list[Block] = [environment_table(rows, context.comparisons, metric)]
         if mixed := _mixed(rows):
             of_env.insert(0, Paragraph(mixed))
         if several:  # otherwise it is the figure of the summary
-            of_env.append(_figure(str(env_id), curves[curves["env_id"] == env_id], styles, metric))
+            means = curves[curves["env_id"] == env_id]
+            shown = Curves(means, styles, context.runs.evaluations, axis)
+            of_env.append(_figure(str(env_id), shown, metric))
         blocks.append(Section(str(env_id), of_env))
     frames = {"scores.csv": table, "comparisons.csv": context.comparisons.frame()}
     return Section(
@@ -100,14 +102,12 @@ def _mixed(table: pd.DataFrame) -> Inline:
     return (Strong("Mixed:"), said)
 
 
-def _figure(
-    env_id: str, curves: pd.DataFrame, styles: Mapping[str, Look], metric: Metric
-) -> Figure:
+def _figure(env_id: str, curves: Curves, metric: Metric) -> Figure:
     shown = "mean over seeds" if metric.name == EVALUATION else f"mean {metric.noun} over seeds"
-    axis = replace(figures.STEPS, values=metric.axis_label)
     return Figure(
         f"learning_curve_{file_name(env_id)}",
         f"Learning curves on {env_id}",
         f"Learning curves on {env_id}: {shown} with its 95% interval.",
-        lambda: figures.learning_curves(curves, styles, axis),
+        lambda: figures.learning_curves(curves.means, curves.styles, curves.axis),
+        data=curves,
     )

@@ -15,6 +15,7 @@ from reports.data.standings import Standings
 from reports.data.verdicts import AHEAD, BEHIND, LEVEL, TOO_FEW, Verdict
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Bullets, Figure, Paragraph, Section
+from reports.rendering.curves import Curves
 from reports.rendering.text import (
     MOST_LISTED,
     counted,
@@ -302,4 +303,5 @@ def _learning_curves(context: Context) -> Figure:
         f"Learning curves: the mean over seeds of the {metric.noun}, with its 95% interval as a "
         "band.",
         lambda: figures.learning_curves(curves, styles, axis),
+        data=Curves(curves, styles, context.runs.evaluations, axis),
     )

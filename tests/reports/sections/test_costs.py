@@ -10,7 +10,7 @@ from reports.data.context import load
 from reports.rendering import figures
 from reports.rendering.blocks import Section, figures_of
 from reports.sections import costs
-from reports.sections.costs import time_figure
+from reports.sections.costs import time_curves, time_figure
 from tests.reports.conftest import RunFolders
 from tests.reports.values import cells, headers, shown, tables
 
@@ -38,7 +38,7 @@ def curves(**seconds: float) -> pd.DataFrame:
     [(119.0, "seconds", 119.0), (180.0, "minutes", 3.0), (7_200.0, "hours", 2.0)],
 )
 def test_a_panel_is_in_the_unit_that_fits_it(seconds: float, unit: str, end: float) -> None:
-    figure = time_figure(curves(Short=1.0, This=seconds), figures.looks(["npg"]))
+    figure = time_figure(time_curves(curves(Short=1.0, This=seconds), figures.looks(["npg"])))
     short, this = figure.axes
     assert short.get_xlabel() == "training time (seconds)"
     assert this.get_xlabel() == f"training time ({unit})"
