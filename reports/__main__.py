@@ -91,6 +91,30 @@ _Normalisation: TypeAlias = Annotated[
         "your own, for aggregates over them: see python -m benchmarks random.",
     ),
 ]
+_Paired: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--paired",
+        help="Test the differences between runs of the same seed, where algorithms share seeds.",
+    ),
+]
+_ShowSeeds: TypeAlias = Annotated[
+    bool, typer.Option("--show-seeds", help="Draw each run of learning curves as a thin line, too.")
+]
+_Smooth: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Draw curves as centred moving means over N evaluations, an odd number; scores are "
+        "never smoothed.",
+    ),
+]
+_Style: TypeAlias = Annotated[
+    Literal["page", "paper"],
+    typer.Option(
+        help="paper: also write each figure as PDF, one or two columns wide, in a serif font."
+    ),
+]
 
 
 @app.command()
@@ -110,6 +134,10 @@ def build(
     normalisation: _Normalisation = None,
     csv: Annotated[bool, typer.Option("--csv", help="Also write each table as CSV.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Also write each table as LaTeX.")] = False,
+    paired: _Paired = False,
+    show_seeds: _ShowSeeds = False,
+    smooth: _Smooth = None,
+    style: _Style = "page",
 ) -> None:
     """Write report.md, report.html, two CSV files and the figures (PNG and SVG)."""
     with _refusing():
@@ -121,6 +149,9 @@ def build(
             "--published": with_published,
             "--published-file": published_file,
             "--allow-mixed": allow_mixed,
+            "--paired": paired,
+            "--show-seeds": show_seeds,
+            "--smooth": smooth,
         }
         _refuse_useless(root, studies, about_runs, _about_studies(studies_root, storage))
 
@@ -138,12 +169,15 @@ def build(
                 published_file=published_file,
                 normalisation=normalisation,
                 allow_mixed=allow_mixed,
+                paired=paired,
+                show_seeds=show_seeds,
+                smooth=1 if smooth is None else smooth,
                 warn=_warn,
                 reading=lambda folders: shown.going_through(folders, "Reading"),
             )
             from reports import document
 
-            report = document.build(context, out, title, wanted, shown)
+            report = document.build(context, out, title, wanted, shown, style == "paper")
     typer.echo(f"wrote {report}")
 
 

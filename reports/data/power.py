@@ -3,8 +3,8 @@
 The model: returns are normally distributed with one variance, and the true difference of the means
 is so many standard deviations. Then Student's t has a noncentral distribution, and the power is the
 chance that it exceeds its critical value. It is computed at the level that the permutation test of
-:mod:`reports.data.significance` attains, whose power is about the same: with 3 seeds that level, and
-the power, is 0.
+:mod:`reports.data.significance` attains, whose power is about the same; with 3 seeds that level is
+0, and so is the power.
 
 The power at the observed difference says the same as the p-value in other words (Hoenig and Heisey,
 2001), so it does not show that a level pair is equal. It is of use for planning, and too

@@ -14,10 +14,7 @@ from reports.data.context import Context
 from reports.data.runs import RunData
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Figure, Paragraph, Section
-from reports.rendering.text import machine_text, tally_text
-
-# From how many seconds on an axis is in which unit, and that unit in seconds.
-_UNITS = [(7_200.0, 3_600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds")]
+from reports.rendering.text import curve_remarks, joined, machine_text, tally_text
 
 
 def build(context: Context) -> Section | None:
@@ -29,15 +26,16 @@ def build(context: Context) -> Section | None:
     if (context.scores["protocol"] != "").any():
         mixed = " budgets or evaluations differ, and with them wall times."
         blocks.append(Paragraph((Strong("Mixed:"), mixed)))
-    curves = scores.wall_time_curves(data.evaluations)
+    curves = scores.wall_time_curves(context.drawn_evaluations)
+    runs = context.drawn_evaluations if context.show_seeds else None
     if len(curves):
         styles = figures.looks(list(context.scores["label"]))
         blocks.append(
             Figure(
                 "learning_curves_time",
                 "Learning curves against training time",
-                _caption(data),
-                lambda: time_figure(curves, styles),
+                joined([_caption(data), *curve_remarks(context.show_seeds, context.smooth)]),
+                lambda: time_figure(curves, styles, runs),
             )
         )
     return Section("Time and memory", blocks)
@@ -58,20 +56,26 @@ def costs_table(table: pd.DataFrame) -> Table:
     return Table(columns, name="costs").without_empty()
 
 
-def time_figure(curves: pd.DataFrame, styles: Mapping[str, figures.Look]) -> Drawing:
+def time_figure(
+    curves: pd.DataFrame, styles: Mapping[str, figures.Look], runs: pd.DataFrame | None = None
+) -> Drawing:
     """Learning curves against training time, each panel in a unit for short numbers.
 
     :param curves: as :func:`reports.data.scores.wall_time_curves` returns them
+    :param runs: the evaluations of runs to draw as well, with ``wall_seconds``; None: the means
+        alone
     """
-    names, frames = [], []
-    for _, group in curves.groupby("env_id", sort=True):
-        longest = group["seconds"].max()
-        size, name = next((size, name) for least, size, name in _UNITS if longest >= least)
-        names.append(name)
-        frames.append(group.assign(time=group["seconds"] / size))
+    longest = curves.groupby("env_id", sort=True)["seconds"].max()
+    units = {env_id: figures.time_unit(seconds) for env_id, seconds in longest.items()}
+
+    def scaled(frame: pd.DataFrame, seconds: str) -> pd.DataFrame:
+        sizes = frame["env_id"].map({env_id: size for env_id, (size, _) in units.items()})
+        return frame.assign(time=frame[seconds] / sizes)
+
     axis = figures.Axis("time", "", "{:g}".format)
-    figure = figures.learning_curves(pd.concat(frames), styles, axis)
-    for ax, name in zip(figure.axes, names, strict=False):  # some panels may be empty
+    timed = None if runs is None else scaled(runs, "wall_seconds")
+    figure = figures.learning_curves(scaled(curves, "seconds"), styles, axis, timed)
+    for ax, (_, name) in zip(figure.axes, units.values(), strict=False):  # some may be empty
         ax.set_xlabel(f"training time ({name})")
     return figure
 

@@ -15,7 +15,7 @@ from reports.data.verdicts import Comparisons
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Figure, Paragraph, Section
 from reports.rendering.figures import Look
-from reports.rendering.text import listing
+from reports.rendering.text import curve_remarks, joined, listing
 
 _HEADERS = {"final": "final return", "best": "best evaluation", "area": "area under curve"}
 
@@ -24,7 +24,7 @@ def build(context: Context) -> Section | None:
     """A table and learning curves for each environment, and all scores as CSV files."""
     if context.runs is None:
         return None
-    table, curves = context.scores, context.learning_curves
+    table = context.scores
     styles = figures.looks(list(table["label"]))
     blocks: list[Block] = [Paragraph(_opening(context.runs.evaluations))]
     several = table["env_id"].nunique() > 1
@@ -33,7 +33,7 @@ def build(context: Context) -> Section | None:
         if mixed := _mixed(rows):
             of_env.insert(0, Paragraph(mixed))
         if several:  # otherwise it is the figure of the summary
-            of_env.append(_figure(str(env_id), curves[curves["env_id"] == env_id], styles))
+            of_env.append(_figure(str(env_id), context, styles))
         blocks.append(Section(str(env_id), of_env))
     frames = {"scores.csv": table, "comparisons.csv": context.comparisons.frame()}
     return Section(
@@ -91,10 +91,15 @@ def _mixed(table: pd.DataFrame) -> Inline:
     return (Strong("Mixed:"), said)
 
 
-def _figure(env_id: str, curves: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
+def _figure(env_id: str, context: Context, styles: Mapping[str, Look]) -> Figure:
+    curves, runs = (
+        frame[frame["env_id"] == env_id]
+        for frame in (context.learning_curves, context.drawn_evaluations)
+    )
+    caption = f"Learning curves on {env_id}: mean over seeds with its 95% interval."
     return Figure(
         f"learning_curve_{file_name(env_id)}",
         f"Learning curves on {env_id}",
-        f"Learning curves on {env_id}: mean over seeds with its 95% interval.",
-        lambda: figures.learning_curves(curves, styles),
+        joined([caption, *curve_remarks(context.show_seeds, context.smooth)]),
+        lambda: figures.learning_curves(curves, styles, runs=runs if context.show_seeds else None),
     )

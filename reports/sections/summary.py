@@ -17,7 +17,9 @@ from reports.rendering.blocks import Block, Bullets, Figure, Paragraph, Section
 from reports.rendering.text import (
     MOST_LISTED,
     counted,
+    curve_remarks,
     estimate_text,
+    joined,
     listing,
     named,
     percent,
@@ -284,10 +286,14 @@ def _caption(context: Context, table: Table) -> str:
 
 def _learning_curves(context: Context) -> Figure:
     curves, styles = context.learning_curves, figures.looks(list(context.scores["label"]))
+    runs = context.drawn_evaluations if context.show_seeds else None
+    caption = (
+        "Learning curves: the mean over seeds of the evaluation return, with its 95% interval as a "
+        "band."
+    )
     return Figure(
         "learning_curves",
         "Learning curves of all environments",
-        "Learning curves: the mean over seeds of the evaluation return, with its 95% interval as a "
-        "band.",
-        lambda: figures.learning_curves(curves, styles),
+        joined([caption, *curve_remarks(context.show_seeds, context.smooth)]),
+        lambda: figures.learning_curves(curves, styles, runs=runs),
     )
