@@ -198,8 +198,8 @@ def _tests_of_one_size(
             pair,
             seeds,
             is_paired,
-            Estimate(*difference, seeds=min(seeds)),
-            Estimate(*effect, seeds=min(seeds)),
+            _estimate(difference, min(seeds)),
+            _estimate(effect, min(seeds)),
             p,
             math.nan,
             power(effect[0], *seeds, is_paired),
@@ -207,6 +207,11 @@ def _tests_of_one_size(
         )
         for pair, difference, effect, p in columns
     ]
+
+
+def _estimate(numbers: Sequence[float], seeds: int) -> Estimate:
+    value, low, high = numbers
+    return Estimate(value, low, high, seeds)
 
 
 def _negative(estimate: Estimate) -> Estimate:

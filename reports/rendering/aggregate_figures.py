@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -185,11 +186,11 @@ def _add_legend(figure: Figure, ax: Axes, table: pd.DataFrame) -> None:
     if table["low"].notna().any():
         handles.append(Patch(facecolor="#dddddd", edgecolor="#aaaaaa", label="95% interval"))
     if not style().is_for_paper:
-        ax.legend(handles=handles, loc="best", handlelength=3.6)
+        ax.legend(handles=handles, loc="best")
         return
     # A narrow panel has no room for it.
     columns = n_legend_columns([str(x.get_label()) for x in handles], figure.get_figwidth())
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=3.6)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def improvements(
@@ -232,6 +233,6 @@ def _mark_half(ax: Axes) -> None:
         transform=ax.get_xaxis_transform(),
         ha="center",
         va="bottom",
-        fontsize=9 * style().text,
+        fontsize=0.9 * mpl.rcParams["font.size"],
         color="#444444",
     )

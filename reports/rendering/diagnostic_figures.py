@@ -96,7 +96,7 @@ def _panels(
         if position % columns == 0:
             ax.set_ylabel(y)
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=legend_columns, handlelength=3.6
+        handles=handles, loc="outside lower center", ncols=legend_columns
     )
     return figure, dict(zip(env_ids, axes, strict=False))
 

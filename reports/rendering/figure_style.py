@@ -24,6 +24,7 @@ THEME = figure_theme.THEME | {
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "figure.dpi": 150,
+    "legend.handlelength": 3.6,
 }
 
 _PAPER_THEME = THEME | {
@@ -38,6 +39,7 @@ _PAPER_THEME = THEME | {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "legend.fontsize": 8,
+    "legend.handlelength": 2.4,
     "legend.columnspacing": 1.2,
     "axes.linewidth": 0.6,
     "grid.linewidth": 0.4,
@@ -57,8 +59,8 @@ _WIDEST_SINGLE = 8.0
 class FigureStyle:
     """One of :data:`SCREEN` and :data:`PAPER`.
 
-    ``theme``: for matplotlib. ``text``, ``lines`` and ``heights``: the sizes of letters, lines and
-    figures, by those on the screen. ``n_ticks``: at most, on an axis. ``most_columns``: of panels.
+    ``theme``: for matplotlib. ``text``, ``lines`` and ``heights``: how wide text, how thick lines
+    and how high figures are, by those on the screen. ``n_ticks``: at most, on an axis. ``most_columns``: of panels.
     """
 
     theme: Mapping[Any, Any]
@@ -81,7 +83,7 @@ class FigureStyle:
 
 
 SCREEN = FigureStyle(THEME)
-PAPER = FigureStyle(_PAPER_THEME, 0.8, 0.6, 0.65, n_ticks=4, most_columns=3)
+PAPER = FigureStyle(_PAPER_THEME, 0.6, 0.6, 0.65, n_ticks=4, most_columns=3)
 
 _current: ContextVar[FigureStyle] = ContextVar("figure_style", default=SCREEN)
 

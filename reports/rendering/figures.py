@@ -126,7 +126,7 @@ def learning_curves(
             ax.set_visible(False)
         _label_outer_axes(axes[: len(env_ids)], columns, axis)
         figure.legend(
-            handles=handles, loc="outside lower center", ncols=legend_columns, handlelength=3.6
+            handles=handles, loc="outside lower center", ncols=legend_columns
         )
     return figure
 
