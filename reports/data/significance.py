@@ -30,7 +30,8 @@ def permutation_p(
 ) -> np.ndarray:
     """The two-sided p-value of the difference of the means, column by column.
 
-    :param x: shape ``(n_seeds_of_x, n_columns)``; ``y`` likewise, of the same seeds if paired
+    :param x: shape ``(n_seeds_of_x, n_columns)``, of two seeds or more; ``y`` likewise, of the same
+        ones if paired
     :param n_tests: how many tests the result is to be corrected for
     :return: shape ``(n_columns,)``; exact up to 20,000 arrangements of the runs, above that the
         observed one is counted among those drawn, so that p is never 0 (Phipson and Smyth, 2010)
@@ -98,9 +99,9 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
     :return: in the same order
     """
-    from statsmodels.stats.multitest import multipletests
-
-    if not len(p_values):
-        return np.array([])
-    adjusted: np.ndarray = multipletests(p_values, ALPHA, method="holm")[1]
-    return adjusted
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p)
+    factors = np.arange(len(p), 0, -1)
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors))
+    return corrected

@@ -95,9 +95,7 @@ def _panels(
             ax.set_xlabel("environment steps")
         if position % columns == 0:
             ax.set_ylabel(y)
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=legend_columns
-    )
+    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns)
     return figure, dict(zip(env_ids, axes, strict=False))
 
 

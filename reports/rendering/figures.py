@@ -125,9 +125,7 @@ def learning_curves(
         for ax in axes[len(env_ids) :]:
             ax.set_visible(False)
         _label_outer_axes(axes[: len(env_ids)], columns, axis)
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=legend_columns
-        )
+        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns)
     return figure
 
 
