@@ -60,7 +60,8 @@ class FigureStyle:
     """One of :data:`SCREEN` and :data:`PAPER`.
 
     ``theme``: for matplotlib. ``text``, ``lines`` and ``heights``: how wide text, how thick lines
-    and how high figures are, by those on the screen. ``n_ticks``: at most, on an axis. ``most_columns``: of panels.
+    and how high figures are, by those on the screen. ``n_ticks``: at most, on an axis.
+    ``most_columns``: of panels, at most.
     """
 
     theme: Mapping[Any, Any]

@@ -89,7 +89,9 @@ def _column(column: Column) -> tuple[str, str, list[str]]:
 def _beside(shown: Sequence[Shown], brackets: tuple[str, str]) -> list[str]:
     """The intervals, or what stands in their place; empty without one."""
     opening, closing = map(_escaped, brackets)
-    lows, highs = (_right_aligned(ends) for ends in zip(*((c.low, c.high) for c in shown)))
+    lows, highs = (
+        _right_aligned([getattr(cell, end) for cell in shown]) for end in ("low", "high")
+    )
     return [
         f"{opening}{low}, {high}{closing}" if cell.low else _escaped(cell.note)
         for cell, low, high in zip(shown, lows, highs, strict=True)

@@ -76,11 +76,8 @@ def test_turned_around_it_is_the_same_test() -> None:
     assert [ours.pair, theirs.pair] == [Pair(ENV, "a", "c"), Pair(ENV, "b", "c")]
     (turned,) = [test for test in found.with_other("b") if test.pair.label == "c"]
     assert turned.seeds == (6, 5)
-    assert turned.difference.numbers == pytest.approx(
-        tuple(
-            -end for end in (theirs.difference.value, theirs.difference.high, theirs.difference.low)
-        )
-    )
+    value, low, high = theirs.difference.numbers
+    assert turned.difference.numbers == (-value, -high, -low)
     assert turned.effect.value == -theirs.effect.value
     assert (turned.p, turned.corrected, turned.power) == (theirs.p, theirs.corrected, theirs.power)
     assert turned.turned() == theirs
