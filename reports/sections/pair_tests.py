@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from benchmarks.numbers import Form, forms_of
+from benchmarks.numbers import Form, form_of, forms_of
 from benchmarks.results import frame_csv
 from benchmarks.statistics import Estimate
 from benchmarks.tables import Estimates, Inline, Link, Number, Table, Text, Writer
@@ -71,6 +71,7 @@ def outcome(found: PairTests) -> str:
 def tests_table(tests: Sequence[PairTest]) -> Table:
     """One row per environment and algorithm; what survives the correction has a bold p-value."""
     differences = [test.difference for test in tests]
+    effects = [test.effect for test in tests]
     survives = [test.survives for test in tests]
     return Table(
         [
@@ -78,7 +79,8 @@ def tests_table(tests: Sequence[PairTest]) -> Table:
             Text("algorithm", [test.pair.label for test in tests]),
             Text("seeds", [_seeds(test) for test in tests]),
             Estimates("difference", differences, _writers(tests)),
-            Estimates("Hedges' g", [test.effect for test in tests]),
+            # Far larger where hardly anything varies, which the others' digits should not bear.
+            Estimates("Hedges' g", effects, [form_of(each.numbers).text for each in effects]),
             Number("p", [test.p for test in tests], p_text),
             Number("p (Holm)", [test.corrected for test in tests], p_text, bold=survives),
             Number("found", [_unless_found(test, test.power) for test in tests], "{:.0%}".format),
