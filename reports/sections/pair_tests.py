@@ -97,7 +97,7 @@ def p_text(p: float) -> str:
 
 def _seeds(test: PairTest) -> str:
     ours, theirs = test.seeds
-    return counted(ours, "pair") if test.is_paired else f"{ours} and {theirs}"
+    return counted(ours, "pair") if test.is_paired else f"{ours}+{theirs}"
 
 
 def _writers(tests: Sequence[PairTest]) -> list[Writer]:

@@ -52,7 +52,7 @@ def test_what_survives_is_bold_and_what_does_not_says_what_it_would_take(
         "seeds for 80%",
     ]
     assert column(table, "algorithm") == ["ppo", "trpo"]
-    assert column(table, "seeds") == ["6 and 6", "6 and 6"]
+    assert column(table, "seeds") == ["6+6", "6+6"]
     ppo, trpo = made.pair_tests.with_other("npg")
     # The smallest there is: twice one in the 924 ways to deal out twelve runs.
     assert cells(table, "p") == ["0.002", p_text(trpo.p)]
