@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -19,13 +18,14 @@ from reports.data.context import Context, Studies
 from reports.data.scores import learning_curves
 from reports.rendering import figures
 from reports.rendering.blocks import figures_of
+from reports.rendering.figure_style import themed
 from reports.sections import studies
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure, free of dates, so that the same data give the same file."""
     without = {".png": "Software", ".svg": "Date"}[path.suffix]
-    with mpl.rc_context(figures.THEME):
+    with themed():
         figure.savefig(path, metadata={without: None})
 
 

@@ -170,6 +170,30 @@ _Port: TypeAlias = Annotated[
 _NoBrowser: TypeAlias = Annotated[
     bool, typer.Option("--no-browser", help="With --serve: open no browser.")
 ]
+_Paired: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--paired",
+        help="Test the differences between runs of the same seed, where algorithms share seeds.",
+    ),
+]
+_ShowSeeds: TypeAlias = Annotated[
+    bool, typer.Option("--show-seeds", help="Draw each run of learning curves as a thin line, too.")
+]
+_Smooth: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Draw curves as centred moving means over N evaluations, an odd number; scores are "
+        "never smoothed.",
+    ),
+]
+_Style: TypeAlias = Annotated[
+    Literal["page", "paper"],
+    typer.Option(
+        help="paper: also write each figure as PDF, one or two columns wide, in a serif font."
+    ),
+]
 
 
 @app.command()
@@ -201,6 +225,10 @@ def build(
     serve: _Serve = False,
     port: _Port = None,
     no_browser: _NoBrowser = False,
+    paired: _Paired = False,
+    show_seeds: _ShowSeeds = False,
+    smooth: _Smooth = None,
+    style: _Style = "page",
 ) -> None:
     """Write report.md, report.html, two CSV files and the figures (PNG and SVG)."""
     with _refusing():
@@ -221,6 +249,9 @@ def build(
             "--metric": metric,
             "--lower-is-better": lower_is_better,
             "--cut-to-shortest": cut_to_shortest,
+            "--paired": paired,
+            "--show-seeds": show_seeds,
+            "--smooth": smooth,
         }
         _refuse_useless(places, studies, about_runs, _about_studies(studies_root, storage))
         _refuse_unserved(serve, wanted, {"--port": port, "--no-browser": no_browser})
@@ -251,15 +282,18 @@ def build(
                 published_file=published_file,
                 normalisation=normalisation,
                 allow_mixed=allow_mixed,
+                paired=paired,
+                show_seeds=show_seeds,
+                smooth=1 if smooth is None else smooth,
                 warn=_warn,
                 reading=lambda folders: shown.going_through(folders, "Reading"),
             )
             from reports import document
 
-            return document.build(context, out, title, wanted, shown)
+            return document.build(context, out, title, wanted, shown, style == "paper")
 
         if serve:
-            _serve(make, out, places, port, not no_browser)
+            _serve(make, out, places or [], port, not no_browser)
         with progress() as shown:
             report = make(shown)
     typer.echo(f"wrote {report}")

@@ -24,6 +24,7 @@ from reports.sections import (
     missing,
     origins,
     overall,
+    pair_tests,
     scores,
     steps_to_threshold,
     studies,
@@ -42,6 +43,7 @@ SECTIONS: Sequence[Callable[[Context], Section | None]] = [
     summary.build,
     scores.build,
     overall.build,
+    pair_tests.build,
     costs.build,
     steps_to_threshold.build,
     literature.build,
@@ -60,6 +62,7 @@ def build(
     title: str = TITLE,
     formats: Sequence[str] = FORMATS,
     progress: Silent | None = None,
+    for_paper: bool = False,
 ) -> Path:
     """Write the report, its figures and the files that it links to into ``out``.
 
@@ -69,6 +72,7 @@ def build(
     :param formats: of ``FORMATS`` and ``TABLE_FORMATS``: beside ``report.md``, which is always
         there, ``report.html``, and each table by itself in the folder ``tables``
     :param progress: shows how far it has come
+    :param for_paper: also write each figure as PDF, in the style of a paper
     :return: path of ``report.md``
     :raises ReportError: ``out`` is a file or a run's folder, or a section refuses what it was given
     """
@@ -80,6 +84,8 @@ def build(
     with whole as folder:
         for figure in progress.going_through(figures_of(sections), "Drawing"):
             figures.save(figure.draw(), folder / figure.name, figure.colours)
+            if for_paper:
+                figures.save_for_paper(figure.draw, folder / figure.name)
         for section in sections:
             for name, text in section.files.items():
                 _write(folder / name, text)

@@ -10,9 +10,19 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.normalisation import Scale, scales_with
-from reports.data import aggregates, missing, published, scores, sources, standings, verdicts
+from reports.data import (
+    aggregates,
+    missing,
+    pair_tests,
+    published,
+    scores,
+    sources,
+    standings,
+    verdicts,
+)
 from reports.data.aggregates import NormalizedScores
 from reports.data.missing import Missing
+from reports.data.pair_tests import Pair, PairTests
 from reports.data.runs import ReportError, RunData
 from reports.data.sources import EVERYTHING, Source, Wanted
 from reports.data.standings import Standings
@@ -47,6 +57,9 @@ class Context:
     :param published: as :func:`reports.data.published.load` gives it; None: none is shown
     :param scales: environment to what normalises its returns
     :param warn: called with a line for what is left out
+    :param paired: test the differences between runs of the same seed
+    :param show_seeds: draw each run of learning curves, too
+    :param smooth: draw curves as moving means over so many evaluations; 1: as they are
     :raises ReportError: a baseline that is not among the labels
     """
 
@@ -57,6 +70,9 @@ class Context:
     published: pd.DataFrame | None = None
     scales: Mapping[str, Scale] = field(default_factory=dict)
     warn: Callable[[str], None] = lambda _: None
+    paired: bool = False
+    show_seeds: bool = False
+    smooth: int = 1
 
     def __post_init__(self) -> None:
         if self.runs is not None and self.baseline is not None:
@@ -81,8 +97,13 @@ class Context:
     @cached_property
     def learning_curves(self) -> pd.DataFrame:
         """As :func:`reports.data.scores.learning_curves` returns them."""
+        return scores.learning_curves(self.drawn_evaluations)
+
+    @cached_property
+    def drawn_evaluations(self) -> pd.DataFrame:
+        """The evaluations that curves are made from: smoothed, if that was asked for."""
         assert self.runs is not None
-        return scores.learning_curves(self.runs.evaluations)
+        return scores.smoothed(self.runs.evaluations, self.smooth)
 
     @cached_property
     def comparisons(self) -> Comparisons:
@@ -92,11 +113,21 @@ class Context:
         return verdicts.comparisons_of(self.scores, self.run_scores, lower_is_better)
 
     @cached_property
+    def pair_tests(self) -> PairTests:
+        """The tests of the pairs that are compared, by their final returns."""
+        pairs = [
+            Pair(env_id, label, other)
+            for score, env_id, label, other in self.comparisons.improvements
+            if score == "final" and label < other
+        ]
+        return pair_tests.pair_tests(self.run_scores, pairs, self.baseline, self.paired)
+
+    @cached_property
     def normalized(self) -> NormalizedScores | None:
         """The scores over several environments; None where there is nothing to aggregate."""
         assert self.runs is not None
         scales = self.scales if self.runs.metric.is_return else {}
-        return aggregates.normalized_scores(self.runs.evaluations, self.run_scores, scales)
+        return aggregates.normalized_scores(self.drawn_evaluations, self.run_scores, scales)
 
     @cached_property
     def standings(self) -> Standings:
@@ -130,6 +161,9 @@ def load(
     normalisation: Path | None = None,
     allow_mixed: bool = False,
     warn: Callable[[str], None] = lambda _: None,
+    paired: bool = False,
+    show_seeds: bool = False,
+    smooth: int = 1,
     reading: sources.Reading = iter,
 ) -> Context:
     """Read what a report is about.
@@ -142,10 +176,16 @@ def load(
     :param with_published: show results from the literature; those of ``published_file``, too
     :param normalisation: as for :func:`benchmarks.normalisation.scales_with`
     :param allow_mixed: runs of one environment may have different budgets or evaluation protocols
+    :param paired: as for :class:`Context`, as are ``show_seeds`` and ``smooth``
     :param reading: as for :func:`reports.data.sources.load`
     :raises ReportError: an option or a file that cannot be used, or runs that cannot be reported
     :raises benchmarks.safe_yaml.SpecError: scales that cannot be read
     """
+    if smooth < 1 or smooth % 2 == 0:
+        raise ReportError(
+            "--smooth: must be an odd number of evaluations, so that one is in the middle; "
+            f"got {smooth}"
+        )
     is_published = with_published or published_file is not None
     if isinstance(places, Path):
         places = [Source(places)]
@@ -158,4 +198,7 @@ def load(
         studies=studies,
         baseline=baseline,
         warn=warn,
+        paired=paired,
+        show_seeds=show_seeds,
+        smooth=smooth,
     )

@@ -86,6 +86,31 @@ def speeds(runs: pd.DataFrame) -> pd.Series[float]:
     return runs["timesteps"] / runs["wall_seconds"].clip(lower=1e-3)
 
 
+def smoothed(evaluations: pd.DataFrame, window: int) -> pd.DataFrame:
+    """The evaluations of each run as centred moving means, for curves alone.
+
+    Near the ends of a run the window is as wide as it can be around its middle, so that a curve is
+    not shifted; the first and the last evaluation stay as they are.
+
+    :param evaluations: as for :func:`run_scores`
+    :param window: how many evaluations; odd, with 1 for none
+    """
+    if window == 1:
+        return evaluations
+    ordered = evaluations.sort_values([*_RUN, "timesteps"], kind="stable", ignore_index=True)
+    returns = ordered.groupby(_RUN, sort=False)["return_mean"]
+    return ordered.assign(return_mean=returns.transform(_moving_mean, window=window))
+
+
+def _moving_mean(values: pd.Series[float], window: int) -> np.ndarray:
+    n = len(values)
+    middle = np.arange(n)
+    reach = np.minimum(window // 2, np.minimum(middle, n - 1 - middle))
+    sums = np.concatenate([[0.0], np.cumsum(values.to_numpy(np.float64))])
+    means: np.ndarray = (sums[middle + reach + 1] - sums[middle - reach]) / (2 * reach + 1)
+    return means
+
+
 def learning_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds and its interval at each evaluation.
 

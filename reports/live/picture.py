@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +15,7 @@ from matplotlib.patches import Patch
 from benchmarks.storage import whole_file
 from reports.live.runs import EVALUATION, Running, View
 from reports.rendering import figures
+from reports.rendering.figure_style import themed
 
 
 def draw_picture(view: View) -> Figure:
@@ -25,7 +25,7 @@ def draw_picture(view: View) -> Figure:
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     panel_width, panel_height = figures.PANEL_SIZE if len(panels) > 1 else figures.SINGLE_PANEL_SIZE
-    with mpl.rc_context(figures.THEME):
+    with themed():
         handles = _handles(view, styles)
         legend_columns = max(1, int(columns * panel_width / 3.2))
         height = rows * panel_height + 0.25 * (1 + -(-len(handles) // legend_columns))
@@ -49,7 +49,7 @@ def draw_picture(view: View) -> Figure:
 
 def write_picture(view: View, path: Path) -> None:
     """Write a PNG file, whole or not at all."""
-    with whole_file(path) as unfinished, mpl.rc_context(figures.THEME):
+    with whole_file(path) as unfinished, themed():
         draw_picture(view).savefig(unfinished, format="png", metadata={"Software": None})
 
 

@@ -15,7 +15,16 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter
 
 from benchmarks.statistics import Estimate
-from reports.rendering.figures import THEME, Look, count_text, draw_band, line_style, new_figure
+from reports.rendering.figure_style import style, themed
+from reports.rendering.figures import (
+    Look,
+    count_text,
+    draw_band,
+    line_style,
+    n_legend_columns,
+    new_figure,
+    time_unit,
+)
 
 _PANEL_WIDTH = 2.6  # inches
 _ROW_HEIGHT = 0.42
@@ -35,7 +44,7 @@ def aggregates(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
     first = table[table["aggregate"] == names[0]].sort_values("value", ascending=False)
     labels = list(map(str, first["label"]))
     seeds = dict(zip(table["label"], table["seeds"], strict=True))
-    with mpl.rc_context(THEME):
+    with themed():
         height = 1.1 + _ROW_HEIGHT * len(labels)
         figure = new_figure(_PANEL_WIDTH * len(names) + 1.0, height)
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
@@ -44,9 +53,14 @@ def aggregates(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
             _draw_intervals(ax, rows, labels, styles, seeds)
             ax.set_title(name)
             ax.set_xlabel(_AXES.get(name, _SCORE))
-        if table["low"].notna().any():
-            figure.suptitle(_BARS, x=0.99, ha="right", fontsize=9)
+        _explain_bars(figure, table)
     return figure
+
+
+def _explain_bars(figure: Figure, table: pd.DataFrame) -> None:
+    """Say what bars are, if there are any, since a page is often shown without its captions."""
+    if table["low"].notna().any() and not style().is_for_paper:
+        figure.suptitle(_BARS, x=0.99, ha="right", fontsize=9)
 
 
 def _draw_intervals(
@@ -119,15 +133,32 @@ def efficiency(
     return figure
 
 
+def over_time(
+    table: pd.DataFrame, styles: Mapping[str, Look], seeds: Mapping[str, int] | None = None
+) -> Figure:
+    """Interquartile mean of the scores against the time of training, with bands.
+
+    :param table: as :func:`reports.data.over_time.over_time` returns it
+    :param seeds: as for :func:`profiles`
+    """
+    size, name = time_unit(float(table["seconds"].max()))
+    scaled = table.assign(time=table["seconds"] / size)
+    figure, ax = _curves(scaled, "time", styles, seeds or {})
+    ax.axhline(1.0, color="#999999", linewidth=1.0, linestyle=":")
+    ax.set_xlabel(f"training time ({name})")
+    ax.set_ylabel("interquartile mean of\nnormalised scores")
+    return figure
+
+
 def _curves(
     table: pd.DataFrame, x: str, styles: Mapping[str, Look], seeds: Mapping[str, int]
 ) -> tuple[Figure, Axes]:
     """A figure with a line and a band for each label, and a legend."""
-    with mpl.rc_context(THEME):
+    with themed():
         figure = new_figure(8.0, 3.9)
         ax = figure.subplots()
         _draw_curves(ax, table, x, styles, seeds)
-        _add_legend(ax, table)
+        _add_legend(figure, ax, table)
     return figure, ax
 
 
@@ -150,11 +181,16 @@ def _draw_curves(
     ax.margins(x=0.02)
 
 
-def _add_legend(ax: Axes, table: pd.DataFrame) -> None:
+def _add_legend(figure: Figure, ax: Axes, table: pd.DataFrame) -> None:
     handles, _ = ax.get_legend_handles_labels()
     if table["low"].notna().any():
         handles.append(Patch(facecolor="#dddddd", edgecolor="#aaaaaa", label="95% interval"))
-    ax.legend(handles=handles, loc="best", handlelength=3.6)
+    if not style().is_for_paper:
+        ax.legend(handles=handles, loc="best")
+        return
+    # A narrow panel has no room for it.
+    columns = n_legend_columns([str(x.get_label()) for x in handles], figure.get_figwidth())
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def improvements(
@@ -173,7 +209,7 @@ def improvements(
     rows = pd.DataFrame(
         [chances[label].numbers for label in labels], labels, columns=["value", "low", "high"]
     )
-    with mpl.rc_context(THEME):
+    with themed():
         figure = new_figure(8.0, 1.2 + _ROW_HEIGHT * len(labels))
         ax = figure.subplots()
         _draw_intervals(ax, rows, labels, styles, seeds)
@@ -183,8 +219,7 @@ def improvements(
         ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         against = f"{baseline} (1 seed)" if seeds.get(baseline) == 1 else baseline
         ax.set_xlabel(f"probability that a run is better than one of {against}")
-        if rows["low"].notna().any():
-            figure.suptitle(_BARS, x=0.99, ha="right", fontsize=9)
+        _explain_bars(figure, rows)
     return figure
 
 
@@ -198,6 +233,6 @@ def _mark_half(ax: Axes) -> None:
         transform=ax.get_xaxis_transform(),
         ha="center",
         va="bottom",
-        fontsize=9,
+        fontsize=0.9 * mpl.rcParams["font.size"],
         color="#444444",
     )

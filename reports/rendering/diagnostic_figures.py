@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
@@ -17,7 +16,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
 from reports.rendering import figures
-from reports.rendering.figures import THEME, Look
+from reports.rendering.figure_style import style, themed
+from reports.rendering.figures import Look
 
 _LABELS = {
     "kl": "KL per update / delta",
@@ -49,7 +49,7 @@ def over_steps(curves: pd.DataFrame, quantity: str, styles: Mapping[str, Look]) 
     """
     is_ratio = quantity in _ONE
     guides = [Line2D([], [], label=_ONE[quantity], **_GUIDE)] if is_ratio else []
-    with mpl.rc_context(THEME):
+    with themed():
         figure, axes = _panels(curves, styles, _LABELS[quantity], guides, share_y=is_ratio)
         for env_id, ax in axes.items():
             rows = curves[curves["env_id"] == env_id].rename(columns={"value": "mean"})
@@ -79,7 +79,7 @@ def _panels(
         panel_width, panel_height = figures.SINGLE_PANEL_SIZE
     handles = [*_handles(curves, styles), *guides]
     names = [str(handle.get_label()) for handle in handles]
-    legend_columns = figures.n_legend_columns(names, columns * panel_width)
+    legend_columns = figures.n_legend_columns(names, style().width(columns * panel_width))
     legend_rows = -(-len(handles) // legend_columns)
     figure = figures.new_figure(
         columns * panel_width, rows * panel_height + 0.25 * (1 + legend_rows)
@@ -89,14 +89,13 @@ def _panels(
         if position >= len(env_ids):
             ax.set_visible(False)
             continue
-        ax.set_title(env_ids[position])
+        if len(env_ids) > 1 or not style().is_for_paper:
+            ax.set_title(env_ids[position])
         if position + columns >= len(env_ids):
             ax.set_xlabel("environment steps")
         if position % columns == 0:
             ax.set_ylabel(y)
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=legend_columns, handlelength=3.6
-    )
+    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns)
     return figure, dict(zip(env_ids, axes, strict=False))
 
 

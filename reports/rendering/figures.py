@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
@@ -22,9 +21,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from benchmarks import figure_theme
 from benchmarks.names import in_natural_order
 from benchmarks.storage import naming
+from reports.rendering.figure_style import for_paper, style, themed
 
 # Hues of Okabe and Ito's (safe for the common colour-vision deficiencies), the five of RESERVED at
 # lightnesses far apart, so that they are different greys as well; dashes and markers tell lines
@@ -47,19 +46,8 @@ PANEL_SIZE = (4.4, 3.2)
 SINGLE_PANEL_SIZE = (8.0, 3.9)
 MARKERS_PER_LINE = 7
 
-THEME = figure_theme.THEME | {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "center",
-    "axes.labelsize": 10,
-    "axes.labelcolor": "#222222",
-    "grid.linewidth": 0.8,
-    "lines.linewidth": 1.5,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    "figure.dpi": 150,
-}
+# From how many seconds on an axis is in which unit, and that unit in seconds.
+_UNITS = [(7_200.0, 3_600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds")]
 
 
 @dataclass(frozen=True)
@@ -76,6 +64,11 @@ def steps_text(steps: float) -> str:
     if abs(steps) >= 1e6:
         return f"{steps / 1e6:g}M"
     return f"{steps / 1e3:g}k" if abs(steps) >= 1e3 else f"{steps:g}"
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """A unit in which so long a time is a short number: in seconds, and its name."""
+    return next((size, name) for least, size, name in _UNITS if seconds >= least)
 
 
 def value_text(value: float) -> str:
@@ -109,33 +102,55 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
     return {label: _look(slots[label]) for label in unique}
 
 
-def learning_curves(curves: pd.DataFrame, styles: Mapping[str, Look], axis: Axis = STEPS) -> Figure:
+def learning_curves(
+    curves: pd.DataFrame,
+    styles: Mapping[str, Look],
+    axis: Axis = STEPS,
+    runs: pd.DataFrame | None = None,
+) -> Figure:
     """A panel for each environment and one legend, with the number of seeds, below them.
 
     :param curves: as :func:`reports.data.scores.learning_curves` returns them
     :param styles: as :func:`looks` returns them, for all labels of the report
+    :param runs: evaluations with the axis's column, to draw each run as a thin line, too; None: the
+        means alone
     """
     env_ids = sorted(curves["env_id"].unique())
     columns = n_columns(len(env_ids))
     rows = -(-len(env_ids) // columns)
     panel_width, panel_height = PANEL_SIZE if len(env_ids) > 1 else SINGLE_PANEL_SIZE
     width = columns * panel_width
-    with mpl.rc_context(THEME):
+    with themed():
         handles = _legend_handles(curves, styles)
-        legend_columns = n_legend_columns([str(handle.get_label()) for handle in handles], width)
+        names = [str(handle.get_label()) for handle in handles]
+        legend_columns = n_legend_columns(names, style().width(width))
         legend_rows = -(-len(handles) // legend_columns)
         figure = new_figure(width, rows * panel_height + 0.25 * (1 + legend_rows))
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for ax, env_id in zip(axes, env_ids, strict=False):
+            if runs is not None:
+                _draw_runs(ax, runs[runs["env_id"] == env_id], styles, axis)
             draw_panel(ax, curves[curves["env_id"] == env_id], styles, axis)
-            ax.set_title(env_id)
+            if len(env_ids) > 1 or not style().is_for_paper:
+                ax.set_title(env_id)
         for ax in axes[len(env_ids) :]:
             ax.set_visible(False)
         _label_outer_axes(axes[: len(env_ids)], columns, axis)
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=legend_columns, handlelength=3.6
-        )
+        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns)
     return figure
+
+
+def _draw_runs(ax: Axes, runs: pd.DataFrame, styles: Mapping[str, Look], axis: Axis) -> None:
+    """A thin line for each run of one environment."""
+    for (label, _), run in runs.groupby(["label", "seed"], sort=True):
+        ordered = run.sort_values(axis.column)
+        ax.plot(
+            ordered[axis.column],
+            ordered["return_mean"],
+            color=styles[str(label)].colour,
+            linewidth=0.8 * style().lines,
+            alpha=0.5,
+        )
 
 
 def draw_panel(
@@ -154,7 +169,7 @@ def draw_panel(
             **line_style(look),
         )
         draw_band(ax, where, curve, look)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=style().n_ticks, steps=[1, 2, 2.5, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: axis.text(value)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: value_text(value)))
     ax.margins(x=0.02)
@@ -167,6 +182,16 @@ def marked(n_points: int, position: int, n_curves: int) -> slice:
     return slice(position * spacing // n_curves, None, spacing)
 
 
+def save_for_paper(draw: Callable[[], Figure], path: Path) -> None:
+    """``path`` with the ending ``.pdf``, as a paper has it, free of dates.
+
+    :param draw: draws the figure
+    """
+    file = path.with_name(path.name + ".pdf")
+    with for_paper(), themed(), naming(file):
+        draw().savefig(file, metadata={"CreationDate": None})
+
+
 def save(figure: Figure, path: Path, colours: int | None = None) -> None:
     """``path`` with the endings ``.png`` and ``.svg``, free of dates.
 
@@ -175,7 +200,7 @@ def save(figure: Figure, path: Path, colours: int | None = None) -> None:
     """
     for ending, without in ((".png", "Software"), (".svg", "Date")):
         file = path.with_name(path.name + ending)
-        with mpl.rc_context(THEME), naming(file):
+        with themed(), naming(file):
             figure.savefig(file, metadata={without: None})
     _shorten(path.with_name(path.name + ".svg"))
     if colours is not None:
@@ -223,8 +248,9 @@ def _look(slot: int) -> Look:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, to be filled under :data:`THEME`."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """An empty figure, in inches on the screen, to be filled within :func:`themed`."""
+    size = style().width(width), style().heights * height
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -233,7 +259,8 @@ def n_columns(panels: int) -> int:
     """Wide rather than tall, and no row with a single panel left over where it can be helped."""
     if panels <= 3:
         return panels
-    return 2 if panels == 4 else min(4, -(-panels // -(-panels // 4)))
+    most = style().most_columns
+    return 2 if panels == 4 else min(most, -(-panels // -(-panels // most)))
 
 
 def _label_outer_axes(axes: Sequence[Axes], columns: int, axis: Axis) -> None:
@@ -262,7 +289,7 @@ def _legend_handles(curves: pd.DataFrame, styles: Mapping[str, Look]) -> list[Ar
 
 def n_legend_columns(labels: Sequence[str], width: float) -> int:
     """As many as fit into ``width`` inches, the longest label deciding."""
-    column = 0.95 + 0.085 * max(len(label) for label in labels)
+    column = style().text * (0.95 + 0.085 * max(len(label) for label in labels))
     return min(len(labels), max(1, int(width / column)))
 
 
@@ -288,9 +315,9 @@ def line_style(look: Look) -> dict[str, Any]:
     return {
         "color": look.colour,
         "linestyle": look.dashes,
-        "linewidth": 1.8,
+        "linewidth": 1.8 * style().lines,
         "marker": look.marker,
-        "markersize": 4.5,
+        "markersize": 4.5 * style().lines,
         "markeredgecolor": "white",
-        "markeredgewidth": 0.6,
+        "markeredgewidth": 0.6 * style().lines,
     }

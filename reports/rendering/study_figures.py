@@ -6,7 +6,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
@@ -17,13 +16,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from reports.rendering.figure_style import themed
 from reports.rendering.figures import (
     PANEL_SIZE,
     SINGLE_PANEL_SIZE,
-    THEME,
     Look,
     draw_band,
     line_style,
+    n_legend_columns,
     new_figure,
 )
 
@@ -75,7 +75,7 @@ def sensitivity(panels: Sequence[Panel], styles: Mapping[str, Look]) -> Figure:
     :param styles: by algorithm
     """
     figure, axes = _panels(panels)
-    with mpl.rc_context(THEME):
+    with themed():
         for ax, panel in zip(axes, panels, strict=True):
             look, points = styles[panel.algo], panel.points
             if panel.good:
@@ -100,7 +100,7 @@ def trials(panels: Sequence[Panel], styles: Mapping[str, Look]) -> Figure:
     :param styles: by algorithm
     """
     figure, axes = _panels(panels)
-    with mpl.rc_context(THEME):
+    with themed():
         for ax, panel in zip(axes, panels, strict=True):
             style = {**line_style(styles[panel.algo]), "linestyle": "none", "markersize": 6}
             ax.plot(panel.points["value"], panel.points["score"], **style)
@@ -121,7 +121,7 @@ def widths(rows: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
         the width is a lower bound
     :param styles: by algorithm
     """
-    with mpl.rc_context(THEME):
+    with themed():
         figure = new_figure(8.0, 1.5 + _ROW_HEIGHT * len(rows))
         ax = figure.subplots()
         for position, row in enumerate(rows.to_dict("records")):
@@ -174,7 +174,7 @@ def _panels(panels: Sequence[Panel]) -> tuple[Figure, list[Axes]]:
         columns = 2  # no panel is left over
     rows = -(-len(panels) // columns)
     width, height = PANEL_SIZE if len(panels) > 1 else SINGLE_PANEL_SIZE
-    with mpl.rc_context(THEME):
+    with themed():
         # A parameter's label takes two lines.
         figure = new_figure(columns * width, rows * (height + 0.2) + 0.5)
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -235,11 +235,10 @@ def _default_handle() -> Line2D:
 
 def _add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
     """Below the panels, in as many columns as fit."""
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = int(figure.get_figwidth() / (0.95 + 0.085 * longest))
+    names = [str(handle.get_label()) for handle in handles]
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=max(1, min(len(handles), columns)),
+        ncols=n_legend_columns(names, figure.get_figwidth()),
         handlelength=3.0,
     )

@@ -27,6 +27,21 @@ def joined(parts: Sequence[Inline], by: str = " ") -> Inline:
     return tuple(piece for part in parts for piece in (by, part))[1:]
 
 
+def curve_remarks(show_seeds: bool, smooth: int) -> list[str]:
+    """What a caption says of curves that were asked for in another form.
+
+    :param show_seeds: each run is drawn
+    :param smooth: over how many evaluations curves are moving means; 1: none
+    """
+    remarks = ["Thin lines: single runs."] if show_seeds else []
+    if smooth > 1:
+        remarks.append(
+            f"Smoothed: each point is the mean of {smooth} evaluations around it, of fewer near "
+            "the ends; scores are not."
+        )
+    return remarks
+
+
 def named(items: Sequence[str], noun: str) -> str:
     """The items, or of more than ``MOST_LISTED`` their number: ``12 environments``."""
     return listing(items) if len(items) <= MOST_LISTED else counted(len(items), noun)

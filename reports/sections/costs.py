@@ -16,10 +16,7 @@ from reports.rendering import figures
 from reports.rendering.blocks import Block, Figure, Paragraph, Section
 from reports.rendering.curves import Curves
 from reports.rendering.figures import Look
-from reports.rendering.text import machine_text, tally_text
-
-# From how many seconds on an axis is in which unit, and that unit in seconds.
-_UNITS = [(7_200.0, 3_600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds")]
+from reports.rendering.text import curve_remarks, joined, machine_text, tally_text
 
 _OTHERS = (
     "Of other programs' runs, times are from the first entry of a log to the last: evaluations and "
@@ -39,15 +36,16 @@ def build(context: Context) -> Section | None:
     if (context.scores["protocol"] != "").any():
         mixed = " budgets or evaluations differ, and with them wall times."
         blocks.append(Paragraph((Strong("Mixed:"), mixed)))
-    means, metric = scores.wall_time_curves(data.evaluations), data.metric
+    means = scores.wall_time_curves(context.drawn_evaluations)
+    runs = context.drawn_evaluations if context.show_seeds else None
     if len(means):
         styles = figures.looks(list(context.scores["label"]))
-        curves = time_curves(means, styles, metric.axis_label)
+        curves = time_curves(means, styles, runs, data.metric.axis_label)
         blocks.append(
             Figure(
                 "learning_curves_time",
                 "Learning curves against training time",
-                _caption(data),
+                joined([_caption(data), *curve_remarks(context.show_seeds, context.smooth)]),
                 lambda: time_figure(curves),
                 data=curves,
             )
@@ -71,25 +69,36 @@ def costs_table(table: pd.DataFrame) -> Table:
 
 
 def time_curves(
-    means: pd.DataFrame, styles: Mapping[str, Look], values: str = figures.STEPS.values
+    means: pd.DataFrame,
+    styles: Mapping[str, Look],
+    runs: pd.DataFrame | None = None,
+    values: str = figures.STEPS.values,
 ) -> Curves:
     """Learning curves against training time, each panel in a unit for short numbers.
 
     :param means: as :func:`reports.data.scores.wall_time_curves` returns them
+    :param runs: the evaluations of runs to draw as well, with ``wall_seconds``; None: the means
+        alone
     """
-    labels, frames = {}, []
-    for env_id, group in means.groupby("env_id", sort=True):
-        longest = group["seconds"].max()
-        size, name = next((size, name) for least, size, name in _UNITS if longest >= least)
-        labels[str(env_id)] = f"training time ({name})"
-        frames.append(group.assign(time=group["seconds"] / size))
-    axis = figures.Axis("time", "", "{:g}".format, values)
-    return Curves(pd.concat(frames), styles, axis=axis, x_labels=labels)
+    longest = means.groupby("env_id", sort=True)["seconds"].max()
+    units = {str(env_id): figures.time_unit(seconds) for env_id, seconds in longest.items()}
+
+    def scaled(frame: pd.DataFrame, seconds: str) -> pd.DataFrame:
+        sizes = frame["env_id"].map({env_id: size for env_id, (size, _) in units.items()})
+        return frame.assign(time=frame[seconds] / sizes)
+
+    return Curves(
+        scaled(means, "seconds"),
+        styles,
+        None if runs is None else scaled(runs, "wall_seconds"),
+        figures.Axis("time", "", "{:g}".format, values),
+        {env_id: f"training time ({name})" for env_id, (_, name) in units.items()},
+    )
 
 
 def time_figure(curves: Curves) -> Drawing:
     """These curves as a figure."""
-    figure = figures.learning_curves(curves.means, curves.styles, curves.axis)
+    figure = figures.learning_curves(curves.means, curves.styles, curves.axis, curves.runs)
     for ax, label in zip(figure.axes, curves.x_labels.values(), strict=False):  # some may be empty
         ax.set_xlabel(label)
     return figure

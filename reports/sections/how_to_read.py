@@ -146,6 +146,48 @@ COMPARISONS: list[Inline] = [
     "a probability other than 0 and 1 decides nothing.",
 ]
 
+TESTS: list[Inline] = [
+    (
+        Strong("p"),
+        ": if two algorithms ended alike, their runs could be exchanged; in so many of all ways to "
+        "deal the runs out to the two the means are as far apart, in either direction (an exact "
+        "permutation test). With 3 seeds a side there are 20 ways, so that p is at least 0.1.",
+    ),
+    (
+        Strong("p (Holm)"),
+        ": corrected for the number of tests by Holm's step-down method, over all pairs of the "
+        "report, or with a baseline that was named over the pairs with it. ",
+        Strong("Bold"),
+        ": at most 0.05, the difference survives. The chance that any survivor is a false alarm is "
+        "then at most 5%. This stands beside the verdicts, which are not corrected, and does not "
+        "change them.",
+    ),
+    (
+        Strong("Hedges' g"),
+        ": the difference of the means in standard deviations of a run, without the bias of few "
+        "seeds (Hedges, 1981), with the 95% interval from the noncentral t distribution. It is for "
+        "normally distributed returns of one variance. The probability of improvement, which is "
+        "Vargha and Delaney's A, is the effect size that needs no such model.",
+    ),
+    (
+        Strong("Found"),
+        ": the power, how often so many seeds give p of at most 0.05, uncorrected, if the true "
+        "difference is g; ",
+        Strong("seeds for 80%"),
+        ": a side, for finding it in four of five cases. The model is that of g, with Student's t "
+        "at the level that the permutation test attains. As g is itself uncertain, these are rough "
+        "figures for planning; that a difference was not found is no evidence that there is none.",
+    ),
+    (
+        Strong("Paired"),
+        " tests, if asked for, are of the differences between runs of the same seed: the bootstrap "
+        "and g are of these, and p is that of flipping their signs. It helps if runs of one seed "
+        "have something in common, as where it decides a level or a data set. Training is chaotic, "
+        "so that in general they do not; pairing is then right, too, but costs half of the degrees "
+        "of freedom.",
+    ),
+]
+
 AGGREGATES: list[Inline] = [
     "Aggregates are over the environments that all algorithms share. While these are fewer than "
     "two, the algorithm with the fewest environments is left out.",
@@ -314,6 +356,7 @@ def build(context: Context) -> Section | None:
     parts = {
         "Scores": SCORES,
         "Verdicts": COMPARISONS,
+        "Tests of pairs": TESTS,
         "Several environments": AGGREGATES,
         "Time and steps": COSTS,
         "Against the literature": LITERATURE,

@@ -13,11 +13,12 @@ from benchmarks.tables import Estimates, Number, Table, Text
 from reports.data import aggregates
 from reports.data.aggregates import AGGREGATES, GAP, IQM, NormalizedScores
 from reports.data.context import Context
+from reports.data.over_time import over_time
 from reports.data.standings import Standings
 from reports.data.verdicts import excludes_half, not_told_apart
 from reports.rendering import aggregate_figures, figures
 from reports.rendering.blocks import Block, Bullets, Figure, Paragraph, Section
-from reports.rendering.text import counted, listing
+from reports.rendering.text import counted, curve_remarks, joined, listing
 
 
 def build(context: Context) -> Section | None:
@@ -147,17 +148,7 @@ def _figures(context: Context, scores: NormalizedScores, table: pd.DataFrame) ->
             lambda: aggregate_figures.profiles(aggregates.profiles(scores.finals), styles, seeds),
         ),
     ]
-    if scores.curves:
-        found.append(
-            Figure(
-                "efficiency",
-                "Sample efficiency",
-                "Sample efficiency: the interquartile mean of all scores as training goes on.",
-                lambda: aggregate_figures.efficiency(
-                    aggregates.efficiency(scores.curves, scores.shares), styles, seeds
-                ),
-            )
-        )
+    found += _curves(context, scores, styles, seeds)
     if len(scores.finals) > 1:
         over = _baseline(context, scores)
         chances = {x: context.standings.improvement(x, over) for x in scores.finals if x != over}
@@ -168,6 +159,46 @@ def _figures(context: Context, scores: NormalizedScores, table: pd.DataFrame) ->
                 f"Probability of improvement: that a run ends above a run of {over}, on average "
                 "over environments.",
                 lambda: aggregate_figures.improvements(chances, over, styles, seeds),
+            )
+        )
+    return found
+
+
+def _curves(
+    context: Context,
+    scores: NormalizedScores,
+    styles: Mapping[str, figures.Look],
+    seeds: Mapping[str, int],
+) -> list[Figure]:
+    """The interquartile mean of all scores against steps, and against time, where both are known"""
+    remarks = curve_remarks(False, context.smooth)
+    normalised = "Evaluation returns are normalised: a random policy has 0, the reference 1."
+    found = []
+    if scores.curves:
+        caption = "Sample efficiency: the interquartile mean of all scores as training goes on."
+        found.append(
+            Figure(
+                "efficiency",
+                "Sample efficiency",
+                joined([caption, normalised, *remarks]),
+                lambda: aggregate_figures.efficiency(
+                    aggregates.efficiency(scores.curves, scores.shares), styles, seeds
+                ),
+            )
+        )
+    timed = over_time(context.drawn_evaluations, scores)
+    if timed is not None:
+        caption = (
+            "The interquartile mean of all scores against the time of training, evaluations not "
+            "counted: at each time the score of a run's last evaluation by then, up to the end of "
+            "the algorithm's shortest run."
+        )
+        found.append(
+            Figure(
+                "efficiency_time",
+                "Scores against training time",
+                joined([caption, normalised, "Times are not.", *remarks]),
+                lambda: aggregate_figures.over_time(timed, styles, seeds),
             )
         )
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
@@ -18,27 +19,25 @@ from reports.data.verdicts import Comparisons
 from reports.rendering import figures
 from reports.rendering.blocks import Block, Figure, Paragraph, Section
 from reports.rendering.curves import Curves
-from reports.rendering.text import MOST_LISTED, listing
+from reports.rendering.figures import Look
+from reports.rendering.text import MOST_LISTED, curve_remarks, joined, listing
 
 
 def build(context: Context) -> Section | None:
     """A table and learning curves for each environment, and all scores as CSV files."""
     if context.runs is None:
         return None
-    table, curves = context.scores, context.learning_curves
+    table = context.scores
     styles = figures.looks(list(table["label"]))
     metric = context.runs.metric
     blocks: list[Block] = [Paragraph(_opening(context.runs.evaluations, metric))]
     several = table["env_id"].nunique() > 1
-    axis = replace(figures.STEPS, values=metric.axis_label)
     for env_id, rows in table.groupby("env_id", sort=True):
         of_env: list[Block] = [environment_table(rows, context.comparisons, metric)]
         if mixed := _mixed(rows):
             of_env.insert(0, Paragraph(mixed))
         if several:  # otherwise it is the figure of the summary
-            means = curves[curves["env_id"] == env_id]
-            shown = Curves(means, styles, context.runs.evaluations, axis)
-            of_env.append(_figure(str(env_id), shown, metric))
+            of_env.append(_figure(str(env_id), context, styles))
         blocks.append(Section(str(env_id), of_env))
     frames = {"scores.csv": table, "comparisons.csv": context.comparisons.frame()}
     return Section(
@@ -102,12 +101,21 @@ def _mixed(table: pd.DataFrame) -> Inline:
     return (Strong("Mixed:"), said)
 
 
-def _figure(env_id: str, curves: Curves, metric: Metric) -> Figure:
+def _figure(env_id: str, context: Context, styles: Mapping[str, Look]) -> Figure:
+    assert context.runs is not None
+    metric = context.runs.metric
+    means, runs = (
+        frame[frame["env_id"] == env_id]
+        for frame in (context.learning_curves, context.drawn_evaluations)
+    )
+    axis = replace(figures.STEPS, values=metric.axis_label)
     shown = "mean over seeds" if metric.name == EVALUATION else f"mean {metric.noun} over seeds"
+    caption = f"Learning curves on {env_id}: {shown} with its 95% interval."
+    drawn = runs if context.show_seeds else None
     return Figure(
         f"learning_curve_{file_name(env_id)}",
         f"Learning curves on {env_id}",
-        f"Learning curves on {env_id}: {shown} with its 95% interval.",
-        lambda: figures.learning_curves(curves.means, curves.styles, curves.axis),
-        data=curves,
+        joined([caption, *curve_remarks(context.show_seeds, context.smooth)]),
+        lambda: figures.learning_curves(means, styles, axis, drawn),
+        data=Curves(means, styles, runs, axis),
     )

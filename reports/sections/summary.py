@@ -19,7 +19,9 @@ from reports.rendering.curves import Curves
 from reports.rendering.text import (
     MOST_LISTED,
     counted,
+    curve_remarks,
     estimate_text,
+    joined,
     listing,
     named,
     percent,
@@ -297,11 +299,15 @@ def _learning_curves(context: Context) -> Figure:
     metric = context.runs.metric
     axis = replace(figures.STEPS, values=metric.axis_label)
     curves, styles = context.learning_curves, figures.looks(list(context.scores["label"]))
+    runs = context.drawn_evaluations if context.show_seeds else None
+    caption = (
+        f"Learning curves: the mean over seeds of the {metric.noun}, with its 95% interval as a "
+        "band."
+    )
     return Figure(
         "learning_curves",
         "Learning curves of all environments",
-        f"Learning curves: the mean over seeds of the {metric.noun}, with its 95% interval as a "
-        "band.",
-        lambda: figures.learning_curves(curves, styles, axis),
-        data=Curves(curves, styles, context.runs.evaluations, axis),
+        joined([caption, *curve_remarks(context.show_seeds, context.smooth)]),
+        lambda: figures.learning_curves(curves, styles, axis, runs),
+        data=Curves(curves, styles, context.drawn_evaluations, axis),
     )

@@ -48,10 +48,10 @@ def test_every_file_the_report_names_is_there(study: RunFolders) -> None:
     named = {part.split(")")[0] for part in text.split("](")[1:]}
     files = {name for name in named if not name.startswith("#")}
     assert {"learning_curves.png", "learning_curves.svg"} <= files
-    assert {"scores.csv", "comparisons.csv"} <= files
-    # Learning curves of all, of each and against time; aggregates, profiles, efficiency and
-    # improvement.
-    assert len(files) == 2 * (4 + 4) + 2
+    assert {"scores.csv", "comparisons.csv", "tests.csv"} <= files
+    # Learning curves of all, of each and against time; aggregates, profiles, efficiency by steps
+    # and by time, and improvement.
+    assert len(files) == 2 * (4 + 5) + 3
     assert all((out / name).stat().st_size > 500 for name in files)
 
 
@@ -61,7 +61,7 @@ def test_same_runs_give_the_same_bytes(study: RunFolders) -> None:
     first, second = (study.root.parent / name for name in ("first", "second"))
     names = sorted(path.name for path in first.iterdir())
     assert names == sorted(path.name for path in second.iterdir())
-    assert len(names) == 20
+    assert len(names) == 23
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
@@ -69,9 +69,9 @@ def test_same_runs_give_the_same_bytes(study: RunFolders) -> None:
 def test_every_table_is_aligned_in_the_source(study: RunFolders) -> None:
     study.add_failure("npg", seed=3, error="ValueError: a | b")
     blocks = [block for block in build(study).split("\n\n") if block.startswith("|")]
-    # Who beats whom; scores, costs; aggregates, improvements and scales; steps, hyperparameters,
-    # failures.
-    assert len(blocks) == 1 + 2 + 1 + 3 + 1 + 3 + 1
+    # Who beats whom; scores, costs; aggregates, improvements and scales; tests; steps,
+    # hyperparameters, failures.
+    assert len(blocks) == 1 + 2 + 1 + 3 + 1 + 1 + 3 + 1
     for block in blocks:
         assert len({len(line) for line in block.splitlines()}) == 1, block
 
@@ -274,9 +274,10 @@ def test_a_page_and_each_table_are_written_where_they_are_wanted(
         "scores-CartPole-v1.csv",
         "scores-HalfCheetah-v5.csv",
         "steps-to-threshold.csv",
+        "tests.csv",
         "who-beats-whom.csv",
     ]
-    assert len(names) == 24
+    assert len(names) == 26
     table = pd.read_csv(out / "tables" / "scores-CartPole-v1.csv")
     assert table["algorithm"].tolist() == ["npg", "ppo", "trpo"]
     assert table["final return"].between(0, 500).all()
@@ -285,9 +286,45 @@ def test_a_page_and_each_table_are_written_where_they_are_wanted(
     assert CliRunner().invoke(app, [*arguments[:4], "--format", "pdf"]).exit_code == 2
 
 
+def test_curves_for_a_paper_with_runs_and_moving_means_say_so(
+    study: RunFolders, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["build", str(study.root), "--out", str(out), "--format", "md"]
+    options = ["--style", "paper", "--show-seeds", "--smooth", "5", "--paired"]
+
+    result = CliRunner().invoke(app, [*arguments, *options])
+
+    assert result.exit_code == 0, result.output
+    text = (out / "report.md").read_text()
+    captions = [line for line in text.splitlines() if line.endswith(".svg).")]
+    smoothed = [line for line in captions if "Smoothed: each point is the mean of 5" in line]
+    # Learning curves of all, of each and against time; efficiency by steps and by time.
+    assert len(smoothed) == 6
+    assert sum("Thin lines: single runs." in line for line in captions) == 4
+    assert "Runs of the same seed are paired in 6 of them" in text
+    assert {x.stem for x in out.glob("*.pdf")} == {x.stem for x in out.glob("*.svg")}
+    scores = (out / "scores.csv").read_bytes()
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert (out / "scores.csv").read_bytes() == scores
+    plain = (out / "report.md").read_text()
+    assert "Smoothed" not in plain
+    assert "Thin lines" not in plain
+
+
+@pytest.mark.parametrize("window", [0, 4, -3])
+def test_a_moving_mean_without_a_middle_is_refused(tmp_path: Path, window: int) -> None:
+    arguments = ["build", str(tmp_path), "--smooth", str(window), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "--smooth: must be an odd number of evaluations" in result.stderr
+    assert f"got {window}" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--studies", "a", "--paired"], "--paired: is about runs; give RUNS, too"),
         (["--studies", "a", "--published-file", "x.csv"], "--published-file: is about runs"),
         (["runs", "--storage", "sqlite://"], "--storage: is about studies; give --studies, too"),
         (["runs", "--studies-root", "x"], "--studies-root: is about studies; give --studies, too"),

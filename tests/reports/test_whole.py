@@ -17,7 +17,7 @@ from benchmarks import statistics, storage
 from reports import document
 from reports.__main__ import app
 from reports.data import runs
-from reports.rendering import figures
+from reports.rendering import figure_style
 from tests.benchmarks.crashes import disk_with_room_for, killed_at_each_step
 from tests.reports.conftest import RunFolders, build_report
 
@@ -25,7 +25,7 @@ from tests.reports.conftest import RunFolders, build_report
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "REPETITIONS", 10)
-    monkeypatch.setitem(figures.THEME, "savefig.dpi", 20)
+    monkeypatch.setitem(figure_style.THEME, "savefig.dpi", 20)
     monkeypatch.setattr(storage, "_sync", lambda _: None)  # which takes as long as all the rest
 
 

@@ -197,3 +197,17 @@ def test_steps_to_a_threshold_are_apart_for_environments_and_labels() -> None:
         ["CartPole-v1", "ppo", 0],
     ]
     assert scores.steps_to_threshold(frame, {}).empty
+
+
+def test_smoothed_curves_are_centred_means_and_their_ends_stay() -> None:
+    returns = [0.0, 10.0, 50.0, 20.0, 30.0, 100.0]
+    frame = evaluations(
+        {("CartPole-v1", "npg", seed): [seed + x for x in returns] for seed in (0, 1_000)}
+    )
+    smooth = scores.smoothed(frame.sample(frac=1, random_state=0), 5)
+    for seed, run in smooth.groupby("seed"):
+        expected = [seed + value for value in (0.0, 20.0, 22.0, 42.0, 50.0, 100.0)]
+        assert run["return_mean"].tolist() == pytest.approx(expected)
+    assert scores.smoothed(frame, 1) is frame
+    straight = evaluations({("CartPole-v1", "npg", 0): list(map(float, range(9)))})
+    assert scores.smoothed(straight, 7)["return_mean"].tolist() == pytest.approx(range(9))

@@ -33,14 +33,15 @@ def test_latex_keeps_bold_and_minus_signs() -> None:
         ]
     )
     assert to_latex(table) == (
-        "\\begin{tabular}{lrrr}\n"
+        "\\begin{tabular}{lr@{\\ }rrr}\n"
         "\\toprule\n"
-        "algorithm & final\\_return & steps & time \\\\\n"
+        "algorithm & \\multicolumn{2}{r}{final\\_return} & steps & time \\\\\n"
         "\\midrule\n"
-        "npg (critic=adam, n=2) & \\textbf{4,812} [4,000, 5,100] & 400,000 & 2 min 10 s \\\\\n"
-        "ppo & $-$9 [$-$31, 12] & \\textbf{50,000} & 9.1 s \\\\\n"
-        "trpo & 3 (1 seed) & 1,024 & 1 h 07 min \\\\\n"
-        "a2c & not run & -- & -- \\\\\n"
+        "npg (critic=adam, n=2) & \\textbf{4,812} & [4,000, 5,100] & 400,000 & 2 min 10 s "
+        "\\\\\n"
+        "ppo & $-$9 & [\\phantom{4,}$-$31, \\phantom{5,1}12] & \\textbf{50,000} & 9.1 s \\\\\n"
+        "trpo & 3 & (1 seed) & 1,024 & 1 h 07 min \\\\\n"
+        "a2c & \\multicolumn{2}{r}{not run} & -- & -- \\\\\n"
         "\\bottomrule\n"
         "\\end{tabular}\n"
     )
@@ -50,8 +51,8 @@ def test_latex_has_steps_and_fractions() -> None:
     steps = [StepsTaken(12_000, 9_000, 21_000, 50_000, 3), StepsTaken(9, 9, 9, 50_000, 1)]
     table = Table([Steps("steps", steps), Fraction("finished", [(4, 5), None])])
     assert to_latex(table).splitlines()[4:6] == [
-        r"12,000 (9,000, 21,000) & 4 of 5 \\",
-        r"9 (1 seed) & -- \\",
+        r"12,000 & (9,000, 21,000) & 4 of 5 \\",
+        r"9 & (1 seed) & -- \\",
     ]
 
 
