@@ -37,9 +37,10 @@ def build(context: Context) -> Section | None:
     shown = found.with_other(over)
     first: Inline = (
         f"The {context.runs.metric.heading('final')} of each algorithm beside that of {over}: how "
-        "far apart, and the p-value of a permutation test, as it is and corrected by Holm's method. "
-        "In the last columns the chance that such a test by itself finds a difference of this "
-        f"size, and the seeds a side that this would take for {TARGET:.0%}. Every pair as data: ",
+        "far apart, and the p-value of a permutation test, as it is and corrected by Holm's "
+        "method. In the last columns the chance that such a test by itself finds a difference of "
+        f"this size, and the seeds a side that this would take for {TARGET:.0%}. Every pair as "
+        "data: ",
         Link(FILE, FILE),
         ".",
     )

@@ -147,7 +147,8 @@ def draw(data: pd.DataFrame) -> Figure:
             moves.plot(ratio.index, ratio, look, color=colour, markersize=4)
         returns.axhline(_LEARNS * best, color="#888888", linewidth=1, linestyle=":")
         moves.axhline(1.0, color="#888888", linewidth=1, linestyle=":")
-        logarithmic(moves.yaxis)
+        logarithmic(moves.yaxis, ticks=(0.05, 0.1, 0.2, 0.5, 1, 2))
+        moves.set_ylim(0.05, 3)
         for panel, label in ((returns, "return at the end"), (moves, "largest KL / δ")):
             logarithmic(panel.xaxis)
             panel.set_xlabel("δ in nats")
