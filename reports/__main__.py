@@ -257,7 +257,7 @@ def build(
         _refuse_unserved(serve, wanted, {"--port": port, "--no-browser": no_browser})
 
         from reports.data import context as contexts
-        from reports.data.sources import Wanted, columns_of, sources_of
+        from reports.data.asked import Wanted, columns_of, sources_of
         from reports.rendering.progress import progress
 
         wanted_runs = Wanted(
@@ -476,8 +476,8 @@ def inspect(
     The exit status is 0 where something can be reported, else 1.
     """
     with _refusing():
+        from reports.data.asked import Wanted, columns_of, sources_of
         from reports.data.inspection import inspect as inspect_runs
-        from reports.data.sources import Wanted, columns_of, sources_of
         from reports.rendering.progress import progress
 
         wanted = Wanted(pattern=pattern, columns=columns_of(columns))

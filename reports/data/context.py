@@ -21,10 +21,10 @@ from reports.data import (
     verdicts,
 )
 from reports.data.aggregates import NormalizedScores
+from reports.data.asked import EVERYTHING, Source, Wanted
 from reports.data.missing import Missing
 from reports.data.pair_tests import Pair, PairTests
 from reports.data.runs import ReportError, RunData
-from reports.data.sources import EVERYTHING, Source, Wanted
 from reports.data.standings import Standings
 from reports.data.thresholds import parse
 from reports.data.verdicts import Comparisons

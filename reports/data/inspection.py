@@ -8,9 +8,10 @@ from typing import Any
 
 from benchmarks.records import BrokenRunError
 from reports.data import progress, sources
+from reports.data.asked import Source, Wanted, with_tables
 from reports.data.readers.logged import EVALUATION, LoggedRun
 from reports.data.runs import SUITE, FoundRuns
-from reports.data.sources import Reading, Source, Wanted, missing_names
+from reports.data.sources import Reading, missing_names
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def inspect(places: Sequence[Source], wanted: Wanted, reading: Reading = iter) -
     """
     runs: list[LoggedRun] = []
     broken: list[str] = []
-    for source in sources.with_tables(places, wanted):
+    for source in with_tables(places, wanted):
         found = sources.read(source, wanted, reading)
         if found.own is not None:
             runs += _of_suite(found.own)

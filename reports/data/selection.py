@@ -1,4 +1,6 @@
-"""Which runs a report is about, and what it groups them by: ``--where`` and ``--group-by``.
+"""Which runs a report is about, by which metric, and what it groups them by.
+
+These are ``--where``, ``--metric`` and ``--group-by``.
 
 A field is one of :data:`FIELDS`, or ``hyperparams.NAME`` for a setting that some run has recorded.
 """
@@ -7,12 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.names import plain
-from reports.data.runs import ReportError, setting_text
+from reports.data.readers.logged import EVALUATION, TRAINING
+from reports.data.runs import ReportError, runs_text, setting_text
 
 FIELDS = ("algo", "env_id", "seed", "label", "format")
 SETTINGS = "hyperparams."
@@ -21,7 +24,7 @@ _CONDITION = re.compile(
     (?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"']+))\s*(?:and\s+(?=\S)|$)""",
     re.VERBOSE,
 )
-_MOST_SHOWN = 40  # fields in an error
+_MOST_SHOWN = 40  # names in an error
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,7 @@ def refuse_unknown(option: str, names: Iterable[str], runs: Sequence[Mapping[str
     for name in names:
         if name not in known:
             there = [*FIELDS, *sorted(known - set(FIELDS))]
-            more = f" and {len(there) - _MOST_SHOWN} more" if len(there) > _MOST_SHOWN else ""
-            listed = ", ".join(plain(each) for each in there[:_MOST_SHOWN]) + more
-            raise ReportError(f"{option}: no run has a field {name!r}; there are {listed}")
+            raise ReportError(f"{option}: no run has a field {name!r}; there are {listed(there)}")
 
 
 def group_labels(field: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -137,3 +138,45 @@ def number_of(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def choose(runs_metrics: Sequence[tuple[str, Collection[str]]], asked: str | None) -> str:
+    """The name of a report's metric.
+
+    :param runs_metrics: each run's name and those of its metrics
+    :param asked: what the user wants; None: evaluations if all runs have them, else training
+        returns if all have these
+    :raises ReportError: no run has what was asked for; or nothing was, and the runs have neither
+        in common
+    """
+    if asked is None:
+        for name in (EVALUATION, TRAINING):
+            if all(name in metrics for _, metrics in runs_metrics):
+                return name
+        raise ReportError(
+            f"--metric: must be given, since not all runs have {EVALUATION}, nor all {TRAINING}\n"
+            f"{_by_metrics(runs_metrics)}\n"
+            "Runs without the metric are then left out; --where leaves out others."
+        )
+    if not any(asked in metrics for _, metrics in runs_metrics):
+        there = listed(sorted({name for _, metrics in runs_metrics for name in metrics}))
+        raise ReportError(f"--metric: no run has {asked!r}; there are {there or 'none'}")
+    return asked
+
+
+def _by_metrics(runs_metrics: Sequence[tuple[str, Collection[str]]]) -> str:
+    """A line for each set of the two metrics, with the runs that have it."""
+    groups: dict[str, list[str]] = {}
+    for run, metrics in runs_metrics:
+        has = [name for name in (EVALUATION, TRAINING) if name in metrics]
+        groups.setdefault(" and ".join(has) or "neither of them", []).append(run)
+    return "\n".join(
+        f"  {what}: {runs_text(len(names))}, such as {names[0]}"
+        for what, names in sorted(groups.items())
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names separated by commas, the first ones if they are many."""
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return ", ".join(plain(name) for name in names[:_MOST_SHOWN]) + more

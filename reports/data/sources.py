@@ -4,66 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import run_files
-from benchmarks.command_line import split_names
 from benchmarks.errors import SpecError
 from benchmarks.names import plain
 from benchmarks.records import BrokenRunError
-from benchmarks.safe_yaml import read_mapping
 from reports.data import logs, progress, runs, selection
+from reports.data.asked import TABLE, Source, Wanted, with_tables
 from reports.data.logs import Curve
 from reports.data.metrics import Metric
 from reports.data.readers import find
-from reports.data.readers.logged import EVALUATION, TRAINING, LoggedRun, Series
+from reports.data.readers.logged import EVALUATION, LoggedRun, Series
 from reports.data.runs import FoundRuns, ReportError, RunData, runs_text
 from reports.data.selection import Condition
 
 T = TypeVar("T")
 Reading = Callable[[Sequence[Any]], Iterable[Any]]
-TABLE = "table"
 _OPTIONS = {"form": "--format-of", "pattern": "--pattern", "columns": "--columns", "path": "RUNS"}
-_MOST_SHOWN = 20  # names in an error
-
-
-@dataclass(frozen=True)
-class Source:
-    """A place with runs.
-
-    ``path``: a folder or a log. ``format``: of its logs; None: found out. ``name``: what the
-    report calls its runs; empty: as their algorithms.
-    """
-
-    path: Path
-    format: str | None = None
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What of the runs is reported, and how.
-
-    ``where``: as :func:`reports.data.selection.parse` reads it; empty: all. ``group_by``: a field,
-    whose values the labels then are. ``metric``: None: evaluations if all runs have them, else
-    training returns. ``cut_to_shortest``: runs of one environment need not be equally long.
-    ``pattern``, ``columns``: as for :func:`reports.data.readers.find.read`.
-    """
-
-    where: str = ""
-    group_by: str | None = None
-    metric: str | None = None
-    lower_is_better: bool = False
-    cut_to_shortest: bool = False
-    pattern: str | None = None
-    columns: Mapping[str, str] | None = None
-
-
-EVERYTHING = Wanted()
 
 
 @dataclass(frozen=True)
@@ -82,43 +43,6 @@ class Found:
     own: FoundRuns | None
     logged: Sequence[Logged]
     broken: Sequence[str]
-
-
-def sources_of(
-    paths: Sequence[Path], formats: Iterable[str] = (), names: Iterable[str] = ()
-) -> list[Source]:
-    """The places with runs that a command names.
-
-    :param formats: ``PATH=FORMAT``, each of one of the paths
-    :param names: ``PATH=LABEL`` likewise
-    :raises ReportError: a text of another form, one of another path, or a path that is given twice
-    """
-    for i, path in enumerate(paths):
-        if path in paths[:i]:
-            raise ReportError(f"RUNS: {path} is given twice; its runs would count twice")
-    of_format = _by_path("--format-of", "PATH=FORMAT", formats, paths)
-    of_name = _by_path("--name", "PATH=LABEL", names, paths)
-    return [Source(path, of_format.get(path), plain(of_name.get(path, ""))) for path in paths]
-
-
-def _by_path(
-    option: str, form: str, texts: Iterable[str], paths: Sequence[Path]
-) -> dict[Path, str]:
-    found: dict[Path, str] = {}
-    for text in texts:
-        parts = text.split("=")
-        splits = (("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts)))
-        path, value = next(
-            ((Path(left), right) for left, right in splits if left and Path(left) in paths),
-            (None, ""),
-        )
-        if path is None or not value.strip():
-            given = ", ".join(map(str, paths))
-            raise ReportError(f"{option}: must be {form} with a path of {given}, got {text!r}")
-        if path in found:
-            raise ReportError(f"{option}: {path}: is given twice; give one")
-        found[path] = value.strip()
-    return found
 
 
 def load(
@@ -181,20 +105,6 @@ def _own(source: Source, reading: Reading) -> FoundRuns | None:
     if not (found.runs or found.failures or found.broken):
         return None
     return runs.read(source.path, True, reading, source.name)
-
-
-def with_tables(sources: Sequence[Source], wanted: Wanted) -> list[Source]:
-    """The sources with those marked that are tables, if it is said what their columns are.
-
-    These are the ones that the user has called tables, or else all whose format is not given.
-
-    :raises ReportError: there is none
-    """
-    if wanted.columns is None or any(source.format == TABLE for source in sources):
-        return list(sources)
-    if all(source.format for source in sources):
-        raise ReportError("--columns: are for tables; say which with --format-of PATH=table")
-    return [source if source.format else replace(source, format=TABLE) for source in sources]
 
 
 def _joined(found: Sequence[FoundRuns]) -> FoundRuns | None:
@@ -353,7 +263,7 @@ def _reported(
         ):
             row["label"] = runs.with_protocol(label, row["protocol"])
     metric = Metric(
-        choose([(_text(row), metrics) for row, metrics in unlike], wanted.metric),
+        selection.choose([(_text(row), metrics) for row, metrics in unlike], wanted.metric),
         wanted.lower_is_better,
     )
     curves = [Curve(row, metrics[metric.name]) for row, metrics in unlike if metric.name in metrics]
@@ -368,7 +278,8 @@ def _reported(
         failures=found.failures if data is None else data.failures,
         asked=found.asked if data is None or wanted.group_by else data.asked,
         without_metric=[
-            f"{_text(row)}: has no {metric.name}, but {_listed(sorted(metrics)) or 'nothing'}"
+            f"{_text(row)}: has no {metric.name}, "
+            f"but {selection.listed(sorted(metrics)) or 'nothing'}"
             for row, metrics in unlike
             if metric.name not in metrics
         ],
@@ -406,47 +317,6 @@ def _text(row: Mapping[str, Any]) -> str:
     return f"{row['label']} on {row['env_id']}, seed {row['seed']} ({row['path']})"
 
 
-def choose(runs_metrics: Sequence[tuple[str, Collection[str]]], asked: str | None) -> str:
-    """The name of a report's metric.
-
-    :param runs_metrics: each run's name and those of its metrics
-    :param asked: what the user wants; None: evaluations if all runs have them, else training
-        returns if all have these
-    :raises ReportError: no run has what was asked for; or nothing was, and the runs have neither
-        in common
-    """
-    if asked is None:
-        for name in (EVALUATION, TRAINING):
-            if all(name in metrics for _, metrics in runs_metrics):
-                return name
-        raise ReportError(
-            f"--metric: must be given, since not all runs have {EVALUATION}, nor all {TRAINING}\n"
-            f"{_by_metrics(runs_metrics)}\n"
-            "Runs without the metric are then left out; --where leaves out others."
-        )
-    if not any(asked in metrics for _, metrics in runs_metrics):
-        there = _listed(sorted({name for _, metrics in runs_metrics for name in metrics}))
-        raise ReportError(f"--metric: no run has {asked!r}; there are {there or 'none'}")
-    return asked
-
-
-def _by_metrics(runs_metrics: Sequence[tuple[str, Collection[str]]]) -> str:
-    """A line for each set of the two metrics, with the runs that have it."""
-    groups: dict[str, list[str]] = {}
-    for run, metrics in runs_metrics:
-        has = [name for name in (EVALUATION, TRAINING) if name in metrics]
-        groups.setdefault(" and ".join(has) or "neither of them", []).append(run)
-    return "\n".join(
-        f"  {what}: {runs_text(len(names))}, such as {names[0]}"
-        for what, names in sorted(groups.items())
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
-    return ", ".join(plain(name) for name in names[:_MOST_SHOWN]) + more
-
-
 def refuse_same(curves: Sequence[Curve], group_by: str | None) -> None:
     """Refuse runs that would count as seeds of one thing and are not.
 
@@ -477,27 +347,3 @@ def refuse_same(curves: Sequence[Curve], group_by: str | None) -> None:
                 f"  {other.row['format']}: {other.row['path']}\n  {row['format']}: {row['path']}\n"
                 "Tell their places apart with --name PATH=LABEL."
             )
-
-
-def columns_of(text: str | None) -> Mapping[str, str] | None:
-    """What ``--columns`` says: ``algo=exp_name,env_id=env``, or a YAML file with such a mapping.
-
-    :raises ReportError: a text of another form, or a column that is not a string
-    :raises SpecError: a file that cannot be read
-    """
-    if text is None:
-        return None
-    if Path(text).is_file():
-        columns: dict[str, Any] = read_mapping(Path(text))
-    else:
-        pairs = [part.partition("=") for part in split_names(text)]
-        if not pairs or not all(key and equals and column for key, equals, column in pairs):
-            raise ReportError(
-                "--columns: must be a YAML file, or FIELD=COLUMN separated by commas, such as "
-                f"env_id=task,seed=seed,timesteps=step,return=reward; got {text!r}"
-            )
-        columns = {key.strip(): column.strip() for key, _, column in pairs}
-    for key, column in columns.items():
-        if not isinstance(column, str):
-            raise ReportError(f"--columns: {key}: must be the name of a column, got {column!r}")
-    return columns

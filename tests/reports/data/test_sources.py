@@ -16,8 +16,9 @@ from stable_baselines3.common.monitor import Monitor
 
 from benchmarks.statistics import area_under_curve
 from reports.data import scores, verdicts
+from reports.data.asked import Wanted, columns_of, sources_of
 from reports.data.runs import ReportError, RunData
-from reports.data.sources import Wanted, columns_of, load, sources_of
+from reports.data.sources import load
 from tests.reports.conftest import RunFolders
 from tests.reports.other_programs import (
     EPISODES,
