@@ -248,7 +248,9 @@ def draw(data: pd.DataFrame) -> Figure:
     losses.set_ylabel("share of the clear changes")
     losses.set_ylim(bottom=-0.02)
     returns.set_ylabel("mean return")
-    returns.legend(loc="upper left", title="bands: 95% over seeds")
+    handles = losses.get_legend_handles_labels()
+    title = "bands: 95% intervals over seeds"
+    figure.legend(*handles, loc="outside lower center", ncols=3, title=title)
     return figure
 
 
