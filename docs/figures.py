@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks import figure_files
 from benchmarks.speed.figure import draw
 from docs.tables import ACER_TASKS, RESULTS, STUDIES, data, speed
 from reports.data.context import Context, Studies
@@ -24,9 +25,9 @@ from reports.sections import studies
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure, free of dates, so that the same data give the same file."""
-    without = {".png": "Software", ".svg": "Date"}[path.suffix]
+    write = {".png": figure_files.png, ".svg": figure_files.svg}[path.suffix]
     with themed():
-        figure.savefig(path, metadata={without: None})
+        path.write_bytes(write(figure))
 
 
 def curves_of(name: str) -> Figure:

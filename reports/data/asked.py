@@ -60,8 +60,12 @@ def sources_of(
     :raises ReportError: a text of another form, one of another path, or a path that is given twice
     """
     for i, path in enumerate(paths):
-        if path in paths[:i]:
-            raise ReportError(f"RUNS: {path} is given twice; its runs would count twice")
+        for other in paths[:i]:
+            if path == other:
+                raise ReportError(f"RUNS: {path} is given twice; its runs would count twice")
+            inner, outer = (path, other) if other in path.parents else (other, path)
+            if outer in inner.parents:
+                raise ReportError(f"RUNS: {inner} is in {outer}; its runs would count twice")
     of_format = _by_path("--format-of", "PATH=FORMAT", formats, paths)
     of_name = _by_path("--name", "PATH=LABEL", names, paths)
     return [Source(path, of_format.get(path), plain(of_name.get(path, ""))) for path in paths]

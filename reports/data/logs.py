@@ -244,6 +244,7 @@ def unlike_settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def differing_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The settings that are not the same in all runs, sorted."""
+    settings = [each for each in settings if each]  # what was not recorded is not known to differ
     names = sorted({name for each in settings for name in each} - NOT_SETTINGS)
     return [
         name for name in names if any(each.get(name) != settings[0].get(name) for each in settings)

@@ -66,8 +66,8 @@ def parse(text: str) -> list[Condition]:
         if match is None:
             raise ReportError(
                 "--where: must be FIELD=VALUE, with =, !=, < or >, several joined by 'and', and "
-                f"values with spaces in quotes; got {text!r}, which is not that from "
-                f"{text[at:]!r} on"
+                f"values with spaces in quotes; got {text!r}"
+                + (f", in which {text[at:]!r} is not that" if at else "")
             )
         value = next(
             match[name] for name in ("double", "single", "bare") if match[name] is not None
@@ -162,6 +162,18 @@ def choose(runs_metrics: Sequence[tuple[str, Collection[str]]], asked: str | Non
         there = listed(sorted({name for _, metrics in runs_metrics for name in metrics}))
         raise ReportError(f"--metric: no run has {asked!r}; there are {there or 'none'}")
     return asked
+
+
+def not_chosen(runs_metrics: Sequence[tuple[str, Collection[str]]], chosen: str) -> list[str]:
+    """A line on evaluations that a report does not show, since not all runs have them."""
+    without = [run for run, metrics in runs_metrics if EVALUATION not in metrics]
+    n_with = len(runs_metrics) - len(without)
+    if chosen == EVALUATION or not n_with:
+        return []
+    return [
+        f"{n_with:,} of {runs_text(len(runs_metrics))} have evaluations, too; {plain(without[0])} "
+        f"has none. --metric {EVALUATION} reports those that have."
+    ]
 
 
 def _by_metrics(runs_metrics: Sequence[tuple[str, Collection[str]]]) -> str:

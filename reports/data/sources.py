@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -77,7 +77,7 @@ def load(
     if data is not None and not logged and wanted == Wanted(where=wanted.where):
         return replace(data, broken=[*data.broken, *broken])
     reported = _reported(data, logged, fields, wanted)
-    return replace(reported, broken=[*(data.broken if data else ()), *broken])
+    return replace(reported, broken=[*(data.broken if data else ()), *broken, *reported.broken])
 
 
 def read(source: Source, wanted: Wanted, reading: Reading = iter) -> Found:
@@ -246,27 +246,25 @@ def _reported(
         EVALUATION not in each.run.metrics for each in logged
     )
     problems = [f"{each.run.path}: {line}" for each in logged for line in each.run.problems]
-    unlike: list[tuple[dict[str, Any], Mapping[str, Series]]] = [
-        *_own_metrics(data, with_log, problems),
+    unlike = [
+        *(_Run(*each) for each in _own_metrics(data, with_log, problems)),
         *(
-            (
+            _Run(
                 logs.row_of(each.run, each.label, str(each.source.path), each.source.name),
                 each.run.metrics,
+                each.run.not_finite,
             )
             for each in logged
         ),
     ]
     if wanted.group_by is not None:
         selection.refuse_unknown("--group-by", [wanted.group_by], fields)
-        for (row, _), label in zip(
-            unlike, selection.group_labels(wanted.group_by, fields), strict=True
-        ):
-            row["label"] = runs.with_protocol(label, row["protocol"])
-    metric = Metric(
-        selection.choose([(_text(row), metrics) for row, metrics in unlike], wanted.metric),
-        wanted.lower_is_better,
-    )
-    curves = [Curve(row, metrics[metric.name]) for row, metrics in unlike if metric.name in metrics]
+        for run, label in zip(unlike, selection.group_labels(wanted.group_by, fields), strict=True):
+            run.row["label"] = runs.with_protocol(label, run.row["protocol"])
+    having = [(_text(run.row), run.logged) for run in unlike]
+    metric = Metric(selection.choose(having, wanted.metric), wanted.lower_is_better)
+    diverged, usable = _without_diverged(unlike, metric.name)
+    curves = [Curve(run.row, run.metrics[metric.name]) for run in usable]
     refuse_same(curves, wanted.group_by)
     others = sorted({plain(str(each.run.env_id)) for each in logged})
     comparable, notes = logs.compared(curves, metric, others, wanted.cut_to_shortest)
@@ -277,15 +275,51 @@ def _reported(
         found,
         failures=found.failures if data is None else data.failures,
         asked=found.asked if data is None or wanted.group_by else data.asked,
+        broken=diverged,
         without_metric=[
-            f"{_text(row)}: has no {metric.name}, "
-            f"but {selection.listed(sorted(metrics)) or 'nothing'}"
-            for row, metrics in unlike
-            if metric.name not in metrics
+            f"{_text(run.row)}: has no {metric.name}, "
+            f"but {selection.listed(sorted(run.metrics)) or 'nothing'}"
+            for run in unlike
+            if metric.name not in run.logged
         ],
         problems=problems,
-        notes=[*notes, *logs.unlike_settings(grouped)],
+        notes=[
+            *([] if wanted.metric else selection.not_chosen(having, metric.name)),
+            *notes,
+            *logs.unlike_settings(grouped),
+        ],
     )
+
+
+class _Run(NamedTuple):
+    """A run with all of its metrics; ``not_finite`` as :attr:`LoggedRun.not_finite`."""
+
+    row: dict[str, Any]
+    metrics: Mapping[str, Series]
+    not_finite: Mapping[str, str] = {}
+
+    @property
+    def logged(self) -> set[str]:
+        """The names of the metrics that it has logged, be they finite or not."""
+        return {*self.metrics, *self.not_finite}
+
+
+def _without_diverged(runs: Sequence[_Run], name: str) -> tuple[list[str], list[_Run]]:
+    """A line for each run with values of a metric that are not finite, and the others that have it.
+
+    Scored by what was finite of it, a run that has diverged would look better than it is.
+
+    :raises ReportError: no run is left
+    """
+    diverged = [
+        f"{_text(run.row)}: {run.not_finite[name]}" for run in runs if name in run.not_finite
+    ]
+    usable = [run for run in runs if name in run.metrics and name not in run.not_finite]
+    if not usable:
+        raise ReportError(
+            f"{name}: no run is left without values that are not finite; {diverged[0]}"
+        )
+    return diverged, usable
 
 
 def _own_metrics(

@@ -6,9 +6,9 @@
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const GAP = 12; // pixels between the guide and its numbers
-  const { labels, grids, panels } = JSON.parse(document.getElementById("curves").textContent);
+  const { labels, grids, panels, seeds } = JSON.parse(document.getElementById("curves").textContent);
   // Kept when the page is loaded again, by name, since the report may have other labels by then.
-  const state = { off: [], seeds: false, ...history.state };
+  const state = { off: [], seeds, ...history.state };
 
   const nameOf = (label) => labels[label][0];
   const isOff = (label) => state.off.includes(nameOf(label));

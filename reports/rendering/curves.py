@@ -46,7 +46,8 @@ class Curves:
     ``means``: as :func:`reports.data.scores.learning_curves` returns them. ``styles``: as
     :func:`reports.rendering.figures.looks` does. ``runs``: the curves of the seeds, with ``env_id,
     label, seed``, the column of ``axis`` and ``return_mean``; None: they cannot be shown.
-    ``x_labels``: of the environments whose x axis is not labelled as ``axis`` says.
+    ``x_labels``: of the environments whose x axis is not labelled as ``axis`` says. ``show_runs``:
+    from the start, and not only when the reader asks for them.
     """
 
     means: pd.DataFrame
@@ -54,6 +55,7 @@ class Curves:
     runs: pd.DataFrame | None = None
     axis: Axis = STEPS
     x_labels: Mapping[str, str] = field(default_factory=dict)
+    show_runs: bool = False
 
 
 class Drawings:
@@ -64,9 +66,11 @@ class Drawings:
         self._colours: dict[int, str] = {}
         self._grids: dict[tuple[float | None, ...], int] = {}
         self._panels: dict[tuple[Markup, str], int] = {}
+        self._show_runs = False
 
     def figure(self, title: str, curves: Curves) -> Markup:
         """The panels of a figure with their legend, as an element that holds them."""
+        self._show_runs |= curves.show_runs
         panels = Markup("").join(
             self._panel(str(env_id), means, curves)
             for env_id, means in curves.means.groupby("env_id", sort=True)
@@ -81,7 +85,8 @@ class Drawings:
         labels = _json([[name, self._colours[number]] for name, number in self._labels.items()])
         grids = _json(list(self._grids))
         panels = ",".join(numbers for _, numbers in self._panels)
-        text = f'{{"labels":{labels},"grids":{grids},"panels":[{panels}]}}'
+        shown = _json(self._show_runs)
+        text = f'{{"labels":{labels},"grids":{grids},"panels":[{panels}],"seeds":{shown}}}'
         # A name must end neither the element nor, with "<!--", what ends it.
         return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 

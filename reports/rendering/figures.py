@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
-from PIL import Image
 
+from benchmarks import figure_files
 from benchmarks.names import in_natural_order
 from benchmarks.storage import naming
 from reports.rendering.figure_style import for_paper, style, themed
@@ -198,33 +197,12 @@ def save(figure: Figure, path: Path, colours: int | None = None) -> None:
     :param colours: in the palette of the PNG, which makes the file of a figure with many panels
         and few colours a quarter as large; None: any number
     """
-    for ending, without in ((".png", "Software"), (".svg", "Date")):
+    with themed():
+        files = {".png": figure_files.png(figure, colours), ".svg": figure_files.svg(figure)}
+    for ending, content in files.items():
         file = path.with_name(path.name + ending)
-        with themed(), naming(file):
-            figure.savefig(file, metadata={without: None})
-    _shorten(path.with_name(path.name + ".svg"))
-    if colours is not None:
-        _reduce(path.with_name(path.name + ".png"), colours)
-
-
-def _shorten(svg: Path) -> None:
-    """Round coordinates to a hundredth of a point, which makes the file a fifth smaller."""
-    # Not the factors by which glyphs are scaled.
-    text = re.sub(
-        r'(?:(?<=[ "])|(?<=translate\())-?\d+\.\d{3,}(?=[ ")])',
-        lambda number: f"{float(number[0]):.2f}",
-        svg.read_text(encoding="utf-8"),
-    )
-    with naming(svg):
-        svg.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _reduce(png: Path, colours: int) -> None:
-    with Image.open(png) as image:
-        resolution = image.info["dpi"]
-        small = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
-    with naming(png):
-        small.save(png, optimize=True, dpi=resolution)
+        with naming(file):
+            file.write_bytes(content)
 
 
 def seeds_text(seeds: pd.Series[int]) -> str:

@@ -93,6 +93,7 @@ def time_curves(
         None if runs is None else scaled(runs, "wall_seconds"),
         figures.Axis("time", "", "{:g}".format, values),
         {env_id: f"training time ({name})" for env_id, (_, name) in units.items()},
+        show_runs=runs is not None,
     )
 
 

@@ -164,6 +164,12 @@ def _figures(context: Context, scores: NormalizedScores, table: pd.DataFrame) ->
     return found
 
 
+def _counted(context: Context) -> str:
+    """What is not in the times of training, as far as it is known."""
+    assert context.runs is not None
+    return ", evaluations not counted" if context.runs.are_all_of_suite else ""
+
+
 def _curves(
     context: Context,
     scores: NormalizedScores,
@@ -172,7 +178,11 @@ def _curves(
 ) -> list[Figure]:
     """The interquartile mean of all scores against steps, and against time, where both are known"""
     remarks = curve_remarks(False, context.smooth)
-    normalised = "Evaluation returns are normalised: a random policy has 0, the reference 1."
+    assert context.runs is not None
+    metric = context.runs.metric
+    normalised = (
+        f"{metric.noun.capitalize()}s are normalised: a random policy has 0, the reference 1."
+    )
     found = []
     if scores.curves:
         caption = "Sample efficiency: the interquartile mean of all scores as training goes on."
@@ -189,9 +199,9 @@ def _curves(
     timed = over_time(context.drawn_evaluations, scores)
     if timed is not None:
         caption = (
-            "The interquartile mean of all scores against the time of training, evaluations not "
-            "counted: at each time the score of a run's last evaluation by then, up to the end of "
-            "the algorithm's shortest run."
+            f"The interquartile mean of all scores against the time of training{_counted(context)}"
+            ": at each time the last score of a run by then, up to the end of the algorithm's "
+            "shortest run."
         )
         found.append(
             Figure(

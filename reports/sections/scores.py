@@ -117,5 +117,5 @@ def _figure(env_id: str, context: Context, styles: Mapping[str, Look]) -> Figure
         f"Learning curves on {env_id}",
         joined([caption, *curve_remarks(context.show_seeds, context.smooth)]),
         lambda: figures.learning_curves(means, styles, axis, drawn),
-        data=Curves(means, styles, runs, axis),
+        data=Curves(means, styles, runs, axis, show_runs=context.show_seeds),
     )

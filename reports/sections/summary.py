@@ -309,5 +309,5 @@ def _learning_curves(context: Context) -> Figure:
         "Learning curves of all environments",
         joined([caption, *curve_remarks(context.show_seeds, context.smooth)]),
         lambda: figures.learning_curves(curves, styles, axis, runs),
-        data=Curves(curves, styles, context.drawn_evaluations, axis),
+        data=Curves(curves, styles, context.drawn_evaluations, axis, show_runs=context.show_seeds),
     )

@@ -1,6 +1,5 @@
 """What was measured: for each claim a table, a figure drawn from it, and the verdict."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,15 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 
+from benchmarks import figure_files
 from benchmarks.figure_theme import THEME
 from benchmarks.storage import whole_file, write_whole
 from studies.claims.claim import Claim
 from studies.errors import StudyError
 
 __all__ = ["figure_file", "judge", "keep", "load"]
+
+_COLOURS = 256
 
 
 def keep(folder: Path, claim: Claim, data: pd.DataFrame, quick: bool) -> dict[str, Any]:
@@ -63,12 +65,9 @@ def figure_file(folder: Path, claim: Claim) -> Path:
 
 
 def _draw(folder: Path, claim: Claim, data: pd.DataFrame) -> None:
-    written: dict[str, bytes] = {}
     with mpl.rc_context(THEME):
-        for kind, without in (("svg", "Date"), ("png", "Software")):
-            file = io.BytesIO()
-            claim.draw(data).savefig(file, format=kind, metadata={without: None})
-            written[kind] = file.getvalue()
+        figure = claim.draw(data)
+        written = {"svg": figure_files.svg(figure), "png": figure_files.png(figure, _COLOURS)}
     smaller, larger = sorted(written, key=lambda kind: len(written[kind]))
     with whole_file(folder / f"{claim.name}.{smaller}") as path:
         path.write_bytes(written[smaller])

@@ -15,7 +15,8 @@ from reports.data.readers.collected import Collected, Points
 
 _RETURN, _LENGTH = "charts/episodic_return", "charts/episodic_length"
 _ARGUMENTS = "hyperparameters/text_summary"
-_NAME = re.compile(r"(?P<env_id>.+)__(?P<algo>.+?)__(?P<seed>\d{1,18})__\d+")
+# With more parts, nobody can say which of them are the environment's.
+_NAME = re.compile(r"(?P<env_id>(?:(?!__).)+)__(?P<algo>(?:(?!__).)+)__(?P<seed>\d{1,18})__\d+")
 _MOST_ARGUMENTS = 1_000
 _WORDS = {"True": True, "False": False, "None": None}
 

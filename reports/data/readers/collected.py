@@ -36,6 +36,7 @@ class Collected:
     def __init__(self, source: Path) -> None:
         self.source = source
         self.metrics: dict[str, Series] = {}
+        self.not_finite: dict[str, str] = {}
         self._problems: list[str] = []
         self._n_rewritten = 0
 
@@ -110,7 +111,7 @@ class Collected:
         )
         columns = self._without_unusable_steps("the return", columns)
         columns = self._without_rewritten(columns, columns.timesteps <= _later(columns.timesteps))
-        columns = self._without_unusable_values("the return", columns)
+        columns = self._without_unusable_values(TRAINING, columns, "the return")
         if not len(columns.timesteps):
             return
         with np.errstate(over="ignore", invalid="ignore"):  # a huge return, which is left out
@@ -123,7 +124,8 @@ class Collected:
                 episodes=np.minimum(1 + np.arange(len(columns.timesteps)), TRAINING_WINDOW),
             )
         ends_step = np.append(np.diff(windows.timesteps) > 0, True)
-        windows = self._without_unusable_values("the mean return", _chosen(windows, ends_step))
+        windows = _chosen(windows, ends_step)
+        windows = self._without_unusable_values(TRAINING, windows, "the mean return")
         if len(windows.timesteps):
             self.metrics[TRAINING] = windows
 
@@ -138,16 +140,17 @@ class Collected:
         self._n_rewritten += int(np.sum(~stands))
         return _chosen(columns, stands)
 
-    def _without_unusable_values(self, name: str, columns: Series) -> Series:
+    def _without_unusable_values(self, name: str, columns: Series, what: str = "") -> Series:
         finite = np.isfinite(columns.values)
         if not finite.all():
             steps = columns.timesteps[~finite]
             named = ", ".join(f"{step:,.0f}" for step in steps[:_MOST_SHOWN])
             more = ", ..." if len(steps) > _MOST_SHOWN else ""
             self.say(
-                f"{plain(name)}: {len(steps):,} values left out that are not finite, "
+                f"{what or plain(name)}: {len(steps):,} values left out that are not finite, "
                 f"at step {named}{more}"
             )
+            self.not_finite[plain(name)] = self._problems[-1]
         return _chosen(columns, finite)
 
 

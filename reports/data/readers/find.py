@@ -145,18 +145,27 @@ def _is_table(file: Path, columns: Mapping[str, str], broken: list[str]) -> bool
 
 def _named(run: LoggedRun, place: Path, named: re.Pattern[str] | None) -> LoggedRun:
     """A run with what its path says, where its logs do not say it."""
-    missing = [name for name in ("algo", "env_id", "seed") if getattr(run, name) is None]
-    if named is None or not missing:
+    if named is None:
         return run
+    missing = [name for name in ("algo", "env_id", "seed") if getattr(run, name) is None]
     said = patterns.fields_of(place, named)
+    if said is None and not missing:
+        return run
     if said is None:
         problem = message(
             f"{run.path}: the pattern, which is to say {', '.join(missing)}, does not fit"
         )
         return replace(run, problems=[*run.problems, problem])
     seed = int(said["seed"]) if "seed" in said else None
+    known = {"algo": run.algo, "env_id": run.env_id, "seed": run.seed}
+    problems = [
+        message(f"{run.path}: {name}: the logs say {known[name]}, which counts; its path {text}")
+        for name, text in said.items()
+        if known.get(name) is not None and str(known[name]) != str(seed if name == "seed" else text)
+    ]
     return replace(
         run,
+        problems=[*run.problems, *problems],
         algo=run.algo or said.get("algo"),
         env_id=run.env_id or said.get("env_id"),
         seed=seed if run.seed is None else run.seed,

@@ -45,6 +45,8 @@ class LoggedRun:
     ``metrics``: by :data:`EVALUATION`, :data:`TRAINING`, :data:`SUCCESS_RATE`, or the name that a
     column or tag has in the logs, such as ``train/approx_kl``. ``hyperparams``: what the logs say
     of them. ``problems``: a line for each part of the logs that was left out, and why.
+    ``not_finite``: by a metric's name a line, where some of its values were infinite or NaN; the
+    others are in ``metrics``, but not the whole training.
     """
 
     format: str
@@ -55,6 +57,7 @@ class LoggedRun:
     metrics: Mapping[str, Series]
     hyperparams: Mapping[str, Any] = field(default_factory=dict)
     problems: Sequence[str] = ()
+    not_finite: Mapping[str, str] = field(default_factory=dict)
 
 
 class BrokenLogError(Exception):

@@ -36,7 +36,11 @@ def read(logs: Logs, form: str | None) -> LoggedRun:
     names = {**names, "env_id": names["env_id"] or env_id}
     exact_first = [*evaluated, trained, *logged, charts]
     problems.extend(line for source in exact_first for line in source.problems)
-    return LoggedRun(form, logs.path, metrics=_merged(exact_first), problems=problems, **names)
+    not_finite = {name: line for log in exact_first[::-1] for name, line in log.not_finite.items()}
+    metrics = _merged(exact_first)
+    return LoggedRun(
+        form, logs.path, metrics=metrics, problems=problems, not_finite=not_finite, **names
+    )
 
 
 def attempt(problems: list[str], path: Path, read: Callable[[], T]) -> T | None:

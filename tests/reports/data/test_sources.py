@@ -106,6 +106,30 @@ def test_metric_is_training_where_some_have_nothing_else(tmp_path: Path) -> None
     # All are read off at the same steps.
     grids = {tuple(rows["timesteps"]) for _, rows in data.evaluations.groupby("label")}
     assert len(grids) == 1
+    (note,) = data.notes
+    assert "2 of 3 runs have evaluations, too" in note
+    assert "--metric evaluation" in note
+    assert not loaded(tmp_path / "logs").notes
+
+
+@pytest.mark.parametrize("first", [0, 60, 99])
+def test_a_run_that_has_diverged_is_left_out_and_named(first: int, tmp_path: Path) -> None:
+    for seed in range(3):
+        folder = zoo_run(tmp_path, seed=seed)
+    file = folder / "evaluations.npz"
+    results = dict(np.load(file))
+    results["results"][first:] = np.nan
+    np.savez(file, **results)
+    data = loaded(tmp_path)
+    assert data.metric.name == "evaluation"
+    assert sorted(data.runs["seed"]) == [0, 1]
+    (line,) = data.broken
+    assert "seed 2" in line
+    assert "not finite" in line
+    (only,) = loaded(tmp_path, metric="training", where="seed=2").runs["seed"]
+    assert only == 2
+    with pytest.raises(ReportError, match="no run is left .* not finite; ppo on"):
+        loaded(tmp_path, where="seed=2")
 
 
 def test_own_runs_mix_with_those_of_other_programs(tmp_path: Path, folders: RunFolders) -> None:
@@ -219,6 +243,13 @@ def test_seeds_with_different_settings_are_told_of(tmp_path: Path) -> None:
     assert note.startswith("ppo on CartPole-v1: its runs differ in n_steps")
 
 
+def test_settings_that_were_not_recorded_are_not_known_to_differ(tmp_path: Path) -> None:
+    zoo_run(tmp_path, seed=0)
+    folder = zoo_run(tmp_path, seed=1)
+    (folder / "CartPole-v1" / "config.yml").unlink()
+    assert not loaded(tmp_path).notes
+
+
 def test_different_evaluation_steps_are_interpolated_for_curves_alone(tmp_path: Path) -> None:
     fine, coarse = zoo_run(tmp_path, seed=0), zoo_run(tmp_path, seed=1)
     results = write_evaluations(coarse, 100_000, 20, np.random.default_rng(1))
@@ -313,7 +344,7 @@ def test_no_common_metric_is_refused(tmp_path: Path) -> None:
     [
         ({"where": "colour=red"}, "'colour'; there are algo, env_id, seed, label, format, hyperp"),
         ({"where": "seed"}, "must be FIELD=VALUE"),
-        ({"where": "seed=1 or seed=2"}, "is not that from"),
+        ({"where": "seed=1 or seed=2"}, "several joined by 'and'"),
         ({"where": "seed<many"}, "must be compared with a number, got 'many'"),
         ({"where": "seed=77"}, "holds of none of 1 run"),
         ({"group_by": "hyperparams.colour"}, "--group-by: no run has a field"),
@@ -334,6 +365,8 @@ def test_an_option_that_does_not_fit_is_refused(
 def test_a_path_that_is_given_twice_or_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="is given twice"):
         sources_of([tmp_path, tmp_path])
+    with pytest.raises(ReportError, match=f"{tmp_path}/ppo is in {tmp_path}; its runs would"):
+        sources_of([tmp_path / "ppo", tmp_path])
     with pytest.raises(ReportError, match="there is no such folder"):
         loaded(tmp_path / "none")
     with pytest.raises(ReportError, match="no run in it that can be read"):

@@ -39,7 +39,6 @@ def test_the_arguments_say_what_a_run_is(tmp_path: Path) -> None:
     [
         ("Hopper-v4__ppo_continuous_action__3__1670000000", ("ppo_continuous_action", "Hopper-v4")),
         ("dm_control-cheetah-run-v0__td3__3__1", ("td3", "dm_control-cheetah-run-v0")),
-        ("a__b__ppo__3__1", ("ppo", "a__b")),
     ],
 )
 def test_without_arguments_its_name_says_it(
@@ -51,6 +50,14 @@ def test_without_arguments_its_name_says_it(
 
     assert (run.algo, run.env_id) == expected
     assert run.seed == 3
+
+
+def test_a_name_of_more_parts_says_nothing(tmp_path: Path) -> None:
+    write_cleanrl(tmp_path / "a__b__ppo__3__1", [1.0], [1])
+
+    (run,) = read(tmp_path).runs
+
+    assert (run.algo, run.env_id, run.seed) == (None, None, None)
 
 
 def test_training_is_the_mean_of_the_last_hundred_episodes(tmp_path: Path) -> None:

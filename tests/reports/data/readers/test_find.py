@@ -82,6 +82,8 @@ def test_what_the_logs_say_stands_before_what_the_path_says(tmp_path: Path) -> N
     (run,) = read(tmp_path, pattern="{algo}/{env_id}_{seed}").runs
 
     assert (run.algo, run.env_id, run.seed) == ("sac", "Walker2d-v5", 1)
+    (problem,) = run.problems
+    assert "env_id: the logs say Walker2d-v5, which counts; its path Ant-v5" in problem
 
 
 @pytest.mark.parametrize(
