@@ -215,7 +215,7 @@ CLAIM = Claim(
     "empirical",
     "The empirical Fisher will do in place of the Fisher information.",
     "NPG with it ends no lower than with the Fisher information, by the 95% interval of the "
-    "probability of improvement, on three tasks; and the cosine of the two directions (where "
+    "probability of improvement, on two tasks; and the cosine of the two directions (where "
     "lengths are by F) is at least 0.9 in the mean, for every policy, from 64 samples to 4,096, "
     "with scores as they are and multiplied by advantages. If it is so for scores as they are, "
     "4,096 samples and policies that are not nearly certain, these are the condition.",
