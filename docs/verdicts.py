@@ -17,12 +17,10 @@ MARKED = re.compile(
 
 
 def verdicts() -> dict[str, str]:
-    """In Markdown, by the names of the claims that have been measured."""
+    """In Markdown, by the names of the claims."""
     found = {}
     for name, claim in CLAIMS.items():
-        if not (file := FOLDER / f"{name}.json").exists():
-            continue
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
         found[name] = (
             f"> {claim.text}\n>\n"
             f"> **{stored['verdict'].capitalize()}** {stored['measured']}\n\n"

@@ -118,10 +118,12 @@ def refuse_unnamed(logged: Iterable[Logged]) -> None:
     """
     for each in logged:
         if unknown := missing_names(each.run):
+            where = 'its path has them with --pattern, such as --pattern "{algo}/{env_id}_{seed}"'
+            if each.run.format == TABLE:
+                where = "a column has them with --columns, such as seed=seed, or " + where
             raise ReportError(
                 f"{each.run.path}: neither the logs nor their place say its {' and '.join(unknown)}"
-                "; say where its path has them with --pattern, such as "
-                '--pattern "{algo}/{env_id}_{seed}"'
+                f"; say where {where}"
             )
 
 

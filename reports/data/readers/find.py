@@ -104,7 +104,8 @@ def _logs(
     found = [logs for logs in layout.find(path) if logs.events or form != "cleanrl"]
     runs, broken = [], []
     if path.is_file() and not found:
-        broken.append(message(f"{path}: its name is not that of a log; a table needs columns"))
+        what = "its name is not that of a log; to read a table, say what its columns are"
+        broken.append(message(f"{path}: {what}"))
     for _, logs in zip(reading([logs.path for logs in found]), found, strict=True):
         run = one_run.read(logs, form)
         if run.metrics:

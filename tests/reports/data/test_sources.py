@@ -128,7 +128,9 @@ def test_a_run_that_has_diverged_is_left_out_and_named(first: int, tmp_path: Pat
     assert "not finite" in line
     (only,) = loaded(tmp_path, metric="training", where="seed=2").runs["seed"]
     assert only == 2
-    with pytest.raises(ReportError, match="no run is left .* not finite; ppo on"):
+    with pytest.raises(
+        ReportError, match="no run is left without values that are not finite; ppo on"
+    ):
         loaded(tmp_path, where="seed=2")
 
 
@@ -394,6 +396,8 @@ def test_columns_of_a_table(tmp_path: Path) -> None:
         columns_of("algo")
     with pytest.raises(ReportError, match="--columns"):
         loaded(tmp_path / "all.csv", columns={"algo": "nothing"})
+    with pytest.raises(ReportError, match="its seed; say where a column has them with --columns"):
+        loaded(tmp_path / "all.csv", columns=columns_of(text.replace("seed=s,", "")))
 
 
 def test_two_hundred_runs_are_all_there(tmp_path: Path) -> None:
