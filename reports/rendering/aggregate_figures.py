@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, PercentFormatter
 
 from benchmarks.statistics import Estimate
 from reports.rendering.figure_style import style, themed
@@ -23,6 +23,7 @@ from reports.rendering.figures import (
     line_style,
     n_legend_columns,
     new_figure,
+    steps_text,
     time_unit,
 )
 
@@ -118,18 +119,24 @@ def profiles(
 
 
 def efficiency(
-    table: pd.DataFrame, styles: Mapping[str, Look], seeds: Mapping[str, int] | None = None
+    table: pd.DataFrame,
+    styles: Mapping[str, Look],
+    seeds: Mapping[str, int] | None = None,
+    budget: int | None = None,
 ) -> Figure:
-    """Interquartile mean of the scores against the share of the budget, with bands.
+    """Interquartile mean of the scores against steps, or the share of the budget, with bands.
 
     :param table: as :func:`reports.data.aggregates.efficiency` returns it
     :param seeds: as for :func:`profiles`
+    :param budget: the steps of every environment; None: they differ
     """
-    figure, ax = _curves(table, "share", styles, seeds or {})
+    scaled = table.assign(steps=table["share"] * (budget or 1.0))
+    figure, ax = _curves(scaled, "steps", styles, seeds or {})
     ax.axhline(1.0, color="#999999", linewidth=1.0, linestyle=":")
-    ax.set_xlabel("share of each environment's budget")
+    ax.set_xlabel("environment steps" if budget else "share of each environment's budget")
     ax.set_ylabel("interquartile mean of\nnormalised scores")
-    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+    steps = FuncFormatter(lambda value, _: steps_text(value))
+    ax.xaxis.set_major_formatter(steps if budget else PercentFormatter(1.0))
     return figure
 
 

@@ -192,7 +192,10 @@ def _curves(
                 "Sample efficiency",
                 joined([caption, normalised, *remarks]),
                 lambda: aggregate_figures.efficiency(
-                    aggregates.efficiency(scores.curves, scores.shares), styles, seeds
+                    aggregates.efficiency(scores.curves, scores.shares),
+                    styles,
+                    seeds,
+                    _budget(context, scores),
                 ),
             )
         )
@@ -212,6 +215,14 @@ def _curves(
             )
         )
     return found
+
+
+def _budget(context: Context, scores: NormalizedScores) -> int | None:
+    """The steps that all environments have; None: they differ."""
+    assert context.runs is not None
+    runs = context.runs.runs
+    budgets = runs.loc[runs["env_id"].isin(list(scores.env_ids)), "n_timesteps"].unique()
+    return int(budgets[0]) if len(budgets) == 1 else None
 
 
 def _baseline(context: Context, scores: NormalizedScores) -> str:

@@ -111,4 +111,12 @@ def test_legends_of_curves_say_how_many_seeds() -> None:
     curves = {label: values[..., None] * [0.5, 1.0] for label, values in scores.items()}
     efficiency = aggregates.efficiency(curves, np.array([0.0, 1.0]))
     assert legend_texts(aggregate_figures.efficiency(efficiency, STYLES, SEEDS)) == expected
+    by_share, by_step = (
+        aggregate_figures.efficiency(efficiency, STYLES, SEEDS, budget).axes[0]
+        for budget in (None, 200_000)
+    )
+    assert by_share.get_xlabel() == "share of each environment's budget"
+    assert by_step.get_xlabel() == "environment steps"
+    assert by_step.lines[0].get_xdata()[-1] == 200_000
+    assert by_step.xaxis.get_major_formatter()(150_000, 0) == "150k"
     assert legend_texts(aggregate_figures.profiles(profiles, STYLES))[0] == "npg"
