@@ -114,7 +114,10 @@ _Thresholds: TypeAlias = Annotated[
 ]
 _Baseline: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="The algorithm that the others are compared with; else the second."),
+    typer.Option(
+        help="The algorithm that the others are compared with; else the second best over all "
+        "environments."
+    ),
 ]
 _Published: TypeAlias = Annotated[
     bool, typer.Option("--published", help="Put results from the literature beside ours.")

@@ -133,7 +133,7 @@ def _read_one(path: Path, say: Callable[[str], None]) -> _EpisodesOfOne:
         read = [_episode(row, places, len(names)) for row in table]
     episodes = [each for each in read if each is not None]
     if len(episodes) < len(read):
-        say(f"{path.name}: {len(read) - len(episodes):,} lines left out that are no episode's")
+        say(f"{path.name}: lines left out that are no episode's: {len(read) - len(episodes):,}")
     returns, lengths, seconds = np.array(episodes).reshape(-1, len(_COLUMNS)).T
     return _EpisodesOfOne(env_id, opened_at, returns, lengths, seconds)
 

@@ -31,7 +31,7 @@ def read(path: Path) -> Collected:
         read = list(table)
     lines = [row for row in read if len(row) == len(names)]
     if len(lines) < len(read):
-        collected.say(f"{len(read) - len(lines):,} lines left out without a cell for each column")
+        collected.say(f"lines left out without a cell for each column: {len(read) - len(lines):,}")
     columns = dict(zip(names, zip(*lines, strict=True), strict=True)) if lines else {}
     logged = {name: values for name, cells in columns.items() if (values := _numbers(cells))}
     timesteps = np.array(logged.pop(_TIMESTEPS, []), dtype=float)

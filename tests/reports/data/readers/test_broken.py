@@ -167,7 +167,7 @@ def test_a_damaged_cell_of_progress_is_named_and_the_others_are_read(tmp_path: P
     assert run.metrics.keys() == {TRAINING}
     assert run.metrics[TRAINING].timesteps.tolist() == [10, 40]
     cells, values = run.problems
-    assert "1 lines left out" in cells
+    assert "lines left out without a cell for each column: 1" in cells
     assert "at step 20, 30" in values
 
 
