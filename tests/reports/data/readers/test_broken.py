@@ -141,7 +141,7 @@ def test_lines_of_a_monitor_that_are_none_are_left_out(tmp_path: Path) -> None:
 
     assert run.metrics[TRAINING].values.tolist() == [1.0, 2.0, 2.0]
     (problem,) = run.problems
-    assert "6 lines" in problem
+    assert "no episode's: 6" in problem
 
 
 def test_a_half_written_row_of_progress_is_left_out(sb3_run: Path, tmp_path: Path) -> None:
