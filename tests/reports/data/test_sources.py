@@ -165,6 +165,18 @@ def test_a_column_is_a_metric_and_runs_without_it_are_named(tmp_path: Path) -> N
     assert "evaluation, training" in line
 
 
+def test_success_rates_are_a_metric(tmp_path: Path) -> None:
+    successes = np.random.default_rng(0).random((100, 5)) < 0.7
+    for seed in (0, 1):
+        file = zoo_run(tmp_path, seed=seed) / "evaluations.npz"
+        np.savez(file, **np.load(file), successes=successes)
+    data = loaded(tmp_path, metric="success_rate")
+    assert data.metric.noun == "success rate"
+    rows = scores.run_scores(data.evaluations).to_dict("records")
+    assert [row["final"] for row in rows] == pytest.approx([successes[-10:].mean()] * 2)
+    assert rows[0]["best"] == successes.mean(axis=1).max()
+
+
 def test_lower_is_better_turns_best_ahead_and_bold_round(tmp_path: Path) -> None:
     for algo, level in (("ppo", 0.0), ("a2c", 100.0)):
         for seed in range(5):
