@@ -330,3 +330,13 @@ def test_hostile_names_are_shown_and_do_nothing(chromium: str, tmp_path: Path) -
     assert [each["text"] for each in opened.all("title")] == ["T"]
     assert not opened.all("b")
     assert HOSTILE.replace("\u2028", " ") in tips(opened)[0]
+
+
+@browser_tests
+def test_single_seeds_are_shown_from_the_start_where_that_was_asked_for(
+    chromium: str, tmp_path: Path
+) -> None:
+    opened = after(chromium, tmp_path, page(tmp_path, curves(show_runs=True)), MOVE)
+    thin = [each for each in opened.all("g") if each.get("class") == "seeds"]
+    assert ["none" in each.get("style", "") for each in thin] == [False, False]
+    assert opened.all("button")[2]["aria-pressed"] == "true"
