@@ -35,6 +35,8 @@ CONDITIONS = {
     "s3fs is installed",
     "PostgreSQL is not installed and cannot be (apt-get install postgresql)",
     "Chromium is not installed and cannot be (apt-get install chromium)",
+    "neither pdflatex nor tectonic is installed",
+    "pdftotext is not installed",
 }
 
 

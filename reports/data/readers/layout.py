@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.archive_files import RUNS
+from benchmarks.records import RunKey
 from benchmarks.storage import RECORD, TEMPORARY, walk
 from reports.data.readers import evaluations, events, monitor, progress, table
 
@@ -53,7 +54,8 @@ class Logs:
 def folders_below(root: Path) -> Iterator[tuple[Path, list[Path]]]:
     """The folders with their regular files, but for those of this suite's own runs."""
     for folder, names, files in walk(root):
-        if RECORD in files:
+        # Such a folder is one of this suite's, even if its record is missing.
+        if RECORD in files or RunKey.of_folder(Path(str(folder))) is not None:
             names.clear()
             continue
         names[:] = sorted(name for name in names if not name.startswith(TEMPORARY))

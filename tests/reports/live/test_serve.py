@@ -21,7 +21,7 @@ from benchmarks import statistics
 from reports.__main__ import app
 from reports.data.runs import ReportError
 from reports.live import serve as serving
-from reports.rendering import figures, html
+from reports.rendering import figure_style, html
 from tests.reports.browser import Page, browse, browser_tests, with_script
 from tests.reports.conftest import RunFolders, build_report
 
@@ -132,7 +132,7 @@ def test_a_report_is_built_again_when_the_runs_have_changed(
 ) -> None:
     """Not for what is in progress, nor for itself; a build that fails leaves the page."""
     monkeypatch.setattr(statistics, "REPETITIONS", 10)
-    monkeypatch.setitem(figures.THEME, "savefig.dpi", 20)
+    monkeypatch.setitem(figure_style.THEME, "savefig.dpi", 20)
     out = folders.root / "report"
     folders.add("npg")
     pages: list[list[str]] = []
@@ -197,6 +197,8 @@ def test_ctrl_c_ends_it(folders: RunFolders, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        # A shell's job in the background ignores it, and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert process.stdout is not None
