@@ -233,7 +233,7 @@ def build(
     smooth: _Smooth = None,
     style: _Style = "page",
 ) -> None:
-    """Write report.md, report.html, two CSV files and the figures (PNG and SVG)."""
+    """Write report.md, report.html, the scores and tests as CSV, and the figures (PNG and SVG)."""
     with _refusing():
         wanted = [*_wanted_formats(formats), *["csv"] * csv, *["latex"] * latex]
         about_runs = {
@@ -274,6 +274,7 @@ def build(
         )
 
         def make(shown: Silent) -> Path:
+            """Read the runs and write the report, once or whenever they have changed."""
             names = [name for option in studies or [] for name in split_names(option)]
             context = contexts.load(
                 sources_of(places, format_of or [], name or []) if places else None,
