@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup demo report docs-figures speed large sensitivity test test-slow test-peers test-install check clean
+.PHONY: help setup demo report docs-figures speed large sensitivity docs test test-slow test-peers test-install check clean
 
 help:
 	@echo "make demo       set up, train NPG, TRPO, PPO and ACER on two tasks, write demo/report/report.md"
@@ -14,6 +14,7 @@ help:
 	@echo "make speed      set up, peers included, measure speed beside them, write speed/speed.md"
 	@echo "make large      how long a report over 1,000 runs takes, and how much memory"
 	@echo "make sensitivity  the studies of docs/sensitivity.md (about six hours of one core; it resumes)"
+	@echo "make docs       the documentation as a site, with every tutorial executed: site/index.html"
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the learning checks (about 6 minutes on 2 cores)"
 	@echo "make test-peers    what is compared with PFRL and DI-engine, W&B and MLflow (.venv-peers)"
@@ -28,7 +29,7 @@ $(READY): pyproject.toml constraints.txt
 	than Python 3.11, which these versions need; name another one: make PYTHON=python3.11 ...")'
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[suite,test]"
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[suite,test,docs]"
 	touch $@
 
 DEMO := $(PY) -m benchmarks run demo --algos npg,trpo,ppo,acer --seeds 3 --jobs $(JOBS) --out demo/runs
@@ -103,6 +104,13 @@ sensitivity: $(READY)
 	$(REPORT) --studies $(STORED_STUDIES) --out sensitivity \
 		--title "How much delta, epsilon and c matter"
 
+# Warnings are errors. Notebooks are executed again only when they have changed.
+docs: $(READY)
+	rm -rf site docs/reference/api
+	$(PY) -m sphinx -q --fail-on-warning --keep-going -b html -d build/doctrees docs site
+	$(PY) -m pytest tests/site
+	@echo "Look at site/index.html"
+
 # Compiled once: tests start many processes, and Python may be told not to write bytecode by itself.
 test: $(READY)
 	$(PY) -m compileall -q sb3_natural benchmarks studies reports tests
@@ -125,4 +133,4 @@ check: $(READY)
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache build dist site docs/reference/api

@@ -57,7 +57,8 @@ def described(parameter: inspect.Parameter | None) -> tuple[str, str]:
     kind = "" if parameter.annotation is empty else parameter.annotation
     text = kind if isinstance(kind, str) else stringify_annotation(kind, "smart").replace("~", "")
     default = "" if parameter.default is empty else object_description(parameter.default)
-    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text), without_address(default)
+    text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)
+    return text.replace("Callable[[float], float]", "Schedule"), without_address(default)
 
 
 def table(found: dict[str, str], signature: inspect.Signature | None) -> Iterator[str]:
@@ -68,19 +69,38 @@ def table(found: dict[str, str], signature: inspect.Signature | None) -> Iterato
     rows = [("Argument", "Type", "Default", "Meaning")]
     parameters = signature.parameters if signature else {}
     for name, meaning in found.items():
+        if name.startswith("_"):
+            continue
         kind, default = described(parameters.get(name))
         code = [f"``{text}``" if text else "" for text in (name, kind, default)]
-        rows.append((code[0], code[1], code[2], meaning))
+        rows.append((code[0], code[1], code[2], without_labels(meaning)))
     for row in rows:
         for number, cell in enumerate(row):
             yield f"   {'*' if number == 0 else ' '} - {cell}".rstrip()
     yield ""
 
 
+def inherited(documented: type) -> tuple[dict[str, str], Any]:
+    """The arguments that a class takes from one of its bases, and which base that is."""
+    for base in documented.__mro__[1:]:
+        found = meanings((inspect.getdoc(base) or "").splitlines())[1]
+        if found:
+            return found, base
+    return {}, documented
+
+
+def without_labels(text: str) -> str:
+    """References to pages of other projects' documentation, as code."""
+    return re.sub(r":ref:`([^`]+)`", r"``\1``", text)
+
+
 def with_table(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     before, found, after = meanings(lines)
+    source = obj
+    if not found and inspect.isclass(obj):
+        found, source = inherited(obj)
     if found:
-        lines[:] = [*before, "", *table(found, signature_of(obj)), *after]
+        lines[:] = [*before, "", *table(found, signature_of(source)), *after]
 
 
 def shortened(

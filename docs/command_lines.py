@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from typing import Any
 
 import typer
 from sphinx.application import Sphinx
@@ -18,10 +19,21 @@ MARK = re.compile(r"<!-- command line: (\w+) -->")
 def reference(package: str) -> str:
     """The commands of ``python -m PACKAGE``, in Markdown."""
     app = importlib.import_module(f"{package}.__main__").app
+    app._add_completion = False  # which is the same for every command line
     command = typer.main.get_command(app)
+    with_whole_summaries(command)
     name = f"python -m {package}"
     context = typer.Context(command, info_name=name)
-    return get_docs_for_click(obj=command, ctx=context, name=name)
+    text = get_docs_for_click(obj=command, ctx=context, name=name)
+    # A level below the page's own title.
+    return re.sub(r"^(#+ )", r"#\1", text, flags=re.MULTILINE)
+
+
+def with_whole_summaries(command: Any) -> None:
+    """Lists of commands have the whole first paragraph of each; otherwise it is cut at 45 letters."""
+    for each in getattr(command, "commands", {}).values():
+        each.short_help = " ".join((each.help or "").split("\n\n")[0].split())
+        with_whole_summaries(each)
 
 
 def filled_in(app: Sphinx, docname: str, source: list[str]) -> None:

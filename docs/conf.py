@@ -20,7 +20,6 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",
     "sphinx_copybutton",
-    "sphinx_design",
     "sphinxcontrib.lightbox2",
     "docs.argument_tables",
     "docs.command_lines",
@@ -38,7 +37,7 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]
 
 nb_execution_mode = "cache"
-nb_execution_cache_path = str(ROOT / "site" / ".cache")
+nb_execution_cache_path = str(ROOT / "build" / "notebooks")
 nb_execution_in_temp = True
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True

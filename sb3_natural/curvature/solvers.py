@@ -165,7 +165,7 @@ class Empirical(Solver):
 
     exact for the empirical Fisher. Memory is N x P: subsample the states for large networks. With
     the actions that were taken, x is also Kakade's compatible function approximation: the w that
-    minimises mean((w^T s_i - A_i)^2) + damping |w|^2.
+    minimises ``mean((w^T s_i - A_i)^2) + damping |w|^2``.
     """
 
     def solve(self, operator: Operator, b: Tensor) -> Solution:

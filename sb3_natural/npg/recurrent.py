@@ -226,7 +226,7 @@ class RecurrentNPG(NPG):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfRecurrentNPG:
-        """As :meth:`NPG.learn <sb3_natural.npg.npg.NPG.learn>`."""
+        """As :meth:`NPG.learn <sb3_natural.NPG.learn>`."""
         return super().learn(
             total_timesteps=total_timesteps,
             callback=callback,

@@ -128,7 +128,7 @@ class FastRollouts(OnPolicyAlgorithm):
     def rollout_path(self) -> str:
         """How actions are computed: "numpy", "torch" or "sb3".
 
-        See :mod:`sb3_natural.rollouts.actors`. It depends on policy, buffer and device: "numpy" for
+        See ``sb3_natural.rollouts.actors``. It depends on policy, buffer and device: "numpy" for
         the usual networks on the CPU, "sb3" for policies with their own ``forward`` and buffers
         with their own ``add``, "torch" otherwise. Assign a path to force it, or None for the
         default.

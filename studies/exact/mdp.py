@@ -22,7 +22,7 @@ __all__ = ["Evaluation", "Mdp"]
 class Mdp:
     """A decision process whose transitions and rewards are known.
 
-    :param transitions: P(s'|s, a), shape (S, A, S)
+    :param transitions: ``P(s'|s, a)``, shape (S, A, S)
     :param rewards: r(s, a), shape (S, A)
     :param start: mu, shape (S,)
     :param gamma: discount factor, from 0 to below 1

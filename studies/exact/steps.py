@@ -91,7 +91,7 @@ def soft_values(mdp: Mdp, log_pi: np.ndarray, temperature: float) -> tuple[np.nd
     """V and Q with an entropy bonus: r - temperature log pi takes the place of r in V.
 
     :param log_pi: logarithms of the probabilities, (S, A)
-    :return: V, (S,), and Q(s, a) = r(s, a) + gamma sum_s' P(s'|s, a) V(s'), (S, A)
+    :return: V, (S,), and ``Q(s, a) = r(s, a) + gamma sum_s' P(s'|s, a) V(s')``, (S, A)
     """
     bonus = Mdp(mdp.transitions, mdp.rewards - temperature * log_pi, mdp.start, mdp.gamma)
     values = bonus.evaluate(np.exp(log_pi)).values

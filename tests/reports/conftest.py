@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,23 +199,6 @@ def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StudyFo
 
     with study_folders.quick_and_quiet(monkeypatch):
         yield study_folders.StudyFolders(tmp_path / "studies-out", monkeypatch)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The browser's path; installs it where that is possible."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if not found and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for arguments in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-            subprocess.run(
-                ["apt-get", "-q", *arguments], env=environment, check=False, capture_output=True
-            )
-        found = shutil.which("chromium")
-    if not found:
-        pytest.skip("Chromium is not installed and cannot be (apt-get install chromium)")
-    return found
 
 
 def _spec(

@@ -22,7 +22,7 @@ from reports import document
 from reports.__main__ import app
 from reports.data import comparison, context
 from reports.sections.comparison import render
-from tests.reports.browser import Page
+from tests.browser import Page
 from tests.reports.conftest import RunFolders
 from tests.reports.published_rows import GOOD
 from tests.reports.study_folders import StudyFolders, small

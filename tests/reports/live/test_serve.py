@@ -22,7 +22,7 @@ from reports.__main__ import app
 from reports.data.runs import ReportError
 from reports.live import serve as serving
 from reports.rendering import figure_style, html
-from tests.reports.browser import Page, browse, browser_tests, with_script
+from tests.browser import Page, browse, browser_tests, with_script
 from tests.reports.conftest import RunFolders, build_report
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure as Drawing
 from reports.rendering import figures, html
 from reports.rendering.blocks import Figure
 from reports.rendering.curves import HEIGHT, WIDTH, Curves
-from tests.reports.browser import Page, after, browser_tests
+from tests.browser import Page, after, browser_tests
 
 HOSTILE = "</script><!-- <script>alert(1)</script> \u2028 ${x} 'q' \"q\" & <b>"
 STEPS = np.linspace(0, 1_000_000, 21)

@@ -41,7 +41,7 @@ from reports.rendering.blocks import (
     figures_of,
     walk,
 )
-from tests.reports.browser import Page, after, browse, browser_tests
+from tests.browser import Page, after, browse, browser_tests
 
 TITLE = "Title & <more>"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9pt" height="9pt"><path id="p"/></svg>'
