@@ -30,7 +30,7 @@ def reference(package: str) -> str:
 
 
 def with_whole_summaries(command: Any) -> None:
-    """Lists of commands have the whole first paragraph of each; otherwise it is cut at 45 letters."""
+    """Give lists of commands the whole first paragraph of each, which is cut otherwise."""
     for each in getattr(command, "commands", {}).values():
         each.short_help = " ".join((each.help or "").split("\n\n")[0].split())
         with_whole_summaries(each)

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sb3_natural import __version__
+from sb3_natural import __version__  # noqa: E402
 
 project = "sb3-natural"
 author = "The sb3-natural authors"

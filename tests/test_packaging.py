@@ -55,7 +55,9 @@ for algo in npg acer acktr nac; do
     python -m sb3_natural.zoo enjoy --algo $algo --env CartPole-v1 -n 300 -f logs --no-render
 done
 python -m sb3_natural.zoo plot_train --help""",
-    "docs": "cd $CLONE; python -m sphinx -W -D nb_execution_mode=off -d $OLDPWD/trees docs $OLDPWD/site",
+    "docs": """
+cd $CLONE
+python -m sphinx -W -D nb_execution_mode=off -d $OLDPWD/trees docs $OLDPWD/site""",
 }
 NEEDS_THE_SUITE = {"ray", "postgresql", "film", "docs"}
 PROVED_ELSEWHERE = {"test": "make test", "peers": "make test-peers", "tracking": "make test-peers"}

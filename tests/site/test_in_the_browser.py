@@ -47,6 +47,7 @@ async function use() {
   await until(() => search.querySelector("#search-results li a"));
   const results = [...search.querySelectorAll("#search-results li a")].map(a => a.textContent);
   const [, page] = await open("results.html", DESKTOP);
+  await until(() => page.querySelector("#lightbox"));
   page.querySelector("article a[data-lightbox]").click();
   await until(() => page.querySelector(".lb-image")?.naturalWidth);
   const enlarged = page.querySelector(".lb-image").src;
@@ -60,8 +61,9 @@ async function use() {
 (async () => {
   const pages = {};
   for (const page of PAGES) pages[page] = await look(page);
-  document.getElementById("found").textContent = JSON.stringify({pages, used: await use()});
-})();
+  return {pages, used: await use()};
+})().catch(error => ({error: String(error.stack)})).then(
+  result => document.getElementById("found").textContent = JSON.stringify(result));
 </script></body>"""
 
 
@@ -87,7 +89,9 @@ def seen(
         shown = Page(browse(chromium, profile, f"{address}/harness.html", *options))
     finally:
         path.unlink()
-    return json.loads(shown.all("pre")[0]["text"])
+    found = json.loads(shown.all("pre")[0]["text"])
+    assert "error" not in found, found["error"]
+    return found
 
 
 def test_no_page_is_wider_than_the_screen(seen):
