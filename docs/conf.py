@@ -53,6 +53,7 @@ html_title = "sb3-natural"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_use_index = False  # there are the reference and the search
 html_show_sphinx = False
 lightbox2_resize_duration = lightbox2_fade_duration = lightbox2_image_fade_duration = 150
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

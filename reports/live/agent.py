@@ -60,6 +60,7 @@ def play(
             acting = with_masks(model, env)
             env.seed(seed)  # now: a model that is loaded seeds its environment with its own
             observation = env.reset()
+            follow(env)
             image = _first_image(env, spec)
         # An environment that does not say how fast it runs has a step in each frame.
         steps_per_frame = float(env.get_attr("metadata")[0].get("render_fps") or fps) / fps
@@ -116,6 +117,22 @@ def _load_model(folder: Path, spec: RunSpec, env: VecEnv) -> BaseAlgorithm:
         return algorithm_class(spec.algo).load(path, env, device="cpu")
     except Exception as error:  # neither do zip files with pickles in them
         raise BrokenRunError(f"{path}: cannot be read: {error}") from error
+
+
+def follow(env: VecEnv) -> None:
+    """Let MuJoCo's camera follow an agent that would run out of the picture.
+
+    Gymnasium's own cameras do, but for those of HalfCheetah and Ant since version 1.4.
+    """
+    (inside,) = env.get_attr("unwrapped")
+    renderer = getattr(inside, "mujoco_renderer", None)
+    if renderer is None or renderer.camera_id != -1:
+        return
+    if "trackbodyid" not in (renderer.default_cam_config or {}):
+        import mujoco
+
+        camera = mujoco.mjtObj.mjOBJ_CAMERA
+        renderer.camera_id = mujoco.mj_name2id(renderer.model, camera, "track")  # -1: has none
 
 
 def _first_image(env: VecEnv, spec: RunSpec) -> Image.Image:

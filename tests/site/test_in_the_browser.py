@@ -44,19 +44,19 @@ async function look(page) {
 }
 async function use() {
   const [, search] = await open("search.html?q=target_kl", DESKTOP);
-  await until(() => search.querySelector("#search-results li a"));
-  const results = [...search.querySelectorAll("#search-results li a")].map(a => a.textContent);
+  const titles = () => [...search.querySelectorAll("#search-results li a")].map(a => a.textContent);
+  await until(() => titles().some(title => title.includes("NPG")));
   const [, page] = await open("results.html", DESKTOP);
   await until(() => page.querySelector("#lightbox"));
   page.querySelector("article a[data-lightbox]").click();
-  await until(() => page.querySelector(".lb-image")?.naturalWidth);
-  const enlarged = page.querySelector(".lb-image").src;
+  const enlarged = page.querySelector(".lb-image");
+  await until(() => enlarged.src.includes("_images") && enlarged.naturalWidth);
   const before = page.body.dataset.theme, themes = [before];
   for (let click = 0; click < 3; click++) {
     page.querySelector(".theme-toggle").click();
     themes.push(page.body.dataset.theme);
   }
-  return {results, enlarged, themes};
+  return {results: titles(), enlarged: enlarged.src, themes};
 }
 (async () => {
   const pages = {};

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,7 +23,7 @@ from benchmarks.records import Evaluation, RunSpec
 from benchmarks.run import run
 from reports.__main__ import app
 from reports.data.runs import ReportError
-from reports.live.agent import play
+from reports.live.agent import follow, play
 from reports.live.film import CAPTION_HEIGHT, CURVE_WIDTH, HEIGHT
 from reports.live.record import read_spec
 from sb3_natural import NPG
@@ -126,6 +127,21 @@ def test_wrappers_and_frame_stack_are_those_of_the_run(tmp_path: Path) -> None:
     assert last.episode_return < 0
     *_, last = play(folder, spec, 0, n_frames=26, fps=30)
     assert (last.episode, last.step) == (2, 5)
+
+
+@pytest.mark.parametrize(
+    "name", ["HalfCheetah", "Ant", "Swimmer", "Hopper", "Walker2d", "Humanoid"]
+)
+def test_the_camera_follows_an_agent_that_runs(name: str) -> None:
+    env = DummyVecEnv([lambda: gym.make(f"{name}-v5", render_mode="rgb_array")])
+    follow(env)
+    renderer = env.envs[0].unwrapped.mujoco_renderer  # type: ignore[attr-defined]
+    if renderer.camera_id == -1:
+        assert renderer.default_cam_config["trackbodyid"] > 0  # 0 is the world
+    else:
+        mode = mujoco.mjtCamLight(renderer.model.cam_mode[renderer.camera_id])
+        assert mode.name in ("mjCAMLIGHT_TRACK", "mjCAMLIGHT_TRACKCOM")
+    env.close()
 
 
 def test_the_environment_is_played_at_its_own_speed(folder: Path) -> None:
