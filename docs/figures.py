@@ -44,6 +44,15 @@ def curves_of_results() -> Figure:
     return figures.learning_curves(curves, figures.looks(list(curves["label"])))
 
 
+def curves_of_defaults() -> Figure:
+    """Learning curves of NPG, TRPO and PPO, all with the defaults of their constructors."""
+    theirs = data("defaults").evaluations
+    ours = data("npg").evaluations
+    ours = ours[ours["env_id"].isin(theirs["env_id"])]
+    curves = learning_curves(pd.concat([ours, theirs], ignore_index=True))
+    return figures.learning_curves(curves, figures.looks(list(curves["label"])))
+
+
 def curves_of_acer() -> Figure:
     """Learning curves of ACER, A2C and PPO on the tasks of ACER's page."""
     evaluations = data("runs").evaluations
@@ -61,7 +70,7 @@ def of_studies(name: str, shown: Sequence[str] = STUDIES) -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "demo.png": partial(curves_of, "demo"),
+    "defaults.svg": curves_of_defaults,
     "results.svg": curves_of_results,
     "acer.svg": curves_of_acer,
     "learning.png": partial(curves_of, "learning"),

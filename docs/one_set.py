@@ -64,6 +64,23 @@ def beside_the_others() -> Table:
     return Table(columns)
 
 
+def first_screen() -> Table:
+    """NPG beside PPO and TRPO with their defaults, and the best set that was tuned for either."""
+    env_ids = [env_id for env_id in TARGETS if values("defaults", "ppo", env_id)]
+    columns: list[Text | Estimates] = [Text("task", env_ids)]
+    for folder, algo in (("npg", "npg"), ("defaults", "ppo"), ("defaults", "trpo")):
+        each = [values(folder, algo, env_id) for env_id in env_ids]
+        columns.append(_means(f"{NAMES[algo]}, defaults", each))
+    tuned = [
+        max((float(np.mean(values(*of, env_id))), of) for of in BASELINES if of[0] != "defaults")
+        for env_id in env_ids
+    ]
+    best = [values(*of, env_id) for env_id, (_, of) in zip(env_ids, tuned, strict=True)]
+    columns.append(_means("best tuned", best))
+    whose = [f"{NAMES[algo]}, {SETTINGS[folder]}" for _, (folder, algo) in tuned]
+    return Table([*columns, Text("which is", whose)])
+
+
 def differences() -> Table:
     """How far NPG's interquartile mean lies above that of each baseline."""
     scores = {
@@ -146,6 +163,7 @@ def _estimates(heading: str, found: Sequence[Estimate]) -> Estimates:
 
 
 TABLES: dict[str, Callable[[], Table]] = {
+    "first screen": first_screen,
     "NPG's one set on MuJoCo": on_mujoco,
     "NPG's one set beside PPO and TRPO": beside_the_others,
     "NPG's one set, differences": differences,
