@@ -59,7 +59,7 @@ def test_examples_run(page):
     for block in code_blocks(page):
         shortened = re.sub(r"[\d_]{5,}(?=[,)])", "64", block).replace("n_steps=256", "n_steps=16")
         assert shortened != block, "an example that trains for long is shortened here"
-        shortened = shortened.replace('save("cartpole")', "num_timesteps")
+        shortened = re.sub(r'save\("\w+"\)', "num_timesteps", shortened)
         shortened = re.sub(r'("MlpPolicy", "[A-Za-z]+-v\d")', r"\1, n_steps=64", shortened)
         names: dict = {}
         exec(compile(shortened, str(page), "exec"), names)
