@@ -120,9 +120,10 @@ def score_estimates(card: CardData) -> dict[str, tuple[float, Estimate]]:
     """
     scores = {seed: _scores(curve) for seed, curve in card.curves.items()}
     (ends,) = mean_intervals([np.array([list(each.values()) for each in scores.values()])])
+    own_scores = scores[card.run.spec.seed]
     return {
-        name: (own, Estimate(*ends[:, i].tolist(), len(scores)))
-        for i, (name, own) in enumerate(scores[card.run.spec.seed].items())
+        name: (own, Estimate(float(mean), float(low), float(high), len(scores)))
+        for (name, own), (mean, low, high) in zip(own_scores.items(), ends.T, strict=True)
     }
 
 

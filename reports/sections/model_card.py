@@ -12,7 +12,7 @@ import yaml
 from benchmarks.algorithms import known_class
 from benchmarks.names import plain
 from benchmarks.records import RunRecord
-from benchmarks.statistics import FEWEST_SEEDS, Estimate
+from benchmarks.statistics import FEWEST_SEEDS, Estimate, final_window
 from benchmarks.tables import (
     Code,
     Column,
@@ -131,11 +131,13 @@ def _definitions(card: CardData) -> list[Inline]:
     """What each score is, with the spread of the episodes behind it."""
     curve = card.evaluations
     final, last = final_episodes(curve), last_episodes(curve)
-    n_final = final.number // last.number
-    which = "the last evaluation" if n_final == 1 else f"the mean of the last {n_final} evaluations"
+    n_final = final_window(len(curve))
+    which = (
+        "the last evaluation" if n_final == 1 else f"the mean of the last {n_final:,} evaluations"
+    )
     write = writer_for([final.deviation, last.mean, last.standard_error])
     said = (
-        f": {which} of {len(curve)}. Standard deviation over {counted(final.number, 'episode')}: "
+        f": {which} of {len(curve):,}. Standard deviation over {counted(final.number, 'episode')}: "
     )
     said += f"{write(final.deviation)}."
     if last.number > 1:
