@@ -77,14 +77,11 @@ def _digest(content: bytes) -> str:
 
 
 def _curve(card: CardData) -> Figure:
-    """The learning curve of the seeds, this run as a thin line where there are others."""
+    """The learning curve: of the seeds and of this run, or of this run where it is the only one."""
     spec = card.run.spec
-    tidy = {"env_id": spec.env_id, "label": spec.algo, "protocol": ""}
-    runs = pd.concat(
-        [curve.assign(**tidy, seed=seed) for seed, curve in card.curves.items()], ignore_index=True
-    )
-    return figures.learning_curves(
-        scores.learning_curves(runs),
-        figures.looks([spec.algo]),
-        runs=runs[runs["seed"] == spec.seed] if len(card.curves) > 1 else None,
-    )
+    tidy = {"env_id": spec.env_id, "protocol": ""}
+    runs = [curve.assign(**tidy, label=spec.algo, seed=seed) for seed, curve in card.curves.items()]
+    if len(runs) > 1:
+        runs.append(card.evaluations.assign(**tidy, label="this run", seed=spec.seed))
+    means = scores.learning_curves(pd.concat(runs, ignore_index=True))
+    return figures.learning_curves(means, figures.looks(means["label"].unique().tolist()))

@@ -184,7 +184,7 @@ def _caption(card: CardData) -> str:
         return "Evaluation returns of this run, against environment steps."
     return (
         "Evaluation returns against environment steps: the mean over the seeds with its 95% "
-        "interval, and this run as a thin line."
+        "interval, and this run."
     )
 
 
