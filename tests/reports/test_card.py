@@ -370,6 +370,13 @@ def test_nothing_is_imported_or_loaded(
     assert 'VecNormalize.load("vecnormalize.pkl", env)' in found.text
 
 
+def test_the_deviation_is_that_of_all_final_episodes(folders: RunFolders) -> None:
+    # Of each evaluation it is 1; the means, 10 and 20, lie 5 from their own.
+    folder = folders.add("npg", returns=[*[0.0] * 19, 10.0, 20.0])
+    (result,) = written(folder).data.eval_results
+    assert result.metric_value == f"15.00 +/- {np.sqrt(1 + 5**2):.2f}"
+
+
 def test_small_returns_are_shown(folders: RunFolders) -> None:
     (result,) = written(folders.add("npg", returns=[0.0, 0.00123])).data.eval_results
     assert result.metric_value == "0.00123 +/- 1.00"
