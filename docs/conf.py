@@ -23,6 +23,7 @@ extensions = [
     "sphinxcontrib.lightbox2",
     "docs.argument_tables",
     "docs.command_lines",
+    "docs.root_pages",
 ]
 exclude_patterns = ["results", "claims", "_templates", "**/__pycache__"]
 templates_path = ["_templates"]

@@ -556,5 +556,34 @@ def record(
     typer.echo(f"wrote {out}")
 
 
+@app.command()
+def card(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The card, .md; else README.md in RUN.")
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Overwrite a card or a picture that this has not written."),
+    ] = False,
+) -> None:
+    """Write a model card for the Hugging Face hub: scores, how to load the model, how it was made.
+
+    The learning curve is written beside it. Runs of the same settings that lie beside RUN give the
+    intervals over seeds. Nothing is loaded or executed.
+    """
+    with _refusing():
+        from reports.data.card import read
+
+        described = read(folder.absolute())
+        for line in described.left_out:
+            _warn(f"left out: {line}")
+        from reports.card import CARD, write
+
+        out = folder / CARD if out is None else out
+        write(described, out, force)
+    typer.echo(f"wrote {out}")
+
+
 if __name__ == "__main__":
     app(prog_name="python -m reports")

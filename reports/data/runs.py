@@ -16,8 +16,8 @@ import pandas as pd
 from benchmarks import manifests, results, run_files
 from benchmarks.manifests import Manifest
 from benchmarks.names import first_line, in_natural_order, plain
-from benchmarks.records import RunKey
-from benchmarks.storage import Folder
+from benchmarks.records import RunKey, RunRecord
+from benchmarks.storage import RECORD, Folder
 from reports.data.metrics import EVALUATIONS, Metric
 
 _CONFIG = ["algo", "env_id", "config"]
@@ -94,6 +94,20 @@ class RunData:
     def mixed(self) -> list[str]:
         """The environments whose runs have different budgets or evaluation protocols."""
         return sorted(map(str, self.runs.loc[self.runs["protocol"] != "", "env_id"].unique()))
+
+
+def read_finished(folder: Path) -> RunRecord:
+    """The record of the finished run that stands in a folder.
+
+    :raises ReportError: this is not the folder of a finished run
+    :raises benchmarks.records.BrokenRunError: its record cannot be read
+    """
+    if not run_files.is_finished(folder):
+        raise ReportError(
+            f"{folder}: is not the folder of a finished run, such as "
+            f"runs/classic/npg/CartPole-v1/seed-0-1a2b3c4d: it has no {RECORD}"
+        )
+    return run_files.read_run(folder)
 
 
 def load(

@@ -17,9 +17,8 @@ from tqdm import tqdm
 from benchmarks import results
 from benchmarks.provenance import machine
 from benchmarks.records import RunSpec
-from benchmarks.run_files import is_finished, read_run
-from benchmarks.storage import RECORD
-from reports.data.runs import ReportError
+from benchmarks.run_files import read_run
+from reports.data.runs import ReportError, read_finished
 from reports.live import FPS, SECONDS
 from reports.rendering.text import machine_text
 
@@ -84,12 +83,7 @@ def read_spec(folder: Path) -> RunSpec:
     :raises ReportError: this is not the folder of a finished run
     :raises BrokenRunError: its record cannot be read
     """
-    if not is_finished(folder):
-        raise ReportError(
-            f"{folder}: is not the folder of a finished run, such as "
-            f"runs/classic/npg/CartPole-v1/seed-0-1a2b3c4d: it has no {RECORD}"
-        )
-    return read_run(folder).spec
+    return read_finished(folder).spec
 
 
 def _no_model(folder: Path, spec: RunSpec, file: str) -> ReportError:

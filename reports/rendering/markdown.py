@@ -40,9 +40,12 @@ def _part(block: Paragraph | Bullets | CodeBlock | Figure | Table) -> str:
     return f"{picture}\n\n{markdown_of(block.caption)} As [SVG]({block.name}.svg)."
 
 
-def code_block(lines: Sequence[str]) -> str:
-    """Lines verbatim, within more backticks than they have in a row."""
+def code_block(lines: Sequence[str], language: str = "") -> str:
+    """Lines verbatim, within more backticks than they have in a row.
+
+    :param language: in which they are highlighted, such as ``python``
+    """
     shown = [visible(line) for line in lines]
     longest = max([2, *map(len, re.findall("`+", "\n".join(shown)))])
     fence = "`" * (longest + 1)
-    return "\n".join([fence, *shown, fence])
+    return "\n".join([fence + language, *shown, fence])

@@ -28,7 +28,7 @@ def slow_imports(*arguments: str) -> tuple[int, set[str]]:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["build"], ["inspect"], ["compare"], ["watch"], ["record"]]
+    "command", [[], ["build"], ["inspect"], ["compare"], ["watch"], ["record"], ["card"]]
 )
 def test_help_imports_nothing_slow(command: list[str]) -> None:
     assert slow_imports(*command, "--help") == (0, set())
@@ -44,6 +44,7 @@ def test_help_imports_nothing_slow(command: list[str]) -> None:
         ["compare", "none", "empty"],
         ["watch", "none"],
         ["record", "none", "--out", "a.gif"],
+        ["card", "none"],
     ],
     ids=" ".join,
 )
