@@ -1,7 +1,7 @@
 """A Sphinx extension: the arguments of a docstring as a table with type, default and meaning.
 
-Meanings come from the docstring's ``:param name:`` lines, types and defaults from the signature. What
-a docstring does not explain is explained by that of a base class, if it has the same argument.
+Meanings come from the docstring's ``:param name:`` lines, types and defaults from the signature.
+What a docstring does not explain is explained by that of a base class, if it has the same argument.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from sphinx.application import Sphinx
 from sphinx.util.inspect import object_description
@@ -60,6 +60,8 @@ def described(parameter: inspect.Parameter | None) -> tuple[str, str]:
         return "", ""
     empty = inspect.Parameter.empty
     kind = "" if parameter.annotation is empty else parameter.annotation
+    if get_origin(kind) is Annotated:  # what else a type says is for those who read records
+        kind = get_args(kind)[0]
     text = kind if isinstance(kind, str) else stringify_annotation(kind, "smart").replace("~", "")
     default = "" if parameter.default is empty else object_description(parameter.default)
     text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)
@@ -130,7 +132,9 @@ def with_table(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines:
         lines[:] = [*before, "", *table(found, signature), *after]
 
 
-def is_foreign(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+def is_foreign(
+    app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
+) -> bool | None:
     """Leave out what a class has from other projects: their documentation describes it."""
     function = getattr(obj, "fget", None) or getattr(obj, "func", None) or inspect.unwrap(obj)
     module = getattr(function, "__module__", None) or ""  # methods written in C have none

@@ -264,6 +264,7 @@ class _Unpickler(pickle.Unpickler):
     """Finds what has moved since version 0.1."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """The class or function where it is now."""
         if module.startswith("sb3_natural.common."):
             name = _RENAMED.get(name, name)
         found = super().find_class(_address(module), name)

@@ -43,10 +43,12 @@ class Confirmation:
 
     @property
     def value(self) -> float:
+        """The interquartile mean of the scores of the trial's values."""
         return float(interquartile_mean(self.scores))
 
     @property
     def default_value(self) -> float:
+        """The interquartile mean of the scores of the defaults."""
         return float(interquartile_mean(self.default_scores))
 
 

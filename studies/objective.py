@@ -41,12 +41,14 @@ class Problem:
     scales: dict[str, Scale | None]
 
     def to_dict(self) -> dict[str, Any]:
+        """The problem as the study stores it, in JSON."""
         fields = asdict(self)
         fields |= {"env_ids": list(self.env_ids), "seeds": list(self.seeds)}
         return fields | {"space": {each.name: each.to_dict() for each in self.space}}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Problem:
+        """The inverse of :meth:`to_dict`."""
         scales = fields["scales"].items()
         return cls(
             **{
@@ -61,6 +63,7 @@ class Problem:
 
     @property
     def has_two_objectives(self) -> bool:
+        """Whether returns are set against training time."""
         return self.objective == "final-and-seconds"
 
     @property

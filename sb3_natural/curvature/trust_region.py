@@ -166,8 +166,8 @@ def shortened_step(
     The KL-normalised length relies on a quadratic model of the divergence. Where that fails (a
     nearly certain policy about to change its mind), a step meant for 0.02 nats can measure tens.
     "Far beyond" is more than 1.5 delta, where SB3's PPO stops, too. Unlike in TRPO, the surrogate
-    need not improve. Each try goes to where the parabola through the measured divergence has delta, or to
-    half the length if that is longer.
+    need not improve. Each try goes to where the parabola through the measured divergence has delta,
+    or to half the length if that is longer.
 
     :param evaluate: as for :func:`fixed_step`
     :param length: the first length to try
