@@ -42,21 +42,31 @@ _IN_ADDRESSES = "#/:?=&%+,;@"
 
 @dataclass(frozen=True)
 class Strong:
-    """Bold text."""
+    """Bold text.
+
+    :param text: the text, which may have marks itself
+    """
 
     text: Inline
 
 
 @dataclass(frozen=True)
 class Code:
-    """Text shown verbatim, in the font of code."""
+    """Text shown verbatim, in the font of code.
+
+    :param text: the text, of one line
+    """
 
     text: str
 
 
 @dataclass(frozen=True)
 class Link:
-    """Text that leads to an address, an anchor (``#scores``) or a file beside the report."""
+    """Text that leads to an address, an anchor or a file beside the report.
+
+    :param text: the text, which may have marks itself
+    :param target: the address, the anchor (``#scores``) or the file's name
+    """
 
     text: Inline
     target: str

@@ -56,7 +56,7 @@ class Context:
     :param thresholds: by environment, the return that counts as solved, instead of what Gymnasium
         has registered
     :param baseline: the label that the others are compared with; None: the second best one
-    :param published: results from the literature, as :func:`reports.data.published.load` gives
+    :param published: results from the literature, as ``reports.data.published.load`` gives
         them; None: none are shown
     :param scales: by environment, what normalises its returns
     :param warn: called with a line for what is left out
@@ -87,19 +87,26 @@ class Context:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """One row per environment and label, as :func:`reports.data.scores.score_table` has it."""
+        """Scores with their intervals, one row for each environment and label.
+
+        The columns are those of ``reports.data.scores.score_table``.
+        """
         assert self.runs is not None
         return scores.score_table(self.runs.runs, self.run_scores)
 
     @cached_property
     def run_scores(self) -> pd.DataFrame:
-        """One row per run, as :func:`reports.data.scores.run_scores` has it."""
+        """Scores of single runs, one row for each run.
+
+        The columns are ``env_id``, ``label``, ``protocol``, ``seed``, ``final`` (return), ``best``
+        (evaluation) and ``area`` (under the curve).
+        """
         assert self.runs is not None
         return scores.run_scores(self.runs.evaluations, self.runs.metric.lower_is_better)
 
     @cached_property
     def learning_curves(self) -> pd.DataFrame:
-        """The learning curves, as :func:`reports.data.scores.learning_curves` returns them."""
+        """The learning curves, as ``reports.data.scores.learning_curves`` returns them."""
         return scores.learning_curves(self.drawn_evaluations)
 
     @cached_property

@@ -55,7 +55,7 @@ class Figure:
     :param title: what it shows, for those who cannot see it
     :param caption: the text below it, as that of a :class:`Paragraph`
     :param draw: draws it when the report is written, so that not all figures are in memory at once
-    :param colours: as for :func:`reports.rendering.figures.save`
+    :param colours: number of colours of its PNG, fewer for a smaller file; None: any number
     :param data: what a page draws instead, which answers to the mouse; None: it shows the picture
     """
 

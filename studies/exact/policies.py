@@ -65,8 +65,8 @@ class Softmax:
 def tabular(n_states: int, n_actions: int) -> Softmax:
     """The softmax policy with a logit for each pair of state and action, ``theta[s * A + a]``.
 
-    :param n_states: S
-    :param n_actions: A
+    :param n_states: S, the number of states
+    :param n_actions: A, the number of actions
     """
     n_pairs = n_states * n_actions
     return Softmax(np.eye(n_pairs).reshape(n_states, n_actions, n_pairs))

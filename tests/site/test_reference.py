@@ -38,7 +38,7 @@ def methods(owner: type) -> dict[str, Any]:
     found = {}
     for name in dir(owner):
         function = inspect.unwrap(getattr(owner, name))
-        is_ours = getattr(function, "__module__", "").split(".")[0] in OURS
+        is_ours = (getattr(function, "__module__", None) or "").split(".")[0] in OURS
         if inspect.isroutine(function) and is_ours and (name[0] != "_" or name in OPERATORS):
             found[name] = function
     return found
