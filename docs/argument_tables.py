@@ -151,11 +151,16 @@ def shortened(
         return None
     parameters = [each for each in found.parameters.values() if each.name != "self"]
     names = [f"{'*' * {2: 1, 4: 2}.get(each.kind, 0)}{each.name}" for each in parameters]
-    if len(parameters) > SHORT_ENOUGH:
-        empty = inspect.Parameter.empty
-        names = [n for n, each in zip(names, parameters, strict=True) if each.default is empty]
-        names.append("...")
+    given = [name for name, each in zip(names, parameters, strict=True) if must_be_given(each)]
+    if len(names) > SHORT_ENOUGH and len(given) < len(names):
+        names = [*given, "..."]
     return f"({', '.join(names)})", None
+
+
+def must_be_given(parameter: inspect.Parameter) -> bool:
+    """Whether a call without this argument is an error."""
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.default is inspect.Parameter.empty and parameter.kind not in kinds
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -68,7 +68,7 @@ class NaturalDQN(Loadable, SoundSteps, DQN):
     :param replay_buffer_kwargs: keyword arguments of the replay buffer
     :param optimize_memory_usage: whether the replay buffer holds each observation only once, in
         half the memory; not for Dict observations, and only with
-        ``replay_buffer_kwargs=dict(handle_timeout_termination=False)``
+        ``handle_timeout_termination=False`` in ``replay_buffer_kwargs``
     :param n_steps: rewards that a target adds up before it uses the target network; more than 1
         needs ``replay_buffer_class=None``, and no Dict observations
     :param target_update_interval: steps, over all environments, between two updates of the target

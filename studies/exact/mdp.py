@@ -68,7 +68,7 @@ class Mdp:
         """Values, visits and return of a policy.
 
         :param pi: probabilities of the actions in each state, (S, A)
-        :raises ValueError: it has another shape
+        :raises ValueError: pi has another shape
         """
         if pi.shape != self.rewards.shape:
             raise ValueError(f"pi must have the shape {self.rewards.shape}, got {pi.shape}")
