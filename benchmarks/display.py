@@ -41,7 +41,7 @@ class Silent:
     """Shows nothing."""
 
     def show(self, event: Advanced | Ended) -> None:
-        pass
+        """Take note of an event."""
 
 
 class Lines(Silent):
@@ -83,6 +83,7 @@ class _TimeLeft(TimeRemainingColumn):
     """The time left; nothing until it can be estimated."""
 
     def render(self, task: Task) -> Text:
+        """The cell of a task's row."""
         return Text() if task.time_remaining is None else super().render(task)
 
 
@@ -100,6 +101,7 @@ class Rows(Progress):
         super().__init__(console=console, speed_estimate_period=120)
 
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        """The rows as rich draws them."""
         rows = list(tasks)
         table = Table.grid()
         for part in (rows[:1], rows[1:]):

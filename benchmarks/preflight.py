@@ -140,9 +140,11 @@ class _DummyEnv(VecEnv):
     """Environments that have nothing but their number and their spaces."""
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """None for each environment: SB3 looks up ``render_mode``."""
         return [None] * self.num_envs  # render_mode is looked up
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """False for each environment."""
         return [False] * self.num_envs
 
     def _unsupported(self, *_: object, **__: object) -> Any:

@@ -115,6 +115,7 @@ class ChildProcess:
 
     @property
     def pid(self) -> int | None:
+        """The process's id."""
         return self._process.pid
 
     @property
@@ -123,6 +124,7 @@ class ChildProcess:
         return self._process.exitcode
 
     def is_alive(self) -> bool:
+        """Whether the process runs."""
         return self._process.is_alive()
 
     def terminate(self) -> None:

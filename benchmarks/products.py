@@ -103,6 +103,7 @@ class _Comparison(Solver):
         self._last: dict[tuple[str, int], Tensor] = {}
 
     def solve(self, operator: Operator, b: Tensor) -> Solution:
+        """Note how well each variant solves the system, and return the plain solution."""
         update, index = divmod(self._n_solved, len(self._systems))
         system = self._systems[index]
         diagonal = operator.diagonal() if self._with_diagonal else None

@@ -84,12 +84,13 @@ Config = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The evaluation protocol.
+    """How runs are evaluated.
 
-    ``points``: the number of evaluations of a run, evenly spread up to its last step; one more is
-    made before the first step. ``episodes``: the episodes of each evaluation. ``seed``: episode i
-    always starts from seed + i. ``max_steps``: the steps after which an episode is cut, since it
-    may never end.
+    :param points: number of evaluations of a run, evenly spread up to its last step; one more is
+        made before the first step
+    :param episodes: number of episodes of each evaluation
+    :param seed: episode i always starts from seed + i
+    :param max_steps: number of steps after which an episode is cut, since it may never end
     """
 
     __pydantic_config__: ClassVar = _NOTHING_ELSE
@@ -178,8 +179,14 @@ def below_root(folder: Folder) -> str:
 class RunSpec:
     """All that decides the result of one run.
 
-    ``hyperparams`` are as written in the YAML file, without ``n_timesteps``. ``environment`` holds
-    what the suite gives of ``kwargs``, ``wrappers`` and ``frame_stack``.
+    :param suite: the suite's name
+    :param algo: name of one of our algorithms, or path of a class
+    :param env_id: the environment's id in Gymnasium
+    :param seed: seed of the training
+    :param n_timesteps: steps of training
+    :param hyperparams: the hyperparameters as written in the YAML file, without ``n_timesteps``
+    :param evaluation: the evaluation protocol
+    :param environment: what the suite gives of ``kwargs``, ``wrappers`` and ``frame_stack``
     """
 
     __pydantic_config__: ClassVar = _NOTHING_ELSE
@@ -195,7 +202,7 @@ class RunSpec:
 
     @property
     def config(self) -> str:
-        """8 hex digits: a hash of everything except the seed and the suite's name."""
+        """8 hex digits: a hash of everything except the seed and the name of the suite."""
         spec = self.to_dict()
         del spec["seed"], spec["suite"]
         canonical = json.dumps(spec, sort_keys=True)
@@ -207,18 +214,28 @@ class RunSpec:
         return self.key_with(self.config)
 
     def key_with(self, config: str) -> RunKey:
-        """The key with the config of a record, which an older version may have written."""
+        """The key with the config of a record, which an older version may have written.
+
+        :param config: 8 hex digits
+        """
         return RunKey(self.suite, self.algo, self.env_id, self.seed, config)
 
     def folder(self, out: Folder) -> Folder:
-        """The folder of the finished run below ``out``."""
+        """The folder of the finished run.
+
+        :param out: the folder below which runs are written, ``--out`` of the command line
+        """
         return self.key.folder(out)
 
     def failure_file(self, out: Folder) -> Folder:
-        """The record of the failed run, beside where its folder would be."""
+        """The record of the failed run, beside where its folder would be.
+
+        :param out: as for :meth:`folder`
+        """
         return self.key.failure_file(out)
 
     def to_dict(self) -> dict[str, Any]:
+        """The specification as ``run.json`` has it."""
         spec = asdict(self)
         # Left out where they are the default, so that the config of older runs stays the same.
         if not self.environment:
@@ -229,6 +246,10 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, spec: Mapping[str, Any]) -> "RunSpec":
+        """The inverse of :meth:`to_dict`.
+
+        :param spec: what that gives
+        """
         return cls(**{**spec, "evaluation": Evaluation(**spec["evaluation"])})
 
     def __str__(self) -> str:

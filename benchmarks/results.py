@@ -119,20 +119,30 @@ def check_versions(root: Folder) -> None:
 
 
 def load_runs(root: Folder) -> pd.DataFrame:
-    """One row for each finished run below ``root``, with ``RUN_COLUMNS``, sorted.
+    """A table of finished runs, one row for each, sorted by the first five columns.
 
-    ``hyperparams``, ``evaluation``, ``versions`` and ``machine`` are dictionaries;
-    ``peak_memory_mib`` is NaN where it is not known; ``path`` is that of the run's folder, even if
-    the run is archived and has none.
+    The columns are ``suite``, ``algo``, ``env_id``, ``seed``, ``config``, ``n_timesteps`` (asked
+    for), ``timesteps`` (taken), ``wall_seconds`` (of training), ``evaluation_seconds``,
+    ``peak_memory_mib`` (NaN where it is not known), ``started``, ``commit``, ``dirty``,
+    ``command``, ``hyperparams``, ``evaluation``, ``versions``, ``machine`` (these four are
+    dictionaries), ``sources`` and ``path`` (of the run's folder, even if the run is archived and
+    has none).
 
+    :param root: a folder of runs, or an archive of them: a path, or a place that
+        ``upath.UPath`` reaches
     :raises BrokenRunError: a run or an archive that cannot be read
     """
     return _runs_frame([_run_row(run.folder, root, run.record()) for run in _found(root).runs])
 
 
 def load_evaluations(root: Folder) -> pd.DataFrame:
-    """One row for each evaluation below ``root``, with ``EVALUATION_COLUMNS``, sorted.
+    """A table of the evaluations of finished runs, one row for each, sorted by run and step.
 
+    The columns are ``suite``, ``algo``, ``env_id``, ``seed``, ``config``, ``timesteps``,
+    ``wall_seconds`` (of training so far), ``return_mean``, ``return_std``, ``length_mean`` and
+    ``episodes``.
+
+    :param root: as for :func:`load_runs`
     :raises BrokenRunError: a run or an archive that cannot be read
     """
     found = _found(root).runs
@@ -141,10 +151,12 @@ def load_evaluations(root: Folder) -> pd.DataFrame:
 
 
 def load_failures(root: Folder) -> pd.DataFrame:
-    """One row for each failed run below ``root``, with ``FAILURE_COLUMNS``, sorted.
+    """A table of failed runs, one row for each, sorted.
 
-    A run that failed once and has finished since is not a failure.
+    A run that failed once and has finished since is not a failure. The columns are ``suite``,
+    ``algo``, ``env_id``, ``seed``, ``config``, ``error`` and ``traceback``.
 
+    :param root: as for :func:`load_runs`
     :raises BrokenRunError: a record or an archive that cannot be read
     """
     rows = [_failure_row(failure, root) for failure in _found(root).failures]

@@ -38,6 +38,7 @@ class _Loader(yaml.SafeLoader):
         self._sizes: dict[int, int] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        """The next node of the text, if it is one that may be read."""
         is_alias = self.check_event(yaml.AliasEvent)
         mark = self.peek_event().start_mark
         self._depth += 1
@@ -78,6 +79,7 @@ class _Loader(yaml.SafeLoader):
         return size
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node whose keys differ."""
         # Before the merge keys (<<) are expanded, since a merged key may be overridden.
         counts = Counter(key.value for key, _ in node.value if key.tag != _MERGE)
         for key, count in counts.items():
@@ -86,6 +88,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node; an error names its line."""
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError, IndexError) as error:  # a scalar does not fit its tag

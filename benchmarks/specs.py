@@ -68,9 +68,16 @@ def plan(
 ) -> list[RunSpec]:
     """The runs of a sweep, checked: all algorithms and environments of one seed, then the next.
 
-    :param n_timesteps: instead of the suite's and the hyperparameters' numbers
-    :param overrides: hyperparameters that take precedence over the files' for every algorithm
-    :param files: hyperparameter files that replace an algorithm's own
+    :param suite: the suite
+    :param algos: names of our algorithms, and paths of classes such as ``my_package.MyPPO``
+    :param env_ids: which of the suite's environments
+    :param seeds: seeds of the runs
+    :param n_timesteps: steps of training, instead of the suite's and the hyperparameters' numbers;
+        None: those
+    :param overrides: hyperparameters that take precedence over the files' for every algorithm;
+        None: none
+    :param files: by algorithm, a hyperparameter file that replaces its own; None: none
+    :return: a specification for each run
     :raises SpecError: an unknown or repeated algorithm or environment, hyperparameters that an
         algorithm cannot use, arguments or wrappers that an environment cannot use, or different
         numbers of steps on one environment

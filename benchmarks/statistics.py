@@ -27,8 +27,10 @@ _COLUMNS_AT_ONCE = 1_000
 class Estimate:
     """A number with its 95% interval over seeds.
 
-    ``low`` and ``high`` are NaN where there is no interval, as with one seed. ``seeds`` is the
-    number of seeds, None where it is of no interest.
+    :param value: the number
+    :param low: lower end of the interval; NaN where there is none, as with one seed
+    :param high: upper end of the interval; NaN where there is none
+    :param seeds: the number of seeds; None where it is of no interest
     """
 
     value: float
@@ -73,7 +75,11 @@ def final_window(n_evaluations: int) -> int:
 
 
 def final_return(returns: ArrayLike) -> float:
-    """The mean over the last tenth of a run's evaluations, in the order of their steps."""
+    """The mean over the last tenth of a run's evaluations, rounded down, but at least one of them.
+
+    :param returns: mean returns of the evaluations in the order of their steps, shape
+        ``(n_evaluations,)``
+    """
     values = np.asarray(returns, dtype=np.float64)
     return float(values[-final_window(len(values)) :].mean())
 
@@ -85,8 +91,9 @@ def best_evaluation(steps: np.ndarray, returns: np.ndarray) -> float:
     policy worse. As a maximum of noisy values, the best evaluation lies above what its policy
     returns on average.
 
-    :param steps: of training before each evaluation, shape ``(n_evaluations,)``, as is ``returns``
-    :return: of a run that has been evaluated before training alone, that evaluation
+    :param steps: steps of training before each evaluation, shape ``(n_evaluations,)``
+    :param returns: mean return of each evaluation, shape ``(n_evaluations,)``
+    :return: the highest return; if there is no evaluation after training, that before it
     """
     trained = returns[steps > 0]
     return float(np.max(trained if len(trained) else returns))
@@ -97,7 +104,8 @@ def area_under_curve(steps: np.ndarray, returns: np.ndarray) -> float:
 
     The curve is straight between evaluations.
 
-    :param steps: increasing, shape ``(n_evaluations,)``, as is ``returns``
+    :param steps: steps of training before each evaluation, increasing, shape ``(n_evaluations,)``
+    :param returns: mean return of each evaluation, shape ``(n_evaluations,)``
     """
     if len(steps) == 1:
         return float(returns[0])
@@ -110,7 +118,8 @@ def interquartile_mean(values: ArrayLike, axis: int | None = 0) -> np.ndarray:
     What ``scipy.stats.trim_mean(values, 0.25, axis)`` gives, without the second that importing
     scipy.stats takes.
 
-    :param axis: along which to take the mean; None: of all values
+    :param values: an array of any shape
+    :param axis: the axis along which to take the mean; None: over all values
     :return: of the shape of ``values`` without ``axis``
     """
     array = np.asarray(values, dtype=np.float64)
@@ -134,7 +143,7 @@ def interval(
     :param values: shape ``(n_seeds, n_columns, ...)``; or several such arrays, which may differ in
         their numbers of seeds, each resampled by itself
     :param statistic: takes such an array, or as many as there are, and returns a vector
-    :param repetitions: the number of resamples; None: ``REPETITIONS``
+    :param repetitions: the number of resamples; None: 5,000
     :return: lower and upper ends, of the statistic's length
     """
     from rliable import library
@@ -214,12 +223,14 @@ def mean_intervals(groups: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """P(X > Y): the share of all pairs of a run of X and one of Y in which X's is higher.
+    """The probability P(X > Y) that a run of X scores higher than a run of Y.
 
-    A tie counts half. What :func:`rliable.metrics.probability_of_improvement` gives for one
+    It is the share of all pairs of a run of X and one of Y in which X's score is higher; a tie
+    counts half. This is what :func:`rliable.metrics.probability_of_improvement` gives for one
     column, without its test, which takes a hundred times as long.
 
-    :param x: shape ``(n_seeds_of_x, n_columns)``; ``y`` likewise
+    :param x: scores of X, shape ``(n_seeds_of_x, n_columns)``
+    :param y: scores of Y, shape ``(n_seeds_of_y, n_columns)``
     :return: shape ``(n_columns,)``
     """
     difference = x[:, None] - y
@@ -234,7 +245,8 @@ def improvement_interval(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.n
     The seeds of X and of Y are resampled independently of each other. A resample takes the same
     seeds in every column, which changes no column's interval.
 
-    :param x: shape ``(n_seeds_of_x, n_columns)``; ``y`` likewise
+    :param x: scores of X, shape ``(n_seeds_of_x, n_columns)``
+    :param y: scores of Y, shape ``(n_seeds_of_y, n_columns)``
     :return: probability, lower and upper end, each of shape ``(n_columns,)``; both ends are NaN
         where X or Y has one seed
     """

@@ -20,7 +20,9 @@ _ENV_KEYS = ("n_timesteps", "kwargs", "wrappers", "frame_stack")
 class SuiteEnv:
     """An environment of a suite.
 
-    ``n_timesteps=None`` leaves the number of steps to the hyperparameters.
+    :param env_id: its id in Gymnasium, after ``module:`` if a module has to be imported first
+    :param n_timesteps: steps of training of each run; None leaves them to the hyperparameters
+    :param options: what the suite gives of ``kwargs``, ``wrappers`` and ``frame_stack``
     """
 
     env_id: str
@@ -30,7 +32,13 @@ class SuiteEnv:
 
 @dataclass(frozen=True)
 class Suite:
-    """Environments, and how runs on them are evaluated; ``source`` is the file."""
+    """Environments, and how runs on them are evaluated.
+
+    :param name: the file's name, without ``.yaml``
+    :param envs: the environments, in the file's order
+    :param evaluation: the evaluation protocol
+    :param source: the file, as messages show it
+    """
 
     name: str
     envs: list[SuiteEnv]
@@ -39,14 +47,15 @@ class Suite:
 
 
 def suite_names() -> list[str]:
-    """The suites that come with this package."""
+    """The names of the suites that come with this package, sorted."""
     return sorted(path.stem for path in SUITES.glob("*.yaml"))
 
 
 def load_suite(name_or_path: str) -> Suite:
     """Read a suite: one of this package by its name, or a YAML file by its path.
 
-    :raises SpecError: no such suite, or a key or a value in it that is not valid
+    :param name_or_path: a name of :func:`suite_names`, or a path that ends in .yaml or .yml
+    :raises SpecError: there is no such suite, or a key or a value in it is not valid
     """
     given = Path(name_or_path)
     if given.suffix in (".yaml", ".yml"):

@@ -42,21 +42,31 @@ _IN_ADDRESSES = "#/:?=&%+,;@"
 
 @dataclass(frozen=True)
 class Strong:
-    """Bold text."""
+    """Bold text.
+
+    :param text: the text, which may have marks itself
+    """
 
     text: Inline
 
 
 @dataclass(frozen=True)
 class Code:
-    """Text shown verbatim, in the font of code."""
+    """Text shown verbatim, in the font of code.
+
+    :param text: the text, of one line
+    """
 
     text: str
 
 
 @dataclass(frozen=True)
 class Link:
-    """Text that leads to an address, an anchor (``#scores``) or a file beside the report."""
+    """Text that leads to an address, an anchor or a file beside the report.
+
+    :param text: the text, which may have marks itself
+    :param target: the address, the anchor (``#scores``) or the file's name
+    """
 
     text: Inline
     target: str
@@ -70,11 +80,16 @@ class Interval(Protocol):
     """A number with the ends of its interval, which are NaN where there is none."""
 
     @property
-    def value(self) -> float: ...
+    def value(self) -> float:
+        """The number."""
+
     @property
-    def low(self) -> float: ...
+    def low(self) -> float:
+        """The lower end of its interval."""
+
     @property
-    def high(self) -> float: ...
+    def high(self) -> float:
+        """The upper end of its interval."""
 
 
 NUMBER, ABOVE, NEVER = 0, 1, 2
@@ -100,7 +115,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class Column(ABC):
-    """A heading, and the values below it."""
+    """A heading, and the values below it.
+
+    :param header: the heading
+    :param values: a value for each row
+    """
 
     header: str
     values: Sequence[object]
@@ -127,13 +146,16 @@ class Column(ABC):
         ]
 
     def is_empty(self) -> bool:
-        """Whether no cell has a value."""
+        """Whether no cell has a value, so that the column can be left out."""
         return all(_is_missing(value) for value in self.values)
 
 
 @dataclass(frozen=True)
 class Text(Column):
-    """Text, to the left; ``None`` is missing."""
+    """A column of text, aligned to the left.
+
+    :param values: text, plain or marked; None: missing
+    """
 
     values: Sequence[Inline | None]
     align = "l"
@@ -147,10 +169,13 @@ class Text(Column):
 
 @dataclass(frozen=True)
 class Number(Column):
-    """Numbers; ``None`` and NaN are missing, and a string stands for what is no number.
+    """A column of numbers.
 
-    ``write``: how the numbers are written, one writer for all (:func:`writer_for` by default) or
-    one for each. ``missing``: what a missing one shows. ``bold``: which are bold.
+    :param values: numbers; None and NaN are missing, and a string stands for what is no number
+    :param write: how the numbers are written, one function for all or one for each; None: as
+        :func:`writer_for` does it
+    :param missing: what a missing one shows
+    :param bold: which are bold; empty: none
     """
 
     values: Sequence[float | str | None]
@@ -182,11 +207,15 @@ class Seconds(Column):
 
 @dataclass(frozen=True)
 class Estimates(Column):
-    """Numbers with intervals: ``value [low, high]``; ``None`` is missing, a string says why.
+    """A column of numbers with intervals: ``value [low, high]``.
 
-    ``write``: how the numbers of each are written, one writer for all or one for each. By default
-    the digits suit the column, and values whose intervals do not overlap are told apart.
-    ``bold``: which values are bold. ``alone``: what stands in the place of an absent interval.
+    :param values: such as :class:`benchmarks.statistics.Estimate`; None: missing; a string says why
+        it is
+    :param write: how the numbers of each are written, one function for all or one for each; None:
+        the digits suit the column, and values whose intervals do not overlap are told apart
+    :param bold: which values are bold; empty: none
+    :param alone: what stands in the place of an absent interval
+    :param prefixes: what stands before each value, such as ``≈``; empty: nothing
     """
 
     values: Sequence[Interval | str | None]
@@ -194,7 +223,6 @@ class Estimates(Column):
     bold: Sequence[bool] = ()
     alone: str = "(1 seed)"
     prefixes: Sequence[str] = ()
-    """What stands before each value, such as ``≈``."""
 
     def shown(self) -> list[Shown]:
         return [self._cell(i, value, write) for i, (value, write) in enumerate(self._written())]
@@ -335,8 +363,8 @@ class Fraction(Column):
 class Table:
     """Columns of one length.
 
-    :param columns: at least one
-    :param name: that of the file it is exported to; a table without one is not exported
+    :param columns: the columns, at least one
+    :param name: name of the file it is exported to; empty: it is not exported
     :raises ValueError: there is no column, or they differ in length
     """
 

@@ -118,9 +118,11 @@ class _WandB(_Tracker):
         )
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log numbers of a step."""
         self._run.log(dict(metrics), step=step)
 
     def end(self, succeeded: bool) -> None:
+        """Close the tracker's run."""
         self._run.finish(exit_code=0 if succeeded else 1)
 
 
@@ -135,7 +137,9 @@ class _MLflow(_Tracker):
         self._mlflow.log_params({**fields.pop("hyperparams"), **fields, "config": spec.config})
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log numbers of a step."""
         self._mlflow.log_metrics(dict(metrics), step=step)
 
     def end(self, succeeded: bool) -> None:
+        """Close the tracker's run."""
         self._mlflow.end_run("FINISHED" if succeeded else "FAILED")

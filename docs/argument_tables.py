@@ -1,14 +1,16 @@
 """A Sphinx extension: the arguments of a docstring as a table with type, default and meaning.
 
 Meanings come from the docstring's ``:param name:`` lines, types and defaults from the signature.
+What a docstring does not explain is explained by that of a base class, if it has the same argument.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from sphinx.application import Sphinx
 from sphinx.util.inspect import object_description
@@ -17,6 +19,7 @@ from sphinx.util.typing import stringify_annotation
 PARAM = re.compile(r":param \*{0,2}(?P<name>\w+):(?P<meaning>.*)")
 FIELD = re.compile(r":\w+[^:`]*:")
 SHORT_ENOUGH = 4
+OURS = ("sb3_natural", "benchmarks", "studies", "reports")
 
 
 def meanings(lines: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
@@ -39,6 +42,7 @@ def meanings(lines: list[str]) -> tuple[list[str], dict[str, str], list[str]]:
 
 
 def signature_of(documented: Any) -> inspect.Signature | None:
+    """Its signature, or None if it has none, as some classes written in C."""
     try:
         return inspect.signature(documented)
     except (TypeError, ValueError):
@@ -46,6 +50,7 @@ def signature_of(documented: Any) -> inspect.Signature | None:
 
 
 def without_address(text: str) -> str:
+    """A default's text without the place in memory, which changes with every build."""
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
@@ -55,6 +60,8 @@ def described(parameter: inspect.Parameter | None) -> tuple[str, str]:
         return "", ""
     empty = inspect.Parameter.empty
     kind = "" if parameter.annotation is empty else parameter.annotation
+    if get_origin(kind) is Annotated:  # what else a type says is for those who read records
+        kind = get_args(kind)[0]
     text = kind if isinstance(kind, str) else stringify_annotation(kind, "smart").replace("~", "")
     default = "" if parameter.default is empty else object_description(parameter.default)
     text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)
@@ -62,6 +69,11 @@ def described(parameter: inspect.Parameter | None) -> tuple[str, str]:
 
 
 def table(found: dict[str, str], signature: inspect.Signature | None) -> Iterator[str]:
+    """The lines of the table.
+
+    :param found: the meaning of each argument
+    :param signature: has their types and defaults
+    """
     yield ".. list-table::"
     yield "   :header-rows: 1"
     yield "   :class: arguments"
@@ -80,13 +92,31 @@ def table(found: dict[str, str], signature: inspect.Signature | None) -> Iterato
     yield ""
 
 
-def inherited(documented: type) -> tuple[dict[str, str], Any]:
-    """The arguments that a class takes from one of its bases, and which base that is."""
-    for base in documented.__mro__[1:]:
-        found = meanings((inspect.getdoc(base) or "").splitlines())[1]
-        if found:
-            return found, base
-    return {}, documented
+def explained(found: dict[str, str], bases: list[Any], signature: Any) -> dict[str, str]:
+    """The meaning of each argument in the order of the signature, where it is known.
+
+    :param found: what the docstring itself says; arguments outside of the signature come last
+    :param bases: what is asked next, in this order
+    :param signature: of the function or class
+    """
+    names = list(signature.parameters) if signature else []
+    known = dict(found)
+    for base in bases:
+        of_base = meanings((inspect.getdoc(base) or "").splitlines())[1]
+        known |= {name: of_base[name] for name in of_base if name in names and name not in known}
+    return {name: known[name] for name in [*names, *found] if name in known}
+
+
+def bases_of(what: str, name: str, obj: Any) -> list[Any]:
+    """The base classes of a class, or the methods of a method's base classes with the same name."""
+    if inspect.isclass(obj):
+        return list(obj.__mro__[1:])
+    if what != "method":
+        return []
+    address, _, method = name.rpartition(".")
+    module, _, owner = address.rpartition(".")
+    classes = getattr(importlib.import_module(module), owner).__mro__
+    return [vars(each)[method] for each in classes if method in vars(each)]
 
 
 def without_labels(text: str) -> str:
@@ -95,12 +125,21 @@ def without_labels(text: str) -> str:
 
 
 def with_table(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Put the table in the place of the ``:param name:`` lines."""
     before, found, after = meanings(lines)
-    source = obj
-    if not found and inspect.isclass(obj):
-        found, source = inherited(obj)
-    if found:
-        lines[:] = [*before, "", *table(found, signature_of(source)), *after]
+    signature = signature_of(obj)
+    if found := explained(found, bases_of(what, name, obj), signature):
+        lines[:] = [*before, "", *table(found, signature), *after]
+
+
+def is_foreign(
+    app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out what a class has from other projects: their documentation describes it."""
+    function = getattr(obj, "fget", None) or getattr(obj, "func", None) or inspect.unwrap(obj)
+    module = getattr(function, "__module__", None) or ""  # methods written in C have none
+    is_ours = module.split(".")[0] in OURS
+    return True if inspect.isroutine(function) and not is_ours else None  # None: as by default
 
 
 def shortened(
@@ -112,14 +151,21 @@ def shortened(
         return None
     parameters = [each for each in found.parameters.values() if each.name != "self"]
     names = [f"{'*' * {2: 1, 4: 2}.get(each.kind, 0)}{each.name}" for each in parameters]
-    if len(parameters) > SHORT_ENOUGH:
-        empty = inspect.Parameter.empty
-        names = [n for n, each in zip(names, parameters, strict=True) if each.default is empty]
-        names.append("...")
+    given = [name for name, each in zip(names, parameters, strict=True) if must_be_given(each)]
+    if len(names) > SHORT_ENOUGH and len(given) < len(names):
+        names = [*given, "..."]
     return f"({', '.join(names)})", None
 
 
+def must_be_given(parameter: inspect.Parameter) -> bool:
+    """Whether a call without this argument is an error."""
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.default is inspect.Parameter.empty and parameter.kind not in kinds
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    """Called by Sphinx."""
+    app.connect("autodoc-skip-member", is_foreign)
     app.connect("autodoc-process-docstring", with_table)
     app.connect("autodoc-process-signature", shortened)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

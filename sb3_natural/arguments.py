@@ -106,6 +106,7 @@ def checked(**ranges: Range) -> Callable[[Function], Function]:
     """
 
     def decorate(function: Function) -> Function:
+        """The function, checking its arguments."""
         signature = inspect.signature(function)
         rules = {
             name: _Rule(name, parameter.annotation, ranges.get(name))

@@ -133,6 +133,8 @@ class Loadable(BaseAlgorithm):
 
         A solver's state is taken over where both the file (or dict) and the model have one. In a
         model without such a solver it is ignored; where it is missing, the model keeps its own.
+
+        :param load_path_or_dict: a saved model's file, or what ``get_parameters`` gave
         """
         given = load_path_or_dict
         if not isinstance(given, dict):
@@ -149,7 +151,10 @@ class Loadable(BaseAlgorithm):
         exclude: Iterable[str] | None = None,
         include: Iterable[str] | None = None,
     ) -> None:
-        """Save the model, as SB3 does, for :meth:`load` with or without ``weights_only``."""
+        """Save the model, as SB3 does, for :meth:`load` with or without ``weights_only``.
+
+        :param path: the file to write, in SB3's zip format
+        """
         self._plain_settings = _plain_settings(self)
         super().save(path, exclude, include)
 
@@ -166,7 +171,7 @@ class Loadable(BaseAlgorithm):
         weights_only: bool = False,
         **kwargs: Any,
     ) -> SelfLoadable:
-        """Load a model; arguments as for every SB3 algorithm.
+        """Load a model that :meth:`save` has written.
 
         Without ``weights_only`` this executes any code that the file contains: load only files from
         people whom you trust.
@@ -259,6 +264,7 @@ class _Unpickler(pickle.Unpickler):
     """Finds what has moved since version 0.1."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """The class or function where it is now."""
         if module.startswith("sb3_natural.common."):
             name = _RENAMED.get(name, name)
         found = super().find_class(_address(module), name)

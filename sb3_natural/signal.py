@@ -40,17 +40,17 @@ __all__ = [
 
 
 class Signal(NamedTuple):
-    """The squared length g^T F^-1 g of a policy gradient, with and without its noise.
+    """The squared length ``g^T F^-1 g`` of a policy gradient, with and without its noise.
 
     The advantages have a standard deviation of 1. A natural-gradient step of KL divergence delta
-    then gains sqrt(2 delta s) standard deviations of the advantage per action, where s is the
+    then gains ``sqrt(2 delta s)`` standard deviations of the advantage per action, where s is the
     squared length of the true gradient.
     """
 
     signal: float
-    """g1^T F^-1 g2 of two halves: unbiased, and therefore negative at times."""
+    """``g1^T F^-1 g2`` of two halves: unbiased, and therefore negative at times."""
     total: float
-    """g^T F^-1 g of the whole: signal and noise."""
+    """``g^T F^-1 g`` of the whole: signal and noise."""
 
     @property
     def share(self) -> float:
@@ -71,24 +71,25 @@ def signal_share(
 ) -> Signal:
     """The signal in the policy gradient of one rollout.
 
-    The halves are the earlier and the later steps of all environments. With F^-1 short for
-    (F + damping I)^-1, g = (g1 + g2) / 2 and d = (g1 - g2) / 2, which has the noise of g and no
-    signal,
+    The gradient g is the mean of g1 and g2, those of the earlier and of the later steps of all
+    environments. Their difference has the noise of g and no signal. With ``d = (g1 - g2) / 2``, and
+    ``F^-1`` short for ``(F + damping I)^-1``, the signal is::
 
         g1^T F^-1 g2 = g^T F^-1 g - d^T F^-1 d.
 
     For a given F, the mean of this over rollouts is that of the true gradient: it is unbiased as
     far as the halves' noise is independent. (It nearly is: the advantages of the first half's last
-    1 / (1 - gamma gae_lambda) steps use rewards of the second.)
+    ``1 / (1 - gamma gae_lambda)`` steps use rewards of the second.)
 
     Draws no random numbers, and changes neither the policy nor the buffer. Takes about as long as
     two updates of NPG's policy.
 
-    :param policy: the one that collected the rollout
-    :param rollout_buffer: as collecting leaves it, with arrays of shape (n_steps, n_envs, ...); an
-        update flattens them
-    :param damping: as NPG's ``cg_damping``
-    :param cg_max_steps: iterations of conjugate gradient for each half
+    :param policy: the policy that collected the rollout
+    :param rollout_buffer: the buffer as collecting leaves it, with arrays of shape
+        (n_steps, n_envs, ...); an update flattens them
+    :param damping: multiple of the identity added to F, as NPG's ``cg_damping``; not negative
+    :param cg_max_steps: iterations of conjugate gradient for each half, at least 1
+    :return: a :class:`~sb3_natural.signal.Signal`: ``signal``, ``total``, and their ratio ``share``
     :raises ValueError: the buffer is not full, already flattened, or of fewer than two steps; or an
         argument is out of range
     :raises NoStepError: the gradient is not finite
@@ -164,17 +165,18 @@ def sample_gradients(fisher: FisherOperator, advantages: Tensor) -> Tensor:
 class SignalCallback(BaseCallback):
     """Logs how much signal there is in each rollout's policy gradient (:func:`signal_share`).
 
-    For on-policy algorithms with a rollout buffer (NPG, TRPO, PPO, A2C) and policies without a
-    memory. ``train/signal`` is the mean signal of the latest rollouts, ``train/signal_share`` that
-    mean divided by the mean total. Training is the same with and without it, to the last bit.
+    It is for on-policy algorithms with a rollout buffer (NPG, TRPO, PPO, A2C) and policies without
+    a memory. ``train/signal`` is the mean signal of the latest rollouts, ``train/signal_share``
+    that mean divided by the mean total. Training is the same with and without it, to the last bit.
 
     >>> from sb3_natural import NPG
     >>> model = NPG("MlpPolicy", "CartPole-v1", n_steps=64, device="cpu")
     >>> model = model.learn(128, callback=SignalCallback())
 
-    :param damping: as NPG's ``cg_damping``
-    :param cg_max_steps: iterations of conjugate gradient for each half
-    :param window: how many of the latest rollouts are averaged
+    :param damping: as for :func:`signal_share`
+    :param cg_max_steps: as for :func:`signal_share`
+    :param window: how many of the latest rollouts are averaged, at least 1
+    :param verbose: SB3's level of messages; this callback has none
     :raises ValueError: an argument is out of range, the algorithm has no rollout buffer, or its
         policy has a memory
     """

@@ -126,6 +126,7 @@ def _check_shape(shape: Any, low: int) -> None:
 
 
 def integer(value: Any, name: str, low: int) -> int:
+    """A value from a file, if it is an integer in range; the error names what it is."""
     if type(value) is not int or not low <= value < 2**62:
         raise ValueError(
             f"{name} must be an integer that is at least {low}, got {reprlib.repr(value)}"

@@ -27,10 +27,18 @@ from studies.wording import why_failed
 
 @dataclass(frozen=True)
 class Confirmation:
-    """The best trial's values and the defaults, both trained on fresh seeds.
+    """The best trial's values and the defaults of each environment, both trained on fresh seeds.
 
-    ``searched`` is the trial's value in the study; scores and returns are of the runs on fresh
-    seeds, in the order of ``Problem.specs``. The defaults are those of each environment.
+    Scores and returns are those of single runs, in the order of ``Problem.specs``: all environments
+    with the first seed, then all with the next.
+
+    :param trial: number of the best trial
+    :param searched: the score that it had in the study
+    :param seeds: the fresh seeds
+    :param scores: scores of the runs with the trial's values
+    :param returns: final returns of the same runs
+    :param default_scores: scores of the runs with the defaults
+    :param default_returns: final returns of the same runs
     """
 
     trial: int
@@ -43,10 +51,12 @@ class Confirmation:
 
     @property
     def value(self) -> float:
+        """The interquartile mean of the scores of the trial's values."""
         return float(interquartile_mean(self.scores))
 
     @property
     def default_value(self) -> float:
+        """The interquartile mean of the scores of the defaults."""
         return float(interquartile_mean(self.default_scores))
 
 
@@ -91,7 +101,10 @@ def confirm(
 
 
 def stored_confirmation(study: Study) -> Confirmation | None:
-    """What :func:`confirm` has stored; None unless it is about the present best trial."""
+    """What a study has found on fresh seeds; None unless it is about the present best trial.
+
+    :param study: the study, as :func:`studies.study.load` gives it
+    """
     stored: dict[str, Any] | None = study.user_attrs.get(CONFIRMED)
     best = best_trial(study)
     if stored is None or best is None or stored["trial"] != best.number:

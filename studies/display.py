@@ -70,6 +70,7 @@ class Progress:
         self._live.update(RichText(self._line(trials)))
 
     def say(self, text: str) -> None:
+        """Show a line above that of the progress."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, trials: Sequence[FrozenTrial]) -> str:

@@ -41,7 +41,13 @@ def as_text(estimate: Estimate, digits: int | None = None, sign: bool = False) -
 
 @dataclass(frozen=True)
 class Comparison:
-    """The defaults and the best trial's values on the same seeds; the gain is their difference."""
+    """The defaults and the best trial's values, compared on the same seeds.
+
+    :param seeds: the seeds
+    :param defaults: interquartile mean of the scores with the defaults
+    :param best: that with the best trial's values
+    :param gain: the difference of the two, best less defaults
+    """
 
     seeds: Sequence[int]
     defaults: Estimate
@@ -63,7 +69,11 @@ def compare(seeds: Sequence[int], defaults: np.ndarray, best: np.ndarray) -> Com
 
 
 def on_fresh_seeds(problem: Problem, found: Confirmation) -> Comparison:
-    """The best trial's values and the defaults, compared where the search has not been."""
+    """The best trial's values and the defaults, compared on seeds that the search has not seen.
+
+    :param problem: what the study is about
+    :param found: what :func:`studies.confirmation.stored_confirmation` has given
+    """
     defaults, best = (
         np.reshape(scores, (len(found.seeds), len(problem.env_ids)))
         for scores in (found.default_scores, found.scores)
@@ -72,7 +82,11 @@ def on_fresh_seeds(problem: Problem, found: Confirmation) -> Comparison:
 
 
 def verdict(gain: Estimate) -> str:
-    """What may be said of the best values beside the defaults, both on fresh seeds."""
+    """What may be said of the best values beside the defaults, both on fresh seeds.
+
+    :param gain: the ``gain`` of a :class:`Comparison`
+    :return: words, which claim nothing of fewer than three seeds
+    """
     if not gain.decides:
         return caution(gain.seeds or 0)
     if gain.is_positive:

@@ -28,7 +28,19 @@ OBJECTIVES = {
 
 @dataclass(frozen=True)
 class Problem:
-    """What a study optimises; a study can be continued only with the same problem."""
+    """What a study optimises; a study can be continued only with the same problem.
+
+    :param algo: name of one of our algorithms, or path of a class
+    :param env_ids: the environments' ids in Gymnasium
+    :param n_timesteps: steps of training of each run
+    :param seeds: the seeds of each trial
+    :param space: the hyperparameters that are tuned, each with its range
+    :param hyperparams: by environment, the hyperparameters that a trial's values are put into
+    :param evaluation: how runs are evaluated
+    :param objective: "final" (final return), "area" (mean return over the training) or
+        "final-and-seconds" (final return, and seconds of training)
+    :param scales: by environment, what normalises its returns; None: they stay as they are
+    """
 
     algo: str
     env_ids: tuple[str, ...]
@@ -41,12 +53,17 @@ class Problem:
     scales: dict[str, Scale | None]
 
     def to_dict(self) -> dict[str, Any]:
+        """The problem as the study stores it, in JSON."""
         fields = asdict(self)
         fields |= {"env_ids": list(self.env_ids), "seeds": list(self.seeds)}
         return fields | {"space": {each.name: each.to_dict() for each in self.space}}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Problem:
+        """The inverse of :meth:`to_dict`.
+
+        :param fields: what that gives
+        """
         scales = fields["scales"].items()
         return cls(
             **{
@@ -61,6 +78,7 @@ class Problem:
 
     @property
     def has_two_objectives(self) -> bool:
+        """Whether returns are set against training time."""
         return self.objective == "final-and-seconds"
 
     @property
@@ -76,8 +94,10 @@ class Problem:
         A seed is run on every environment before the next seed, so that a pruner sees every
         environment early.
 
-        :param values: empty for the hyperparameters of each environment as they are
-        :param seeds: instead of the study's
+        :param suite: name of the study, which stands for a suite's
+        :param values: values of the tuned hyperparameters; empty: those of each environment as they
+            are
+        :param seeds: seeds instead of the study's; empty: those
         """
         return [
             RunSpec(
@@ -94,7 +114,11 @@ class Problem:
         ]
 
     def normalised(self, env_id: str, returns: Sequence[float]) -> np.ndarray:
-        """Returns on the environment's scale, or as they are if it has none."""
+        """Returns on the environment's scale, or as they are if it has none.
+
+        :param env_id: id of the environment
+        :param returns: the returns
+        """
         scale = self.scales[env_id]
         values = np.asarray(returns, dtype=float)
         return values if scale is None else scale.normalise(values)
@@ -102,6 +126,7 @@ class Problem:
     def score(self, env_id: str, returns: Sequence[float]) -> float:
         """The score of a run, which need not have finished.
 
+        :param env_id: id of its environment
         :param returns: mean returns of its evaluations so far, in the order of their steps
         """
         values = self.normalised(env_id, returns)

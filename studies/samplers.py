@@ -27,7 +27,7 @@ class _GridSampler(GridSampler):
     """
 
     def after_trial(self, *_: object) -> None:
-        pass
+        """Leave the study running."""
 
 
 def make_sampler(search: Search, problem: Problem, n_before: int) -> BaseSampler:

@@ -102,6 +102,8 @@ def connect(storage: str, folder: Path) -> BaseStorage:
 
     Of an archived study it is a copy in memory, to be read.
 
+    :param storage: URL of a database, or empty
+    :param folder: the study's folder, such as ``studies-out/NAME``
     :raises StudyError: nothing answers there, or Optuna does not know the kind of database
     :raises BrokenStudyError: the journal or the archive cannot be read
     """

@@ -115,8 +115,11 @@ def fix_grid(study: optuna.Study, n_trials: int) -> None:
 
 
 def load(name: str, storage: BaseStorage) -> tuple[optuna.Study, Problem]:
-    """A stored study and its problem.
+    """A stored study, and what it is about.
 
+    :param name: name of the study
+    :param storage: where it is stored, as :func:`studies.storage.connect` gives it
+    :return: Optuna's study, and its problem
     :raises StudyError: there is no study of that name, or it is not one of ours
     :raises BrokenStudyError: its problem cannot be read
     """

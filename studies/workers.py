@@ -132,6 +132,7 @@ class LocalWorkers:
         self._names: set[str] = set()
 
     def start(self, task: Task) -> None:
+        """Start one more worker."""
         self._run_timeout = task.run_timeout
         prepare_children()
         with deferred_interrupts():
@@ -181,6 +182,7 @@ class RayWorkers:
         self._running: list[Any] = []
 
     def start(self, task: Task) -> None:
+        """Start one more worker."""
         self._running.append(self._task.remote(task))
 
     def __len__(self) -> int:

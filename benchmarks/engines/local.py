@@ -98,6 +98,7 @@ class _Worker:
         remote.close()
 
     def receive(self) -> Advanced | Ended:
+        """The next event of the run; its end if the process has died."""
         try:
             message = self.connection.recv()
         except (EOFError, OSError):

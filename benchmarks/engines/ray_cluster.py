@@ -164,6 +164,7 @@ class _Tasks:
         )
 
     def submit(self, spec: RunSpec) -> None:
+        """Give a run to the cluster."""
         reference = self._task.remote(spec, self._command, self._code, self._options, self._board)
         self.running[reference] = (spec, now())
 
@@ -201,6 +202,7 @@ class _Tasks:
         return outcome
 
     def cancel(self) -> None:
+        """End all runs that have not ended."""
         for reference in self.running:
             self._ray.cancel(reference, force=True)
 
@@ -212,9 +214,11 @@ class _Board:
         self._latest: dict[Folder, Progress] = {}
 
     def write(self, folder: Folder, progress: Progress) -> None:
+        """Note the progress of the run with this folder."""
         self._latest[folder] = progress
 
     def take(self) -> dict[Folder, Progress]:
+        """By folder, the progress noted since the last call."""
         latest, self._latest = self._latest, {}
         return latest
 

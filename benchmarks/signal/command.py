@@ -157,6 +157,7 @@ def _bars() -> Iterator[Callable[[str, int], Any]]:
 
     @contextmanager
     def bar(what: str, total: int) -> Iterator[Callable[..., None]]:
+        """A bar for one part, of ``total`` units of work."""
         task = progress.add_task(what, total=total)
 
         def advance(n: int = 1) -> None:

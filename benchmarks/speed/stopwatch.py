@@ -35,6 +35,7 @@ class Stopwatch:
         function: Callable[..., Any] = getattr(owner, method)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
+            """The function, with its time counted."""
             if name in self._running or (only_during and only_during not in self._running):
                 return function(*args, **kwargs)
             self._running.add(name)

@@ -196,6 +196,7 @@ class _NoCritic(ValueFit):
     """Leaves the critic as it is."""
 
     def fit(self, policy: object, params: object, buffer: object) -> float:
+        """Leave the parameters as they are."""
         return 0.0
 
 

@@ -34,9 +34,10 @@ from reports.data.verdicts import Comparisons
 class Studies:
     """Which studies a report shows.
 
-    ``names``: in the order of the tables. ``root``: where their folders are, ``--root`` of
-    ``python -m studies``. ``storage``: a database's URL; None: each study's journal is in its
-    folder.
+    :param names: their names, in the order of the tables
+    :param root: the folder with their folders, ``--root`` of ``python -m studies``
+    :param storage: URL of the database that they are in; None: each study's journal is in its
+        folder
     """
 
     names: Sequence[str]
@@ -50,16 +51,18 @@ class Context:
 
     What is derived from the runs is computed once, when a section first asks for it.
 
-    :param runs: None: the report is on studies alone
-    :param studies: None: none are shown
-    :param thresholds: environment to return, instead of what Gymnasium has registered
+    :param runs: the runs; None: the report is on studies alone
+    :param studies: the studies; None: none are shown
+    :param thresholds: by environment, the return that counts as solved, instead of what Gymnasium
+        has registered
     :param baseline: the label that the others are compared with; None: the second best one
-    :param published: as :func:`reports.data.published.load` gives it; None: none is shown
-    :param scales: environment to what normalises its returns
+    :param published: results from the literature, as ``reports.data.published.load`` gives
+        them; None: none are shown
+    :param scales: by environment, what normalises its returns
     :param warn: called with a line for what is left out
-    :param paired: test the differences between runs of the same seed
-    :param show_seeds: draw each run of learning curves, too
-    :param smooth: draw curves as moving means over so many evaluations; 1: as they are
+    :param paired: whether to test the differences between runs of the same seed
+    :param show_seeds: whether to draw each run of learning curves, too
+    :param smooth: number of evaluations over which curves are moving means; 1: as they are
     :raises ReportError: a baseline that is not among the labels
     """
 
@@ -84,19 +87,26 @@ class Context:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """One row per environment and label, as :func:`reports.data.scores.score_table` has it."""
+        """Scores with their intervals, one row for each environment and label.
+
+        The columns are those of ``reports.data.scores.score_table``.
+        """
         assert self.runs is not None
         return scores.score_table(self.runs.runs, self.run_scores)
 
     @cached_property
     def run_scores(self) -> pd.DataFrame:
-        """One row per run, as :func:`reports.data.scores.run_scores` has it."""
+        """Scores of single runs, one row for each run.
+
+        The columns are ``env_id``, ``label``, ``protocol``, ``seed``, ``final`` (return), ``best``
+        (evaluation) and ``area`` (under the curve).
+        """
         assert self.runs is not None
         return scores.run_scores(self.runs.evaluations, self.runs.metric.lower_is_better)
 
     @cached_property
     def learning_curves(self) -> pd.DataFrame:
-        """As :func:`reports.data.scores.learning_curves` returns them."""
+        """The learning curves, as ``reports.data.scores.learning_curves`` returns them."""
         return scores.learning_curves(self.drawn_evaluations)
 
     @cached_property

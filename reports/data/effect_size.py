@@ -24,9 +24,10 @@ _ROUNDING = 1e-9
 
 
 def hedges_g(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The difference of the means of X and Y, by the standard deviation within both.
+    """Hedges' g: the difference of the means of X and Y in standard deviations within them.
 
-    :param x: shape ``(n_seeds_of_x, n_columns)``; ``y`` likewise
+    :param x: scores of X, shape ``(n_seeds_of_x, n_columns)``
+    :param y: scores of Y, shape ``(n_seeds_of_y, n_columns)``
     :return: g and the ends of its 95% interval, shape ``(3, n_columns)``; NaN where nothing varies,
         so that no difference is small or large
     :raises ValueError: fewer than two seeds on a side
@@ -41,12 +42,12 @@ def hedges_g(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def hedges_g_of_pairs(differences: np.ndarray) -> np.ndarray:
-    """The mean of the differences within pairs, by their standard deviation.
+    """Hedges' g of pairs: the mean of the differences within pairs in their standard deviations.
 
     Where the two of a pair have something in common, this is larger than :func:`hedges_g`.
 
-    :param differences: shape ``(n_pairs, n_columns)``
-    :return: as :func:`hedges_g` has it
+    :param differences: X's score minus Y's in each pair, shape ``(n_pairs, n_columns)``
+    :return: as from :func:`hedges_g`
     :raises ValueError: fewer than two pairs
     """
     _refuse_one(differences)

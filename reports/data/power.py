@@ -24,10 +24,12 @@ MOST_SEEDS = 1_000
 def power(effect: float, n_x: int, n_y: int, is_paired: bool = False) -> float:
     """The chance that a true difference gives p ≤ 0.05 in a permutation test.
 
-    :param effect: the difference in standard deviations: of the returns, or if paired of the
-        differences within pairs; its sign is of no importance
-    :param n_x: seeds of the one, ``n_y`` of the other; both the number of pairs if paired
-    :return: NaN where the effect is
+    :param effect: the true difference in standard deviations of the returns; of pairs, in standard
+        deviations of the differences within pairs. Its sign does not matter
+    :param n_x: number of seeds of the one; of pairs, the number of pairs
+    :param n_y: number of seeds of the other; of pairs, the number of pairs
+    :param is_paired: whether the test compares pairs, of equal seeds say
+    :return: from 0 to 1; NaN where the effect is NaN
     """
     from scipy.stats import ncf, t
 
@@ -45,10 +47,11 @@ def power(effect: float, n_x: int, n_y: int, is_paired: bool = False) -> float:
 
 
 def seeds_needed(effect: float, is_paired: bool = False) -> int | None:
-    """With how many seeds a side the power is 80%.
+    """How many seeds on each side give a power of 80%.
 
     :param effect: as for :func:`power`
-    :return: None: more than 1,000, or the effect is NaN
+    :param is_paired: as for :func:`power`
+    :return: the smallest such number; None: it is more than 1,000, or the effect is NaN
     """
 
     def is_enough(n_seeds: int) -> bool:

@@ -223,6 +223,7 @@ def _only(
     of_seeds = [condition for condition in conditions if condition.field == "seed"]
 
     def among(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+        """The rows of a table that belong to the runs that are kept."""
         known = pd.MultiIndex.from_frame(kept[columns])
         there = pd.MultiIndex.from_frame(frame[columns]).isin(known)
         seeds = [selection.all_hold(of_seeds, {"seed": seed}) for seed in frame["seed"]]

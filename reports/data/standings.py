@@ -120,6 +120,7 @@ def _ranking(
     seeds |= {label: len(scores) for label, scores in group.items()}
 
     def order(label: str) -> tuple[bool, bool, float, float, str]:
+        """What a label is sorted by: the best comes first."""
         # As probable as each other, they are ranked by their mean returns.
         sign = 1 if comparisons.lower_is_better else -1
         first = -float(np.mean(chances.get(label, -1.0)))

@@ -82,10 +82,12 @@ class StudyResult:
 
     @property
     def completed(self) -> list[FrozenTrial]:
+        """The trials that have a value."""
         return in_state(self.trials, TrialState.COMPLETE)
 
     @property
     def best_is_default(self) -> bool:
+        """Whether the best trial is one of defaults."""
         return self.best is not None and bool(self.best.user_attrs.get(DEFAULT))
 
     def default_values(self, parameter: Parameter) -> dict[str, Scalar]:

@@ -115,6 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
+        """Answer with the report, or with its version."""
         if self.headers["Host"] not in self.server.hosts:
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
         elif self.path not in self.server.contents:

@@ -18,21 +18,31 @@ from reports.rendering.curves import Curves
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Sentences."""
+    """Sentences.
+
+    :param text: the text, plain or marked (:class:`benchmarks.tables.Strong`, ``Code``, ``Link``,
+        or a tuple of these)
+    """
 
     text: Inline
 
 
 @dataclass(frozen=True)
 class Bullets:
-    """A list."""
+    """A list with bullets.
+
+    :param items: the items, each as the text of a :class:`Paragraph`
+    """
 
     items: Sequence[Inline]
 
 
 @dataclass(frozen=True)
 class CodeBlock:
-    """Lines shown verbatim."""
+    """Lines shown verbatim.
+
+    :param lines: the lines, without their ends
+    """
 
     lines: Sequence[str]
 
@@ -41,10 +51,12 @@ class CodeBlock:
 class Figure:
     """A picture with its caption.
 
-    ``name``: that of its files, without an ending. ``title``: what it shows, for those who cannot
-    see it. ``draw``: draws it when the report is written, so that not all figures are in memory at
-    once. ``colours``: as for :func:`reports.rendering.figures.save`. ``data``: what a page draws
-    instead, which answers to the mouse; None: it shows the picture.
+    :param name: name of its files, without an ending
+    :param title: what it shows, for those who cannot see it
+    :param caption: the text below it, as that of a :class:`Paragraph`
+    :param draw: draws it when the report is written, so that not all figures are in memory at once
+    :param colours: number of colours of its PNG, fewer for a smaller file; None: any number
+    :param data: what a page draws instead, which answers to the mouse; None: it shows the picture
     """
 
     name: str
@@ -59,9 +71,10 @@ class Figure:
 class Section:
     """A heading and what belongs below it, subsections among that.
 
-    ``title``: empty for what stands below the heading before it. ``files``: by its name, the
-    content of each file that lies beside the report because of this section, such as a CSV file
-    that the text links to.
+    :param title: the heading; empty: the blocks stand below the heading before
+    :param blocks: paragraphs, lists, tables, figures and sections
+    :param files: by its name, the content of each file that lies beside the report because of this
+        section, such as a CSV file that the text links to
     """
 
     title: str

@@ -87,10 +87,10 @@ class ACER(Loadable, MaskedRollouts):
     buffer. An update
 
     - computes targets for the critic Q with Retrace (Munos et al. 2016), from the importance ratios
-      rho = pi(a|s) / mu(a|s) to the policy mu that acted;
+      ``rho = pi(a|s) / mu(a|s)``, where mu is the policy that acted;
     - forms the policy gradient g with respect to the statistics phi of the action distribution
-      (logits, or mean and log_std), with rho truncated at c = ``correction_term`` and a correction
-      that makes up for the truncation;
+      (logits, or mean and ``log_std``), with rho truncated at c (``correction_term``) and a
+      correction that makes up for the truncation;
     - bounds it by a trust region around a slowly moving average of the policy: the z nearest to g
       with ``k^T z <= delta``, where k is the gradient of the KL divergence from the average policy;
     - back-propagates z through phi, together with the critic's loss.
@@ -121,8 +121,9 @@ class ACER(Loadable, MaskedRollouts):
     :param correction_term: c, at which importance ratios are truncated; ``math.inf`` for never
     :param trust_region: whether to bound the policy gradient by the trust region
     :param delta: bound of the trust region: how much the KL divergence from the average policy may
-        grow to first order along the gradient of a sample
-    :param alpha: the average policy follows the policy by 1 - alpha at each update
+        grow, to first order, along the gradient of a sample
+    :param alpha: share of its old parameters that the average policy keeps at each update; the rest
+        is the policy's
     :param q_coef: weight of the critic's loss
     :param ent_coef: weight of the entropy bonus
     :param max_grad_norm: norm at which the gradient of an update is clipped
@@ -139,7 +140,7 @@ class ACER(Loadable, MaskedRollouts):
     :param device: device (cpu, cuda, ...) on which the code should be run
     :param seed: seed for the pseudo random generators
     :param _init_setup_model: whether or not to build the network at the creation of the instance
-    :raises ValueError: an argument is out of range or of the wrong type; names it
+    :raises ValueError: an argument is out of range or of the wrong type; the message names it
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -280,13 +281,16 @@ class ACER(Loadable, MaskedRollouts):
         self._return_scale.setup(self.gamma, self.n_envs)
 
     def set_random_seed(self, seed: int | None = None) -> None:
-        """Seed all generators, including that of replay."""
+        """Seed all generators, including that of replay.
+
+        :param seed: the seed; None: replay gets a random one, and the others stay as they are
+        """
         super().set_random_seed(seed)
         self._rng = np.random.default_rng(seed)
 
     @property
     def rollout_buffer(self) -> SegmentBuffer:  # type: ignore[override]
-        """The replay buffer, into which rollouts are written directly."""
+        """The replay buffer: rollouts are written into it directly."""
         return self.replay_buffer
 
     def _make_actor(self) -> Actor | None:
@@ -317,7 +321,11 @@ class ACER(Loadable, MaskedRollouts):
 
     @np.errstate(all="ignore")  # traces may fade into denormal numbers
     def train(self) -> None:
-        """One update on the rollout, then a Poisson number of updates on replayed segments."""
+        """Take one update on the rollout, then a random number of them on replayed segments.
+
+        :raises ValueError: an argument has been set to an invalid value, or a parameter of the
+            policy is no longer finite
+        """
         check_attributes(self)  # callbacks may have set some
         self.policy.set_training_mode(False)
         self.policy.find_averaged()
@@ -478,8 +486,9 @@ class ACER(Loadable, MaskedRollouts):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfACER:
-        """Learn; arguments as for every SB3 algorithm.
+        """Train for ``total_timesteps`` environment steps, as SB3's algorithms do.
 
+        :return: the model itself
         :raises ValueError: an observation, a reward, an action or a parameter is NaN or infinite,
             or an argument has been set to an invalid value
         """
@@ -496,7 +505,7 @@ class ACER(Loadable, MaskedRollouts):
         The file is in NumPy's npz format, whatever its name, with a header in JSON.
 
         :param path: a file; ``.npz`` is added to a name without a suffix
-        :raises ValueError: a space is of a kind that the file cannot hold; names it
+        :raises ValueError: a space is of a kind that the file cannot hold; the message names it
         """
         self.replay_buffer.header()  # raises before there is a file
         with opened(path, "w", "npz", self.verbose) as file:

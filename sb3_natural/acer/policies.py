@@ -31,9 +31,15 @@ WIDE = 1000.0
 class ACERPolicy(ActorCriticPolicy):
     """SB3's actor-critic policy with Q values in place of V.
 
-    Arguments are SB3's, but by default the activation is ReLU and the optimiser RMSprop (which the
-    paper uses); gSDE is not supported. ``value_net`` is the critic's head: for Discrete actions a
-    Linear layer with one output per action, otherwise a :class:`DuellingHead`.
+    ``value_net`` is the critic's head: for Discrete actions a Linear layer with one output per
+    action, otherwise a stochastic duelling network, :class:`DuellingHead`. gSDE is not supported.
+
+    The arguments are those of SB3's ``ActorCriticPolicy``, except for these defaults.
+
+    :param activation_fn: activation of the hidden layers
+    :param optimizer_class: the optimiser; RMSprop is the paper's
+    :param optimizer_kwargs: arguments of the optimiser; None: for RMSprop ``alpha=0.99, eps=1e-5``,
+        else what SB3 gives it
     """
 
     average: nn.ModuleList
@@ -121,12 +127,22 @@ class ACERPolicy(ActorCriticPolicy):
             self._averaged.append(self.log_std)
 
     def update_average(self, alpha: float) -> None:
-        """theta_a <- alpha theta_a + (1 - alpha) theta."""
+        """Move the average policy towards the policy.
+
+        Its parameters become ``alpha theta_a + (1 - alpha) theta``, theta the policy's.
+
+        :param alpha: from 0 (a copy of the policy) to 1 (no change)
+        """
         with torch.no_grad():
             torch._foreach_lerp_(self._averages, self._averaged, 1 - alpha)
 
     def statistics_and_latent(self, observations: PyTorchObs) -> tuple[Tensor, Tensor]:
-        """phi of the action distribution, (N, K), and the critic's last hidden layer, (N, H)."""
+        """What one pass through the networks gives.
+
+        :param observations: N states, as tensors
+        :return: phi, the statistics of the action distribution, (N, K), and the critic's last
+            hidden layer, (N, H)
+        """
         features = self.extract_features(observations)
         if isinstance(features, tuple):
             pi_features, vf_features = features
@@ -138,7 +154,10 @@ class ACERPolicy(ActorCriticPolicy):
 
     @torch.no_grad()
     def average_statistics(self, observations: PyTorchObs) -> Tensor:
-        """phi of the average policy, (N, K)."""
+        """The statistics phi of the average policy, (N, K), without a graph.
+
+        :param observations: N states, as tensors
+        """
         extractor, policy_net, action_net = self.average
         features = super(ActorCriticPolicy, self).extract_features(
             observations, cast(BaseFeaturesExtractor, extractor)
@@ -147,17 +166,29 @@ class ACERPolicy(ActorCriticPolicy):
         return _phi(outputs, self.average_log_std if self._is_gaussian else None)
 
     def values_from(self, phi: Tensor, latent: Tensor) -> Tensor:
-        """V(s), (N,); for Discrete actions, the mean of Q under the policy."""
+        """The values V(s), (N,); for Discrete actions the mean of Q under the policy.
+
+        :param phi: statistics of the action distribution, (N, K); only used for Discrete actions
+        :param latent: the critic's last hidden layer, (N, H)
+        """
         if self.is_discrete:
             return (phi.softmax(dim=1) * self.value_net(latent)).sum(dim=1)
         return self.value_net.value(latent)
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
-        """V(s), (N, 1)."""
+        """The values V(s), (N, 1).
+
+        :param obs: N states, as tensors
+        """
         return self.values_from(*self.statistics_and_latent(obs))[:, None]
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions, values, (N, 1), and log-probabilities, (N,)."""
+        """Choose actions.
+
+        :param obs: N states, as tensors
+        :param deterministic: whether to take the mode instead of a sample
+        :return: N actions, their states' values, (N, 1), and log-probabilities, (N,)
+        """
         distribution = self.get_distribution(obs)
         actions = distribution.get_actions(deterministic=deterministic)
         log_prob = distribution.log_prob(actions)
@@ -167,7 +198,13 @@ class ACERPolicy(ActorCriticPolicy):
     def evaluate_actions(
         self, obs: PyTorchObs, actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values, (N, 1), log-probabilities and entropies, (N,)."""
+        """Rate actions that were taken.
+
+        :param obs: N states, as tensors
+        :param actions: N actions, as the distribution's ``log_prob`` takes them
+        :return: values, (N, 1), log-probabilities, (N,), and entropies, (N,), which are None for a
+            distribution without a closed form
+        """
         distribution = self.get_distribution(obs)
         return self.predict_values(obs), distribution.log_prob(actions), distribution.entropy()
 

@@ -25,21 +25,24 @@ def retrace(
     continues: Array,
     gamma: float,
 ) -> Array:
-    """Targets for Q(s_t, a_t), backwards over a segment; all arrays have the rewards' shape.
+    """Retrace's targets for Q(s_t, a_t), computed backwards over a segment.
 
-    ``Qret_t = r_t + gamma [V_{t+1} + continues_t c_{t+1} (Qret_{t+1} - Q(s_{t+1}, a_{t+1}))]``,
+    With n_t = 1 where step t + 1 belongs to the same episode and 0 elsewhere, the target is::
+
+        Qret_t = r_t + gamma [V_{t+1} + n_t c_{t+1} (Qret_{t+1} - Q(s_{t+1}, a_{t+1}))],
+
     without the second term at the last step. Source: Munos et al. 2016, equation 4, in the form of
     Wang et al. 2017, section 3.1; with all traces one it is Wang's Qopc.
 
-    :param rewards: r_t
+    :param rewards: r_t, shape (n_steps, n_envs, ...); all other arrays have the same shape
     :param next_values: V of the state that the action led to: 0 where the episode terminated, the
         value of the true last observation where a time limit ended it
     :param q_values: Q(s_t, a_t)
-    :param traces: c_t, usually min(1, rho_t)
-    :param continues: 1 where step t + 1 belongs to the same episode, else 0; the last is not used
-    :param gamma: discount factor
-    :return: Qret_t
-    :raises ValueError: an array has another shape than the rewards; names it
+    :param traces: c_t, usually ``min(1, rho_t)``
+    :param continues: n_t; the last is not used
+    :param gamma: discount factor, from 0 to 1
+    :return: Qret_t, of the rewards' shape and kind (numpy array or torch tensor)
+    :raises ValueError: an array has another shape than the rewards; the message names it
     """
     check_shape(
         rewards.shape,
@@ -57,24 +60,32 @@ def retrace(
 
 
 def trace(log_rho: Tensor, n_dims: int = 1) -> Tensor:
-    """min(1, rho^(1 / n_dims)): the share of later errors that passes a step. Any shape.
+    """The share of later errors that passes a step: ``min(1, rho^(1 / n_dims))``.
 
-    :param log_rho: log importance ratio log pi(a|s) - log mu(a|s)
+    :param log_rho: logarithm of the importance ratio, ``log pi(a|s) - log mu(a|s)``, of any shape
     :param n_dims: dimensions of the action, 1 for Discrete (Wang et al. 2017, section 5.2)
+    :return: c, of the same shape
     """
     return (log_rho / n_dims).clamp(max=0.0).exp()
 
 
 def truncated_weight(log_rho: Tensor, c: float) -> Tensor:
-    """min(c, rho): the weight of an action that was taken. Any shape.
+    """The weight of an action that was taken: ``min(c, rho)``.
 
-    :param c: where the weight is truncated; ``math.inf`` for never
+    :param log_rho: as for :func:`trace`
+    :param c: where the weight is truncated, positive; ``math.inf`` for never
+    :return: of the same shape as ``log_rho``
     """
     return log_rho.exp().clamp(max=c)
 
 
 def correction_weight(log_rho: Tensor, c: float) -> Tensor:
-    """[1 - c / rho]_+: the weight, under pi, of what truncation at c leaves out. Any shape."""
+    """The weight, under pi, of what truncation at c leaves out: ``max(0, 1 - c / rho)``.
+
+    :param log_rho: as for :func:`trace`
+    :param c: as for :func:`truncated_weight`
+    :return: of the same shape as ``log_rho``
+    """
     if c == float("inf"):
         return torch.zeros_like(log_rho)
     return (1 - c * torch.exp(-log_rho)).clamp(min=0.0)

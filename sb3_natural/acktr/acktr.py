@@ -76,17 +76,16 @@ class Step(NamedTuple):
 class ACKTR(Loadable, SoundSteps, NormalizedReturns):
     """Actor-critic whose steps are natural gradients by K-FAC, within a trust region.
 
-    After every ``n_steps`` steps of each environment there is one update, along
+    After every ``n_steps`` steps of each environment there is one update. With g the gradient of
+    A2C's loss with respect to the parameters theta, it is::
 
-        x = F^-1 g,    g = the gradient of A2C's loss,
+        x = F^-1 g,
+        eta = min(learning_rate, sqrt(2 kfac_clip / x^T F x)),
+        theta -= eta x.
 
-    where F is K-FAC's approximation of the Fisher information of actor and critic together: the
-    policy's, plus ``vf_fisher_coef`` times the Gauss-Newton matrix of the values, in layers that
-    the two share, too. The step is
-
-        theta -= eta x,    eta = min(learning_rate, sqrt(2 kfac_clip / x^T F x)),
-
-    so that by this model actions and values together move by at most ``kfac_clip``.
+    F is K-FAC's approximation of the Fisher information of actor and critic together: the policy's,
+    plus ``vf_fisher_coef`` times the Gauss-Newton matrix of the values, in layers that the two
+    share, too. By this model, actions and values together move by at most ``kfac_clip``.
 
     Paper: Wu et al. 2017, Scalable trust-region method for deep reinforcement learning using
     Kronecker-factored approximation. Argument names are those of Stable-Baselines 2. There are
@@ -109,8 +108,8 @@ class ACKTR(Loadable, SoundSteps, NormalizedReturns):
     :param vf_fisher_coef: weight of the critic's part of F
     :param max_grad_norm: norm at which g is clipped; ``math.inf`` for no clipping
     :param kfac_clip: delta, how far an update may go by K-FAC's model, in nats
-    :param kfac_update: the factors are inverted at every so manieth update; their averages are
-        updated at each
+    :param kfac_update: how many updates apart the factors are inverted; their averages take in
+        every update
     :param kfac_damping: lambda, split between the factors of each layer
     :param kfac_decay: decay of the factors' running averages
     :param normalize_advantage: whether to normalise the advantages over the batch
@@ -126,7 +125,7 @@ class ACKTR(Loadable, SoundSteps, NormalizedReturns):
     :param device: device (cpu, cuda, ...) on which the code should be run
     :param seed: seed for the pseudo random generators
     :param _init_setup_model: whether or not to build the network at the creation of the instance
-    :raises ValueError: an argument is out of range or of the wrong type; names it
+    :raises ValueError: an argument is out of range or of the wrong type; the message names it
     """
 
     _solver_states: ClassVar[tuple[str, ...]] = ("_kfac",)
@@ -241,7 +240,10 @@ class ACKTR(Loadable, SoundSteps, NormalizedReturns):
 
     @np.errstate(all="ignore")  # directions and steps are checked for non-finite numbers
     def train(self) -> None:
-        """One step on the whole rollout."""
+        """Take one step on the whole rollout.
+
+        :raises ValueError: an argument has been set to an invalid value
+        """
         check_attributes(self)  # callbacks may have set some
         self.policy.set_training_mode(False)
         self._update_learning_rate(self.policy.optimizer)
@@ -347,8 +349,9 @@ class ACKTR(Loadable, SoundSteps, NormalizedReturns):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfACKTR:
-        """Train for ``total_timesteps`` environment steps; see SB3's ``BaseAlgorithm.learn``.
+        """Train for ``total_timesteps`` environment steps, as SB3's algorithms do.
 
+        :return: the model itself
         :raises TypeError: the policy's action distribution is not supported
         :raises ValueError: an argument has been set to an invalid value, or an observation, a
             reward or an action is NaN or infinite

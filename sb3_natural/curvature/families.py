@@ -43,44 +43,67 @@ ACTION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.Multi
 class ActionFamily(ABC):
     """Statistics, Fisher information and KL divergence of one kind of action distribution.
 
-    Shapes: N samples, K statistics.
+    The statistics phi are what the network says of a state: logits, or means and logarithms of
+    standard deviations. There are K of them in each of N states; M(phi) is the distribution's
+    Fisher information with respect to them, a K x K matrix.
     """
 
     def statistics(self, distribution: Distribution) -> Tensor:
-        """phi, shape (N, K), attached to the graph of the network that produced it."""
+        """The statistics phi, shape (N, K).
+
+        :param distribution: an SB3 distribution of this family, in N states
+        :return: attached to the graph of the network that produced them
+        """
         return _joined(self.parts(distribution))
 
     @abstractmethod
     def parts(self, distribution: Distribution) -> list[Tensor]:
-        """phi in parts, each (N, k), between which M has no entries; attached, as phi is."""
+        """The statistics in parts between which M has no entries.
+
+        :param distribution: an SB3 distribution of this family, in N states
+        :return: tensors of shape (N, k), which side by side are phi; attached, as phi is
+        """
 
     @abstractmethod
     def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
-        """u -> M(phi) u for every sample; phi, u and the result have shape (N, K).
+        """The function that maps u to ``M(phi) u`` in every state.
 
         It is a function because one phi meets many u: what depends on phi alone is computed once.
+
+        :param phi: shape (N, K)
+        :return: takes u and returns a result, both of shape (N, K)
         """
 
     @abstractmethod
     def factor(self, phi: Tensor) -> Tensor:
-        """L with M(phi) = L L^T for every sample, shape (N, K, K)."""
+        """A matrix L with ``M(phi) = L L^T`` for every state.
+
+        :param phi: shape (N, K)
+        :return: shape (N, K, K)
+        """
 
     @abstractmethod
     def kl(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
-        """KL(p || q) for every sample, in nats, shape (N,)."""
+        """The KL divergence ``KL(p || q)`` in every state, in nats, shape (N,).
+
+        :param phi_p: statistics of p, shape (N, K)
+        :param phi_q: statistics of q, shape (N, K)
+        """
 
     def log_prob(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
-        """log pi(a) for every sample, shape (N,), as a function of phi; NaN if phi is not finite.
+        """The logarithm of pi(a) in every state, shape (N,); NaN where phi is not finite.
 
-        :param distribution: an SB3 distribution of this family; its current state is not used
-        :param actions: as the distribution's own ``log_prob`` takes them
+        :param distribution: an SB3 distribution of this family; what it currently holds is not used
+        :param phi: shape (N, K)
+        :param actions: N actions, as the distribution's own ``log_prob`` takes them
         """
         return self.at(distribution, phi).log_prob(actions)
 
     def at(self, distribution: Distribution, phi: Tensor) -> Distribution:
-        """An SB3 distribution like the given one, but with the statistics phi, shape (N, K).
+        """An SB3 distribution like the given one, but with other statistics.
 
         :param distribution: one of this family; left as it is
+        :param phi: the statistics, shape (N, K)
         """
         at_phi = copy.copy(distribution)
         at_phi.distribution = self._held(distribution, phi)
@@ -88,23 +111,45 @@ class ActionFamily(ABC):
 
     @abstractmethod
     def score(self, distribution: Distribution, phi: Tensor, actions: Tensor) -> Tensor:
-        """grad_phi log pi(a) for every sample, shape (N, K); arguments as for :meth:`log_prob`."""
+        """The gradient of log pi(a) with respect to phi in every state, shape (N, K).
+
+        :param distribution: as for :meth:`log_prob`
+        :param phi: as for :meth:`log_prob`
+        :param actions: as for :meth:`log_prob`
+        """
 
     @abstractmethod
     def sample(self, distribution: Distribution, phi: Tensor, n_samples: int) -> Tensor:
-        """Actions drawn at phi, in the form that ``log_prob`` takes: (n_samples, N, ...)."""
+        """Actions drawn at random.
+
+        :param distribution: as for :meth:`log_prob`
+        :param phi: shape (N, K)
+        :param n_samples: how many to draw in each state
+        :return: shape (n_samples, N, ...), each of the n_samples in the form that ``log_prob``
+            takes
+        """
 
     @abstractmethod
     def kl_gradient(self, phi_p: Tensor, phi_q: Tensor) -> Tensor:
-        """grad_phi_q KL(p || q) for every sample, shape (N, K)."""
+        """The gradient of ``KL(p || q)`` with respect to q's statistics, shape (N, K).
+
+        :param phi_p: statistics of p, shape (N, K)
+        :param phi_q: statistics of q, shape (N, K)
+        """
 
     @abstractmethod
     def entropy(self, phi: Tensor) -> Tensor:
-        """Entropy for every sample, in nats, shape (N,); for a squashed Gaussian, before tanh."""
+        """The entropy in every state, in nats, shape (N,); of a squashed Gaussian, before tanh.
+
+        :param phi: shape (N, K)
+        """
 
     @abstractmethod
     def entropy_gradient(self, phi: Tensor) -> Tensor:
-        """grad_phi of :meth:`entropy`, shape (N, K)."""
+        """The gradient of :meth:`entropy` with respect to phi, shape (N, K).
+
+        :param phi: shape (N, K)
+        """
 
     @abstractmethod
     def _held(self, distribution: Distribution, phi: Tensor) -> Any:
@@ -112,11 +157,16 @@ class ActionFamily(ABC):
 
     @abstractmethod
     def randomness(self, phi: Tensor) -> dict[str, float]:
-        """How random the actions are: for Gaussians the mean ``std``, else the mean ``entropy``."""
+        """How random the actions are, under the name that the log has for it.
+
+        :param phi: shape (N, K)
+        :return: for Gaussians ``std``, the mean standard deviation; for others ``entropy``, the
+            mean over states in nats
+        """
 
 
 class GaussianFamily(ActionFamily):
-    """Diagonal Gaussian; phi = (mean, log_std), M = diag(1 / sigma^2, 2).
+    """Diagonal Gaussian: ``phi = (mean, log_std)`` and ``M = diag(1 / sigma^2, 2)``.
 
     gSDE is the same family: autograd differentiates log sigma(s) through the exploration matrix
     like any other output. By default SB3 cuts the graph there, before the features that sigma(s) is
@@ -196,9 +246,10 @@ class GaussianFamily(ActionFamily):
 
 
 class CategoricalFamily(ActionFamily):
-    """Independent categoricals side by side; phi = their logits, M = diag(p) - p p^T per block.
+    """Independent categoricals side by side: phi are their logits.
 
-    A shift of a block's logits changes nothing here.
+    With p the probabilities of a block, its part of M is ``diag(p) - p p^T``. Adding a constant to
+    a block's logits changes nothing here.
 
     A single block is SB3's ``CategoricalDistribution``, several its
     ``MultiCategoricalDistribution``.
@@ -309,7 +360,7 @@ class CategoricalFamily(ActionFamily):
 
 
 class BernoulliFamily(ActionFamily):
-    """Independent coin flips; phi = their logits, M = diag(p (1 - p))."""
+    """Independent coin flips: phi are their logits, and ``M = diag(p (1 - p))``."""
 
     def parts(self, distribution: Distribution) -> list[Tensor]:
         return [cast(Bernoulli, distribution.distribution).logits]
@@ -354,6 +405,7 @@ class BernoulliFamily(ActionFamily):
 def family_of(distribution: object) -> ActionFamily:
     """The family that an SB3 distribution belongs to.
 
+    :param distribution: the distribution; what it currently holds does not matter
     :raises TypeError: the distribution is not one of SB3's or derived from one; the message lists
         what is supported
     """

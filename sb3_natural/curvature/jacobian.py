@@ -27,10 +27,12 @@ __all__ = ["AutogradJacobian", "Jacobian", "MlpJacobian", "ScalarMlpJacobian"]
 
 
 class Jacobian(ABC):
-    """J at the parameters' values when this was built, for a batch of N samples with K outputs.
+    """The Jacobian J of K outputs in each of N samples, known by its products.
+
+    It is that at the parameters' values when this was built.
 
     :ivar params: the P parameters to differentiate by
-    :ivar outputs: shape (N, K), detached
+    :ivar outputs: the outputs there, shape (N, K), detached
     """
 
     params: list[nn.Parameter]
@@ -38,12 +40,14 @@ class Jacobian(ABC):
 
     @cached_property
     def n_params(self) -> int:
-        """P."""
+        """P, the number of parameters."""
         return sum(param.numel() for param in self.params)
 
     def jvp(self, vector: Tensor) -> Tensor:
-        """J v: how the outputs move when the parameters move by v. (P,) -> (N, K).
+        """The product ``J v``: how the outputs move when the parameters move by v.
 
+        :param vector: v, shape (P,)
+        :return: shape (N, K)
         :raises ValueError: v is not a vector of P elements
         """
         check_shape((self.n_params,), vector=vector)
@@ -54,8 +58,10 @@ class Jacobian(ABC):
         """J v for a vector of the right length and precision."""
 
     def vjp(self, cotangent: Tensor) -> Tensor:
-        """J^T u summed over samples. (N, K) -> (P,).
+        """The product ``J^T u``, summed over samples.
 
+        :param cotangent: u, shape (N, K)
+        :return: shape (P,)
         :raises ValueError: u has another shape than the outputs
         """
         check_shape(self.outputs.shape, cotangent=cotangent)

@@ -36,22 +36,22 @@ _SETTINGS = ("decay", "damping", "inverse_every", "others")
 
 
 class KFAC(Solver):
-    """x = F^-1 b, with F approximated by a Kronecker product for each layer.
+    """The matrix approximated by a Kronecker product for each layer, which is easy to invert.
 
     It keeps running averages of the factors, so it belongs to one network: NPG works with a copy of
     the solver that it is given, which is saved with the model.
 
-    :param decay: of the running averages, from 0 (this batch alone) to below 1. An average over n
-        updates is divided by ``1 - decay^n``, so that it leans on no starting value
+    :param decay: decay of the running averages, from 0 (this batch alone) to below 1. An average
+        over n updates is divided by ``1 - decay^n``, so that it leans on no starting value
     :param damping: lambda, split between the factors; None: that of the operator, which is
         ``cg_damping`` (policy) or ``critic_damping`` (critic) in NPG
-    :param inverse_every: factors are inverted at every so manieth update; in between, the last
+    :param inverse_every: how many updates apart the factors are inverted; in between, the last
         inverses serve
     :param others: what to do with parameters of layers that have no such factors (all but plain
         Linear and Conv2d layers; layers that are used twice or share their weights): "diagonal"
         takes the exact diagonal, through gradients of single samples, which is slow; "error"
         refuses, and names them
-    :raises ValueError: an argument is out of range; names it
+    :raises ValueError: an argument is out of range; the message names it
     """
 
     def __init__(
@@ -84,8 +84,13 @@ class KFAC(Solver):
         return {name: getattr(self, name) for name in _SETTINGS}
 
     def solve(self, operator: Operator, b: Tensor) -> Solution:
-        """Update the averages with the operator's batch, and solve; see :meth:`Solver.solve`.
+        """Update the averages with the operator's batch, and solve ``A x = b`` with them.
 
+        :param operator: A, a :class:`~sb3_natural.curvature.operators.FisherOperator` or a
+            :class:`~sb3_natural.curvature.operators.GaussNewtonOperator`, damped or not
+        :param b: the right-hand side, shape (P,)
+        :return: the solution, whose ``direction`` is x, shape (P,)
+        :raises NoStepError: a factor is not finite, or not positive definite
         :raises ValueError: the operator is not of a policy, or has parameters of a layer without
             factors where ``others="error"``
         """
@@ -122,9 +127,11 @@ class KFAC(Solver):
             self._invert(damping if self.damping is None else self.damping)
 
     def precondition(self, b: Tensor) -> Tensor:
-        """F^-1 b, (P,), with the inverses of the last update that computed some.
+        """The product of the inverse with a vector, shape (P,).
 
-        :param b: shape (P,), in the order of the last update's parameters
+        The inverse is that of the last update that computed one.
+
+        :param b: the vector, shape (P,), in the order of the last update's parameters
         """
         x = b.clone()
         parts = x.split(self._layout.sizes)
@@ -154,6 +161,7 @@ class KFAC(Solver):
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
         """Take over what :meth:`state_dict` gave.
 
+        :param state: the averages, inverses and number of updates
         :param strict: has no effect; SB3 gives it
         :raises ValueError: the state is not K-FAC's
         """

@@ -64,19 +64,22 @@ class Operator(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
-        """(P, P)."""
+        """(P, P), P the number of parameters."""
 
     @abstractmethod
     def __matmul__(self, vector: Tensor) -> Tensor:
-        """A v, a new tensor of shape (P,).
+        """The product A v, written ``operator @ vector``.
 
+        :param vector: v, shape (P,); left as it is
+        :return: a new tensor of shape (P,)
         :raises ValueError: v is not a vector of P elements
         """
 
     @abstractmethod
     def quadratic_form(self, vector: Tensor) -> float:
-        """v^T A v.
+        """The number ``v^T A v``.
 
+        :param vector: v, shape (P,)
         :raises ValueError: v is not a vector of P elements
         """
 
@@ -90,10 +93,12 @@ class Operator(ABC):
 
 
 class Damped(Operator):
-    """``operator + damping I``.
+    """A matrix with a multiple of the identity added to it: ``operator + damping I``.
 
+    :param operator: A, damped or not
     :param damping: finite and not negative
-    :raises ValueError: negative or non-finite damping
+    :raises ValueError: ``operator`` is no :class:`Operator`, or the damping is negative or not
+        finite
     """
 
     def __init__(self, operator: Operator, damping: float) -> None:
@@ -110,7 +115,6 @@ class Damped(Operator):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """See :attr:`Operator.shape`."""
         return self.operator.shape
 
     def __matmul__(self, vector: Tensor) -> Tensor:
@@ -118,24 +122,22 @@ class Damped(Operator):
         return product.add_(vector, alpha=self.damping) if self.damping else product
 
     def quadratic_form(self, vector: Tensor) -> float:
-        """See :meth:`Operator.quadratic_form`."""
         return self.operator.quadratic_form(vector) + self._part(vector)
 
     def diagonal(self) -> Tensor:
-        """See :meth:`Operator.diagonal`."""
         return self.operator.diagonal() + self.damping
 
     def dense(self) -> Tensor:
-        """See :meth:`Operator.dense`."""
         matrix = self.operator.dense().clone()
         matrix.diagonal().add_(self.damping)
         return matrix
 
     def undamped_form(self, vector: Tensor, damped_form: float | None) -> float:
-        """v^T A v of the operator without the damping.
+        """The quadratic form of the operator without the damping: ``v^T A v``.
 
-        :param damped_form: v^T (A + damping I) v if it is known (conjugate gradient does), which
-            saves the product
+        :param vector: v, shape (P,)
+        :param damped_form: ``v^T (A + damping I) v`` where it is known (conjugate gradient knows
+            it), which usually saves the product; None: not known
         """
         if damped_form is not None:
             undamped = damped_form - self._part(vector)
@@ -150,7 +152,7 @@ class Damped(Operator):
 
 
 class CurvatureOperator(Operator):
-    """``mean_s J(s)^T M(s) J(s)`` for the outputs of a network.
+    """A curvature matrix ``mean_s J(s)^T M(s) J(s)`` of a network's outputs.
 
     :param jacobian: J, of N samples with K outputs, for P parameters
     :param metric: maps u of shape (N, K) to M u of the same shape, in place or not
@@ -162,17 +164,16 @@ class CurvatureOperator(Operator):
 
     @property
     def params(self) -> list[nn.Parameter]:
-        """The parameters, in the order of the flat vectors."""
+        """The P parameters, in the order of the flat vectors."""
         return self.jacobian.params
 
     @property
     def n_samples(self) -> int:
-        """N."""
+        """N, the number of samples that the mean is over."""
         return len(self.jacobian.outputs)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """See :attr:`Operator.shape`."""
         return self.jacobian.n_params, self.jacobian.n_params
 
     def __matmul__(self, vector: Tensor) -> Tensor:
@@ -180,18 +181,22 @@ class CurvatureOperator(Operator):
         return self.jacobian.vjp(pushed.div_(self.n_samples))
 
     def quadratic_form(self, vector: Tensor) -> float:
-        """v^T A v, a sum of squares that costs half a product.
+        """The number ``v^T A v``, a sum of squares that costs half a product.
 
-        For the Fisher information, half of it is the quadratic model's KL divergence for a step v.
+        For the Fisher information, half of it is the quadratic model's KL divergence, in nats, for
+        a step v.
 
+        :param vector: v, shape (P,)
         :raises ValueError: v is not a vector of P elements
         """
         pushed = self.jacobian.jvp(vector)
         return ((pushed * self._metric(pushed.clone())).double().sum() / self.n_samples).item()
 
     def quadratic_forms(self, vector: Tensor) -> Tensor:
-        """v^T J(s)^T M(s) J(s) v of each sample, shape (N,); their mean is v^T A v.
+        """The quadratic form of each sample, ``v^T J(s)^T M(s) J(s) v``; their mean is ``v^T A v``.
 
+        :param vector: v, shape (P,)
+        :return: shape (N,)
         :raises ValueError: v is not a vector of P elements
         """
         pushed = self.jacobian.jvp(vector)
@@ -213,7 +218,11 @@ class CurvatureOperator(Operator):
 
 
 def undamped(operator: Operator) -> tuple[Operator, float]:
-    """The operator without its damping, and the damping, which is 0 if it has none."""
+    """The operator without its damping, and the damping.
+
+    :param operator: damped or not; of one that was damped several times, the dampings are added up
+    :return: the operator inside, and the damping, 0 if there is none
+    """
     damping = 0.0
     while isinstance(operator, Damped):
         damping += operator.damping
@@ -242,9 +251,9 @@ class PolicyCurvature(CurvatureOperator, PolicyOutputs):
         self.observations = observations
 
     def diagonal(self) -> Tensor:
-        """The diagonal, exact, shape (P,), for one backward pass per column of L.
+        """The diagonal, exact, shape (P,), for one backward pass per column of L (``M = L L^T``).
 
-        It is the mean square of the rows of L^T J.
+        It is the mean square of the rows of ``L^T J``.
         """
         rows = self.factor().transpose(1, 2)
         squares = sum_of_squares(self.policy, self.outputs, self.observations, rows, self.params)
@@ -252,11 +261,14 @@ class PolicyCurvature(CurvatureOperator, PolicyOutputs):
 
 
 class FisherOperator(PolicyCurvature):
-    """The Fisher information of an SB3 policy over a batch of states, as ``fisher @ v``.
+    """The Fisher information of an SB3 policy over a batch of states, as a matrix for products.
 
-    Works for every policy with SB3's ``get_distribution(observations)`` whose action distribution
-    is one of SB3's: MLP, CNN or Dict observations, shared or separate feature extractors, gSDE. The
-    parameters are those that the action distribution depends on, found through autograd.
+    ``fisher @ v`` multiplies it by a vector over the P parameters. They are those that the action
+    distribution depends on, found through autograd.
+
+    It works for every policy with SB3's ``get_distribution(observations)`` whose action
+    distribution is one of SB3's: MLP, CNN or Dict observations, shared or separate features
+    extractors, gSDE.
 
     >>> import torch
     >>> from stable_baselines3 import PPO
@@ -274,7 +286,8 @@ class FisherOperator(PolicyCurvature):
         take half the time of autograd's
     :param masks: which actions are valid in each of the N states, (N, K); None: all
     :raises TypeError: the action distribution is not supported
-    :raises ValueError: n_samples is less than 1; masks for a distribution that is not categorical
+    :raises ValueError: ``n_samples`` is less than 1, there are no observations, or there are masks
+        for a distribution that is not categorical
     :ivar distribution: one of SB3's, of the policy's kind; its current state does not matter
     :ivar family: its action family
     """
@@ -304,11 +317,11 @@ class FisherOperator(PolicyCurvature):
 
     @property
     def statistics(self) -> Tensor:
-        """phi, shape (N, K), detached."""
+        """phi, the statistics of the action distribution, shape (N, K), detached."""
         return self.jacobian.outputs
 
     def scores(self) -> Tensor:
-        """grad_theta log pi(a_i | s_i) for every sample of the batch, shape (N, P).
+        """The scores ``grad_theta log pi(a_i | s_i)``, one row for each sample, shape (N, P).
 
         :raises ValueError: the operator was built without actions
         """
@@ -332,33 +345,38 @@ class FisherOperator(PolicyCurvature):
         return torch.cat(list(rows)).squeeze(1)
 
     def factor(self) -> Tensor:
-        """See :meth:`PolicyOutputs.factor`; a column for each statistic."""
+        """L with ``M = L L^T`` in the N states, shape (N, K, K), detached."""
         return self.family.factor(self.statistics)
 
     def terms(self, observations: PyTorchObs) -> list[Term]:
-        """See :meth:`PolicyOutputs.terms`."""
         return statistics_terms(self.family, self.policy.get_distribution(observations))
 
     def outputs(self, observations: PyTorchObs) -> Tensor:
-        """See :meth:`PolicyOutputs.outputs`; any states, since only M knows of masks."""
+        """The statistics phi in these states, (n, K), attached.
+
+        :param observations: n states, which need not be those of the operator: the masks are part
+            of M alone
+        """
         return self.family.statistics(self.policy.get_distribution(observations))
 
     def known_diagonal(self) -> dict[nn.Parameter, float]:
-        """See :meth:`PolicyOutputs.known_diagonal`."""
         return log_std_diagonal(self.policy, self.observations)
 
 
 class GaussNewtonOperator(PolicyCurvature):
-    """J^T J / N for the values V of N states: the Gauss-Newton matrix of half the squared error.
+    """The Gauss-Newton matrix ``J^T J / N`` of half the mean squared error of the values V.
 
-    It is the Fisher information of a Gaussian with mean V and unit variance.
+    J is the Jacobian of V in N states. The matrix is the Fisher information of a Gaussian with mean
+    V and unit variance.
 
     :param policy: its parameters and train/eval mode are left as they are
-    :param params: the P parameters to differentiate by
+    :param params: the P parameters to differentiate by; those that V does not depend on are left
+        out
     :param observations: N states
     :param n_samples: use this many states, drawn at random from the batch with torch's generator,
         instead of all N
-    :raises ValueError: n_samples is less than 1
+    :raises ValueError: ``n_samples`` is less than 1, there are no observations, or V depends on
+        none of the parameters
     """
 
     policy: ActorCriticPolicy
@@ -377,11 +395,10 @@ class GaussNewtonOperator(PolicyCurvature):
         super().__init__(policy, observations, jacobian, lambda u: u)
 
     def factor(self) -> Tensor:
-        """See :meth:`PolicyOutputs.factor`; ones."""
+        """L with ``M = L L^T`` in the N states: ones, shape (N, 1, 1)."""
         return self.jacobian.outputs.new_ones(self.n_samples, 1, 1)
 
     def terms(self, observations: PyTorchObs) -> list[Term]:
-        """See :meth:`PolicyOutputs.terms`."""
         return [values_term(self.policy.predict_values(observations))]
 
 
@@ -399,7 +416,12 @@ def _drawn(observations: PyTorchObs, n_samples: int | None) -> Tensor | None:
 
 @torch.no_grad()
 def action_distribution(policy: ActorCriticPolicy, observations: PyTorchObs) -> Distribution:
-    """A distribution of the kind that the policy returns, in any state."""
+    """A distribution of the kind that the policy returns, in whichever state.
+
+    :param policy: its parameters and train/eval mode are left as they are
+    :param observations: of these the first is used, at most
+    :return: one of SB3's; what it currently holds does not matter
+    """
     if actor_mlp(policy) is not None:
         return policy.action_dist
     return policy.get_distribution(first_sample(observations))
@@ -412,8 +434,10 @@ def statistics_jacobian(
 
     The parameters are those that the action distribution depends on, whatever their names.
 
+    :param policy: its parameters and train/eval mode are left as they are
     :param observations: N states
-    :param fast: hand-written products where the policy is a plain multilayer perceptron
+    :param fast: use hand-written products where the policy is a plain multilayer perceptron
+    :return: the family of the distribution, and the Jacobian, whose ``outputs`` are phi, (N, K)
     :raises TypeError: the action distribution is not supported
     """
     family = family_of(action_distribution(policy, observations))
@@ -432,7 +456,14 @@ def statistics_jacobian(
 def value_jacobian(
     policy: ActorCriticPolicy, params: Sequence[nn.Parameter], observations: PyTorchObs
 ) -> Jacobian:
-    """V of N states, shape (N, 1), with its Jacobian by ``params``."""
+    """The values V of N states, with their Jacobian.
+
+    :param policy: its parameters and train/eval mode are left as they are
+    :param params: the parameters to differentiate by; those that V does not depend on are left out
+    :param observations: N states
+    :return: the Jacobian, whose ``outputs`` are V, (N, 1)
+    :raises ValueError: V depends on none of the parameters
+    """
     mlp = critic_mlp(policy)
     if mlp is not None and MlpJacobian.fits(mlp):
         jacobian = ScalarMlpJacobian(mlp, flat_features(policy, observations))

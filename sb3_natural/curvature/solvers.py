@@ -54,18 +54,22 @@ def conjugate_gradient(
     tol: float = 1e-5,
     preconditioner: Callable[[Tensor], Tensor] | None = None,
 ) -> Solution:
-    """Solve ``operator @ x = b`` for a symmetric positive definite operator.
+    """Solve ``operator @ x = b`` for a symmetric positive definite operator, by products alone.
 
     Products run in the precision of ``b``; the recurrences and dot products in float64, where the
     device has it, since they cost nothing next to a product.
 
     Source: Nocedal & Wright, Numerical Optimization (2006), algorithm 5.3.
 
+    :param operator: an :class:`~sb3_natural.curvature.operators.Operator`, or anything else that
+        ``@`` multiplies by a vector of shape (P,)
     :param b: right-hand side, shape (P,)
     :param max_steps: stop after this many products
-    :param tol: stop when ``||operator @ x - b|| <= tol ||b||``
+    :param tol: stop when the relative residual ``|operator @ x - b| / |b|`` is at most this
     :param preconditioner: maps r, shape (P,), in the precision of ``b``, to an approximation of
-        ``operator^-1 r``; it must be linear, symmetric and positive definite
+        ``operator^-1 r``; it must be linear, symmetric and positive definite. None: no
+        preconditioning
+    :return: x, with the number of products, the residual and ``x^T (operator @ x)``
     :raises NoStepError: non-positive curvature or a non-finite product was met
     :raises ValueError: b is not a vector that the operator takes
     """
@@ -113,12 +117,13 @@ def conjugate_gradient(
 
 
 class ConjugateGradient(Solver):
-    """Conjugate gradient: never forms the matrix.
+    """Conjugate gradient: needs products with the matrix, and never forms it.
 
     :param max_steps: stop after this many products
-    :param tol: stop when the relative residual is below this
-    :param preconditioner: maps r, shape (P,), to an approximation of A^-1 r
-    :raises ValueError: max_steps is less than 1, or tol negative
+    :param tol: stop when the relative residual ``|A x - b| / |b|`` is at most this
+    :param preconditioner: as for :func:`conjugate_gradient`
+    :raises ValueError: ``max_steps`` is less than 1, ``tol`` is negative, or the preconditioner is
+        no function
     """
 
     # A class attribute: instances in models of version 0.1 do not have it.
@@ -146,7 +151,7 @@ class ConjugateGradient(Solver):
 
 
 class Diagonal(Solver):
-    """x = b / diag(A): the exact diagonal; correlations are ignored."""
+    """Division by the exact diagonal, ``x = b / diag(A)``: correlations are ignored."""
 
     def solve(self, operator: Operator, b: Tensor) -> Solution:
         check_shape(operator.shape[:1], b=b)
@@ -157,21 +162,26 @@ class Diagonal(Solver):
 
 
 class Empirical(Solver):
-    """The empirical Fisher, mean_i s_i s_i^T of the scores s_i, inverted in sample space.
+    """The empirical Fisher information ``mean_i s_i s_i^T`` of the scores s_i, inverted.
 
-    With S the N x P matrix of scores, the Woodbury identity gives
+    With S the N x P matrix of scores, the Woodbury identity gives::
 
         x = (b - S^T (damping N I + S S^T)^-1 S b) / damping,
 
-    exact for the empirical Fisher. Memory is N x P: subsample the states for large networks. With
-    the actions that were taken, x is also Kakade's compatible function approximation: the w that
-    minimises ``mean((w^T s_i - A_i)^2) + damping |w|^2``.
+    which is exact for the empirical Fisher information. Memory is N x P: subsample the states for
+    large networks. With b the policy gradient of the same samples, x is also Kakade's compatible
+    function approximation: the w that minimises ``mean((w^T s_i - A_i)^2) + damping |w|^2``.
     """
 
     def solve(self, operator: Operator, b: Tensor) -> Solution:
-        """See :meth:`Solver.solve`.
+        """Solve ``A x = b``, A the empirical Fisher information with damping.
 
-        :raises ValueError: the operator is not a damped Fisher information with actions
+        :param operator: ``Damped(FisherOperator(policy, observations, actions), damping)``
+        :param b: the right-hand side, shape (P,)
+        :return: the solution, whose ``direction`` is x, shape (P,)
+        :raises NoStepError: the scores are not finite
+        :raises ValueError: the operator is not a damped Fisher information with actions, or the
+            damping is 0
         """
         check_shape(operator.shape[:1], b=b)
         fisher, damping = undamped(operator)
@@ -196,7 +206,7 @@ class Empirical(Solver):
 
 
 class Dense(Solver):
-    """Forms the matrix and solves by Cholesky, in float64: the reference for the others."""
+    """The matrix itself, solved by Cholesky in float64: the reference for the others."""
 
     def solve(self, operator: Operator, b: Tensor) -> Solution:
         check_shape(operator.shape[:1], b=b)
@@ -208,7 +218,7 @@ class Dense(Solver):
 
 
 class Identity(Solver):
-    """x = b: the vanilla gradient, for comparison. Not invariant to parameterisation."""
+    """No curvature, ``x = b``: the vanilla gradient, which depends on the parameterisation."""
 
     def solve(self, operator: Operator, b: Tensor) -> Solution:
         check_shape(operator.shape[:1], b=b)

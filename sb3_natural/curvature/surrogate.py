@@ -11,9 +11,10 @@ __all__ = ["Surrogate"]
 
 
 class Surrogate:
-    """mean(rho A) over a rollout, rho = pi(a|s) / pi_old(a|s), as a function of pi's phi.
+    """The surrogate objective of a rollout, as a function of the policy's statistics phi.
 
-    Source: Schulman et al. 2015, equation 14.
+    It is ``mean(rho A)`` with the ratios ``rho = pi(a|s) / pi_old(a|s)``. Source: Schulman et al.
+    2015, equation 14.
 
     :param distribution: an SB3 distribution of the policy's kind; its current state is not used
     :param actions: N actions, as the distribution's ``log_prob`` takes them
@@ -40,11 +41,18 @@ class Surrogate:
         self._advantages = advantages
 
     def __call__(self, phi: Tensor) -> float:
-        """mean(rho A) for statistics phi, (N, K); NaN where phi is not finite."""
+        """The objective ``mean(rho A)``; NaN where phi is not finite.
+
+        :param phi: the statistics, shape (N, K)
+        """
         return self._weighted(phi).mean().item()
 
     def with_gradient(self, phi: Tensor) -> tuple[float, Tensor]:
-        """mean(rho A), and its gradient with respect to phi, (N, K)."""
+        """The objective ``mean(rho A)``, and its gradient with respect to phi.
+
+        :param phi: the statistics, shape (N, K)
+        :return: the objective, and the gradient, shape (N, K)
+        """
         weighted = self._weighted(phi)
         score = self.family.score(self._distribution, phi, self._actions)
         return weighted.mean().item(), score * (weighted / len(phi))[:, None]

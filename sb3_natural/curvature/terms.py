@@ -48,24 +48,32 @@ class PolicyOutputs(ABC):
 
     @abstractmethod
     def terms(self, observations: PyTorchObs) -> list[Term]:
-        """The outputs in these states, in terms between which M has no entries: a forward pass."""
+        """The outputs in these states, in terms between which M has no entries: a forward pass.
+
+        :param observations: n states
+        """
 
     @abstractmethod
     def factor(self) -> Tensor:
-        """L with M = L L^T in the N states, for all outputs, (N, K, m), detached."""
+        """L with ``M = L L^T`` in the N states, for all outputs, (N, K, m), detached."""
 
     def known_diagonal(self) -> dict[nn.Parameter, float]:
         """Parameters whose block of the curvature matrix is known: a multiple of the identity."""
         return {}
 
     def outputs(self, observations: PyTorchObs) -> Tensor:
-        """All outputs in these states, (n, K), attached."""
+        """All outputs in these states, (n, K), attached.
+
+        :param observations: n states
+        """
         return torch.cat([term.outputs for term in self.terms(observations)], dim=1)
 
     def diagonal_of(self, params: Sequence[nn.Parameter]) -> Tensor:
         """The curvature matrix's diagonal for some parameters, of any layers; flat, exact.
 
         It takes gradients of single samples, for each column of L.
+
+        :param params: the parameters, in the order of the result
         """
         cotangents = self.factor().transpose(1, 2)
         rows = per_sample_vjp(self.outputs, (self.observations,), cotangents, params)

@@ -43,11 +43,11 @@ _MAX_SHORTENINGS = 20
 
 
 class PolicyLine:
-    """The policies with parameters theta + beta x: goes to one of them, and measures it.
+    """The policies with parameters ``theta + beta x``: goes to one of them, and measures it.
 
-    :param fisher: of the policy at theta, which is where the policy is now
-    :param jacobian: of the statistics of all samples, whose outputs are those at theta
-    :param surrogate: of the same samples
+    :param fisher: Fisher information of the policy at theta, which is where the policy is now
+    :param jacobian: Jacobian of the statistics of all samples, whose outputs are those at theta
+    :param surrogate: surrogate objective of the same samples
     :param direction: x, shape (P,)
     :param maximal: whether the divergence is that of the state where it is largest, instead of the
         mean over states
@@ -76,9 +76,11 @@ class PolicyLine:
         self._direction = direction
 
     def __call__(self, length: float) -> tuple[float, float]:
-        """Go to theta + length x: the surrogate and the KL divergence there, NaN if it is too far.
+        """Go to ``theta + length x``, and measure the policy there.
 
-        :return: the surrogate, and the mean or largest KL divergence, in nats
+        :param length: beta, the multiple of x
+        :return: the surrogate, and the mean or largest KL divergence, in nats; NaN where the policy
+            is not finite
         """
         assign_flat(self._fisher.params, self._theta + length * self._direction)
         self.phi = self._jacobian.evaluate()
@@ -93,11 +95,14 @@ class PolicyLine:
 
 
 def kl_normalised_length(quadratic_form: float, target_kl: float) -> float:
-    """beta = sqrt(2 delta / (x^T F x)), so that 1/2 (beta x)^T F (beta x) = delta.
+    """The multiple of x at which the quadratic model of the KL divergence is delta.
 
-    :param quadratic_form: x^T F x
+    This is ``beta = sqrt(2 delta / (x^T F x))``, so that ``1/2 (beta x)^T F (beta x) = delta``.
+
+    :param quadratic_form: ``x^T F x``
     :param target_kl: delta, in nats
-    :raises NoStepError: x^T F x is not a positive finite number
+    :return: beta
+    :raises NoStepError: ``x^T F x`` is not a positive finite number
     """
     if not (quadratic_form > 0 and math.isfinite(quadratic_form)):
         raise NoStepError(
@@ -114,6 +119,9 @@ def limited(direction: Tensor, block: slice, limit: float) -> Tensor:
     deviations, this leaves the KL divergence of the other block's change as it was.
 
     :param direction: x, shape (P,), left as it is
+    :param block: which of the P elements are limited
+    :param limit: the largest root mean square of the block's elements
+    :return: x itself if its block is short enough, else a new tensor of shape (P,)
     """
     size = direction[block].double().square().mean().sqrt().item()
     if size <= limit:
@@ -127,6 +135,7 @@ class StepTaken(NamedTuple):
     """A step, and what it did."""
 
     length: float
+    """The multiple of the direction by which the parameters moved."""
     objective: float
     """The surrogate after it."""
     kl: float
@@ -138,7 +147,9 @@ class StepTaken(NamedTuple):
 def fixed_step(evaluate: Callable[[float], tuple[float, float]], length: float) -> StepTaken:
     """The step of the given length, whatever its KL divergence.
 
-    :param evaluate: maps a length to (surrogate objective, measured KL) of the policy there
+    :param evaluate: maps a length to (surrogate objective, measured KL) of the policy there; a
+        :class:`PolicyLine`, say
+    :param length: the multiple of the direction to take
     :raises NoStepError: the policy there is not finite. The policy is left there.
     """
     objective, kl = evaluate(length)
@@ -154,11 +165,11 @@ def shortened_step(
 
     The KL-normalised length relies on a quadratic model of the divergence. Where that fails (a
     nearly certain policy about to change its mind), a step meant for 0.02 nats can measure tens.
-    "Far beyond" is 1.5 delta, where SB3's PPO stops, too. Unlike in TRPO, the surrogate need not
-    improve. Each try goes to where the parabola through the measured divergence has delta, or to
-    half the length if that is longer.
+    "Far beyond" is more than 1.5 delta, where SB3's PPO stops, too. Unlike in TRPO, the surrogate
+    need not improve. Each try goes to where the parabola through the measured divergence has delta,
+    or to half the length if that is longer.
 
-    :param evaluate: maps a length to (surrogate objective, measured KL) of the policy there
+    :param evaluate: as for :func:`fixed_step`
     :param length: the first length to try
     :param target_kl: delta, in nats
     :raises NoStepError: no shortened step is within bounds. The policy is left where ``evaluate``
@@ -184,16 +195,18 @@ def backtracking_line_search(
     shrinking_factor: float,
     max_steps: int,
 ) -> StepTaken:
-    """The longest step, of ``length * shrinking_factor^k``, that is an improvement within delta.
+    """The longest step that raises the surrogate within delta, of those that the search tries.
 
-    Source: Schulman et al. 2015, appendix C.
+    It tries ``length * shrinking_factor^k`` for k = 0, 1, ... Source: Schulman et al. 2015,
+    appendix C.
 
-    :param evaluate: maps a length to (surrogate objective, measured KL) of the policy there
+    :param evaluate: as for :func:`fixed_step`
     :param length: the first length to try
     :param objective: the surrogate at length 0, to be exceeded
     :param target_kl: delta, in nats
+    :param shrinking_factor: ratio of successive lengths, between 0 and 1
     :param max_steps: how many lengths to try
-    :raises NoStepError: none of them is. The policy is left where ``evaluate`` was last called.
+    :raises NoStepError: none of them does. The policy is left where ``evaluate`` was last called.
     """
     for shortenings in range(max_steps):
         new_objective, kl = evaluate(length)
@@ -205,14 +218,18 @@ def backtracking_line_search(
 
 
 def linearised_projection(gradient: Tensor, kl_gradient: Tensor, delta: float) -> Tensor:
-    """The z nearest to g with ``k^T z <= delta``, for every sample.
+    """The z nearest to g with ``k^T z <= delta``, for every sample: ACER's trust region.
 
-    ``z = g - max(0, (k^T g - delta) / |k|^2) k``. Source: Wang et al. 2017, equation 12.
+    In closed form::
+
+        z = g - max(0, (k^T g - delta) / |k|^2) k.
+
+    Source: Wang et al. 2017, equation 12.
 
     :param gradient: g, the policy gradient with respect to the statistics phi, shape (N, K)
     :param kl_gradient: k, the gradient of the KL divergence from the average policy with respect to
         the same statistics, shape (N, K)
-    :param delta: bound on k^T z
+    :param delta: bound on ``k^T z``, not negative
     :return: z, shape (N, K)
     :raises ValueError: the two gradients have different shapes
     """

@@ -40,15 +40,21 @@ _TRIES = 10
 
 
 class ValueFit(ABC):
-    """Fits V to the returns in a rollout buffer."""
+    """Fits V to the returns in a rollout buffer.
+
+    Derive from this class for a critic of your own: NPG takes an instance as ``critic``.
+    """
 
     @abstractmethod
     def fit(
         self, policy: ActorCriticPolicy, params: Sequence[nn.Parameter], buffer: RolloutBuffer
     ) -> float:
-        """Move ``params`` and return the mean squared error.
+        """Move the critic's parameters.
 
+        :param policy: the policy, whose ``predict_values`` is V
         :param params: the critic's own parameters; no other is touched
+        :param buffer: a full rollout buffer with its returns computed
+        :return: the mean squared error of V, in units of squared returns
         :raises NoStepError: no finite step could be computed; the parameters are as before
         """
 
@@ -56,8 +62,9 @@ class ValueFit(ABC):
 class AdamFit(ValueFit):
     """Minibatch regression with the policy's optimiser (Adam by default), as TRPO does it.
 
-    :param n_epochs: passes over the rollout
-    :param batch_size: minibatch size
+    :param n_epochs: passes over the rollout, at least 1
+    :param batch_size: minibatch size, at least 1
+    :raises ValueError: an argument is not an integer of at least 1
     """
 
     def __init__(self, n_epochs: int, batch_size: int) -> None:
@@ -68,7 +75,12 @@ class AdamFit(ValueFit):
     def fit(
         self, policy: ActorCriticPolicy, params: Sequence[nn.Parameter], buffer: RolloutBuffer
     ) -> float:
-        """See :meth:`ValueFit.fit`; the error is a mean over minibatches, each before its step"""
+        """Move the critic's parameters; the error is a mean over minibatches, each before its step.
+
+        :return: the mean squared error of V, in units of squared returns
+        :raises NoStepError: parameters or the optimiser's state would not be finite; both are as
+            before
+        """
         losses = []
         before = flatten(param.detach() for param in params)
         optimizer_before = copy.deepcopy(policy.optimizer.state_dict())
@@ -118,7 +130,10 @@ def split_parameters(
 
     Found through autograd, so no parameter needs a particular name.
 
-    :param observations: only the first is used
+    :param policy: left as it is
+    :param observations: of these the first is used, at most
+    :return: the parameters of the policy, and those of the critic alone; a list is empty where all
+        are frozen
     """
     actor, critic = actor_mlp(policy), critic_mlp(policy)
     if actor is not None and critic is not None:
@@ -147,15 +162,19 @@ def _behind(output: Tensor, policy: nn.Module) -> list[nn.Parameter]:
 class GaussNewtonFit(ValueFit):
     """Natural-gradient steps on the squared error: the critic's counterpart of NPG.
 
-    Each step solves ``(J^T J / N + damping I) x = J^T (returns - V) / N`` and adds x, or as much of
-    it as lowers the error (:func:`descend`). J^T J / N is the Fisher information of a Gaussian with
-    mean V and unit variance.
+    With J the Jacobian of V in the rollout's N states, each step solves::
 
-    :param n_steps: Gauss-Newton steps per rollout
+        (J^T J / N + damping I) x = J^T (returns - V) / N
+
+    and adds x to the parameters, or as much of it as lowers the error. ``J^T J / N`` is the Fisher
+    information of a Gaussian with mean V and unit variance.
+
+    :param n_steps: Gauss-Newton steps per rollout, at least 1
     :param solver: solves for x
     :param damping: Levenberg-Marquardt damping, in units of squared values per squared parameter
-    :param n_curvature_samples: estimate J^T J / N from this many samples, drawn anew for each step
-        from the rollout; the gradient always uses all of them. None: all of them here too
+    :param n_curvature_samples: estimate ``J^T J / N`` from this many samples, drawn anew for each
+        step from the rollout; the gradient always uses all of them. None: all of them here too
+    :raises ValueError: an argument is out of range or of the wrong type; the message names it
     """
 
     def __init__(
@@ -186,7 +205,11 @@ class GaussNewtonFit(ValueFit):
     def fit(
         self, policy: ActorCriticPolicy, params: Sequence[nn.Parameter], buffer: RolloutBuffer
     ) -> float:
-        """See :meth:`ValueFit.fit`; the error is that after the last step, on the whole rollout."""
+        """Move the critic's parameters; the error is that after the last step, on all samples.
+
+        :return: the mean squared error of V, in units of squared returns
+        :raises NoStepError: a step is not finite; the parameters are as before
+        """
         batch = next(buffer.get(batch_size=None))
         observations, returns = batch.observations, batch.returns[:, None]
         before = flatten(param.detach() for param in params)

@@ -89,17 +89,20 @@ def make_vec_env(
     :param backend: ``"dummy"`` (one after the other, in this process), ``"processes"`` (a process
         for each core; see :class:`~sb3_natural.environments.processes.ProcessVecEnv`),
         ``"subproc"`` (a process for each environment) or ``"envpool"`` (C++ threads; see
-        :class:`EnvPoolVecEnv`)
+        :class:`~sb3_natural.environments.envpool.EnvPoolVecEnv`)
     :param start_index: added to i in the names of the monitor files and in the action spaces' seeds
-    :param monitor_dir: folder for monitor files; not with ``"envpool"``
-    :param wrapper_class: wrapper of every environment; not with ``"envpool"``
+    :param monitor_dir: folder for monitor files; None: no files; not with ``"envpool"``
+    :param wrapper_class: wrapper of every environment, or a function that wraps one; not with
+        ``"envpool"``
     :param env_kwargs: arguments of ``gymnasium.make``
     :param vec_env_kwargs: further arguments of the ``VecEnv``'s constructor: with ``"processes"``
         ``n_processes`` and ``start_method``, with ``"envpool"`` ``num_threads``
     :param monitor_kwargs: arguments of SB3's ``Monitor``; not with ``"envpool"``
     :param wrapper_kwargs: arguments of ``wrapper_class``; not with ``"envpool"``
     :param normalize: whether to normalise observations and rewards with
-        :class:`~sb3_natural.environments.vec_normalize.VecNormalize`; or its arguments
+        :class:`~sb3_natural.environments.vec_normalize.VecNormalize`; or that class's arguments, as
+        a mapping
+    :return: the environments; their infos report episodes as SB3's ``Monitor`` does
     :raises ValueError: the backend is unknown, or EnvPool does not support an argument
     :raises ImportError: ``backend="envpool"`` without EnvPool installed
     """
@@ -172,7 +175,7 @@ class EnvPoolVecEnv(VecEnv):
     :param n_envs: number of environments
     :param seed: environment i gets ``seed + i``; None draws one from NumPy's global generator.
         Seeds that differ by a multiple of 2^32 are the same to EnvPool
-    :param num_threads: number of C++ threads; None for one per core, at most ``n_envs``
+    :param num_threads: number of C++ threads; None: one per core, at most ``n_envs``
     :param env_kwargs: arguments of ``gymnasium.make``, by Gymnasium's names
     :raises ImportError: EnvPool is not installed; names the extra that installs it
     :raises ValueError: EnvPool does not have the task or an option, or its spaces differ
@@ -322,6 +325,7 @@ class EnvPoolVecEnv(VecEnv):
     def set_options(self, options: list[dict] | dict | None = None) -> None:
         """Refuse all options: EnvPool's resets take none.
 
+        :param options: None or empty
         :raises ValueError: an option is given
         """
         if any(options if isinstance(options, list) else [options]):
@@ -332,6 +336,9 @@ class EnvPoolVecEnv(VecEnv):
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """The attribute of each environment.
 
+        :param attr_name: name of the attribute
+        :param indices: which environments: an index or several; None: all
+        :return: one value for each of them
         :raises AttributeError: it is not ``render_mode`` (None), ``spec`` (Gymnasium's),
             ``observation_space`` or ``action_space``
         """
@@ -343,7 +350,7 @@ class EnvPoolVecEnv(VecEnv):
         return [self._attributes[attr_name] for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Not possible.
+        """Not possible, since the environments are not Python objects.
 
         :raises NotImplementedError: always
         """
@@ -359,7 +366,7 @@ class EnvPoolVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Not possible.
+        """Not possible, since the environments are not Python objects.
 
         :raises NotImplementedError: always
         """
@@ -371,7 +378,11 @@ class EnvPoolVecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """True for ``Monitor``, whose reports ``infos`` hold, and False for all other wrappers."""
+        """True for ``Monitor``, whose reports ``infos`` hold, and False for all other wrappers.
+
+        :param wrapper_class: the class of wrappers
+        :param indices: as for :meth:`get_attr`
+        """
         return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
 

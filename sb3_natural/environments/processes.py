@@ -39,16 +39,16 @@ __all__ = ["ProcessVecEnv"]
 class ProcessVecEnv(VecEnv):
     """Environments in several processes, of which this is one, with observations in shared memory.
 
-    Returns what ``DummyVecEnv`` returns for the same seeds. It pays where the steps of a process's
-    environments take much longer together than the messages about them, about 0.1 milliseconds.
+    It returns what ``DummyVecEnv`` returns for the same seeds. It pays where one step of all of a
+    process's environments takes much longer than the messages about it, about 0.1 milliseconds.
 
     As with ``SubprocVecEnv``, a script has to make it below ``if __name__ == "__main__":``. Each of
     the other processes imports what the environments need, which takes seconds. With "forkserver",
     ``multiprocessing.set_forkserver_preload(["sb3_natural"])`` has it imported once for all.
 
-    An error of an environment is raised with its type, its message after the environment's index,
-    and where it comes from as its cause. After an error in a step or in a reset all processes end;
-    after one in ``env_method`` or ``get_attr`` they go on.
+    An error in an environment is raised here, with the same type. Its message begins with the
+    environment's index, and its cause says where it comes from. After an error in a step or in a
+    reset all processes end; after one in ``env_method`` or ``get_attr`` they go on.
 
     :param env_fns: functions that make one environment each; they and what they refer to are
         pickled by cloudpickle
@@ -168,15 +168,28 @@ class ProcessVecEnv(VecEnv):
             self._own.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The attribute of each environment, as a copy where it is another process's."""
+        """The attribute of each environment, as a copy where it is another process's.
+
+        :param attr_name: name of the attribute, which may be a wrapper's
+        :param indices: which environments: an index or several; None: all
+        :return: one value for each of them
+        """
         return self._ask("get_attr", indices, attr_name)
 
     def has_attr(self, attr_name: str) -> bool:
-        """Whether all environments have the attribute."""
+        """Whether all environments have the attribute.
+
+        :param attr_name: name of the attribute, which may be a wrapper's
+        """
         return all(self.env_method("has_wrapper_attr", attr_name))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set the attribute of each environment's outermost wrapper, as ``DummyVecEnv`` does."""
+        """Set the attribute of each environment's outermost wrapper, as ``DummyVecEnv`` does.
+
+        :param attr_name: name of the attribute
+        :param value: what it becomes; other processes get a copy
+        :param indices: as for :meth:`get_attr`
+        """
         self._ask("set_attr", indices, attr_name, value)
 
     def env_method(
@@ -186,13 +199,24 @@ class ProcessVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """What a method of each environment returns."""
+        """What a method of each environment returns.
+
+        :param method_name: name of the method, which may be a wrapper's
+        :param method_args: its positional arguments
+        :param indices: as for :meth:`get_attr`
+        :param method_kwargs: its keyword arguments
+        :return: one value for each of the environments
+        """
         return self._ask("env_method", indices, method_name, *method_args, **method_kwargs)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Whether each environment is wrapped in this class."""
+        """Whether each environment is wrapped in a class.
+
+        :param wrapper_class: the class
+        :param indices: as for :meth:`get_attr`
+        """
         return self._ask("env_is_wrapped", indices, wrapper_class)
 
     def get_images(self) -> Sequence[np.ndarray | None]:

@@ -40,7 +40,11 @@ class VecNormalize(sb3.VecNormalize):
     """
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Step the environments; update the statistics, and normalise."""
+        """Step the environments; update the statistics, and normalise.
+
+        :return: observations and rewards, normalised; dones; infos, in which
+            ``terminal_observation`` is normalised, too
+        """
         observations, rewards, dones, infos = self.venv.step_wait()
         self.old_obs = observations  # type: ignore[assignment]
         self.old_reward = rewards
@@ -58,7 +62,10 @@ class VecNormalize(sb3.VecNormalize):
         return normalized, rewards, dones, infos
 
     def reset(self) -> np.ndarray | dict[str, np.ndarray]:
-        """Reset the environments; update the statistics, and normalise."""
+        """Reset the environments; update the statistics, and normalise.
+
+        :return: the first observations, normalised
+        """
         observations = self.venv.reset()
         self.old_obs = observations  # type: ignore[assignment]
         self.returns = np.zeros(self.num_envs)
@@ -83,7 +90,10 @@ class VecNormalize(sb3.VecNormalize):
             _update(self.ret_rms, self.returns)
 
     def normalize_obs(self, obs: Any) -> Any:
-        """Observations of any batch shape, normalised by the statistics as they are: a copy."""
+        """Observations, normalised by the statistics as they are: a copy.
+
+        :param obs: an array of any batch shape, or for Dict observations a dict of such arrays
+        """
         if not self.norm_obs:
             return mapped(np.copy, obs)
         if isinstance(self.obs_rms, dict):
@@ -103,7 +113,10 @@ class VecNormalize(sb3.VecNormalize):
         return normalized.astype(np.float32)
 
     def normalize_reward(self, reward: np.ndarray) -> np.ndarray:
-        """Rewards, divided by the standard deviation of the return as it is."""
+        """Rewards, divided by the standard deviation of the return as it is, and clipped: a copy.
+
+        :param reward: of any shape
+        """
         if not self.norm_reward:
             return reward.astype(np.float32)
         std = math.sqrt(float(self.ret_rms.var) + self.epsilon)
@@ -113,7 +126,10 @@ class VecNormalize(sb3.VecNormalize):
         return scaled.astype(np.float32)
 
     def save(self, save_path: str) -> None:
-        """Save statistics and settings, as SB3's class does."""
+        """Save statistics and settings, as SB3's class does.
+
+        :param save_path: the file to write, a pickle
+        """
         plain = sb3.VecNormalize.__new__(sb3.VecNormalize)
         vars(plain).update(vars(self))
         with Path(save_path).open("wb") as file:
@@ -121,10 +137,11 @@ class VecNormalize(sb3.VecNormalize):
 
     @staticmethod
     def load(load_path: str, venv: VecEnv) -> "VecNormalize":
-        """Load statistics and settings, which this or SB3's class has saved.
+        """Load statistics and settings that this or SB3's class has saved.
 
         This executes any code that the file contains: load only files from people whom you trust.
 
+        :param load_path: the file to read
         :param venv: the environments to wrap
         """
         with Path(load_path).open("rb") as file:

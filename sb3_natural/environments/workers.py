@@ -191,18 +191,22 @@ class _BatchEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, bytes]]:
+        """Reset the environments, with the seeds and options in ``options``."""
         assert options is not None
         answer = self._pickled(self._batch.reset(**options))
         return self._batch.observations, {"answer": answer}
 
     def step(self, actions: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, bytes]]:
+        """Step the environments, one row of ``actions`` each."""
         answer = self._pickled(self._batch.step(actions))
         return self._batch.observations, 0.0, False, False, {"answer": answer}
 
     def ask(self, question: bytes) -> bytes:
+        """Answer a pickled question: see :meth:`Batch.ask`."""
         return self._pickled(self._batch.ask(question))
 
     def close(self) -> None:
+        """Close the environments."""
         self._batch.close()
 
     def _pickled(self, answer: Any) -> bytes:
@@ -221,6 +225,7 @@ class _PollingPipe:
         self._poll.register(pipe.fileno(), select.POLLIN)
 
     def recv(self) -> Any:
+        """The next message."""
         end = time.perf_counter() + _POLLING_SECONDS
         while not self._poll.poll(0) and time.perf_counter() < end:
             pass

@@ -54,31 +54,35 @@ DEFAULT_TARGET_KL = 0.01
 class NAC(Loadable, SoundSteps, FastRollouts):
     """Natural actor-critic.
 
-    The policy's advantages are approximated by compatible features, its scores:
-    A(s, a) ~ w^T grad_theta log pi(a|s). The w with the least error is the natural gradient, so
-    that the critic's regression replaces forming and inverting the Fisher information. After each
-    rollout the policy's parameters theta move along w. There are two regressions:
+    The policy's advantages are approximated by compatible features, its scores::
 
-    - *LSTD* (default): state values V(s) = v^T psi(s) and w together from LSTD-Q(lambda), whose
+        A(s, a) ~ w^T grad_theta log pi(a|s).
+
+    The w with the least error is the natural gradient, so that the critic's regression replaces
+    forming and inverting the Fisher information. After each rollout the policy's parameters theta
+    move along w. There are two regressions:
+
+    - *LSTD* (default): state values ``V(s) = v^T psi(s)`` and w together from LSTD-Q(lambda), whose
       sums forget by ``forgetting_factor`` when the policy has moved;
     - *episodic* (``variant="episodic"``, eNAC): the returns of whole episodes, regressed on their
       summed scores and a constant.
 
     The length of the step is
 
-    - *KL-normalised* (default): ``theta += sqrt(2 target_kl / w^T F w) w``, with w^T F w from a
+    - *KL-normalised* (default): ``theta += sqrt(2 target_kl / w^T F w) w``, with ``w^T F w`` from a
       product with the Fisher information, which is never formed; shortened until the measured KL
       divergence is at most 1.5 ``target_kl``;
     - *fixed* (``step_size``): ``theta += step_size w``, as in the paper.
 
-    psi(s) is a constant and the inputs of the critic's last layer. Its hidden layers stay as they
-    were initialised, since LSTD needs features that do not change; a features extractor with
-    parameters that the policy shares moves with the policy, and excludes ``forgetting_factor``.
+    The features psi(s) are a constant and the inputs of the critic's last layer. Its hidden layers
+    stay as they were initialised, since LSTD needs features that do not change; a features
+    extractor with parameters that the policy shares moves with the policy, and excludes
+    ``forgetting_factor``.
     With ``policy_kwargs=dict(net_arch=[])``, policy and state value are linear in the observation.
 
     For policies of up to a few thousand parameters: for P of them, the LSTD variant holds a matrix
-    of P^2 numbers and solves a system in P^3 operations for each update. What does not fit in
-    memory is refused.
+    of about ``P^2`` numbers and solves a system in about ``P^3`` operations for each update. What
+    does not fit in memory is refused.
 
     Paper: Peters & Schaal 2008, Natural actor-critic, Neurocomputing 71. There are three
     differences. Traces decay by gamma lambda instead of lambda, so that ``trace=1`` fits discounted
@@ -278,7 +282,10 @@ class NAC(Loadable, SoundSteps, FastRollouts):
 
     @np.errstate(all="ignore")  # every direction and step is checked for non-finite numbers
     def train(self) -> None:
-        """Solve for critic and natural gradient with the new rollout, and move the policy."""
+        """Solve for critic and natural gradient with the new rollout, and move the policy.
+
+        :raises ValueError: an argument has been set to an invalid value
+        """
         self._check_arguments()  # here too, since they may be assigned at any time
         assert self._transitions is not None, "train is called after a rollout"
         self.policy.set_training_mode(False)
@@ -395,8 +402,9 @@ class NAC(Loadable, SoundSteps, FastRollouts):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfNAC:
-        """Train for ``total_timesteps`` environment steps; see SB3's ``BaseAlgorithm.learn``.
+        """Train for ``total_timesteps`` environment steps, as SB3's algorithms do.
 
+        :return: the model itself
         :raises TypeError: the policy's action distribution is not supported
         :raises ValueError: an argument has been set to an invalid value, the policy's linear system
             does not fit in memory, the critic's last layer is not linear, or an observation, a

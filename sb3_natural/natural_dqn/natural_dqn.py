@@ -37,29 +37,57 @@ _SOLVERS = [name for name in SOLVERS if name != "empirical"]
 class NaturalDQN(Loadable, SoundSteps, DQN):
     """Stable-Baselines3's DQN with a natural gradient in place of Adam.
 
-    With g the gradient of DQN's loss on a minibatch and F the Gauss-Newton matrix of the values of
-    the actions taken, mean_i J_i^T J_i with J_i = grad_theta Q(s_i, a_i), an update is
+    With g the gradient of DQN's loss on a minibatch, an update of the parameters theta is::
 
+        F = mean_i J_i^T J_i,    J_i = grad_theta Q(s_i, a_i),
         x = (F + critic_damping I)^-1 g,
         theta -= min(learning_rate, max_q_change / sqrt(x^T F x)) x.
 
-    F is the Fisher information of Gaussians of unit variance around Q(s, a), so that a step depends
-    on what it does to the values instead of on how the network is parameterised; learning_rate = 1
-    would be a damped Gauss-Newton step. K-FAC's averages see more than one minibatch, and its step
-    costs a few times that of Adam.
+    F is the Gauss-Newton matrix of the values of the actions taken. It is also the Fisher
+    information of Gaussians of unit variance around Q(s, a), so that a step depends on what it does
+    to the values instead of on how the network is parameterised; ``learning_rate=1`` would be a
+    damped Gauss-Newton step. K-FAC's averages see more than one minibatch, and its step costs a few
+    times that of Adam.
 
     Paper: Knight & Lerner 2018 (Natural gradient deep Q-learning).
-
-    All other parameters are SB3's, and mean the same.
 
     :param policy: the policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class)
     :param env: the environment to learn from (if registered in Gymnasium, can be str)
     :param learning_rate: the share of the natural gradient that a step takes, a float or a schedule
+    :param buffer_size: transitions in the replay buffer, over all environments
+    :param learning_starts: steps over all environments, taken at random, before the first update
+    :param batch_size: transitions in a minibatch
+    :param tau: the target network moves by this share of its distance from the network when it is
+        updated; 1: it becomes a copy
+    :param gamma: discount factor
+    :param train_freq: steps in each environment between two trainings, or a pair of a number and a
+        unit: ``(5, "step")``, ``(2, "episode")``
+    :param gradient_steps: updates per training; -1: as many as steps, over all environments, since
+        the last one
+    :param replay_buffer_class: replay buffer class to use; chosen automatically if None
+    :param replay_buffer_kwargs: keyword arguments of the replay buffer
+    :param optimize_memory_usage: whether the replay buffer holds each observation only once, in
+        half the memory; not for Dict observations, and only with
+        ``handle_timeout_termination=False`` in ``replay_buffer_kwargs``
+    :param n_steps: rewards that a target adds up before it uses the target network; more than 1
+        needs ``replay_buffer_class=None``, and no Dict observations
+    :param target_update_interval: steps, over all environments, between two updates of the target
+        network
+    :param exploration_fraction: share of the training over which the rate of random actions falls
+    :param exploration_initial_eps: rate of random actions at the start
+    :param exploration_final_eps: rate of random actions at the end of that share, and after it
     :param critic_solver: how to solve for x: "kfac" (with inverses at every 20th update), "cg",
         "diagonal", "dense", "identity", or a :class:`~sb3_natural.curvature.solvers.Solver`
     :param critic_damping: multiple of the identity added to F, for every solver
     :param max_q_change: most that Q may change in a step (root of the mean square over the
         minibatch, in the units of rewards, as F predicts it); None: whatever the step says
+    :param stats_window_size: number of episodes that the logged episode statistics average over
+    :param tensorboard_log: the log location for TensorBoard (if None, no logging)
+    :param policy_kwargs: additional arguments to be passed to the policy on creation
+    :param verbose: 0 no output, 1 info messages, 2 debug messages
+    :param seed: seed for the pseudo random generators
+    :param device: device (cpu, cuda, ...) on which the code should be run
+    :param _init_setup_model: whether or not to build the network at the creation of the instance
     :raises ValueError: an argument is out of range or of the wrong type
     """
 
@@ -170,7 +198,11 @@ class NaturalDQN(Loadable, SoundSteps, DQN):
         self._critic_kfac = own_kfac(own, self._critic_kfac)
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
-        """Take natural-gradient steps on minibatches from the replay buffer."""
+        """Take natural-gradient steps on minibatches from the replay buffer.
+
+        :param gradient_steps: number of steps
+        :param batch_size: transitions in each minibatch
+        """
         check_attributes(self)
         # Gradient and curvature are those of one function: dropout off, batch norm frozen.
         self.policy.set_training_mode(False)

@@ -9,18 +9,30 @@ __all__ = ["assign_flat", "flatten", "parameters_behind", "split"]
 
 
 def flatten(tensors: Iterable[Tensor]) -> Tensor:
-    """All elements of the tensors as one vector, in order."""
+    """All elements of the tensors as one vector, in order.
+
+    :param tensors: of any shapes, at least one
+    :return: shape (P,), P the number of elements
+    """
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 def split(vector: Tensor, params: Sequence[Tensor]) -> Iterator[Tensor]:
-    """The inverse of :func:`flatten`: views of the vector in the shapes of ``params``."""
+    """The inverse of :func:`flatten`: views of the vector in the shapes of the parameters.
+
+    :param vector: shape (P,)
+    :param params: tensors with P elements together
+    """
     parts = vector.split([param.numel() for param in params])
     return (part.view_as(param) for part, param in zip(parts, params, strict=True))
 
 
 def assign_flat(params: Sequence[nn.Parameter], vector: Tensor) -> None:
-    """Copy a flat vector into the parameters: in order, in place."""
+    """Copy a flat vector into the parameters: in order, in place.
+
+    :param params: parameters with P elements together
+    :param vector: shape (P,)
+    """
     with torch.no_grad():
         for param, part in zip(params, split(vector, params), strict=True):
             param.copy_(part)

@@ -104,7 +104,8 @@ class PolicyStep(NamedTuple):
 class NPG(Loadable, SoundSteps, MaskedRollouts, NormalizedReturns):
     """Natural policy gradient, with TRPO as a special case.
 
-    Each update takes one rollout and moves the policy's parameters theta along the natural gradient
+    Each update takes one rollout and moves the policy's parameters theta along the natural
+    gradient::
 
         x = (F + cg_damping I)^-1 g,    g = grad_theta mean(rho A),
 
@@ -529,7 +530,10 @@ class NPG(Loadable, SoundSteps, MaskedRollouts, NormalizedReturns):
 
     @np.errstate(all="ignore")  # every direction and step is checked for non-finite numbers
     def train(self) -> None:
-        """Update the policy, then the critic, from the rollout buffer."""
+        """Update the policy, then the critic, from the rollout buffer.
+
+        :raises ValueError: an argument has been set to an invalid value
+        """
         self._check_arguments()  # here too, since they may be assigned at any time
         self._keep_kfac()
         self.policy.set_training_mode(False)
@@ -824,8 +828,9 @@ class NPG(Loadable, SoundSteps, MaskedRollouts, NormalizedReturns):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfNPG:
-        """Train for ``total_timesteps`` environment steps; see SB3's ``BaseAlgorithm.learn``.
+        """Train for ``total_timesteps`` environment steps, as SB3's algorithms do.
 
+        :return: the model itself
         :raises TypeError: the policy's action distribution is not supported
         :raises ValueError: an argument has been set to an invalid value, the critic has no
             parameters of its own, or an observation, a reward or an action is NaN or infinite

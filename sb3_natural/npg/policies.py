@@ -22,15 +22,15 @@ __all__ = [
 
 
 class MlpPolicy(NormalizedObservations):
-    """Separate networks of two hidden layers for actor and critic."""
+    """Separate networks of two hidden layers for actor and critic: NPG's ``"MlpPolicy"``."""
 
 
 class CnnPolicy(NormalizedObservations, ActorCriticCnnPolicy):
-    """The CNN of Mnih et al. 2015, shared by actor and critic."""
+    """The CNN of Mnih et al. 2015, shared by actor and critic: NPG's ``"CnnPolicy"``."""
 
 
 class MultiInputPolicy(NormalizedObservations, MultiInputActorCriticPolicy):
-    """For Dict observations."""
+    """For Dict observations: a features extractor for each key, then as :class:`MlpPolicy`."""
 
 
 class MlpLstmPolicy(NormalizedObservations, RecurrentActorCriticPolicy):
@@ -52,4 +52,4 @@ class CnnLstmPolicy(MlpLstmPolicy, RecurrentActorCriticCnnPolicy):
 
 
 class MultiInputLstmPolicy(MlpLstmPolicy, RecurrentMultiInputActorCriticPolicy):
-    """For Dict observations."""
+    """For Dict observations: a features extractor for each key, then as :class:`MlpLstmPolicy`."""

@@ -36,7 +36,7 @@ _RESHAPING = ("batch_first", "bidirectional", "proj_size")
 class RecurrentNPG(NPG):
     """:class:`~sb3_natural.npg.npg.NPG` for policies with an LSTM, such as RecurrentPPO's.
 
-    Its step is that of NPG, with derivatives through the memory: the Fisher information is
+    Its step is that of NPG, with derivatives through the memory. The Fisher information is::
 
         F = mean_t J_t^T M(phi_t) J_t,
 
@@ -46,11 +46,11 @@ class RecurrentNPG(NPG):
     divergence and the critic's error are means over the steps that were taken; padding is in none
     of them. With ``line_search=True`` this is TRPO for recurrent policies.
 
-    All of NPG's arguments but the rollout buffer's are there, with the same defaults, except that
-    the critic's curvature comes from all steps: each step needs those before it, so taking some of
-    them saves nothing. For the same reason ``sub_sampling_factor`` saves no time.
-    ``fisher_solver="diagonal"`` and ``"empirical"`` need a backward pass for each step, and are for
-    small networks.
+    It has all of NPG's arguments except those of the rollout buffer, with the same defaults but for
+    ``critic_curvature_samples``: each step needs those before it, so taking some of them saves
+    nothing, and the critic's curvature comes from all. For the same reason ``sub_sampling_factor``
+    saves no time. ``fisher_solver="diagonal"`` and ``"empirical"`` need a backward pass for each
+    step, and are for small networks. K-FAC has no factors for an LSTM and is refused.
 
     ``predict`` returns the memory and takes it back::
 
@@ -62,10 +62,10 @@ class RecurrentNPG(NPG):
         a class derived from sb3-contrib's ``RecurrentActorCriticPolicy``)
     :param env: as in NPG
     :param learning_rate: as in NPG
-    :param n_steps: as in NPG; gradients go back through at most so many steps. A step of many
-        environments costs hardly more than one of one: several environments with fewer steps learn
-        faster where that is long enough
-    :param batch_size: of the critic's Adam, in steps: sequences are cut after so many
+    :param n_steps: as in NPG; gradients go back through at most this many steps. A step of many
+        environments takes hardly longer than a step of one: several environments with fewer steps
+        each learn faster, where so many steps are long enough for the task
+    :param batch_size: as in NPG, in steps: longer sequences are cut
     :param critic_curvature_samples: as in NPG, but None by default
     :param policy_kwargs: as in NPG. sb3-contrib's are ``lstm_hidden_size`` (256), ``n_lstm_layers``
         (1), ``lstm_kwargs``, ``enable_critic_lstm`` (True: the critic has an LSTM of its own;
@@ -169,7 +169,15 @@ class RecurrentNPG(NPG):
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """SB3's ``predict``, which returns the memory to give with the next observation."""
+        """Choose actions, and return the memory to give with the next observations.
+
+        :param observation: one observation, or several
+        :param state: the memory that the last call returned; None: that of an episode's beginning
+        :param episode_start: which of the observations are the first of an episode, (n,): their
+            memory starts from zero; None: none of them
+        :param deterministic: whether to take the mode of the distribution instead of a sample
+        :return: the actions, and the memory after them
+        """
         return super().predict(observation, state, episode_start, deterministic)
 
     def _setup_policy(self) -> None:
@@ -226,7 +234,13 @@ class RecurrentNPG(NPG):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfRecurrentNPG:
-        """As :meth:`NPG.learn <sb3_natural.NPG.learn>`."""
+        """Train for ``total_timesteps`` environment steps, as SB3's algorithms do.
+
+        :return: the model itself
+        :raises TypeError: the policy's action distribution is not supported
+        :raises ValueError: as :meth:`NPG.learn <sb3_natural.NPG.learn>`; or the environment has
+            action masks
+        """
         return super().learn(
             total_timesteps=total_timesteps,
             callback=callback,

@@ -362,6 +362,7 @@ class _Noise:
         self._array = self._tensor.numpy()
 
     def draw(self, shape: tuple[int, ...]) -> np.ndarray:
+        """New numbers, in an array that lasts until the next draw."""
         if self._array.shape != shape:
             self._tensor = torch.empty(shape)
             self._array = self._tensor.numpy()

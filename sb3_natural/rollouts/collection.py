@@ -128,10 +128,10 @@ class FastRollouts(OnPolicyAlgorithm):
     def rollout_path(self) -> str:
         """How actions are computed: "numpy", "torch" or "sb3".
 
-        See ``sb3_natural.rollouts.actors``. It depends on policy, buffer and device: "numpy" for
-        the usual networks on the CPU, "sb3" for policies with their own ``forward`` and buffers
-        with their own ``add``, "torch" otherwise. Assign a path to force it, or None for the
-        default.
+        It depends on policy, buffer and device: "numpy" for the usual networks on the CPU, "sb3"
+        for policies with their own ``forward`` and buffers with their own ``add``, "torch"
+        otherwise. Assign a path to force it, or None for the default; a ``ValueError`` says that
+        the path is unknown, or does not fit policy, device and buffer.
         """
         actor = self._acting().actor
         return "sb3" if actor is None else actor.path
@@ -221,8 +221,13 @@ class FastRollouts(OnPolicyAlgorithm):
     ) -> bool:
         """Fill the rollout buffer, as SB3 does.
 
-        :raises ValueError: an observation, a reward or an action is NaN or infinite; names the
-            environment's index and the step
+        :param env: the environments
+        :param callback: is called at the start and the end, and after each step
+        :param rollout_buffer: the buffer to fill
+        :param n_rollout_steps: steps to run in each environment
+        :return: False if the callback has ended the training, else True
+        :raises ValueError: an observation, a reward or an action is NaN or infinite; the message
+            names the environment's index and the step
         """
         start = time.perf_counter()
         actor, mlp = self._acting()
@@ -346,7 +351,10 @@ class FastRollouts(OnPolicyAlgorithm):
         return [*super()._excluded_save_params(), "_remembered"]
 
     def dump_logs(self, iteration: int = 0) -> None:
-        """Write the log, with ``time/collect_fraction`` added."""
+        """Write the log, with ``time/collect_fraction`` added.
+
+        :param iteration: number of the rollout, logged as ``time/iterations``; 0: it is not logged
+        """
         elapsed = (time.time_ns() - self.start_time) / 1e9
         self.logger.record("time/collect_fraction", min(1.0, self._collect_seconds / elapsed))
         super().dump_logs(iteration)
@@ -356,6 +364,8 @@ def forget_graph(policy: Any) -> None:
     """Drop the graph of the last forward pass, which SB3's distribution objects keep.
 
     A tensor with a graph can be neither copied (``copy.deepcopy``) nor pickled.
+
+    :param policy: one of SB3's, with an action distribution
     """
     _detach_inside(policy.action_dist)
 

@@ -128,6 +128,7 @@ class _Checking:
         self._check = check
 
     def step_wait(self) -> VecEnvStepReturn:
+        """Wait for the step, and check what it returned."""
         result = self.venv.step_wait()
         self._check.check_step(*result)
         return result
@@ -148,6 +149,7 @@ class VecCheckFinite(VecEnvWrapper):
         self._steps = CheckedSteps(venv, n_steps_before)
 
     def reset(self) -> VecEnvObs:
+        """Reset the environments, and check their observations."""
         observations = self.venv.reset()
         self._steps.check_observations(observations)
         return observations

@@ -112,6 +112,7 @@ class NotedRewards(VecEnvWrapper):
         self._dones: list[np.ndarray] = []
 
     def reset(self) -> VecEnvObs:
+        """Reset the environments."""
         return self.venv.reset()
 
     def step_wait(self) -> VecEnvStepReturn:

@@ -28,8 +28,8 @@ class MdpEnv(gym.Env[np.ndarray, np.int64]):
     in its observations is a tabular one.
 
     :param mdp: the process; of its gamma an environment knows nothing, unless ``ends``
-    :param max_steps: after which an episode is truncated
-    :param ends: whether an episode ends after each step with probability 1 - gamma
+    :param max_steps: number of steps after which an episode is truncated
+    :param ends: whether an episode ends after each step with probability ``1 - gamma``
     """
 
     def __init__(self, mdp: Mdp, max_steps: int, ends: bool = False) -> None:
@@ -46,7 +46,12 @@ class MdpEnv(gym.Env[np.ndarray, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: _Options = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """A state of mu; see :meth:`gymnasium.Env.reset`."""
+        """Start an episode in a state drawn from mu; see :meth:`gymnasium.Env.reset`.
+
+        :param seed: seeds the random numbers; None: they go on
+        :param options: are not used
+        :return: the observation, (S,), and an empty info
+        """
         super().reset(seed=seed)
         self._state, self._steps = self._draw(self._starts), 0
         return self._one_hot[self._state].copy(), {}
@@ -54,7 +59,10 @@ class MdpEnv(gym.Env[np.ndarray, np.int64]):
     def step(
         self, action: np.int64
     ) -> tuple[np.ndarray, SupportsFloat, bool, bool, dict[str, Any]]:
-        """See :meth:`gymnasium.Env.step`."""
+        """Take an action; see :meth:`gymnasium.Env.step`.
+
+        :param action: from 0 to A - 1
+        """
         reward = float(self._mdp.rewards[self._state, action])
         self._state = self._draw(self._following[self._state, action])
         self._steps += 1
@@ -73,10 +81,11 @@ class LqrEnv(gym.Env[np.ndarray, np.ndarray]):
 
     Observations are states, float32, (1,), as are actions.
 
-    :param max_steps: after which an episode is truncated
-    :param ends: whether an episode ends after each step with probability 1 - gamma
-    :param largest: of actions, which are clipped to it; the exact formulas know no such bound, so
-        it should lie beyond what a policy does
+    :param lqr: the regulator; of its gamma an environment knows nothing, unless ``ends``
+    :param max_steps: number of steps after which an episode is truncated
+    :param ends: whether an episode ends after each step with probability ``1 - gamma``
+    :param largest: the largest absolute value of an action, to which it is clipped; the exact
+        formulas know no such bound, so it should lie beyond what a policy does
     """
 
     def __init__(self, lqr: Lqr, max_steps: int, ends: bool = False, largest: float = 20.0) -> None:
@@ -89,7 +98,12 @@ class LqrEnv(gym.Env[np.ndarray, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: _Options = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """See :meth:`gymnasium.Env.reset`."""
+        """Start an episode; see :meth:`gymnasium.Env.reset`.
+
+        :param seed: seeds the random numbers; None: they go on
+        :param options: are not used
+        :return: the observation, (1,), and an empty info
+        """
         super().reset(seed=seed)
         self._x, self._steps = float(self.np_random.normal(0.0, self._lqr.start**0.5)), 0
         return self._observation(), {}
@@ -97,7 +111,10 @@ class LqrEnv(gym.Env[np.ndarray, np.ndarray]):
     def step(
         self, action: np.ndarray
     ) -> tuple[np.ndarray, SupportsFloat, bool, bool, dict[str, Any]]:
-        """See :meth:`gymnasium.Env.step`."""
+        """Take an action; see :meth:`gymnasium.Env.step`.
+
+        :param action: u, (1,)
+        """
         lqr, u = self._lqr, min(max(float(action[0]), -self._largest), self._largest)
         reward = -(lqr.q * self._x**2 + lqr.r * u**2)
         self._x = lqr.a * self._x + lqr.b * u + float(self.np_random.normal(0.0, lqr.noise))

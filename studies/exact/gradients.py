@@ -21,21 +21,38 @@ _ZERO = 1e-12
 
 
 def policy_gradient(evaluation: Evaluation, scores: np.ndarray) -> np.ndarray:
-    """g, (P,), the gradient of eta.
+    """The policy gradient: that of eta with respect to the parameters, (P,).
 
-    :param scores: of the policy that was evaluated, (S, A, P)
+    With d the discounted visits it is the sum over states and actions::
+
+        g = 1 / (1 - gamma) sum_s d(s) sum_a pi(a|s) A(s, a) score(s, a).
+
+    :param evaluation: the policy in its process
+    :param scores: scores of the policy that was evaluated, (S, A, P)
     """
     weights = _pair_weights(evaluation) * evaluation.advantages
     return np.einsum("sa,sap->p", weights, scores) / (1 - evaluation.mdp.gamma)
 
 
 def fisher(evaluation: Evaluation, scores: np.ndarray) -> np.ndarray:
-    """F, (P, P); arguments as for :func:`policy_gradient`."""
+    """The Fisher information of the policy over the states that it visits, (P, P).
+
+    With d the discounted visits it is::
+
+        F = sum_s d(s) sum_a pi(a|s) score(s, a) score(s, a)^T.
+
+    :param evaluation: the policy in its process
+    :param scores: scores of the policy that was evaluated, (S, A, P)
+    """
     return np.einsum("sa,sap,saq->pq", _pair_weights(evaluation), scores, scores)
 
 
 def natural_gradient(evaluation: Evaluation, scores: np.ndarray) -> np.ndarray:
-    """x, (P,): of all solutions the shortest; arguments as for :func:`policy_gradient`."""
+    """The natural gradient: of all x with ``F x = g`` the shortest, (P,).
+
+    :param evaluation: the policy in its process
+    :param scores: scores of the policy that was evaluated, (S, A, P)
+    """
     matrix = fisher(evaluation, scores)
     # Of a policy that is all but certain F may be so small that eigenvalues would not be found.
     scale = abs(matrix).max() or 1.0
@@ -44,11 +61,18 @@ def natural_gradient(evaluation: Evaluation, scores: np.ndarray) -> np.ndarray:
 
 
 def compatible_weights(evaluation: Evaluation, scores: np.ndarray) -> np.ndarray:
-    """The w of least norm that minimises sum_s d(s) sum_a pi(a|s) (w^T score(s, a) - A(s, a))^2.
+    """The weights of the compatible approximation of the advantages.
 
-    Kakade 2001, theorem 1: it is (1 - gamma) x. Found here by least squares, without F.
+    This is the w of least norm that minimises::
 
-    :return: shape (P,); arguments as for :func:`policy_gradient`
+        sum_s d(s) sum_a pi(a|s) (w^T score(s, a) - A(s, a))^2.
+
+    By theorem 1 of Kakade 2001 it is ``(1 - gamma) x``, x the natural gradient. It is found here by
+    least squares, without F.
+
+    :param evaluation: the policy in its process
+    :param scores: scores of the policy that was evaluated, (S, A, P)
+    :return: w, shape (P,)
     """
     root = np.sqrt(_pair_weights(evaluation)).reshape(-1, 1)
     rows = root * scores.reshape(len(root), -1)

@@ -31,8 +31,20 @@ __all__ = ["AFTER_PETERS_AND_SCHAAL", "BOUNDED_NOISE", "PARAMETERISATIONS", "Lqr
 
 @dataclass(frozen=True)
 class Lqr:
-    """The regulator.
+    """A linear-quadratic regulator of one dimension: states x, actions u.
 
+    The dynamics, rewards and policies, with ``theta = (k, log sigma)``, are::
+
+        x' = a x + b u + w,  w ~ N(0, noise^2)
+        reward = -(q x^2 + r u^2)
+        u ~ N(k x, sigma^2)
+
+    :param a: factor of the state in the next state
+    :param b: factor of the action in the next state
+    :param q: cost of the squared state
+    :param r: cost of the squared action
+    :param noise: standard deviation of w
+    :param gamma: discount factor, from 0 to below 1
     :param start: m_0, the second moment of the first state
     """
 
@@ -45,7 +57,10 @@ class Lqr:
     start: float = 1.0
 
     def performance(self, theta: np.ndarray) -> float:
-        """eta; minus infinity where it is not stable enough to be finite."""
+        """eta, the expected discounted return; minus infinity where it is not finite.
+
+        :param theta: ``(k, log sigma)``, (2,)
+        """
         k, sigma = theta[0], math.exp(theta[1])
         if not self._is_stable(k):
             return -math.inf
@@ -53,14 +68,20 @@ class Lqr:
         return -costs / (1 - self.gamma)
 
     def second_moment(self, theta: np.ndarray) -> float:
-        """M."""
+        """M, the second moment of the states, weighted by ``(1 - gamma) gamma^t``.
+
+        :param theta: ``(k, log sigma)``, (2,), with ``gamma (a + b k)^2 < 1``
+        """
         k, sigma = theta[0], math.exp(theta[1])
         enters = self.b**2 * sigma**2 + self.noise**2
         total = (1 - self.gamma) * self.start + self.gamma * enters
         return total / (1 - self.gamma * self._closed_loop(k) ** 2)
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
-        """g, (2,)."""
+        """The policy gradient: that of eta with respect to theta, (2,).
+
+        :param theta: as for :meth:`second_moment`
+        """
         k, sigma = theta[0], math.exp(theta[1])
         c = self._closed_loop(k)
         weight = (self.q + self.r * k**2) / (1 - self.gamma * c**2)
@@ -69,7 +90,10 @@ class Lqr:
         return -2 / (1 - self.gamma) * np.array([by_k, by_log_sigma])
 
     def fisher(self, theta: np.ndarray) -> np.ndarray:
-        """F, (2, 2)."""
+        """The Fisher information of the policy over the states that it visits, (2, 2).
+
+        :param theta: as for :meth:`second_moment`
+        """
         return np.diag([self.second_moment(theta) / math.exp(2 * theta[1]), 2.0])
 
     def best_gain(self) -> float:

@@ -20,13 +20,17 @@ __all__ = ["Evaluation", "Mdp"]
 
 @dataclass(frozen=True)
 class Mdp:
-    """A decision process whose transitions and rewards are known.
+    """A finite Markov decision process whose transitions and rewards are known.
 
-    :param transitions: ``P(s'|s, a)``, shape (S, A, S)
+    It has S states and A actions, numbered from 0; a policy is an array of probabilities pi(a|s),
+    (S, A).
+
+    :param transitions: ``P(s'|s, a)``, the probabilities of the next state, shape (S, A, S)
     :param rewards: r(s, a), shape (S, A)
-    :param start: mu, shape (S,)
+    :param start: mu, the probabilities of the first state, shape (S,)
     :param gamma: discount factor, from 0 to below 1
-    :raises ValueError: a shape does not fit, a distribution is none, or gamma is out of range
+    :raises ValueError: a shape does not fit, probabilities do not add up to 1, or gamma is out of
+        range
     """
 
     transitions: np.ndarray
@@ -52,19 +56,19 @@ class Mdp:
 
     @property
     def n_states(self) -> int:
-        """S."""
+        """S, the number of states."""
         return self.rewards.shape[0]
 
     @property
     def n_actions(self) -> int:
-        """A."""
+        """A, the number of actions."""
         return self.rewards.shape[1]
 
     def evaluate(self, pi: np.ndarray) -> "Evaluation":
-        """All about a policy.
+        """Values, visits and return of a policy.
 
-        :param pi: probabilities, (S, A)
-        :raises ValueError: it has another shape
+        :param pi: probabilities of the actions in each state, (S, A)
+        :raises ValueError: pi has another shape
         """
         if pi.shape != self.rewards.shape:
             raise ValueError(f"pi must have the shape {self.rewards.shape}, got {pi.shape}")
@@ -84,35 +88,39 @@ class Mdp:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A policy in a decision process."""
+    """A policy in a decision process, with all that follows from the two.
+
+    :param mdp: the process, of S states and A actions
+    :param pi: the policy's probabilities, (S, A)
+    """
 
     mdp: Mdp
     pi: np.ndarray
 
     @cached_property
     def values(self) -> np.ndarray:
-        """V, (S,)."""
+        """The state values V, (S,)."""
         rewards = (self.pi * self.mdp.rewards).sum(axis=1)
         return np.linalg.solve(self._resolvent, rewards)
 
     @cached_property
     def action_values(self) -> np.ndarray:
-        """Q, (S, A)."""
+        """The action values Q, (S, A)."""
         return self.mdp.rewards + self.mdp.gamma * self.mdp.transitions @ self.values
 
     @property
     def advantages(self) -> np.ndarray:
-        """Q - V, (S, A)."""
+        """The advantages ``Q - V``, (S, A)."""
         return self.action_values - self.values[:, None]
 
     @cached_property
     def occupancy(self) -> np.ndarray:
-        """d, (S,), which adds up to 1."""
+        """The discounted visits d of the states, (S,), which add up to 1."""
         return (1 - self.mdp.gamma) * np.linalg.solve(self._resolvent.T, self.mdp.start)
 
     @property
     def performance(self) -> float:
-        """eta, the expected discounted return."""
+        """eta, the expected discounted return from the first state on."""
         return float(self.mdp.start @ self.values)
 
     @cached_property

@@ -14,44 +14,60 @@ __all__ = ["Chart", "Policy", "Reparameterised", "Softmax", "tabular"]
 
 
 class Policy(Protocol):
-    """Probabilities and scores of P parameters."""
+    """A policy with P parameters theta: a protocol, which classes of your own may follow, too."""
 
     def probabilities(self, theta: np.ndarray) -> np.ndarray:
-        """pi(a|s), (S, A), for theta of shape (P,)."""
+        """The probabilities pi(a|s), (S, A).
+
+        :param theta: the parameters, (P,)
+        """
         ...
 
     def scores(self, theta: np.ndarray) -> np.ndarray:
-        """grad_theta log pi(a|s), (S, A, P)."""
+        """The scores ``grad_theta log pi(a|s)``, (S, A, P).
+
+        :param theta: the parameters, (P,)
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Softmax:
-    """pi(a|s) ~ exp(theta^T phi(s, a)).
+    """The softmax policy: pi(a|s) is proportional to ``exp(theta^T phi(s, a))``.
 
-    :param features: phi, (S, A, P). With one feature for each pair of state and action this is any
-        policy; with fewer, states share parameters
+    :param features: phi, (S, A, P). With one feature for each pair of state and action every policy
+        without zeros can be represented; with fewer, states share parameters
     """
 
     features: np.ndarray
 
     @property
     def n_params(self) -> int:
-        """P."""
+        """P, the number of parameters."""
         return self.features.shape[2]
 
     def probabilities(self, theta: np.ndarray) -> np.ndarray:
-        """See :meth:`Policy.probabilities`."""
+        """The probabilities pi(a|s), (S, A).
+
+        :param theta: the parameters, (P,)
+        """
         return softmax(self.features @ theta, axis=1)
 
     def scores(self, theta: np.ndarray) -> np.ndarray:
-        """See :meth:`Policy.scores`: phi(s, a) less its mean over actions."""
+        """The scores, (S, A, P): phi(s, a) less its mean over actions.
+
+        :param theta: the parameters, (P,)
+        """
         mean = np.einsum("sa,sap->sp", self.probabilities(theta), self.features)
         return self.features - mean[:, None]
 
 
 def tabular(n_states: int, n_actions: int) -> Softmax:
-    """The softmax policy with a logit for each pair, theta[s * A + a]."""
+    """The softmax policy with a logit for each pair of state and action, ``theta[s * A + a]``.
+
+    :param n_states: S, the number of states
+    :param n_actions: A, the number of actions
+    """
     n_pairs = n_states * n_actions
     return Softmax(np.eye(n_pairs).reshape(n_states, n_actions, n_pairs))
 
@@ -60,25 +76,36 @@ class Chart(NamedTuple):
     """Other parameters z, of which theta is a smooth function."""
 
     name: str
+    """What tables and figures call it."""
     theta: Callable[[np.ndarray], np.ndarray]
-    """theta(z), (P,)"""
+    """Maps z, (Z,), to theta, (P,)."""
     jacobian: Callable[[np.ndarray], np.ndarray]
-    """d theta / d z, (P, Z)"""
+    """Maps z, (Z,), to ``d theta / d z``, (P, Z)."""
     z: Callable[[np.ndarray], np.ndarray]
-    """A z with this theta, (Z,)"""
+    """Maps theta, (P,), to a z with this theta, (Z,)."""
 
 
 @dataclass(frozen=True)
 class Reparameterised:
-    """The same policies with the parameters of a chart."""
+    """The same policies with other parameters, those of a chart.
+
+    :param policy: the policies as functions of theta
+    :param chart: theta as a function of z
+    """
 
     policy: Policy
     chart: Chart
 
     def probabilities(self, z: np.ndarray) -> np.ndarray:
-        """See :meth:`Policy.probabilities`."""
+        """The probabilities pi(a|s), (S, A).
+
+        :param z: the chart's parameters, (Z,)
+        """
         return self.policy.probabilities(self.chart.theta(z))
 
     def scores(self, z: np.ndarray) -> np.ndarray:
-        """See :meth:`Policy.scores`: the chain rule."""
+        """The scores ``grad_z log pi(a|s)``, (S, A, Z), by the chain rule.
+
+        :param z: the chart's parameters, (Z,)
+        """
         return self.policy.scores(self.chart.theta(z)) @ self.chart.jacobian(z)

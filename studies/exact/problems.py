@@ -12,6 +12,8 @@ def two_states(gamma: float = 0.95) -> Mdp:
 
     Staying pays 1 in the first state and 2 in the second, changing pays nothing. The process starts
     in the first state in four cases of five. Action 0 stays.
+
+    :param gamma: discount factor, from 0 to below 1
     """
     stay, change = np.eye(2), np.eye(2)[::-1]
     rewards = np.array([[1.0, 0.0], [2.0, 0.0]])
@@ -21,8 +23,12 @@ def two_states(gamma: float = 0.95) -> Mdp:
 def chain(n_states: int = 6, gamma: float = 0.95, small: float = 0.05) -> Mdp:
     """A row of states with a small reward at its start and one of 1 at its end.
 
-    Action 0 goes back, at the first state to the same and for ``small``; action 1 goes on, at the
-    last state to the same and for 1. The process starts in the first state.
+    Action 0 goes back; in the first state it stays there, and pays ``small``. Action 1 goes on; in
+    the last state it stays there, and pays 1. The process starts in the first state.
+
+    :param n_states: length of the row
+    :param gamma: discount factor, from 0 to below 1
+    :param small: the reward for going back in the first state
     """
     transitions = np.zeros((n_states, 2, n_states))
     states = np.arange(n_states)
@@ -34,10 +40,14 @@ def chain(n_states: int = 6, gamma: float = 0.95, small: float = 0.05) -> Mdp:
 
 
 def grid_world(side: int = 5, gamma: float = 0.95, slip: float = 0.1) -> Mdp:
-    """A square of rooms: up, down, left and right from one corner to the opposite one.
+    """A square of rooms, to be crossed from one corner to the opposite one.
 
-    Each step costs 0.04 until the goal is reached, which pays 1 and is left no more. With
-    probability ``slip`` the step goes in one of the four directions at random.
+    Actions 0 to 3 go up, down, left and right. Each step costs 0.04 until the goal is reached,
+    which pays 1 and is never left.
+
+    :param side: rooms along a side
+    :param gamma: discount factor, from 0 to below 1
+    :param slip: probability that a step goes in one of the four directions at random
     """
     n_states, goal = side * side, side * side - 1
     moves = np.zeros((n_states, 4, n_states))
@@ -65,7 +75,13 @@ def garnet(
     """A random process (Archibald et al. 1995; Bhatnagar et al. 2009).
 
     Each pair of state and action leads to ``n_branches`` states, with probabilities drawn
-    uniformly, and pays a normal reward. It starts in any state.
+    uniformly, and pays a reward drawn from N(0, 1). All states are equally likely to be the first.
+
+    :param rng: draws the process
+    :param n_states: number of states
+    :param n_actions: number of actions
+    :param n_branches: next states of a pair, at most ``n_states``
+    :param gamma: discount factor, from 0 to below 1
     """
     transitions = np.zeros((n_states, n_actions, n_states))
     for pair in np.ndindex(n_states, n_actions):
@@ -76,9 +92,9 @@ def garnet(
 
 
 def bandit(rewards: np.ndarray) -> Mdp:
-    """One state, one action per reward, and the end after it (gamma = 0).
+    """One state, one action for each reward, and nothing after it (``gamma = 0``).
 
-    :param rewards: of the arms, (A,)
+    :param rewards: rewards of the arms, (A,)
     """
     arms = np.asarray(rewards, dtype=float)
     return Mdp(np.ones((1, len(arms), 1)), arms[None], np.ones(1), 0.0)

@@ -25,18 +25,37 @@ _MAX_HALVINGS = 60
 
 
 def evaluated(mdp: Mdp, policy: Policy, theta: np.ndarray) -> Evaluation:
-    """The policy with these parameters, in the process."""
+    """Values, visits and return of the policy with given parameters.
+
+    :param mdp: the process
+    :param policy: the policies
+    :param theta: the parameters, (P,)
+    """
     return mdp.evaluate(policy.probabilities(theta))
 
 
 def gradient_step(mdp: Mdp, policy: Policy, theta: np.ndarray, length: float) -> np.ndarray:
-    """theta + length g, (P,)."""
+    """The parameters after a step along the policy gradient: ``theta + length g``, (P,).
+
+    :param mdp: the process
+    :param policy: the policies
+    :param theta: the parameters before the step, (P,)
+    :param length: the multiple of the gradient
+    """
     now = evaluated(mdp, policy, theta)
     return theta + length * policy_gradient(now, policy.scores(theta))
 
 
 def natural_step(mdp: Mdp, policy: Policy, theta: np.ndarray, length: float) -> np.ndarray:
-    """theta + length F^+ g, (P,) (Kakade 2001)."""
+    """The parameters after a step along the natural gradient: ``theta + length F^+ g``, (P,).
+
+    Source: Kakade 2001.
+
+    :param mdp: the process
+    :param policy: the policies
+    :param theta: the parameters before the step, (P,)
+    :param length: the multiple of the natural gradient
+    """
     now = evaluated(mdp, policy, theta)
     return theta + length * natural_gradient(now, policy.scores(theta))
 
@@ -49,12 +68,21 @@ def trust_region_step(
     maximal: bool = False,
     search: bool = True,
 ) -> np.ndarray:
-    """theta + sqrt(2 delta / x^T g) x, (P,): NPG's KL-normalised step, or TRPO's.
+    """The parameters after NPG's KL-normalised step, or TRPO's, (P,).
 
-    :param delta: KL divergence that the quadratic model of the mean KL allows, in nats
-    :param maximal: the search bounds the largest KL over states instead of the mean
-    :param search: TRPO's: halve the step until the KL is at most delta and the surrogate has risen
-        (Schulman et al. 2015, appendix C)
+    With x the natural gradient this is ``theta + sqrt(2 delta / x^T g) x``, or TRPO's step, which
+    is found by halving that one.
+
+    :param mdp: the process
+    :param policy: the policies
+    :param theta: the parameters before the step, (P,)
+    :param delta: the KL divergence that the quadratic model of the mean over states predicts for
+        the step, in nats
+    :param maximal: whether the search bounds the largest KL divergence over states instead of the
+        mean
+    :param search: whether to halve the step until the KL divergence is at most delta and the
+        surrogate has risen, as TRPO does (Schulman et al. 2015, appendix C)
+    :return: theta itself where the gradient vanishes or the search finds nothing
     """
     now = evaluated(mdp, policy, theta)
     scores = policy.scores(theta)
@@ -76,21 +104,26 @@ def trust_region_step(
 
 
 def multiplicative_step(mdp: Mdp, log_pi: np.ndarray, length: float) -> np.ndarray:
-    """log pi' of pi' ~ pi exp(length A / (1 - gamma)), (S, A).
+    """The natural gradient's step for a tabular softmax policy, in closed form.
 
-    This is the natural gradient's step for a tabular softmax policy (Agarwal et al. 2021, lemma
-    15), in closed form.
+    The new probabilities are proportional to ``pi exp(length A / (1 - gamma))`` (Agarwal et al.
+    2021, lemma 15).
 
-    :param log_pi: logarithms of the probabilities, (S, A)
+    :param mdp: the process
+    :param log_pi: logarithms of the probabilities before the step, (S, A)
+    :param length: the multiple of the natural gradient
+    :return: logarithms of the probabilities after it, (S, A)
     """
     advantages = mdp.evaluate(np.exp(log_pi)).advantages
     return log_softmax(log_pi + length * advantages / (1 - mdp.gamma), axis=1)
 
 
 def soft_values(mdp: Mdp, log_pi: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """V and Q with an entropy bonus: r - temperature log pi takes the place of r in V.
+    """Values with an entropy bonus: in V, ``r - temperature log pi`` takes the place of r.
 
+    :param mdp: the process
     :param log_pi: logarithms of the probabilities, (S, A)
+    :param temperature: weight of the bonus, in rewards per nat of entropy
     :return: V, (S,), and ``Q(s, a) = r(s, a) + gamma sum_s' P(s'|s, a) V(s')``, (S, A)
     """
     bonus = Mdp(mdp.transitions, mdp.rewards - temperature * log_pi, mdp.start, mdp.gamma)
@@ -101,12 +134,20 @@ def soft_values(mdp: Mdp, log_pi: np.ndarray, temperature: float) -> tuple[np.nd
 def soft_multiplicative_step(
     mdp: Mdp, log_pi: np.ndarray, length: float, temperature: float
 ) -> np.ndarray:
-    """log pi' of the natural gradient's step for the return with an entropy bonus, (S, A).
+    """The natural gradient's step for the return with an entropy bonus, in closed form.
 
-    log pi' = (1 - length temperature / (1 - gamma)) log pi + length Q / (1 - gamma) + a constant in
-    each state, Q with the bonus (Cen et al. 2021, equation 17).
+    With Q including the bonus, it is::
 
-    :param length: at most (1 - gamma) / temperature, with which the step is soft policy iteration
+        log pi' = (1 - length temperature / (1 - gamma)) log pi + length Q / (1 - gamma) + constant,
+
+    the constant being one for each state (Cen et al. 2021, equation 17).
+
+    :param mdp: the process
+    :param log_pi: logarithms of the probabilities before the step, (S, A)
+    :param length: at most ``(1 - gamma) / temperature``, with which the step is soft policy
+        iteration
+    :param temperature: weight of the bonus, in rewards per nat of entropy
+    :return: logarithms of the probabilities after it, (S, A)
     """
     _, action_values = soft_values(mdp, log_pi, temperature)
     share = length / (1 - mdp.gamma)
@@ -116,14 +157,15 @@ def soft_multiplicative_step(
 def conservative_step(now: Evaluation) -> tuple[np.ndarray, float]:
     """Conservative policy iteration: a mixture with the greedy policy (Kakade & Langford 2002).
 
-    With A_mean the greedy policy's mean advantage over the visits of pi, and eps the largest
-    absolute one of a state, the mixture (1 - alpha) pi + alpha greedy gains at least
+    Let A_mean be the greedy policy's mean advantage over the visits of pi, and eps the largest
+    absolute one of a state. The mixture ``(1 - alpha) pi + alpha greedy`` gains at least::
 
         alpha / (1 - gamma) (A_mean - 2 alpha gamma eps / (1 - gamma)),
 
-    which is largest at alpha = (1 - gamma) A_mean / (4 gamma eps).
+    which is largest at ``alpha = (1 - gamma) A_mean / (4 gamma eps)``, or at 1 if that is less.
 
-    :return: the mixture, (S, A), and what it gains at least
+    :param now: the policy pi in its process
+    :return: the mixture, (S, A), and what it gains at least; pi and 0 if pi is greedy
     """
     gamma = now.mdp.gamma
     greedy = np.eye(now.mdp.n_actions)[now.action_values.argmax(axis=1)]

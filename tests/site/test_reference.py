@@ -1,4 +1,4 @@
-"""The reference: every public name has a page, every argument a type or default and a meaning."""
+"""The reference: every public name has a page, every argument and every method a meaning."""
 
 import importlib
 import inspect
@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 
 import sb3_natural
 
 ROOT = Path(__file__).parents[2]
+OURS = ("sb3_natural", "benchmarks", "studies", "reports")
+OPERATORS = ("__call__", "__matmul__")
 LISTED = re.compile(
     r"currentmodule:: (\S+)\n\n.. autosummary::\n   :toctree: api\n\n((?:   \w+\n)+)"
 )
@@ -27,7 +29,45 @@ def arguments(documented: Any) -> set[str]:
     """The names of the arguments that a caller may give."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     found = inspect.signature(documented).parameters.values()
-    return {each.name for each in found if each.kind not in kinds and each.name[0] != "_"}
+    names = {each.name for each in found if each.kind not in kinds and each.name[0] != "_"}
+    return names - {"self", "cls"}
+
+
+def methods(owner: type) -> dict[str, Any]:
+    """The public methods that a class has from our packages, and what makes it a function."""
+    found = {}
+    for name in dir(owner):
+        function = inspect.unwrap(getattr(owner, name))
+        is_ours = (getattr(function, "__module__", None) or "").split(".")[0] in OURS
+        if inspect.isroutine(function) and is_ours and (name[0] != "_" or name in OPERATORS):
+            found[name] = function
+    return found
+
+
+def page_of(site: Path, module: str, name: str) -> Tag:
+    text = (site / f"reference/api/{module}.{name}.html").read_text()
+    article = BeautifulSoup(text, "html.parser").article
+    assert article is not None
+    return article
+
+
+def meanings(entry: Tag) -> dict[str, str]:
+    """By argument, what its row says; of a tuple's or record's field, what stands below it."""
+    body = entry.find("dd", recursive=False)
+    tables = body.find_all("div", class_="table-wrapper", recursive=False)
+    rows = [row("td") for table in tables for row in table("tr")]
+    found = {row[0].text.strip(): row[-1].text.strip() for row in rows if len(row) == 4}
+    for field in body.find_all("dl", class_="attribute", recursive=False):
+        text = field.dd.text.strip()
+        if "Alias for field number" not in text:
+            found[field.dt["id"].rpartition(".")[2]] = text
+    return found
+
+
+def explains(entry: Tag) -> bool:
+    """Whether an entry begins with a sentence."""
+    first = entry.select_one("dd p")
+    return first is not None and first.text.strip().endswith((".", ":", ","))
 
 
 def test_all_public_names_of_the_plugin_are_listed():
@@ -40,15 +80,35 @@ def test_all_public_names_of_the_plugin_are_listed():
 
 @pytest.mark.parametrize(("module", "name"), listed(), ids=lambda each: each)
 def test_each_has_a_page_with_a_meaning_for_every_argument(site, module, name):
-    page = BeautifulSoup((site / f"reference/api/{module}.{name}.html").read_text(), "html.parser")
+    page = page_of(site, module, name)
     assert page.h1.text.startswith(name)
     documented = getattr(importlib.import_module(module), name)
-    assert page.select_one("article dd p").text.strip().endswith((".", ":", ","))
+    entry = page.select_one("section > dl")
+    assert explains(entry)
     wanted = set() if is_error(documented) else arguments(documented)
-    rows = [row("td") for row in page.select("article > section > dl > dd > .table-wrapper tr")]
-    meanings = {cells[0].text.strip(): cells[-1].text.strip() for cells in rows if len(cells) == 4}
-    assert wanted - set(meanings) == set()
-    assert [name for name, meaning in meanings.items() if len(meaning.split()) < 2] == []
+    found = meanings(entry)
+    assert wanted - set(found) == set()
+    assert [name for name, meaning in found.items() if len(meaning.split()) < 2] == []
+
+
+CLASSES = [
+    (module, name)
+    for module, name in listed()
+    if inspect.isclass(getattr(importlib.import_module(module), name))
+]
+
+
+@pytest.mark.parametrize(("module", "name"), CLASSES, ids=lambda each: each)
+def test_each_method_is_there_with_a_meaning_for_every_argument(site, module, name):
+    """A method with one argument may leave it to its sentence to say what that is."""
+    page = page_of(site, module, name)
+    for method, function in methods(getattr(importlib.import_module(module), name)).items():
+        signature = page.find("dt", id=f"{module}.{name}.{method}")
+        assert signature is not None, method
+        assert explains(signature.parent), method
+        wanted = arguments(function)
+        missing = wanted - set(meanings(signature.parent))
+        assert len(wanted) == 1 or missing == set(), (method, missing)
 
 
 def is_error(documented: Any) -> bool:
