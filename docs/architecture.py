@@ -233,7 +233,7 @@ def runs_up(start: str, end: str) -> bool:
 
 
 def draw() -> Figure:
-    """The figure; each arrow's id in it is ``arrow START END``."""
+    """The figure; each arrow's id in it is ``arrow-START-END``."""
     figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), facecolor="white")
     ax = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(HEIGHT, 0))
     ax.set_axis_off()
@@ -262,7 +262,13 @@ def _draw_frame(ax: Axes, frame: Frame) -> None:
 def _draw_box(ax: Axes, box: Box) -> None:
     x, y, width, height = box.place
     ax.add_patch(_rounded(box.place, facecolor=box.tint, edgecolor="#5b6673", zorder=3))
-    look = {"ha": "center", "va": "center", "zorder": 4, "linespacing": 1.15, "color": "#222222"}
+    look: dict[str, Any] = {
+        "ha": "center",
+        "va": "center",
+        "zorder": 4,
+        "linespacing": 1.15,
+        "color": "#222222",
+    }
     above, below = len(box.title.splitlines()), len(box.text.splitlines())
     share = above / (above + below)  # of the height, for the title
     ax.text(
@@ -288,7 +294,7 @@ def _draw_arrow(ax: Axes, pair: tuple[str, str], colour: str) -> None:
         linewidth=1.0,
         zorder=1 if colour == IMPLIED else 2,
     )
-    arrow.set_gid("arrow " + " ".join(pair))
+    arrow.set_gid("-".join(("arrow", *pair)))
     ax.add_patch(arrow)
 
 

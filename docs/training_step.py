@@ -156,7 +156,7 @@ def room_of(function: Callable[..., Any]) -> str:
 
 
 def draw() -> Figure:
-    """The figure; each call's id in it is ``call MODULE:NAME``."""
+    """The figure; each call's id in it is ``call-MODULE:NAME``."""
     height = 2 * MARGIN + sum(_height(stage) for stage in STAGES) + sum(map(_gap, STAGES[:-1]))
     figure = Figure(figsize=(WIDTH / 72, height / 72), facecolor="white")
     ax = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(height, 0))
@@ -199,7 +199,7 @@ def _draw_stage(ax: Axes, stage: Stage, top: float) -> None:
     for row, call in enumerate(stage.calls, start=2):
         y = top + row * LINE
         name = ax.text(left, y, name_of(call.function), size=8.8, family="DejaVu Sans Mono")
-        name.set_gid(f"call {path_of(call.function)}")
+        name.set_gid(f"call-{path_of(call.function)}")
         ax.text(right, y, call.gives, size=8.8, ha="right", color="#222222")
 
 
