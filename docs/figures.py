@@ -1,4 +1,4 @@
-"""The figures in README.md and docs/*.md, drawn from the results in docs/results.
+"""The figures in README.md and docs/*.md, drawn from the results in docs/results and the code.
 
 Each is one file: SVG where that is smaller, PNG otherwise.
 """
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import figure_files
 from benchmarks.speed.figure import draw
+from docs import architecture, training_step
 from docs.tables import ACER_TASKS, RESULTS, STUDIES, data, speed
 from reports.data.context import Context, Studies
 from reports.data.scores import learning_curves
@@ -78,4 +79,6 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "widths.svg": partial(of_studies, "studies_widths"),
     "speed.png": lambda: draw(speed()),
     "npg-CartPole-v1.svg": partial(of_studies, "studies_sensitivity", ["npg-CartPole-v1"]),
+    "rooms.svg": architecture.draw,
+    "training-step.svg": training_step.draw,
 }

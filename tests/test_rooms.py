@@ -1,13 +1,10 @@
 """Which room imports which: the arrows of the design, read from the sources."""
 
-import ast
-from collections.abc import Iterator
 from fnmatch import fnmatch
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from docs.imports import PACKAGES, ROOT, exists, imported, module_name, room_of
 
 # One subject each, for every room but networks.
 TOOLS = {f"sb3_natural.{name}" for name in ("arguments", "observations", "shapes", "spaces")}
@@ -54,46 +51,14 @@ ARROWS = {
     # Which algorithm a file is of is found among all of them.
     "sb3_natural.loading": TOOLS | {"sb3_natural"},
 }
-PACKAGES = sorted(name for name in ARROWS if "." not in name)
-
-
-def module_name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def exists(module: str) -> bool:
-    path = ROOT.joinpath(*module.split("."))
-    return path.is_dir() or path.with_suffix(".py").exists()
-
-
-def imported(tree: ast.AST) -> Iterator[str]:
-    """The modules of this repository that a module imports, anywhere in it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports name the whole path"
-            within = [f"{node.module}.{alias.name}" for alias in node.names]
-            found = [name if exists(name) else str(node.module) for name in within]
-        else:
-            continue
-        yield from (name for name in found if name.split(".")[0] in (*PACKAGES, "tests"))
-
-
-def room_of(module: str) -> str:
-    """The room that a module is in: the longest beginning of its name that is one."""
-    parts = module.split(".")
-    beginnings = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
-    return next((name for name in beginnings if name in ARROWS), module)
 
 
 def forbidden(module: str, source: str) -> list[str]:
-    room = room_of(module)
+    room = room_of(module, ARROWS)
     return [
         f"{module} imports {name}"
-        for name in imported(ast.parse(source))
-        if (target := room_of(name)) != room
+        for name in imported(source)
+        if (target := room_of(name, ARROWS)) != room
         and not any(fnmatch(target, pattern) for pattern in ARROWS[room])
     ]
 
@@ -135,5 +100,5 @@ def test_a_forbidden_import_is_found(module, source, is_forbidden):
 
 def test_sections_of_a_report_do_not_import_one_another():
     for path in (ROOT / "reports" / "sections").glob("*.py"):
-        others = [name for name in imported(ast.parse(path.read_text())) if ".sections." in name]
+        others = [name for name in imported(path.read_text()) if ".sections." in name]
         assert others == [], path.name

@@ -3,13 +3,15 @@
 Every distribution that SB3 builds is described by the *statistics* phi(s) that the network outputs
 for a state s, and by the distribution's own Fisher information M(phi). The three families below
 cover them all: Gaussians (with or without gSDE, squashed or not), blocks of categoricals, and
-Bernoullis.
+Bernoullis. A distribution of your own gets a family of its own, most easily an
+:class:`~sb3_natural.curvature.autograd_family.AutogradFamily`, and ``family_of.register``.
 """
 
 import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import singledispatch
 from typing import Any, cast
 
 import torch
@@ -402,28 +404,45 @@ class BernoulliFamily(ActionFamily):
         return {"entropy": self.entropy(phi).mean().item()}
 
 
+@singledispatch
 def family_of(distribution: object) -> ActionFamily:
     """The family that an SB3 distribution belongs to.
 
+    ``family_of.register`` tells it of another class of distributions; classes derived from that one
+    belong to the same family.
+
     :param distribution: the distribution; what it currently holds does not matter
-    :raises TypeError: the distribution is not one of SB3's or derived from one; the message lists
-        what is supported
+    :raises TypeError: the distribution is not one of SB3's, nor of a class that was registered, nor
+        derived from one; the message lists what is supported
     """
-    if isinstance(distribution, (DiagGaussianDistribution, StateDependentNoiseDistribution)):
-        return GaussianFamily()
-    if isinstance(distribution, CategoricalDistribution):
-        return CategoricalFamily([distribution.action_dim])
-    if isinstance(distribution, MultiCategoricalDistribution):
-        return CategoricalFamily(distribution.action_dims)
-    if isinstance(distribution, BernoulliDistribution):
-        return BernoulliFamily()
     raise TypeError(
         f"The policy's get_distribution() returns a {type(distribution).__name__}, whose Fisher "
         "information is not known. Supported are SB3's DiagGaussianDistribution, "
         "SquashedDiagGaussianDistribution, StateDependentNoiseDistribution (gSDE), "
-        "CategoricalDistribution, MultiCategoricalDistribution, BernoulliDistribution, and classes "
-        "derived from them."
+        "CategoricalDistribution, MultiCategoricalDistribution, BernoulliDistribution, classes "
+        "derived from them, and classes whose family is registered with family_of.register."
     )
+
+
+@family_of.register(DiagGaussianDistribution)
+@family_of.register(StateDependentNoiseDistribution)
+def _gaussian_family(distribution: Distribution) -> ActionFamily:
+    return GaussianFamily()
+
+
+@family_of.register
+def _categorical_family(distribution: CategoricalDistribution) -> ActionFamily:
+    return CategoricalFamily([distribution.action_dim])
+
+
+@family_of.register
+def _multi_categorical_family(distribution: MultiCategoricalDistribution) -> ActionFamily:
+    return CategoricalFamily(distribution.action_dims)
+
+
+@family_of.register
+def _bernoulli_family(distribution: BernoulliDistribution) -> ActionFamily:
+    return BernoulliFamily()
 
 
 def _joined(blocks: list[Tensor]) -> Tensor:
