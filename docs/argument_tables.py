@@ -95,11 +95,12 @@ def table(found: dict[str, str], signature: inspect.Signature | None) -> Iterato
 def explained(found: dict[str, str], bases: list[Any], signature: Any) -> dict[str, str]:
     """The meaning of each argument in the order of the signature, where it is known.
 
-    :param found: what the docstring itself says; arguments outside of the signature come last
+    :param found: what the docstring itself says; what only ``**kwargs`` takes comes last
     :param bases: what is asked next, in this order
     :param signature: of the function or class
     """
-    names = list(signature.parameters) if signature else []
+    parameters = signature.parameters.values() if signature else []
+    names = [each.name for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD]
     known = dict(found)
     for base in bases:
         of_base = meanings((inspect.getdoc(base) or "").splitlines())[1]
