@@ -19,6 +19,7 @@ from sphinx.util.typing import stringify_annotation
 PARAM = re.compile(r":param \*{0,2}(?P<name>\w+):(?P<meaning>.*)")
 FIELD = re.compile(r":\w+[^:`]*:")
 SHORT_ENOUGH = 4
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 OURS = ("sb3_natural", "benchmarks", "studies", "reports")
 
 
@@ -54,6 +55,13 @@ def without_address(text: str) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
+def default_of(parameter: inspect.Parameter) -> str:
+    if parameter.default is inspect.Parameter.empty:
+        return ""
+    # What a dataclass makes anew for each object; ours are empty lists and dictionaries.
+    return without_address(object_description(parameter.default)).replace("<factory>", "empty")
+
+
 def described(parameter: inspect.Parameter | None) -> tuple[str, str]:
     """Type and default of an argument, as text; empty where there is none."""
     if parameter is None:
@@ -63,9 +71,8 @@ def described(parameter: inspect.Parameter | None) -> tuple[str, str]:
     if get_origin(kind) is Annotated:  # what else a type says is for those who read records
         kind = get_args(kind)[0]
     text = kind if isinstance(kind, str) else stringify_annotation(kind, "smart").replace("~", "")
-    default = "" if parameter.default is empty else object_description(parameter.default)
     text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)
-    return text.replace("Callable[[float], float]", "Schedule"), without_address(default)
+    return text.replace("Callable[[float], float]", "Schedule"), default_of(parameter)
 
 
 def table(found: dict[str, str], signature: inspect.Signature | None) -> Iterator[str]:
@@ -95,11 +102,13 @@ def table(found: dict[str, str], signature: inspect.Signature | None) -> Iterato
 def explained(found: dict[str, str], bases: list[Any], signature: Any) -> dict[str, str]:
     """The meaning of each argument in the order of the signature, where it is known.
 
-    :param found: what the docstring itself says; arguments outside of the signature come last
+    :param found: what the docstring itself says; ``*args``, ``**kwargs`` and what is not in the
+        signature come last
     :param bases: what is asked next, in this order
     :param signature: of the function or class
     """
-    names = list(signature.parameters) if signature else []
+    parameters = signature.parameters.values() if signature else []
+    names = [each.name for each in parameters if each.kind not in VARIABLE]
     known = dict(found)
     for base in bases:
         of_base = meanings((inspect.getdoc(base) or "").splitlines())[1]
@@ -159,8 +168,7 @@ def shortened(
 
 def must_be_given(parameter: inspect.Parameter) -> bool:
     """Whether a call without this argument is an error."""
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return parameter.default is inspect.Parameter.empty and parameter.kind not in kinds
+    return parameter.default is inspect.Parameter.empty and parameter.kind not in VARIABLE
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

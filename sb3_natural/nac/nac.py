@@ -91,7 +91,7 @@ class NAC(Loadable, SoundSteps, FastRollouts):
 
     :param policy: the policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy, or a class)
     :param env: the environment to learn from (if registered in Gymnasium, can be str)
-    :param variant: "lstd" or "episodic"
+    :param variant: which regression finds w: "lstd" or "episodic"
     :param n_steps: steps to run in each environment per update
         (the batch has n_steps * n_envs samples)
     :param gamma: discount factor

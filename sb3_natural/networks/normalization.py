@@ -178,8 +178,8 @@ class _BeforeExtraction(BasePolicy):
 class NormalizedObservations(ActorCriticPolicy, _BeforeExtraction):
     """SB3's actor-critic policy with an :class:`ObservationNormalizer` before features extractors.
 
-    :param normalize_observations: whether there is one; not to be given in ``policy_kwargs``, since
-        NPG's argument of that name sets it
+    :param normalize_observations: whether observations are normalised; not to be given in
+        ``policy_kwargs``, since NPG's argument of that name sets it
     :ivar normalizer: None if not, or if there is nothing to normalise in the observation space
     """
 

@@ -71,7 +71,7 @@ class RecurrentNPG(NPG):
         (1), ``lstm_kwargs``, ``enable_critic_lstm`` (True: the critic has an LSTM of its own;
         False: none) and ``shared_lstm`` (False; True: the critic reads the actor's LSTM, which it
         does not move, and needs ``enable_critic_lstm=False``)
-    :param kwargs: the other arguments of NPG
+    :param kwargs: the other arguments of NPG, by name
     :raises ValueError: as NPG; or the policy has no memory, or has one that sb3-contrib's policies
         do not support
     """

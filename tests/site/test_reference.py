@@ -34,10 +34,11 @@ def arguments(documented: Any) -> set[str]:
 
 
 def methods(owner: type) -> dict[str, Any]:
-    """The public methods that a class has from our packages, and what makes it a function."""
+    """The public methods that a class has from our packages, by name."""
     found = {}
-    for name in dir(owner):
-        function = inspect.unwrap(getattr(owner, name))
+    fields = getattr(owner, "__dataclass_fields__", {})  # the default of one may be a function
+    for name in set(dir(owner)) - set(fields):
+        function = inspect.unwrap(getattr(owner, name, None))
         is_ours = (getattr(function, "__module__", None) or "").split(".")[0] in OURS
         if inspect.isroutine(function) and is_ours and (name[0] != "_" or name in OPERATORS):
             found[name] = function
