@@ -128,11 +128,9 @@ def follow(env: VecEnv) -> None:
     renderer = getattr(inside, "mujoco_renderer", None)
     if renderer is None or renderer.camera_id != -1:
         return
-    if "trackbodyid" not in (renderer.default_cam_config or {}):
-        import mujoco
-
-        camera = mujoco.mjtObj.mjOBJ_CAMERA
-        renderer.camera_id = mujoco.mj_name2id(renderer.model, camera, "track")  # -1: has none
+    cameras = [renderer.model.camera(index).name for index in range(renderer.model.ncam)]
+    if "track" in cameras and "trackbodyid" not in (renderer.default_cam_config or {}):
+        renderer.camera_id = cameras.index("track")
 
 
 def _first_image(env: VecEnv, spec: RunSpec) -> Image.Image:
