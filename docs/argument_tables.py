@@ -56,6 +56,7 @@ def without_address(text: str) -> str:
 
 
 def default_of(parameter: inspect.Parameter) -> str:
+    """The default as text; empty where there is none."""
     if parameter.default is inspect.Parameter.empty:
         return ""
     # What a dataclass makes anew for each object; ours are empty lists and dictionaries.
