@@ -1,16 +1,21 @@
 """What the command lines of benchmarks, studies and reports share: options, errors, Ctrl-C."""
 
+from __future__ import annotations
+
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from benchmarks.processes import interruptible
 from benchmarks.secrets import mask
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class EngineName(str, Enum):
@@ -54,6 +59,19 @@ def given_command(package: str) -> str:
 def say(text: object, err: bool = False) -> None:
     """Print a line, without the passwords of URLs in it."""
     typer.echo(mask(str(text)), err=err)
+
+
+def make_console(stderr: bool = False, quiet: bool = False, markup: bool = True) -> Console:
+    """A console that takes its stream for a terminal only if it is one.
+
+    Rich also goes by FORCE_COLOR, which Jupyter sets for the commands in its cells. Bars that are
+    drawn again and again would then fill the cell's output.
+    """
+    from rich.console import Console  # slow to import
+
+    stream = sys.stderr if stderr else sys.stdout
+    force = None if stream.isatty() else False
+    return Console(stderr=stderr, quiet=quiet, markup=markup, force_terminal=force)
 
 
 def fail(error: object, status: int = 2) -> NoReturn:

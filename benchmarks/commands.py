@@ -26,6 +26,7 @@ from benchmarks.command_line import (
     fail,
     fail_on,
     given_command,
+    make_console,
     resumable,
     say,
     split_names,
@@ -117,13 +118,11 @@ def status(root: str = _ROOT) -> None:
 
     What cannot be read is named; the exit status is then 2.
     """
-    from rich.console import Console
-
     from benchmarks.names import first_line
     from benchmarks.status import load_status
 
     found = load_status(_existing(root))
-    console = Console(markup=False)
+    console = make_console(markup=False)
     console.print(_status_table(found.table) if len(found.table) else f"no runs in {root}")
     for failure in found.failures.itertuples(index=False):
         say(
@@ -425,7 +424,6 @@ def measure_random(
 def list_suites() -> None:
     """List suites, their environments, and which of these have hyperparameters of their own."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Column, Table
 
     from benchmarks.algorithms import has_own_entry
@@ -448,7 +446,7 @@ def list_suites() -> None:
             steps = f"{env.n_timesteps:,}" if env.n_timesteps else "by algorithm"
             table.add_row(name, env.env_id, steps, ", ".join(own))
         table.add_section()
-    console = Console()
+    console = make_console()
     console.print(table)
     console.print(
         "own settings: the algorithms that have an entry for this environment; all others use one "
@@ -529,8 +527,6 @@ def _sweep(
 
 def _print_summary(result: SweepResult, out: Folder) -> int:
     """Print final returns and failures; return the exit status."""
-    from rich.console import Console
-
     from benchmarks.names import first_line
     from benchmarks.records import BrokenRunError
     from benchmarks.results import read_evaluations
@@ -544,7 +540,7 @@ def _print_summary(result: SweepResult, out: Folder) -> int:
         except BrokenRunError as error:
             damaged.append(error)
     if finals:
-        Console(markup=False).print(_final_returns(finals))
+        make_console(markup=False).print(_final_returns(finals))
     for failed in result.failed:
         say(f"failed: {failed.spec}: {first_line(failed.error)}")
         say(f"        {failed.spec.failure_file(out)}")

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, Task, TaskID, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from benchmarks.command_line import make_console
 from benchmarks.engines import Advanced, Ended
 from benchmarks.names import first_line
 from benchmarks.numbers import return_text, rough_text
@@ -26,7 +27,7 @@ def display_for(
     :param n_skipped: how many runs had already finished
     :param notes: remarks on the latter
     """
-    console = Console()
+    console = make_console()
     if not show_progress:
         yield Silent()
     elif console.is_terminal and missing:

@@ -26,6 +26,7 @@ from benchmarks.command_line import (
     fail,
     fail_on,
     given_command,
+    make_console,
     resumable,
     say,
     split_names,
@@ -389,7 +390,6 @@ def pruning(
     The trials are replayed from their runs in several orders, since a pruner's decisions depend on
     the trials before. Nothing is trained. Writes pruning.csv, one row an order.
     """
-    from rich.console import Console
     from rich.progress import track
 
     from studies import pruning
@@ -403,7 +403,7 @@ def pruning(
         searches = [Search(pruner=each) for each in PRUNERS if each != "none"]
         found: dict[str, list[pruning.Replay]] = {each.pruner: [] for each in searches}
         todo = [(search, each) for search in searches for each in pruning.orders(trials, orders)]
-        for search, ordered in track(todo, "pruning", console=Console(stderr=True)):
+        for search, ordered in track(todo, "pruning", console=make_console(stderr=True)):
             found[search.pruner].append(pruning.replay(study, problem, folder, ordered, search))
         frame = pruning.to_frame(found, len(trials))
         pruning.store(frame, out or folder)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import optuna
 from optuna.trial import TrialState
-from rich.console import Console
 
+from benchmarks.command_line import make_console
 from benchmarks.secrets import mask
 from studies.display import Progress
 from studies.errors import StudyError
@@ -32,7 +32,8 @@ def execute(
     deaths: list[str] = []
     n_ended = 0
     try:
-        with Progress(problem, task.search.n_trials, jobs, Console(quiet=not shown)) as progress:
+        console = make_console(quiet=not shown)
+        with Progress(problem, task.search.n_trials, jobs, console) as progress:
             progress.already(counted(study))
             while True:
                 deaths += _deaths(study, workers, progress)

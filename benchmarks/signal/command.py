@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.command_line import make_console
 from benchmarks.errors import SpecError, clean_up
 from benchmarks.signal.policies import Source, freeze, make
 from benchmarks.signal.settings import Plan
@@ -151,7 +151,7 @@ def _about(
 @contextmanager
 def _bars() -> Iterator[Callable[[str, int], Any]]:
     """Makes a bar for each part of the work; on a terminal only, and gone in the end."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn()
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 

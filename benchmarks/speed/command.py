@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import provenance
+from benchmarks.command_line import make_console
 from benchmarks.errors import SpecError
 from benchmarks.speed import figure, peers, report, tables
 from benchmarks.speed.measure import Commands, Store, execute
@@ -74,7 +75,7 @@ def speed(
     :return: whether no measurement has failed
     :raises SpecError: no block's name contains ``only``
     """
-    console = Console()
+    console = make_console()
     sizes = QUICK if quick else FULL
     peer_workers, peer_versions = _peer_workers(with_peers, console)
     versions = {**provenance.versions(), **peer_versions}

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from benchmarks.command_line import make_console
 from reports.data.runs import ReportError
 from reports.live import EVERY
 
@@ -48,7 +49,7 @@ def watch(
         raise ReportError(f"--out: must be a file that ends in .png, got {str(out)!r}")
     if not math.isfinite(every) or every <= 0:
         raise ReportError(f"--every: must be a positive number of seconds, got {every:g}")
-    console = console or Console()
+    console = console or make_console()
     if once or not console.is_terminal:
         _show_once(root, env_ids, out, console)
     else:

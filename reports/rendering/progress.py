@@ -9,6 +9,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from benchmarks.command_line import make_console
+
 T = TypeVar("T")
 
 
@@ -37,7 +39,7 @@ def progress(console: Console | None = None) -> Iterator[Silent]:
 
     :param console: None: that of the standard error
     """
-    console = console or Console(stderr=True)
+    console = console or make_console(stderr=True)
     if not console.is_terminal:
         yield Silent()
         return

@@ -1,13 +1,14 @@
 """``python -m benchmarks``, as a user runs it."""
 
 import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.command_line import make_console
 from benchmarks.provenance import is_dirty
 from benchmarks.results import load_evaluations, load_runs
 
@@ -24,10 +26,13 @@ if is_dirty():
     COMPLETE.add("uncommitted.diff")
 
 
-def start(*arguments: str | Path, options: Sequence[str] = ()) -> subprocess.Popen[str]:
+def start(
+    *arguments: str | Path, options: Sequence[str] = (), variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, *options, "-m", "benchmarks", *map(str, arguments)],
         cwd=REPOSITORY,
+        env={**os.environ, **(variables or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -91,6 +96,35 @@ def test_a_killed_sweep_counts_no_partial_run_and_goes_on(tiny_suite: Path, tmp_
     assert all(folder.stat().st_mtime == time for folder, time in changed.items())
     assert f"{len(changed)} of 4 runs are already there" in output
     assert not any(out.rglob(".tmp-*"))
+
+
+# What ipykernel sets for the commands in a notebook's cells.
+JUPYTER = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "TERM": "xterm-color"}
+
+
+def test_in_a_notebook_a_sweep_says_one_line_a_run(tiny_suite: Path, tmp_path: Path) -> None:
+    command = ["run", tiny_suite, "--algos", "ppo", "--out", tmp_path / "runs"]
+    output, errors = start(*command, variables=JUPYTER).communicate()
+
+    assert output.startswith("[1/1] ppo CartPole-v1 seed 0 finished\n"), errors
+    assert "\x1b" not in output
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no pseudo-terminals here")
+@pytest.mark.parametrize("stderr", [False, True])
+def test_a_terminal_is_one_whatever_the_variables_say(
+    stderr: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**JUPYTER, "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    stream = "stderr" if stderr else "stdout"
+    primary, secondary = os.openpty()
+    with os.fdopen(primary), os.fdopen(secondary, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, stream, terminal)
+        assert make_console(stderr=stderr).is_terminal
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, stream, io.StringIO())
+        assert not make_console(stderr=stderr).is_terminal
 
 
 def test_ctrl_c_ends_the_workers_and_leaves_nothing_behind(
