@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sb3_natural.arguments import FINITE_AND_NOT_NEGATIVE, at_least, checked
 from sb3_natural.curvature.operators import Damped, FisherOperator
+from sb3_natural.curvature.solution import solved
 from sb3_natural.curvature.solvers import ConjugateGradient, NoStepError
 from sb3_natural.networks.mlp import actor_mlp
 from sb3_natural.networks.threads import one_thread_if_small
@@ -121,7 +122,7 @@ def signal_share(
         g1 = fisher.jacobian.vjp(first / n_first)
         g2 = fisher.jacobian.vjp(second / (len(advantages) - n_first))
         damped = Damped(fisher, damping)
-        x1, x2 = (solver.solve(damped, gradient).direction.double() for gradient in (g1, g2))
+        x1, x2 = (solved(solver, damped, gradient).direction.double() for gradient in (g1, g2))
     forget_graph(policy)
     # Each solution meets the other half's gradient, of whose noise it knows nothing.
     signal = 0.5 * (g1.double() @ x2 + g2.double() @ x1).item()

@@ -6,8 +6,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sb3_natural.curvature.operators import Operator
+from sb3_natural.shapes import check_shape
 
-__all__ = ["NoStepError", "Solution", "Solver"]
+__all__ = ["NoStepError", "Solution", "Solver", "solved"]
 
 
 class NoStepError(ArithmeticError):
@@ -45,3 +46,26 @@ class Solver(ABC):
         :raises NoStepError: no sound direction can be found
         :raises ValueError: b is not a vector of P elements
         """
+
+
+def solved(solver: Solver, operator: Operator, b: Tensor) -> Solution:
+    """``solver.solve(operator, b)``, where what a solver of the user's own returns is checked.
+
+    :raises TypeError: it is not a :class:`Solution`, or not in the precision of b
+    :raises ValueError: the direction does not have b's shape
+    """
+    solution = solver.solve(operator, b)
+    name = f"{type(solver).__name__}.solve"
+    if not isinstance(solution, Solution):
+        raise TypeError(
+            f"{name} must return a Solution, such as Solution(x), "
+            f"and returned a {type(solution).__name__}"
+        )
+    direction = solution.direction
+    check_shape(b.shape, **{f"the direction of {name}": direction})
+    if direction.dtype != b.dtype:
+        raise TypeError(
+            f"{name} must return a direction in the precision of b, {b.dtype}, "
+            f"and returned {direction.dtype}"
+        )
+    return solution

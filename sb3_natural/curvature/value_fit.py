@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from sb3_natural.curvature.families import family_of
 from sb3_natural.curvature.jacobian import Jacobian
 from sb3_natural.curvature.operators import Damped, GaussNewtonOperator, value_jacobian
+from sb3_natural.curvature.solution import solved
 from sb3_natural.curvature.solvers import ConjugateGradient, NoStepError, Solver
 from sb3_natural.networks.mlp import actor_mlp, critic_mlp
 from sb3_natural.networks.parameters import assign_flat, flatten, parameters_behind
@@ -224,7 +225,7 @@ class GaussNewtonFit(ValueFit):
                     jacobian = value_jacobian(policy, params, observations)
                 gradient = jacobian.vjp((returns - jacobian.outputs) / len(returns))
                 damped = Damped(curvature, self.damping)
-                direction = self.solver.solve(damped, gradient).direction
+                direction = solved(self.solver, damped, gradient).direction
                 loss = descend(jacobian, direction, gradient, returns)
         except NoStepError:
             assign_flat(params, before)

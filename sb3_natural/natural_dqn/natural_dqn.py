@@ -26,6 +26,7 @@ from sb3_natural.arguments import (
 from sb3_natural.curvature.action_values import ActionValueCurvature
 from sb3_natural.curvature.kfac import KFAC, own_kfac
 from sb3_natural.curvature.operators import Damped
+from sb3_natural.curvature.solution import solved
 from sb3_natural.curvature.solvers import SOLVERS, Empirical, NoStepError, Solver
 from sb3_natural.loading import Loadable
 from sb3_natural.networks.parameters import assign_flat, flatten
@@ -250,7 +251,7 @@ class NaturalDQN(Loadable, SoundSteps, DQN):
         solver = self._critic_kfac or self.critic_solver
         if isinstance(solver, str):
             solver = SOLVERS[solver]()
-        direction = solver.solve(Damped(curvature, self.critic_damping), gradient).direction
+        direction = solved(solver, Damped(curvature, self.critic_damping), gradient).direction
         if not torch.isfinite(direction).all():
             raise NoStepError("the natural gradient is not finite")
         return direction

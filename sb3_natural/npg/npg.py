@@ -40,6 +40,7 @@ from sb3_natural.curvature.kfac import KFAC, own_kfac
 from sb3_natural.curvature.masking import masked_family
 from sb3_natural.curvature.operators import Damped, FisherOperator, statistics_jacobian
 from sb3_natural.curvature.penalty import Aim, PenalisedAscent, PenalisedRise, adapted, penalty_for
+from sb3_natural.curvature.solution import solved
 from sb3_natural.curvature.solvers import (
     SOLVERS,
     ConjugateGradient,
@@ -623,7 +624,7 @@ class NPG(Loadable, SoundSteps, MaskedRollouts, NormalizedReturns):
         if gradient.norm() < VANISHING:
             raise NoStepError(f"the policy gradient vanishes (norm {gradient.norm().item():.3g})")
         damped = Damped(fisher, self.cg_damping)
-        solution = self._make_solver().solve(damped, gradient)
+        solution = solved(self._make_solver(), damped, gradient)
         if not torch.isfinite(solution.direction).all():
             raise NoStepError("the natural gradient is not finite")
         return solution, damped.undamped_form(solution.direction, solution.curvature)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sb3_natural import NPG
 from sb3_natural.curvature.operators import (
     Damped,
     FisherOperator,
@@ -18,6 +19,8 @@ from sb3_natural.curvature.solvers import (
     Empirical,
     Identity,
     NoStepError,
+    Solution,
+    Solver,
     conjugate_gradient,
 )
 from tests.helpers import make_observations, make_policy
@@ -302,3 +305,30 @@ def test_an_operator_of_no_samples_is_refused():
     policy = make_policy("gaussian")
     with pytest.raises(ValueError, match="observations must have at least one sample"):
         FisherOperator(policy, make_observations(policy, 4)[:0])
+
+
+class Returning(Solver):
+    """A solver of somebody's own."""
+
+    def __init__(self, result):
+        self.result = result
+
+    def solve(self, operator, b):
+        return self.result(b)
+
+
+@pytest.mark.parametrize("argument", ["fisher_solver", "critic_solver"])
+@pytest.mark.parametrize(
+    ("result", "error", "said"),
+    [
+        (lambda b: b, TypeError, "Returning.solve must return a Solution"),
+        (lambda b: Solution(b[1:]), ValueError, "the direction of Returning.solve must have shape"),
+        (lambda b: Solution(b.double()), TypeError, "in the precision of b, torch.float32, and"),
+    ],
+)
+def test_what_a_solver_of_ones_own_returns_is_checked(argument, result, error, said):
+    model = NPG(
+        "MlpPolicy", "CartPole-v1", n_steps=32, device="cpu", **{argument: Returning(result)}
+    )
+    with pytest.raises(error, match=said):
+        model.learn(32)
