@@ -26,7 +26,7 @@ from reports.sections import studies
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure, free of dates, so that the same data give the same file."""
-    write = {".png": figure_files.png, ".svg": figure_files.svg}[path.suffix]
+    write = {".png": partial(figure_files.png, colours=256), ".svg": figure_files.svg}[path.suffix]
     with themed():
         path.write_bytes(write(figure))
 
