@@ -133,4 +133,4 @@ check: $(READY)
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache build dist site docs/reference/api
+	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache build dist site jupyter_execute docs/reference/api
