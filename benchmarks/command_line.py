@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from typing import NoReturn
 
 import typer
@@ -13,7 +13,7 @@ from benchmarks.processes import interruptible
 from benchmarks.secrets import mask
 
 
-class EngineName(str, Enum):
+class EngineName(StrEnum):
     """Where runs are executed."""
 
     local = "local"
