@@ -5,7 +5,8 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup demo report docs-figures speed large sensitivity docs test test-slow test-peers test-install check clean
+.PHONY: help setup demo report docs-figures speed large sensitivity docs test test-slow test-oldest \
+	test-peers test-install check clean
 
 help:
 	@echo "make demo       set up, train NPG, TRPO, PPO and ACER on two tasks, write demo/report/report.md"
@@ -17,6 +18,7 @@ help:
 	@echo "make docs       the documentation as a site, with every tutorial executed: site/index.html"
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the learning checks (about 6 minutes on 2 cores)"
+	@echo "make test-oldest  the plugin's tests with the oldest versions it supports (.venv-oldest)"
 	@echo "make test-peers    what is compared with PFRL and DI-engine, W&B and MLflow (.venv-peers)"
 	@echo "make test-install  the wheel with each extra in a fresh environment (about 10 minutes)"
 	@echo "make check      ruff and mypy"
@@ -118,6 +120,25 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(PY) -m pytest -n $(JOBS) -m slow --timeout 5400
+
+# The oldest versions that the plugin supports, on the oldest Python: about 5 GB on Linux, where these
+# PyTorch wheels bring CUDA. What needs the suite's packages is left out.
+OLDEST       := .venv-oldest
+PLUGIN       := $(addprefix tests/,npg acer acktr nac natural_dqn curvature rollouts environments \
+	networks updates $(addprefix test_,arguments.py baselines.py loading.py models_of_0_1.py \
+	signatures.py spaces.py whole_family.py))
+NEED_SUITE   := tests/npg/test_masks.py $(addsuffix /test_learning.py,tests/npg tests/acer tests/nac)
+OLDEST_TESTS := pytest pytest-timeout curvlinops-for-pytorch "gymnasium[mujoco]" psutil scipy
+
+$(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints-oldest.txt -e ".[envpool]" $(OLDEST_TESTS)
+	touch $@
+
+test-oldest: $(OLDEST)/.ready
+	$(OLDEST)/bin/python -m pytest -m "not slow and not install" $(PLUGIN) \
+		$(addprefix --ignore=,$(NEED_SUITE))
 
 # In the environment that make speed measures the peers in.
 test-peers: $(READY)

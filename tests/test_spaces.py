@@ -1,6 +1,7 @@
 """Spaces come back from JSON as they were; what is not a space is refused."""
 
 import json
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from gymnasium import spaces
 from sb3_natural.spaces import space_from_plain, space_to_plain
 from tests.helpers import ACTION_SPACES, OBSERVATION_SPACES
 
+DISCRETE_HAS_DTYPE = "dtype" in signature(spaces.Discrete).parameters  # since Gymnasium 1.3
 SPACES = [
     *OBSERVATION_SPACES.values(),
     *ACTION_SPACES.values(),
@@ -17,7 +19,7 @@ SPACES = [
     spaces.Box(-1, 1, (0,)),
     spaces.Box(0.1, 0.3, ()),
     spaces.Discrete(4, start=-2),
-    spaces.Discrete(4, dtype=np.int32),
+    *([spaces.Discrete(4, dtype=np.int32)] if DISCRETE_HAS_DTYPE else []),
     spaces.MultiDiscrete([[2, 3], [4, 5]]),
     spaces.MultiDiscrete([2, 3], start=[1, -1], dtype=np.int32),
     spaces.MultiBinary([2, 3]),

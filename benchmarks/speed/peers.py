@@ -8,6 +8,7 @@ needs an old filelock, and MLflow an older pyarrow.
 import json
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,14 +33,7 @@ print(json.dumps({{name: importlib.metadata.version(name) for name in names}}))
 
 
 def requirements() -> list[str]:
-    """The packages of the peers' environment, as arguments of pip.
-
-    :raises UnavailableError: this Python is too old for Tianshou
-    """
-    if sys.version_info < (3, 11):
-        raise UnavailableError("the peers cannot be installed: Tianshou needs Python 3.11")
-    import tomllib
-
+    """The packages of the peers' environment, as arguments of pip."""
     with (REPOSITORY / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     extras = [each for name in _EXTRAS for each in project["optional-dependencies"][name]]

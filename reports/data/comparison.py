@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -41,7 +41,7 @@ Metric: TypeAlias = Literal["final", "best"]
 """The quantity that decides the verdicts."""
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """What a comparison says of one environment and algorithm."""
 
     better = "better"

@@ -400,8 +400,7 @@ def _import_envpool() -> ModuleType:
         import envpool
     except ImportError as error:
         raise ImportError(
-            "backend='envpool' needs EnvPool (Python 3.11 or newer): "
-            'pip install "sb3-natural[envpool]"'
+            "backend='envpool' needs EnvPool: pip install \"sb3-natural[envpool]\""
         ) from error
     return envpool
 

@@ -234,7 +234,8 @@ def test_it_learns_cartpole():
 
 def test_actions_of_any_integer_type():
     env = gym.make("CartPole-v1")
-    env.action_space = spaces.Discrete(2, dtype=np.int32)
+    env.action_space = spaces.Discrete(2)
+    env.action_space.dtype = np.dtype(np.int32)  # an argument only since Gymnasium 1.3
     model = make_model(env)
     before = weights(model)
     assert not torch.equal(weights(model.learn(40)), before)
