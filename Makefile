@@ -128,7 +128,8 @@ PLUGIN       := $(addprefix tests/,npg acer acktr nac natural_dqn curvature roll
 	networks updates $(addprefix test_,arguments.py baselines.py loading.py models_of_0_1.py \
 	signatures.py spaces.py whole_family.py))
 NEED_SUITE   := tests/npg/test_masks.py $(addsuffix /test_learning.py,tests/npg tests/acer tests/nac)
-OLDEST_TESTS := pytest pytest-timeout curvlinops-for-pytorch "gymnasium[mujoco]" psutil scipy
+OLDEST_TESTS := pytest pytest-timeout curvlinops-for-pytorch "gymnasium[mujoco]" psutil scipy \
+	tensorboard
 
 $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv --clear $(OLDEST)

@@ -79,7 +79,7 @@ def natural_step(policy, batch, taken, advantages, solver, delta=1e-3):
     """Move the policy by one KL-normalised step; return the statistics it then has."""
     fisher = FisherOperator(policy, batch, taken)
     gradient = fisher.scores().T @ advantages / len(advantages)
-    x = SOLVERS[solver]().solve(Damped(fisher, 1e-10), gradient).direction
+    x = SOLVERS[solver]().solve(Damped(fisher, 1e-12), gradient).direction
     theta = flatten(p.detach() for p in fisher.params)
     length = kl_normalised_length(fisher.quadratic_form(x), delta)
     assign_flat(fisher.params, theta + length * x)
@@ -108,7 +108,7 @@ def test_npg_step_is_invariant_to_reparameterisation(actions):
                         parametrize.register_parametrization(layer, "weight", LinearMap(basis))
             outcomes.append(natural_step(policy, batch, taken, advantages, solver))
         results[solver] = (outcomes[0] - outcomes[1]).abs().max() / outcomes[0].abs().max()
-    assert results["dense"] < 1e-4
+    assert results["dense"] < 1e-5  # in proportion to the damping
     assert results["identity"] > 1e-3, "the vanilla gradient should depend on the parameters"
 
 
