@@ -122,7 +122,7 @@ def test_wheel_works_in_a_fresh_environment(wheel, fresh):
         "-c",
         f"import importlib.util as found;assert not any(map(found.find_spec, {SUITE_ONLY}))",
     )
-    first = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    first = re.search(r"```python\n(.*?)```", (ROOT / "docs/guide.md").read_text(), re.DOTALL)
     assert "learn(60_000, progress_bar=True)" in first[1]
     assert "total_timesteps" in fresh.run("python", "-c", first[1])
 
