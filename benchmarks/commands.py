@@ -406,7 +406,7 @@ def measure_random(
         None, help="The return that scores 1; else Gymnasium's threshold.", show_default=False
     ),
 ) -> None:
-    """Measure a random policy: prints a table for --normalisation of reports and studies."""
+    """Measure a random policy: prints a table for `--normalisation` of reports and studies."""
     from benchmarks.environments import check_environment
     from benchmarks.errors import warnings_to_stderr
     from benchmarks.normalisation import COLUMNS, rows_for

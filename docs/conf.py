@@ -1,10 +1,13 @@
 """The site: ``make docs`` builds it into site/ with Sphinx, MyST and myst-nb."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+
+from jupyter_cache.executors import utils as notebooks  # noqa: E402
 
 from sb3_natural import __version__  # noqa: E402
 
@@ -31,8 +34,9 @@ nitpicky = True
 # What the docstrings name of other projects is not on this site.
 nitpick_ignore_regex = [(r"py:.*", r"(?!sb3_natural|benchmarks|studies|reports).*")]
 default_role = "code"
+smartquotes_action = "qe"  # no dashes: options begin with two hyphens
 
-myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "attrs_inline"]
+myst_enable_extensions = ["dollarmath", "amsmath", "tasklist"]
 myst_heading_anchors = 4
 # Links from included pages and to files of the repository that are not pages.
 suppress_warnings = ["myst.header"]
@@ -42,7 +46,8 @@ nb_execution_cache_path = str(ROOT / "build" / "notebooks")
 nb_execution_in_temp = True
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
-nb_merge_streams = True
+# Output comes in pieces that are cut anywhere; joined as it is, not with line breaks.
+notebooks.executenb = partial(notebooks.executenb, coalesce_streams=True)
 
 autosummary_generate = True
 autosummary_ignore_module_all = False

@@ -16,6 +16,11 @@ MARKED = re.compile(
 )
 
 
+def capitalised(text: str) -> str:
+    """With a capital at the start, and names as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def verdicts() -> dict[str, str]:
     """In Markdown, by the names of the claims."""
     found = {}
@@ -23,7 +28,7 @@ def verdicts() -> dict[str, str]:
         stored = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
         found[name] = (
             f"> {claim.text}\n>\n"
-            f"> **{stored['verdict'].capitalize()}** {stored['measured']}\n\n"
+            f"> **{capitalised(stored['verdict'])}** {stored['measured']}\n\n"
             f"![{claim.text}](claims/{figure_file(FOLDER, claim).name})\n\n"
             f"*Rule:* {claim.rule} (`python -m studies claims run {name}`)\n"
         )

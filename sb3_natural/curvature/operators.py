@@ -272,6 +272,8 @@ class FisherOperator(PolicyCurvature):
 
     >>> import torch
     >>> from stable_baselines3 import PPO
+    >>> from sb3_natural import FisherOperator
+    >>> from sb3_natural.curvature.operators import Damped
     >>> policy = PPO("MlpPolicy", "CartPole-v1", device="cpu").policy
     >>> fisher = FisherOperator(policy, torch.randn(32, 4))
     >>> (Damped(fisher, 0.1) @ torch.ones(fisher.shape[0])).shape
