@@ -26,9 +26,11 @@ from reports.sections import studies
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure, free of dates, so that the same data give the same file."""
-    write = {".png": partial(figure_files.png, colours=256), ".svg": figure_files.svg}[path.suffix]
     with themed():
-        path.write_bytes(write(figure))
+        if path.suffix == ".svg":
+            path.write_bytes(figure_files.svg(figure))
+        else:
+            path.write_bytes(figure_files.png(figure, colours=256))
 
 
 def curves_of(name: str) -> Figure:
