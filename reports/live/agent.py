@@ -122,14 +122,14 @@ def _load_model(folder: Path, spec: RunSpec, env: VecEnv) -> BaseAlgorithm:
 def follow(env: VecEnv) -> None:
     """Let MuJoCo's camera follow an agent that would run out of the picture.
 
-    Gymnasium's own cameras do, but for those of HalfCheetah and Ant since version 1.4.
+    Gymnasium 1.4 has a free camera, which stays where it is, unless the user names one.
     """
     (inside,) = env.get_attr("unwrapped")
     renderer = getattr(inside, "mujoco_renderer", None)
     if renderer is None or renderer.camera_id != -1:
         return
     cameras = [renderer.model.camera(index).name for index in range(renderer.model.ncam)]
-    if "track" in cameras and "trackbodyid" not in (renderer.default_cam_config or {}):
+    if "track" in cameras:
         renderer.camera_id = cameras.index("track")
 
 

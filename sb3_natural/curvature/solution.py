@@ -51,7 +51,7 @@ class Solver(ABC):
 def solved(solver: Solver, operator: Operator, b: Tensor) -> Solution:
     """``solver.solve(operator, b)``, where what a solver of the user's own returns is checked.
 
-    :raises TypeError: it is not a :class:`Solution`, or not in the precision of b
+    :raises TypeError: it is not a :class:`Solution` of a tensor, or not in the precision of b
     :raises ValueError: the direction does not have b's shape
     """
     solution = solver.solve(operator, b)
@@ -62,6 +62,10 @@ def solved(solver: Solver, operator: Operator, b: Tensor) -> Solution:
             f"and returned a {type(solution).__name__}"
         )
     direction = solution.direction
+    if not isinstance(direction, Tensor):
+        raise TypeError(
+            f"{name} must return a tensor as direction, and returned a {type(direction).__name__}"
+        )
     check_shape(b.shape, **{f"the direction of {name}": direction})
     if direction.dtype != b.dtype:
         raise TypeError(

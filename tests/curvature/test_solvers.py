@@ -322,6 +322,7 @@ class Returning(Solver):
     ("result", "error", "said"),
     [
         (lambda b: b, TypeError, "Returning.solve must return a Solution"),
+        (lambda b: Solution(b.numpy()), TypeError, "as direction, and returned a ndarray"),
         (lambda b: Solution(b[1:]), ValueError, "the direction of Returning.solve must have shape"),
         (lambda b: Solution(b.double()), TypeError, "in the precision of b, torch.float32, and"),
     ],

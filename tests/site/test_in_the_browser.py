@@ -36,7 +36,7 @@ async function look(page) {
     desktop: inside.documentElement.scrollWidth,
     formulas: inside.querySelectorAll(".math").length,
     drawn: inside.querySelectorAll(".math mjx-container").length,
-    wrong: inside.querySelectorAll("mjx-merror").length,
+    wrong: inside.querySelectorAll('mjx-merror, mjx-mtext[style*="red"]').length,
     missing: [...inside.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
   };
   frame.remove();

@@ -89,6 +89,8 @@ def test_each_has_a_page_with_a_meaning_for_every_argument(site, module, name):
     wanted = set() if is_error(documented) else arguments(documented)
     found = meanings(entry)
     assert wanted - set(found) == set()
+    if inspect.isroutine(documented):
+        assert set(found) - set(inspect.signature(documented).parameters) == set()
     assert [name for name, meaning in found.items() if len(meaning.split()) < 2] == []
 
 
