@@ -148,10 +148,11 @@ class Found:
     broken: list[BrokenRunError] = field(default_factory=list)
 
 
-def find(root: Folder) -> Found:
+def find(root: Folder, nested: bool = True) -> Found:
     """Look for finished, failed and unfinished runs, and for the manifests of their sweeps.
 
     :param root: a folder, which may also be one inside an archive; or an archive's table of runs
+    :param nested: also enter the folders in it; the runs of archives are found at any depth
     """
     start = archive_files.folder_of(root)
     found, places = Found(), []
@@ -163,7 +164,11 @@ def find(root: Folder) -> Found:
                 found.runs.append(RunFolder(folder / name))
             elif name.startswith(TEMPORARY) and on_disk:
                 found.scratch.append(Path(str(folder), name))
-        names[:] = [each for each in names if not (is_run_name(each) or each.startswith(TEMPORARY))]
+        names[:] = [
+            each
+            for each in names
+            if nested and not (is_run_name(each) or each.startswith(TEMPORARY))
+        ]
         for name in files:
             if failed_run_name(name):
                 found.failures.append(FailureFile(folder / name))

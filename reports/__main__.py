@@ -575,7 +575,7 @@ def card(
     with _refusing():
         from reports.data.card import read
 
-        described = read(folder.absolute())
+        described = read(folder)
         for line in described.left_out:
             _warn(f"left out: {line}")
         from reports.card import CARD, write

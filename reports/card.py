@@ -30,7 +30,8 @@ def write(card: CardData, out: Path, force: bool = False) -> None:
 
     Films that lie beside the card are shown in it.
 
-    :param out: the card; the learning curve lies beside it
+    :param out: the card; the learning curve lies beside it, named after it unless the card is
+        ``README.md``, so that no two cards share one
     :param force: overwrite a card or a picture that the command has not written, or that has been
         changed since
     :raises ReportError: such a file is there, without ``force``; or ``out`` is not a Markdown file
@@ -38,10 +39,10 @@ def write(card: CardData, out: Path, force: bool = False) -> None:
     """
     if out.suffix != ".md" or out.is_dir():
         raise ReportError(f"--out: must be a file that ends in .md, got {str(out)!r}")
-    picture = out.with_name(PICTURE)
+    picture = out.with_name(PICTURE if out.name == CARD else f"{out.stem}_{PICTURE}")
     if not force:
         _refuse_to_overwrite(out, picture)
-    text = render(card, PICTURE, _films(out.parent))
+    text = render(card, picture.name, _films(out.parent))
     drawn = figure_files.png(_curve(card))
     with whole_file(picture) as unfinished:
         unfinished.write_bytes(drawn)

@@ -15,8 +15,8 @@ import pandas as pd
 
 from benchmarks import results
 from benchmarks.names import first_line
-from benchmarks.records import BrokenRunError, RunRecord, RunSpec
-from benchmarks.run_files import check_place, find
+from benchmarks.records import BrokenRunError, FailureRecord, RunRecord, RunSpec
+from benchmarks.run_files import FinishedRun, StoredFailure, check_place, find
 from benchmarks.statistics import (
     Estimate,
     area_under_curve,
@@ -37,13 +37,15 @@ class CardData:
 
     ``curves``: the evaluations of each run of these settings by its seed, this run's among them,
     as :func:`benchmarks.results.read_evaluations` returns them. ``is_normalised``: there are
-    statistics of ``VecNormalize`` beside the model. ``left_out``: a line for each run beside this
-    one that cannot be read.
+    statistics of ``VecNormalize`` beside the model. ``failed``: the seeds of these settings whose
+    runs have failed and not finished since. ``left_out``: a line for each run beside this one that
+    cannot be read.
     """
 
     run: RunRecord
     curves: Mapping[int, pd.DataFrame]
     is_normalised: bool
+    failed: tuple[int, ...] = ()
     left_out: tuple[str, ...] = ()
 
     @property
@@ -71,30 +73,49 @@ class Episodes(NamedTuple):
 def read(folder: Path) -> CardData:
     """Read a run, and the runs beside it that differ from it in the seed alone.
 
-    :param folder: of a finished run with its model
-    :raises ReportError: no finished run, one that was archived without its model, or one with an
-        evaluation without a return
+    Beside it are the runs in the folder that has this run's folder, and in no other.
+
+    :param folder: of a finished run with its model; a link stands for the folder it leads to
+    :raises ReportError: no finished run, one without its model, or one with an evaluation without a
+        return
     :raises BrokenRunError: the run's files cannot be read
     """
+    folder = folder.resolve()
     run = read_finished(folder)
     if not (folder / MODEL).is_file():
         raise ReportError(
-            f"{folder}: has no {MODEL}, which a card describes: the run was archived without its "
-            "model"
+            f"{folder}: has no {MODEL}, which a card describes; copy it there, or train again in "
+            "another folder"
         )
     curves = {run.spec.seed: _evaluations(folder)}
-    left_out = []
-    for found in find(folder.parent).runs:
+    failed, left_out = set(), []
+    for found in _beside(folder):
         try:
             record = found.record()
             check_place(found.folder, folder.parent, record)
-            if _differ_in_seed_alone(record.spec, run.spec):
+            if not _differ_in_seed_alone(record.spec, run.spec):
+                continue
+            if isinstance(record, FailureRecord):
+                failed.add(record.spec.seed)
+            else:
                 curves[record.spec.seed] = _evaluations(Path(str(found.folder)))
         except (BrokenRunError, ReportError) as error:
             left_out.append(first_line(str(error)))
     return CardData(
-        run, dict(sorted(curves.items())), (folder / STATISTICS).is_file(), tuple(left_out)
+        run,
+        dict(sorted(curves.items())),
+        (folder / STATISTICS).is_file(),
+        tuple(sorted(failed - curves.keys())),
+        tuple(left_out),
     )
+
+
+def _beside(folder: Path) -> list[FinishedRun | StoredFailure]:
+    """The finished and the failed runs that have the same parent folder as a run, or would."""
+    found = find(folder.parent, nested=False)
+    runs = [*found.runs, *found.failures]
+    # Runs of archives are found at any depth.
+    return [each for each in runs if Path(str(each.folder)).parent == folder.parent]
 
 
 def _differ_in_seed_alone(one: RunSpec, other: RunSpec) -> bool:

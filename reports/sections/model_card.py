@@ -38,7 +38,7 @@ from reports.data.card import (
 )
 from reports.rendering import markdown
 from reports.rendering.loading_code import class_path, loading_code
-from reports.rendering.text import commit_text, counted, machine_text, named, versions_text
+from reports.rendering.text import commit_text, counted, listing, machine_text, named, versions_text
 
 _LIBRARY, _TASK = "stable-baselines3", "reinforcement-learning"
 _LONGEST = 1_000  # characters of a command
@@ -62,7 +62,7 @@ def render(card: CardData, picture: str, films: Sequence[str]) -> str:
         markdown_of(("A trained model for ", _SB3, ", made with sb3-natural.")),
         *(_film(file) for file in films),
         *_scores(card),
-        f"![Learning curve]({picture})",
+        f"!{_link('Learning curve', picture)}",
         markdown_of(_caption(card)),
         *_loading(card, name),
         *_training(card),
@@ -103,9 +103,13 @@ def _short(value: float) -> str:
 
 
 def _film(file: str) -> str:
-    # "./", since a browser takes what stands before a colon for a protocol.
-    link = markdown_of(Link("Film of the agent", f"./{file}"))
+    link = _link("Film of the agent", file)
     return f"!{link}" if file.endswith(".gif") else link
+
+
+def _link(text: str, file: str) -> str:
+    # "./", since a browser takes what stands before a colon for a protocol.
+    return markdown_of(Link(text, f"./{file}"))
 
 
 def _scores(card: CardData) -> list[str]:
@@ -124,6 +128,7 @@ def _scores(card: CardData) -> list[str]:
         _bullets(_definitions(card)),
         markdown_of(_protocol(card)),
         markdown_of(_about_seeds(card, estimates[0])),
+        *([markdown_of(_about_failures(card))] if card.failed else []),
     ]
 
 
@@ -177,6 +182,17 @@ def _about_seeds(card: CardData, final: Estimate) -> str:
     if not final.decides:
         said += f" Fewer than {FEWEST_SEEDS} seeds support no claim."
     return said
+
+
+def _about_failures(card: CardData) -> Inline:
+    """Of the seeds that no score counts: a mean over the others may be too high."""
+    runs = f"{counted(len(card.failed), 'run')} with these settings"
+    seeds = listing([str(seed) for seed in card.failed])
+    have, noun = ("has", "seed") if len(card.failed) == 1 else ("have", "seeds")
+    return (
+        Strong(f"{runs} {have} failed"),
+        f": {noun} {seeds}. The scores are of finished runs alone.",
+    )
 
 
 def _caption(card: CardData) -> str:

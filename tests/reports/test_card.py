@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -221,6 +222,80 @@ def test_one_seed_has_no_interval_and_two_support_no_claim(folders: RunFolders) 
     assert "claim" not in text
 
 
+def test_only_runs_in_the_same_folder_count(folders: RunFolders, tmp_path: Path) -> None:
+    """Neither those of other folders nor what lies below the folders beside it."""
+    original = folders.add("npg", returns=[1.0, 30.0])
+    other = folders.add("npg", seed=1, returns=[1.0, 40.0])
+    copy = tmp_path / original.name
+    shutil.copytree(original, copy)
+    shutil.copytree(other, tmp_path / "else" / other.name)
+    folders.add_failure("npg", seed=2)
+    assert "This is one seed" in written(copy).text
+    assert "failed" not in written(copy).text
+    shutil.copytree(other, tmp_path / other.name)
+    assert table_of(written(copy).text)["final return"] == ["30.0", "35.0 [30.0, 40.0]"]
+
+
+def test_an_archived_run_counts_if_its_folder_would_lie_beside_it(
+    folders: RunFolders, tmp_path: Path
+) -> None:
+    first = folders.add("npg", returns=[1.0, 30.0])
+    folders.add("npg", seed=1, returns=[1.0, 40.0])
+    folders.add_failure("npg", seed=2)
+    place = tmp_path / "archive"
+    archive(folders.root, place)
+    beside = place / first.relative_to(folders.root)
+    elsewhere = place / first.name
+    for folder in (beside, elsewhere):
+        shutil.copytree(first, folder)
+    text = written(beside).text
+    assert table_of(text)["final return"] == ["30.0", "35.0 [30.0, 40.0]"]
+    assert "**1 run with these settings has failed**: seed 2." in text
+    text = written(elsewhere).text
+    assert "This is one seed" in text
+    assert "failed" not in text
+
+
+def test_failed_seeds_are_said(folders: RunFolders) -> None:
+    first = folders.add("npg", returns=[1.0, 30.0])
+    assert "failed" not in written(first).text
+    folders.add_failure("ppo", seed=3)
+    folders.add_failure("npg", env_id="Acrobot-v1", seed=4)
+    assert "failed" not in written(first).text
+    failure = folders.add_failure("npg", seed=12)
+    (said,) = (part for part in written(first).text.split("\n\n") if "failed" in part)
+    assert said.startswith("**1 run with these settings has failed**: seed 12. ")
+    folders.add_failure("npg", seed=5)
+    folders.add("npg", seed=1, returns=[1.0, 40.0])
+    text = written(first).text
+    assert "\n\n**2 runs with these settings have failed**: seeds 5 and 12. " in text
+    assert table_of(text)["final return"] == ["30.0", "35.0 [30.0, 40.0]"]
+    folders.add("npg", seed=12, returns=[1.0, 50.0])  # which finished at the second try
+    assert "**1 run with these settings has failed**: seed 5. " in written(first).text
+    failure.write_text("{")
+    shutil.rmtree(failure.with_name(failure.name.removesuffix(".failed.json")))
+    status, output = card(first)
+    assert status == 0
+    assert f"warning: left out: {failure}: " in output
+
+
+def test_the_run_may_be_named_by_a_link_or_from_inside_it(
+    folders: RunFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = folders.add("npg", returns=[1.0, 30.0])
+    folders.add("npg", seed=1, returns=[1.0, 40.0])
+    (first / "films").mkdir()
+    link = tmp_path / "best"
+    link.symlink_to(first)
+    for inside, named in ((tmp_path, "best"), (first, "."), (first / "films", "..")):
+        monkeypatch.chdir(inside)
+        assert card(named) == (0, f"wrote {Path(named) / 'README.md'}\n")
+        text = (first / "README.md").read_text()
+        assert table_of(text)["final return"] == ["30.0", "35.0 [30.0, 40.0]"]
+        (first / "README.md").unlink()
+        (first / "learning_curve.png").unlink()
+
+
 def test_settings_commands_and_versions_are_those_of_the_record(npg: Path) -> None:
     text = written(npg, "--force").text
     record = json.loads((npg / "run.json").read_text())
@@ -246,7 +321,7 @@ def test_films_beside_the_card_are_shown(npg: Path, tmp_path: Path) -> None:
 
 
 def test_only_what_the_command_has_written_is_overwritten(ppo: Path, tmp_path: Path) -> None:
-    out, picture = tmp_path / "cards" / "card.md", tmp_path / "cards" / "learning_curve.png"
+    out, picture = tmp_path / "cards" / "card.md", tmp_path / "cards" / "card_learning_curve.png"
     assert card(ppo, "--out", out) == (0, f"wrote {out}\n")
     first = out.read_bytes()
     assert card(ppo, "--out", out)[0] == 0
@@ -264,6 +339,25 @@ def test_only_what_the_command_has_written_is_overwritten(ppo: Path, tmp_path: P
     out.unlink()
     assert card(ppo, "--out", out)[0] == 2  # nothing says whose picture that is
     assert not out.exists()
+
+
+def test_each_card_has_a_picture_of_its_own(folders: RunFolders) -> None:
+    folder = folders.add("npg", returns=[1.0, 30.0])
+    cards = {
+        folder / "README.md": "learning_curve.png",
+        folder / "my card.md": "my card_learning_curve.png",
+    }
+    for seed in (1, 2):
+        for out in cards:
+            assert card(folder, "--out", out)[0] == 0
+        folders.add("npg", seed=seed, returns=[1.0, 40.0])  # which changes the curve
+    for out, picture in cards.items():
+        tokens = MarkdownIt("commonmark").parse(out.read_text())
+        (image,) = (
+            each for token in tokens for each in token.children or [] if each.type == "image"
+        )
+        assert unquote(image.attrs["src"]) == f"./{picture}"
+        assert (folder / picture).is_file()
 
 
 def test_a_card_does_not_disturb_what_reads_the_run(npg: Path, tmp_path: Path) -> None:
@@ -286,7 +380,8 @@ def test_what_cannot_be_described_is_refused(npg: Path, tmp_path: Path) -> None:
     archive(npg.parents[3], tmp_path / "archive")
     status, said = card(tmp_path / "archive" / npg.relative_to(npg.parents[3]))
     assert status == 2
-    assert "has no model.zip" in said
+    assert "has no model.zip, which a card describes; copy it there, or train again" in said
+    assert "archived" not in said
     copy = tmp_path / npg.name
     shutil.copytree(npg, copy)
     lines = (copy / "evaluations.csv").read_text().splitlines()
