@@ -235,6 +235,15 @@ def test_the_new_distributions_fisher_products_are_the_hessian_of_its_kl():
     torch.testing.assert_close(fisher @ v, flatten(expected), rtol=1e-3, atol=1e-5)
 
 
+def test_the_new_distributions_alpha_and_beta_cannot_be_swapped(monkeypatch):
+    right = "[beta.concentration1, beta.concentration0]"
+    assert PAGE.count(right) == 1
+    swapped = PAGE.replace(right, "[beta.concentration0, beta.concentration1]")
+    monkeypatch.setitem(globals(), "PAGE", swapped)
+    with pytest.raises(ValueError, match=r"BetaFamily\.parts"):
+        run("A new action distribution")
+
+
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
 def test_the_new_algorithm_steps_as_far_as_it_says(env_id):
     algorithm = run("A new algorithm")["SmallNPG"]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from sb3_natural.curvature.families import ActionFamily
+from sb3_natural.curvature.family_check import checked_statistics
 
 __all__ = ["AutogradFamily"]
 
@@ -20,7 +21,24 @@ class AutogradFamily(ActionFamily):
     Derive from it and write :meth:`parts` and :meth:`torch_distribution`. The Fisher information
     M(phi) is the Hessian of KL(p || q) by q's statistics at q = p, which takes K + 1 backward
     passes. Families with formulas of their own are faster.
+
+    It is for distributions whose KL divergence is smooth in q's statistics: Normal, Gamma, Beta,
+    Dirichlet, Poisson, Gumbel and others. It is not for Laplace or Uniform: at q = p the divergence
+    has a kink in torch's formula, or is infinite beside it. These need a family with formulas of
+    its own, derived from :class:`~sb3_natural.curvature.families.ActionFamily`.
+
+    The first time that a class's statistics are asked for, it is checked that they lead back to the
+    distribution, and that M agrees with the KL divergence of a small step.
     """
+
+    def statistics(self, distribution: Distribution) -> Tensor:
+        """See :meth:`ActionFamily.statistics`.
+
+        :raises TypeError: :meth:`parts` does not return a list of tensors
+        :raises ValueError: its tensors are not (N, k) or are detached; or they are not the
+            statistics that :meth:`torch_distribution` takes; or the KL divergence is not smooth
+        """
+        return checked_statistics(self, distribution)
 
     @abstractmethod
     def torch_distribution(self, phi: Tensor) -> torch.distributions.Distribution:
@@ -28,8 +46,8 @@ class AutogradFamily(ActionFamily):
 
         Its ``log_prob`` and ``entropy`` have shape (N, ...), of which all but N is summed over, and
         are differentiable by phi. ``torch.distributions.kl_divergence`` knows it, with two
-        derivatives. Give it ``validate_args=False``: NaN in phi is then NaN in the divergence,
-        which the step is checked for.
+        derivatives. phi may be of float64, and N any number. Give it ``validate_args=False``: NaN
+        in phi is then NaN in the divergence, which the step is checked for.
         """
 
     def fisher_at(self, phi: Tensor) -> Callable[[Tensor], Tensor]:

@@ -409,7 +409,10 @@ def family_of(distribution: object) -> ActionFamily:
     """The family that an SB3 distribution belongs to.
 
     ``family_of.register`` tells it of another class of distributions; classes derived from that one
-    belong to the same family.
+    belong to the same family. Give it a function that takes the distribution and returns an object
+    of the family, not the family's class and not an object::
+
+        family_of.register(MyDistribution, lambda distribution: MyFamily())
 
     :param distribution: the distribution; what it currently holds does not matter
     :raises TypeError: the distribution is not one of SB3's, nor of a class that was registered, nor
