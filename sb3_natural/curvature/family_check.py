@@ -100,7 +100,7 @@ def _check_log_prob(family: ActionFamily, distribution: Distribution, phi: Tenso
             f"{rule}; its log_prob has shape {tuple(found.shape)} instead of "
             f"{tuple(expected.shape)}."
         )
-    wrong = ~found.isclose(expected, rtol=1e-3, atol=1e-3, equal_nan=True)
+    wrong = ~found.isclose(expected, rtol=1e-2, atol=1e-2, equal_nan=True)
     if wrong.any():
         raise ValueError(
             f"{rule}; but log_prob of a sampled action is {found[wrong][0].item():.6g} instead of "
@@ -111,8 +111,7 @@ def _check_log_prob(family: ActionFamily, distribution: Distribution, phi: Tenso
 def _check_small_step(family: ActionFamily, distribution: Distribution, phi: Tensor) -> None:
     """Beside phi: the statistics lead back to themselves, and M is the curvature of the KL."""
     p = _some_states(phi)
-    generator = torch.Generator().manual_seed(0)
-    v = torch.randn(p.shape, dtype=p.dtype, generator=generator).to(p.device) * (1 + p.abs())
+    v = _directions(*p.shape).to(p) * (1 + p.abs())
     try:
         square = (v * family.fisher_at(p)(v)).sum(dim=1)
         length = (_STEP / square.clamp(min=0).sqrt()).clamp(max=_LONGEST)
@@ -139,7 +138,7 @@ def _check_small_step(family: ActionFamily, distribution: Distribution, phi: Ten
     found, predicted = (ahead + behind) / 2, length.square() * square / 2
     _check_way_back(family, distribution, p + step, found)
     wrong = (found - predicted).abs() > 0.05 * predicted.abs() + _ROUNDING
-    if 2 * wrong.sum() > (~found.isnan()).sum():  # single states may be at a limit of phi
+    if wrong.any():
         raise ValueError(
             f"The Fisher information of {_name(family)} is not the second derivative of its KL "
             f"divergence as autograd finds it: a small step has a divergence of "
@@ -169,10 +168,18 @@ def _check_way_back(
 
 
 def _some_states(phi: Tensor) -> Tensor:
-    """Statistics of K + 3 states, which cannot be taken for K; in float64."""
-    n_rows = phi.shape[1] + 3
+    """Statistics of a few states, in float64: each of at most 16 statistics has one, and 3 more."""
+    n_rows = min(phi.shape[1], 16) + 3
     rows = phi[torch.arange(n_rows, device=phi.device) % len(phi)]
     return (rows.cpu() if phi.device.type == "mps" else rows).double()  # MPS has no float64
+
+
+def _directions(n_rows: int, n_statistics: int) -> Tensor:
+    """Along one statistic each, evenly chosen, and three at random; (n_rows, K)."""
+    v = torch.randn(n_rows, n_statistics, generator=torch.Generator().manual_seed(0))
+    along = torch.linspace(0, n_statistics - 1, n_rows - 3).long()
+    v[:-3] = torch.eye(n_statistics)[along]
+    return v
 
 
 def _is_attached(held: Any) -> bool:
