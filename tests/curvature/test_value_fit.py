@@ -230,6 +230,9 @@ def test_critic_learns_and_moves_nothing_but_its_own(critic):
     policy = make_policy("gaussian")
     policy.optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
     buffer = filled_buffer(policy)
+    buffer.returns = buffer.returns.astype(
+        np.float64
+    )  # as the policy: PyTorch 2.8 does not mix them
     params = critic_params(policy)
     own = {id(p) for p in params}
     others = [p for p in policy.parameters() if id(p) not in own]

@@ -40,6 +40,9 @@ HIDDEN = {
     "Swimmer-v5": 2,
     "Walker2d-v5": 1,
 }
+# A task that EnvPool does not have.
+OURS_ALONE = "OursAlone-v0"
+gym.register(OURS_ALONE, "gymnasium.envs.classic_control:CartPoleEnv")
 # Free joints, which MuJoCo 4 integrates differently from the MuJoCo that EnvPool brings.
 FREE_JOINTS = ("Ant-v5", "Humanoid-v5")
 OTHERS = (
@@ -482,7 +485,7 @@ def test_calls_in_the_wrong_order_or_shape_are_refused() -> None:
 @pytest.mark.parametrize(
     ("env_id", "env_kwargs", "message"),
     [
-        ("Taxi-v4", {}, "Taxi-v4.*does not have this task.*dummy"),
+        (OURS_ALONE, {}, f"{OURS_ALONE}.*does not have this task.*dummy"),
         ("Blackjack-v1", {}, r"Tuple\(Discrete\(32\).*in Gymnasium and Box\(0, 31.*in EnvPool"),
         ("Ant-v5", {"main_body": 2}, "main_body=2.*healthy_reward.*max_episode_steps"),
         ("Hopper-v5", {"healthy_z_range": (0.7, 2.0)}, r"healthy_z_range=\(0.7, 2.0\)"),
