@@ -121,7 +121,7 @@ test: $(READY)
 test-slow: $(READY)
 	$(PY) -m pytest -n $(JOBS) -m slow --timeout 5400
 
-# The oldest versions that the plugin supports, on the oldest Python: about 5 GB on Linux, where these
+# The oldest versions that the plugin supports, on the oldest Python: about 7 GB on Linux, where these
 # PyTorch wheels bring CUDA. What needs the suite's packages is left out.
 OLDEST       := .venv-oldest
 PLUGIN       := $(addprefix tests/,npg acer acktr nac natural_dqn curvature rollouts environments \
