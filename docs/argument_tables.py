@@ -17,7 +17,6 @@ from sphinx.util.inspect import object_description
 from sphinx.util.typing import stringify_annotation
 
 PARAM = re.compile(r":param \*{0,2}(?P<name>\w+):(?P<meaning>.*)")
-FIELD = re.compile(r":\w+[^:`]*:")
 SHORT_ENOUGH = 4
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 OURS = ("sb3_natural", "benchmarks", "studies", "reports")

@@ -38,8 +38,6 @@ smartquotes_action = "qe"  # no dashes: options begin with two hyphens
 
 myst_enable_extensions = ["dollarmath", "amsmath", "tasklist"]
 myst_heading_anchors = 4
-# Links from included pages and to files of the repository that are not pages.
-suppress_warnings = ["myst.header"]
 
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(ROOT / "build" / "notebooks")
